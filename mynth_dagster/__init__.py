@@ -1,0 +1,1 @@
+"""Turn tables of prompts into tables of images with Mynth, in Dagster, without paying twice."""

@@ -1,0 +1,125 @@
+"""
+The only place that reads time.
+
+Two readings, for two purposes: `Clock.now_us` says *when* something happened
+(UTC, compared across processes), `Clock.elapsed_s` says *how long* something takes
+(a clock that no administrator sets and that goes on while the machine sleeps).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from datetime import datetime, timezone
+from typing import Protocol
+
+US_PER_S = 1_000_000
+
+
+class Clock(Protocol):
+    """Time as the package sees it; `SystemClock` in production, `ManualClock` in tests."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC."""
+        ...
+
+    def elapsed_s(self) -> float:
+        """Seconds since an arbitrary start; never goes back, counts time asleep."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait for ``delay_s`` seconds of this clock."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks: wall time, and boot time where the system has it."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1_000
+
+    def elapsed_s(self) -> float:
+        return _boot_time_s()
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+
+
+class ManualClock:
+    """
+    A clock that moves only when told to.
+
+    `advance` moves both readings and wakes the sleepers whose time has come;
+    `jump_wall` moves the wall clock alone, as an administrator would.
+    """
+
+    def __init__(self, start_us: int = 1_795_000_000 * US_PER_S) -> None:
+        self._now_us = start_us
+        self._elapsed_s = 0.0
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def elapsed_s(self) -> float:
+        return self._elapsed_s
+
+    async def sleep(self, delay_s: float) -> None:
+        wake_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (self._elapsed_s + max(delay_s, 0.0), next(self._order), wake_up)
+        heapq.heappush(self._sleepers, entry)
+        self._wake_due()
+        await wake_up
+
+    def advance(self, seconds: float) -> None:
+        """Move time forward by ``seconds`` and wake whoever is due."""
+        self._elapsed_s += seconds
+        self._now_us += round(seconds * US_PER_S)
+        self._wake_due()
+
+    def jump_wall(self, seconds: float) -> None:
+        """Set the wall clock forward (or back, negative) without time having passed."""
+        self._now_us += round(seconds * US_PER_S)
+
+    @property
+    def n_sleepers(self) -> int:
+        """How many coroutines wait on this clock."""
+        return sum(not wake_up.done() for _, _, wake_up in self._sleepers)
+
+    def _wake_due(self) -> None:
+        while self._sleepers and self._sleepers[0][0] <= self._elapsed_s:
+            _, _, wake_up = heapq.heappop(self._sleepers)
+            if not wake_up.done():
+                wake_up.get_loop().call_soon_threadsafe(_finish, wake_up)
+
+
+def utc_from_us(at_us: int) -> datetime:
+    """The aware UTC datetime of a microsecond timestamp."""
+    seconds, micros = divmod(at_us, US_PER_S)
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=micros)
+
+
+def us_from_utc(moment: datetime) -> int:
+    """
+    The microsecond timestamp of an aware datetime.
+
+    Raises:
+        ValueError: The datetime carries no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone cannot be placed on the UTC line")
+    delta = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (delta.days * 86_400 + delta.seconds) * US_PER_S + delta.microseconds
+
+
+def _finish(wake_up: asyncio.Future[None]) -> None:
+    if not wake_up.done():
+        wake_up.set_result(None)
+
+
+def _boot_time_s() -> float:
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)

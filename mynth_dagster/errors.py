@@ -1,0 +1,274 @@
+"""
+The whole error tree, split by what the caller does next.
+
+```
+MynthError                        everything this package raises on purpose
+├── ConfigError                   a setting is wrong; nothing was read, sent or spent
+│   └── UnsupportedFeatureError   the API revision in use has no such thing
+├── TableError                    a prompt or result table is unusable; nothing was sent
+├── ApiError                      an exchange with Mynth
+│   ├── NotSentError              provably nothing left this machine: safe to repeat
+│   ├── NoAnswerError             sent, but no complete answer: outcome unknown for a POST
+│   ├── RefusedError              an answer with an error status (`status`, `code`, `body`)
+│   │   ├── UnauthorizedError     401, 403, 407: the key or token was refused
+│   │   ├── InvalidRequestError   400, 415, 422 …: this request is at fault
+│   │   ├── InsufficientBalanceError   the account cannot pay
+│   │   ├── SpendingLimitError    the key's limit for the period is used up
+│   │   ├── NotFoundError         404: unknown, or not visible to this key
+│   │   ├── RateLimitedError      429: later (`retry_after_s`)
+│   │   └── ServerFaultError      5xx: outcome unknown for a POST
+│   └── UnexpectedPayloadError    an answer that is not the revision's shape
+├── TaskError                     waiting for one task
+│   ├── PollTimeoutError          not finished within the time allowed
+│   ├── PollUnauthorizedError     the token, and the key if there is one, were refused
+│   ├── PollFetchError            too many failed reads of the status in a row
+│   ├── TaskFetchError            the finished task could not be read
+│   └── TaskFailedError           the task ended `failed` (`faults`)
+├── RunStoppedError               a run ended before all rows were sent; resumable
+│   └── ConfirmationNeededError   it would pay for rows again: a person has to say so
+├── LedgerError
+│   ├── LedgerUnavailableError    the database did not confirm: outcome of the write unknown
+│   ├── LedgerMismatchError       another ledger, or an older copy, than the tables know
+│   ├── SchemaVersionError        written by a newer release
+│   └── IllegalTransitionError    a state may not move that way; nothing was written
+└── WebhookRejectedError          missing, malformed, wrong or stale signature
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mynth_dagster.limits import EXCERPT_MAX_CHARS, ROWS_NAMED_MAX
+
+
+class MynthError(Exception):
+    """Everything this package raises on purpose."""
+
+
+class ConfigError(MynthError):
+    """A setting is wrong; raised before anything was read, sent or spent."""
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+        self.reason = reason
+
+
+class UnsupportedFeatureError(ConfigError):
+    """The API revision in use has no such thing."""
+
+
+@dataclass(frozen=True)
+class TableProblem:
+    """One complaint about a table: `row` is 0-based in reading order, or None for the whole."""
+
+    reason: str
+    row: int | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        where = [f"row {self.row}"] if self.row is not None else []
+        where += [f"column {self.column!r}"] if self.column else []
+        return f"{', '.join(where)}: {self.reason}" if where else self.reason
+
+
+class TableError(MynthError):
+    """A table cannot be used as it is; nothing was sent and nothing was charged."""
+
+    def __init__(self, path: str, problems: Sequence[TableProblem] | str) -> None:
+        if isinstance(problems, str):
+            problems = [TableProblem(problems)]
+        super().__init__(f"{path}: {name_some(problems)}")
+        self.path = path
+        self.problems = tuple(problems)
+
+
+class ApiError(MynthError):
+    """An exchange with Mynth that did not go as asked."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        super().__init__(f"{operation}: {reason}")
+        self.operation = operation
+        self.reason = reason
+
+
+class NotSentError(ApiError):
+    """Provably no connection was handed over: nothing left, nothing was charged."""
+
+
+class NoAnswerError(ApiError):
+    """The request may have arrived and no complete answer came back."""
+
+
+class RefusedError(ApiError):
+    """An answer with an error status."""
+
+    def __init__(
+        self,
+        operation: str,
+        *,
+        status: int,
+        code: str | None = None,
+        message: str = "",
+        field: str | None = None,
+        body: Any = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        said = f"{code}: {message}" if code and message else (code or message or "no details")
+        super().__init__(operation, f"HTTP {status}, {said}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+        self.body = body
+        self.retry_after_s = retry_after_s
+
+
+class UnauthorizedError(RefusedError):
+    """The key or token is missing, wrong, expired, or may not do this."""
+
+
+class InvalidRequestError(RefusedError):
+    """Mynth does not accept this request as it stands."""
+
+
+class InsufficientBalanceError(RefusedError):
+    """The account's available balance does not cover the reservation."""
+
+
+class SpendingLimitError(RefusedError):
+    """The key's spending limit for its period is used up."""
+
+
+class NotFoundError(RefusedError):
+    """No such thing, or not visible to this key."""
+
+
+class RateLimitedError(RefusedError):
+    """Too many requests; `retry_after_s` where the answer said how long."""
+
+
+class ServerFaultError(RefusedError):
+    """The server failed; whether it acted first is not known."""
+
+
+class UnexpectedPayloadError(ApiError):
+    """An answer that is not in the shape of the revision; `excerpt` is cut and has no secrets."""
+
+    def __init__(self, operation: str, *, revision: str, path: str, excerpt: str = "") -> None:
+        shown = f": {cut(excerpt)}" if excerpt else ""
+        super().__init__(operation, f"no {path} in a {revision} answer{shown}")
+        self.revision = revision
+        self.path = path
+        self.excerpt = cut(excerpt)
+
+
+class TaskError(MynthError):
+    """Waiting for one task did not end in a result."""
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(f"task {task_id}: {reason}")
+        self.task_id = task_id
+        self.reason = reason
+
+
+class PollTimeoutError(TaskError):
+    """The task was still pending when the time allowed was over; it may yet finish."""
+
+
+class PollUnauthorizedError(TaskError):
+    """The token was refused, and so was the key where there is one."""
+
+
+class PollFetchError(TaskError):
+    """Too many reads of the status failed in a row; the task itself may be well."""
+
+
+class TaskFetchError(TaskError):
+    """The task is finished but its details could not be read."""
+
+
+class TaskFailedError(TaskError):
+    """The task ended `failed`; `faults` are its `(code, message)` pairs."""
+
+    def __init__(self, task_id: str, faults: Sequence[tuple[str, str | None]] = ()) -> None:
+        said = ", ".join(code if not text else f"{code}: {text}" for code, text in faults)
+        super().__init__(task_id, f"failed ({said or 'no reason given'})")
+        self.faults = tuple(faults)
+
+
+class RunStoppedError(MynthError):
+    """
+    A run ended before all rows were sent; what was sent is recorded, the rest can be resumed.
+
+    `code` names the reason (`unauthorized`, `insufficient_balance`, `rate_limited`, …).
+    """
+
+    def __init__(self, code: str, reason: str, *, money: str, next_step: str) -> None:
+        super().__init__(f"{reason} Money: {money} Next: {next_step}")
+        self.code = code
+        self.reason = reason
+        self.money = money
+        self.next_step = next_step
+
+
+class ConfirmationNeededError(RunStoppedError):
+    """The run would pay again for rows that were paid before."""
+
+
+class LedgerError(MynthError):
+    """The ledger could not do what was asked."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The database did not confirm a write; whether it was kept is not known."""
+
+
+class LedgerMismatchError(LedgerError):
+    """The ledger is not the one that the tables at hand belong to, or an older copy of it."""
+
+
+class SchemaVersionError(LedgerError):
+    """The ledger was written by a newer release of this package."""
+
+    def __init__(self, found: str, supported: str) -> None:
+        super().__init__(
+            f"the ledger has schema {found}, this release knows up to {supported}: "
+            "upgrade mynth-dagster, or point to another ledger"
+        )
+        self.found = found
+        self.supported = supported
+
+
+class IllegalTransitionError(LedgerError):
+    """A state may not move that way; nothing was written."""
+
+    def __init__(self, key: str, from_state: str, to_state: str) -> None:
+        super().__init__(f"{key}: {from_state} may not become {to_state}")
+        self.key = key
+        self.from_state = from_state
+        self.to_state = to_state
+
+
+class WebhookRejectedError(MynthError):
+    """A delivery without a valid, fresh signature; `reason` is for logs, never for the sender."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def name_some(items: Sequence[object], limit: int = ROWS_NAMED_MAX) -> str:
+    """At most ``limit`` of the items in words, and how many more there are."""
+    shown = "; ".join(str(item) for item in items[:limit])
+    more = len(items) - limit
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def cut(text: str, limit: int = EXCERPT_MAX_CHARS) -> str:
+    """The text on one line, cut to ``limit`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

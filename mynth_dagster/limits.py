@@ -1,0 +1,128 @@
+"""
+Every number of the product: what Mynth documents, by revision, and what we chose ourselves.
+
+Each documented limit names its source in the comment: ``seed`` is the vendor's page on errors
+and limits (revision 2026-04), ``docs`` the other pages of that time, ``apiref`` the generated
+API reference, ``cli`` and ``sdk`` the official clients of revision 2026-08.
+Where a source is silent the comment says so; the number is then ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class RevisionLimits:
+    """
+    What one API revision accepts.
+
+    Lengths of text are in characters (Unicode code points), sizes in bytes.
+    """
+
+    revision: str
+    count_max: int
+    prompt_max_chars: int
+    negative_prompt_max_chars: int
+    quality_min: int
+    inputs_max: int | None
+    input_url_max_chars: int | None
+    token_lifetime_s: int
+
+    count_min: int = 1
+    prompt_min_chars: int = 1
+    quality_max: int = 100
+    custom_webhooks_max: int = 5  # seed; later revisions silent, 2026-10 says 5 again
+    metadata_max_bytes: int = 2 * KIB  # seed, cli; measured as UTF-8 bytes of compact JSON (ours)
+    rating_levels_min: int = 2  # seed
+    rating_levels_max: int = 7  # seed
+    rating_value_min_chars: int = 1  # docs
+    rating_value_max_chars: int = 24  # seed
+    rating_description_min_chars: int = 1  # docs
+    rating_description_max_chars: int = 150  # seed
+    upload_files_max: int = 10  # seed
+    upload_file_min_bytes: int = KIB  # docs
+    upload_file_max_bytes: int = 10 * MIB  # seed
+    upload_formats: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")  # seed
+    destination_max_chars: int = 64  # apiref
+    list_page_max: int = 100  # 2026-08 skill pages
+
+
+LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
+    {
+        "2026-04": RevisionLimits(
+            revision="2026-04",
+            count_max=100,  # seed
+            prompt_max_chars=2056,  # seed
+            negative_prompt_max_chars=2056,  # seed
+            quality_min=0,  # docs
+            inputs_max=None,  # silent
+            input_url_max_chars=None,  # silent
+            token_lifetime_s=3600,  # skill pages until 2026-06
+        ),
+        "2026-08": RevisionLimits(
+            revision="2026-08",
+            count_max=20,  # apiref
+            prompt_max_chars=8192,  # apiref
+            negative_prompt_max_chars=8192,  # apiref
+            quality_min=1,  # cli, sdk
+            inputs_max=20,  # apiref
+            input_url_max_chars=2048,  # apiref
+            token_lifetime_s=7200,  # skill pages since 2026-06
+        ),
+    }
+)
+
+REVISIONS: tuple[str, ...] = tuple(LIMITS_BY_REVISION)
+"""The API revisions this package speaks, oldest first."""
+
+SIZE_PRESETS = ("square", "portrait", "landscape", "portrait_tall", "landscape_wide")  # docs, sdk
+SIZE_RATIOS = (
+    *("1:1", "2:3", "3:2", "3:4", "4:3", "4:5"),
+    *("5:4", "9:16", "16:9", "21:9", "2:1", "1:2"),
+)  # docs, sdk
+SIZES = ("auto", *SIZE_PRESETS, *SIZE_RATIOS, *(f"{ratio}_4k" for ratio in SIZE_RATIOS))
+OUTPUT_FORMATS = ("png", "jpg", "webp")  # docs, sdk
+
+AUTO_MODEL = "auto"
+AUTO_CEILING_USD = "0.20"  # documented for 2026-10 only: what is held per image for model=auto
+
+MONEY_SCALE = 8  # settled costs carry eight decimals (docs, cli)
+
+# -- ours -------------------------------------------------------------------------------------
+
+INTENT_TAG_KEY = "mynth_dagster"
+"""The one metadata key we reserve in every request, to recognise our own tasks."""
+INTENT_TAG_MAX_BYTES = 80
+
+CONCURRENCY_DEFAULT = 128  # requests in flight; the knee of the throughput curve we measured
+CONNECT_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 60.0  # total, from the first attempt to connect to the last byte read
+SEND_BY_S = 30.0  # an intent not handed to the transport this long after its commit is given back
+
+POLL_INTERVAL_MIN_S = 1.0
+POLL_INTERVAL_MAX_S = 20.0
+TASK_DEADLINE_S = 1800.0  # the official clients' newest waiting budget: 30 minutes
+POLL_FAILURES_MAX = 20  # consecutive failed reads before a wait gives up (official SDK, newest)
+
+EQUAL_REFUSALS_MAX = 10  # the same refusal this often in a row stops the run
+UNKNOWN_IN_A_ROW_MAX = 10  # as many POSTs of unknown outcome in a row stop the run
+
+RETRY_AFTER_MAX_S = 300.0  # a longer Retry-After ends the run, resumable, instead of holding it
+RETRY_DELAY_MIN_S = 0.5
+RETRY_DELAY_MAX_S = 30.0
+NOT_SENT_RETRIES_MAX = 6  # deliveries of one row that provably never left, before it rests
+
+RESEND_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
+RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first
+
+EXCERPT_MAX_CHARS = 200
+ROWS_NAMED_MAX = 5  # row ids named in one error before "and N more"
+
+READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
+SENSOR_BUDGET_S = 40.0  # Dagster drops a tick after 60 s while its code runs on
+DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight

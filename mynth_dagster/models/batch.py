@@ -1,0 +1,120 @@
+"""What a batch is: the settings that turn prompt rows into requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
+from mynth_dagster.models.partition import MODEL_DIMENSION, SHARD_DIMENSION, Slice, shard_keys
+from mynth_dagster.models.request import Rating
+
+PROMPT_COLUMNS = (
+    "prompt",
+    "prompt_id",
+    "negative_prompt",
+    "model",
+    "size",
+    "count",
+    "inputs",
+    "output_format",
+    "output_quality",
+    "enhance",
+    "magic_prompt",
+    "destination",
+    "metadata",
+)
+"""The columns of a prompt table that mean something to us; all others are carried through."""
+
+
+@dataclass(frozen=True)
+class RequestDefaults:
+    """What a row asks for where it says nothing itself; None leaves it to Mynth."""
+
+    negative_prompt: str | None = None
+    size: str | None = None
+    count: int = 1
+    output_format: str | None = None
+    output_quality: int | None = None
+    enhance: str | None = None
+    rating: Rating | None = None
+    destination: str | None = None
+    webhook_urls: tuple[str, ...] = ()
+    mute_registered_webhooks: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    A named table of prompts and how it becomes images.
+
+    Args:
+        name: Names the assets, the folder of the tables and (unless `identity` is given)
+            the rows in the ledger.
+        models: Every prompt row without a model of its own is asked of each of these.
+        fan_out: `shard` (stable hash of the row) or `model` (one partition per model).
+        shards: Number of shards; 1 means no fan-out.
+        columns: Our column name -> the table's own, where they differ.
+        defaults: What a row asks for where it says nothing itself.
+        deadline_s: Seconds after acceptance at which a pending task is called stalled.
+        prices_usd: USD per image by model id, used where Mynth offers no price.
+        identity: What identifies the batch in the ledger, to survive a rename.
+        window_dimension: What the window is called in paths: `date`, `file`, `partition`.
+    """
+
+    name: str
+    models: tuple[str, ...] = (AUTO_MODEL,)
+    fan_out: str = SHARD_DIMENSION
+    shards: int = 1
+    columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    defaults: RequestDefaults = RequestDefaults()
+    deadline_s: float = TASK_DEADLINE_S
+    prices_usd: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}))
+    identity: str | None = None
+    window_dimension: str = "date"
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not self.models or len(set(self.models)) != len(self.models):
+            raise ConfigError("models", "one or more different model ids are needed")
+        if self.fan_out not in (SHARD_DIMENSION, MODEL_DIMENSION):
+            raise ConfigError("fan_out", f"{self.fan_out!r} is neither 'shard' nor 'model'")
+        if not 1 <= self.shards <= 1000:
+            raise ConfigError("shards", f"{self.shards} is not between 1 and 1000")
+        unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))
+        if unknown:
+            known = ", ".join(PROMPT_COLUMNS)
+            raise ConfigError("columns", f"{unknown[0]!r} is no column of ours; they are {known}")
+
+    @property
+    def ledger_name(self) -> str:
+        """The batch's part of a row's identity."""
+        return self.identity or self.name
+
+    @property
+    def has_several_models(self) -> bool:
+        return len(self.models) > 1
+
+    @property
+    def fan_out_keys(self) -> list[str]:
+        """The partition keys of the fan-out; empty where there is none."""
+        if self.fan_out == MODEL_DIMENSION:
+            return list(self.models)
+        return shard_keys(self.shards) if self.shards > 1 else []
+
+    def slice(self, window: str = "", fan_out: str = "") -> Slice:
+        """The partition of this batch with these keys."""
+        return Slice(window, fan_out, self.window_dimension, self.fan_out)
+
+    def slices(self, window: str = "") -> list[Slice]:
+        """All partitions of one window."""
+        return [self.slice(window, key) for key in self.fan_out_keys or [""]]
+
+
+def _check_name(name: str) -> None:
+    allowed = all(char.isalnum() or char == "_" for char in name)
+    if not name or not allowed or not name.isascii():
+        raise ConfigError("name", f"{name!r}: letters, digits and underscores only")

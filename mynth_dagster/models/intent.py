@@ -1,0 +1,196 @@
+"""
+Identity: which row, which wish, and how one of our tasks is recognised in Mynth's answers.
+
+A row is (batch, window, request key). The fan-out (shard or model partition) is not part of it:
+eight shards may become sixteen and nothing is paid again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mynth_dagster.limits import INTENT_TAG_MAX_BYTES
+from mynth_dagster.models.task import Task, TaskStatus
+from mynth_dagster.models.transitions import STALLED, IntentState
+
+INTENT_PREFIX = "int_"
+LEDGER_PREFIX = "led_"
+HASH_PREFIX_CHARS = 12
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """
+    Identity of a prompt row.
+
+    Args:
+        batch: The batch's identity, by default its name.
+        window: The partition key without its fan-out part; empty where there is none.
+        request_key: The row's prompt id, with the model where a batch has several.
+    """
+
+    batch: str
+    window: str
+    request_key: str
+
+
+@dataclass(frozen=True)
+class IntentTag:
+    """What a request carries under our metadata key, to be recognised later."""
+
+    intent_id: str
+    hash_prefix: str
+    ledger_id: str
+
+    def __str__(self) -> str:
+        return f"{self.intent_id}.{self.hash_prefix}.{self.ledger_id}"
+
+    def matches(self, stored_hash: str) -> bool:
+        """Whether the tag was made for a request with this hash."""
+        return hash_prefix(stored_hash) == self.hash_prefix
+
+
+@dataclass(frozen=True)
+class Intent:
+    """
+    One row's wish, one generation of it, as the ledger knows it.
+
+    Money is in units of 10⁻⁸ USD, None where unknown; times are UTC microseconds.
+
+    Args:
+        prompt_id: The row's name; `row.request_key` is it, or it with the model.
+        generation: 1-based; how often somebody asked for this row.
+        attempt: 1-based; how often delivery of this generation was tried.
+        reason: Why it is withheld, or what was said last where it is not accepted.
+        request_hash: What was asked, `<version>:<hex>`.
+        n_asked: Images asked for.
+        claimed_at_us: When the newest attempt was committed as `sending`.
+        send_by_us: After this the attempt must not be handed to the network.
+        deadline_at_us: After this an accepted task is shown as stalled.
+        remote_status: What Mynth last said of the task; final here while the intent is still
+            `accepted` means: finished, not read yet.
+    """
+
+    intent_id: str
+    row: RowKey
+    prompt_id: str
+    fan_out: str
+    generation: int
+    attempt: int
+    state: IntentState
+    request_hash: str
+    model: str
+    n_asked: int
+    claimed_at_us: int
+    send_by_us: int
+    reason: str | None = None
+    quoted_units: int | None = None
+    reserved_units: int | None = None
+    charged_units: int | None = None
+    task_id: str | None = None
+    remote_status: TaskStatus | None = None
+    submitted_at_us: int | None = None
+    completed_at_us: int | None = None
+    deadline_at_us: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_field: str | None = None
+    http_status: int | None = None
+
+    def shown_status(self, now_us: int) -> str:
+        """The word in tables and reports: the state, or `stalled` past the deadline."""
+        overdue = self.deadline_at_us is not None and now_us > self.deadline_at_us
+        waiting = self.state is IntentState.ACCEPTED and not self.is_finished_remotely
+        return STALLED if waiting and overdue else self.state.value
+
+    @property
+    def is_finished_remotely(self) -> bool:
+        """Mynth says the task is over, read by us or not."""
+        return self.remote_status is not None and self.remote_status.is_final
+
+
+@dataclass(frozen=True)
+class SurplusTask:
+    """A further task that Mynth made for an intent which already had one; charged, and listed."""
+
+    task_id: str
+    intent_id: str
+    task: Task | None = None
+
+
+def choose_current(intents: Sequence[Intent], stored_hash: str) -> Intent | None:
+    """
+    The generation of a row that counts now: the newest with the row's hash.
+
+    None means that nobody asked for the row as it reads now.
+    """
+    matching = [intent for intent in intents if intent.request_hash == stored_hash]
+    return max(matching, key=lambda intent: intent.generation, default=None)
+
+
+def choose_shown(intents: Sequence[Intent], stored_hash: str) -> Intent | None:
+    """The generation that tables show: the newest that delivered, else the newest."""
+    matching = [intent for intent in intents if intent.request_hash == stored_hash]
+    delivered = [i for i in matching if i.state in (IntentState.COMPLETED, IntentState.PARTIAL)]
+    return max(delivered or matching, key=lambda intent: intent.generation, default=None)
+
+
+def intent_id(ledger_id: str, row: RowKey, generation: int) -> str:
+    """
+    The id of a row's wish, ``int_`` and 26 characters.
+
+    A function of its arguments, so that a ledger rebuilt under the same id names the same intents.
+    """
+    parts = (ledger_id, row.batch, row.window, row.request_key, str(generation))
+    framed = b"".join(_framed(part) for part in parts)
+    return INTENT_PREFIX + _base32(hashlib.sha256(framed).digest(), 26)
+
+
+def new_ledger_id(randomness: bytes) -> str:
+    """A ledger's id from at least 8 random bytes, ``led_`` and 12 characters."""
+    return LEDGER_PREFIX + _base32(randomness, 12)
+
+
+def request_key(prompt_id: str, model: str, *, several_models: bool) -> str:
+    """A row's key within its window: the prompt id, with the model when prompts × models."""
+    return f"{prompt_id}@{model}" if several_models else prompt_id
+
+
+def hash_prefix(stored_hash: str) -> str:
+    """The part of a request hash that travels in the tag."""
+    return stored_hash.partition(":")[2][:HASH_PREFIX_CHARS]
+
+
+def make_tag(intent: str, stored_hash: str, ledger_id: str) -> IntentTag:
+    """The tag of one intent; at most `INTENT_TAG_MAX_BYTES` bytes by construction."""
+    tag = IntentTag(intent, hash_prefix(stored_hash), ledger_id)
+    assert len(str(tag)) <= INTENT_TAG_MAX_BYTES
+    return tag
+
+
+def parse_tag(value: object) -> IntentTag | None:
+    """The tag in a metadata value, or None if the value is not one of ours."""
+    if not isinstance(value, str) or len(value) > INTENT_TAG_MAX_BYTES:
+        return None
+    parts = value.split(".")
+    if len(parts) != 3 or not parts[0].startswith(INTENT_PREFIX):
+        return None
+    return IntentTag(*parts) if parts[2].startswith(LEDGER_PREFIX) else None
+
+
+def shard_of(prompt_id: str, n_shards: int) -> int:
+    """The shard of a prompt row, 0-based; stable across releases, machines and row order."""
+    digest = hashlib.blake2b(prompt_id.encode("utf-8"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % n_shards
+
+
+def _framed(part: str) -> bytes:
+    raw = part.encode("utf-8")
+    return len(raw).to_bytes(4, "big") + raw
+
+
+def _base32(raw: bytes, n_chars: int) -> str:
+    return base64.b32encode(raw).decode("ascii").lower().rstrip("=")[:n_chars]

@@ -1,0 +1,60 @@
+"""
+Exact money: integers of 10⁻⁸ USD inside, `Decimal` at the edges.
+
+Mynth spells settled costs with eight decimals and estimates without trailing zeros;
+SQLite would turn decimals into floats. So the ledger counts *units* of 10⁻⁸ USD.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+
+from mynth_dagster.limits import MONEY_SCALE
+
+UNITS_PER_USD = 10**MONEY_SCALE
+
+
+def units_from_usd(amount: Decimal | str | int) -> int:
+    """
+    An amount in USD as units of 10⁻⁸ USD.
+
+    Raises:
+        ValueError: Not a finite number, or finer than eight decimals.
+    """
+    try:
+        units = Decimal(amount) * UNITS_PER_USD
+        whole = units.to_integral_value()
+    except InvalidOperation:
+        raise ValueError(f"{amount!r} is not an amount of money") from None
+    if units != whole:
+        raise ValueError(f"{amount} USD is finer than eight decimals")
+    return int(whole)
+
+
+def usd_from_units(units: int) -> Decimal:
+    """Units of 10⁻⁸ USD as a decimal with eight places."""
+    return Decimal(units).scaleb(-MONEY_SCALE)
+
+
+def format_usd(units: int | None) -> str:
+    """For people: at least two decimals, no other trailing zeros; `unknown` for None."""
+    if units is None:
+        return "unknown"
+    text = f"{usd_from_units(units):f}".rstrip("0")
+    whole, _, decimals = text.partition(".")
+    return f"${whole}.{decimals.ljust(2, '0')}"
+
+
+def split_units(total: int, parts: int) -> list[int]:
+    """
+    A total divided over ``parts`` shares that differ by at most one unit and add up exactly.
+
+    The first shares are the larger ones.
+    """
+    share, rest = divmod(total, parts)
+    return [share + (index < rest) for index in range(parts)]
+
+
+def rounded_usd(amount: Decimal) -> Decimal:
+    """A computed ratio (a cost per image) on the eight decimals of money."""
+    return amount.quantize(Decimal(1).scaleb(-MONEY_SCALE), rounding=ROUND_HALF_EVEN)

@@ -1,0 +1,51 @@
+"""One cell of the work: a time window (or file), and one part of its fan-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+SHARD_DIMENSION = "shard"
+MODEL_DIMENSION = "model"
+
+
+@dataclass(frozen=True, order=True)
+class Slice:
+    """
+    A partition of a batch.
+
+    Args:
+        window: Key of the window (`2026-11-22`), or empty where the batch has none.
+        fan_out: Key within the fan-out (`003`, or a model id), or empty.
+        window_dimension: What the window is called in paths: `date`, `file`, `partition`.
+        fan_out_dimension: `shard` or `model`.
+    """
+
+    window: str = ""
+    fan_out: str = ""
+    window_dimension: str = "date"
+    fan_out_dimension: str = SHARD_DIMENSION
+
+    @property
+    def path(self) -> str:
+        """Hive-style folders, `date=2026-11-22/shard=003`; empty for the whole batch."""
+        parts = []
+        if self.window:
+            parts.append(f"{self.window_dimension}={_escaped(self.window)}")
+        if self.fan_out:
+            parts.append(f"{self.fan_out_dimension}={_escaped(self.fan_out)}")
+        return "/".join(parts)
+
+    @property
+    def key(self) -> str:
+        """For people and for Dagster: `2026-11-22|003`, `2026-11-22`, `003` or `all`."""
+        return "|".join(part for part in (self.window, self.fan_out) if part) or "all"
+
+
+def shard_keys(n_shards: int) -> list[str]:
+    """The names of the shards, `000` to one less than their number."""
+    return [f"{index:03d}" for index in range(n_shards)]
+
+
+def _escaped(key: str) -> str:
+    return quote(key, safe=" ,()[]@!$&'+;~-_.")

@@ -1,0 +1,117 @@
+"""One wish for images, in the package's own words; `wire` spells it for a revision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mynth_dagster.limits import AUTO_MODEL
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """
+    An image that a request starts from.
+
+    `identity` stands for the content where the URL does not (an uploaded file's hash).
+    """
+
+    url: str
+    role: str | None = None
+    identity: str | None = None
+
+
+@dataclass(frozen=True)
+class RatingLevel:
+    """One level of a custom content rating."""
+
+    value: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Content rating during generation; no levels means Mynth's own sfw/nsfw scale."""
+
+    levels: tuple[RatingLevel, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a request asks besides pixels; none of it is part of the request's identity."""
+
+    metadata_json: str | None = None
+    destination: str | None = None
+    webhook_urls: tuple[str, ...] = ()
+    mute_registered_webhooks: bool = False
+    with_token: bool = False
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """
+    What is asked of Mynth for one row, with the revision's defaults left open.
+
+    `None` means "as Mynth does by default". `enhance` is `"magic"` (Mynth rewrites the prompt),
+    `"native"` (the model's own way) or None.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    model: str = AUTO_MODEL
+    size: str | None = None
+    count: int = 1
+    inputs: tuple[InputImage, ...] = ()
+    output_format: str | None = None
+    output_quality: int | None = None
+    enhance: str | None = None
+    rating: Rating | None = None
+    delivery: Delivery = Delivery()
+
+
+HASH_VERSION = 1
+"""The version of `request_hash` that new intents are stored with."""
+
+
+def request_hash(request: ImageRequest, version: int = HASH_VERSION) -> str:
+    """
+    What makes two requests the same wish: a hash over all that changes pixels.
+
+    Returns ``"<version>:<32 hex>"``. Stored hashes are compared by the function of their own
+    version for ever, so that an upgrade never pays for a table again.
+    Not covered: metadata, destination, webhooks, tokens.
+
+    Raises:
+        KeyError: A version that no release has written.
+    """
+    text = json.dumps(
+        _COVERED_BY_VERSION[version](request), ensure_ascii=True, separators=(",", ":")
+    )
+    digest = hashlib.sha256(text.encode("ascii")).hexdigest()
+    return f"{version}:{digest[:32]}"
+
+
+def hash_version(stored: str) -> int:
+    """The version that a stored hash was made with."""
+    return int(stored.partition(":")[0])
+
+
+def _covered_v1(request: ImageRequest) -> list[object]:
+    rating = request.rating
+    return [
+        request.prompt,
+        request.negative_prompt,
+        request.model,
+        request.size,
+        request.count,
+        [[image.identity or image.url, image.role] for image in request.inputs],
+        request.output_format,
+        request.output_quality,
+        request.enhance,
+        None if rating is None else [[level.value, level.description] for level in rating.levels],
+    ]
+
+
+_COVERED_BY_VERSION: dict[int, Callable[[ImageRequest], list[object]]] = {1: _covered_v1}

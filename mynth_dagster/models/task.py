@@ -1,0 +1,147 @@
+"""Mynth's tasks and what they delivered, in the package's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from mynth_dagster.models.transitions import Event
+
+
+class TaskStatus(str, Enum):
+    """The three states that Mynth knows."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self is not TaskStatus.PENDING
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a task or an image failed: a code in lower snake case, and prose where there is any."""
+
+    code: str
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class CreatedTask:
+    """The answer to a paid POST. Money in units of 10⁻⁸ USD, None where the revision is silent."""
+
+    task_id: str
+    reserved_units: int | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ListedTask:
+    """One entry of the task list."""
+
+    task_id: str
+    type: str
+    status: TaskStatus
+    cost_units: int | None
+    created_at_us: int
+
+
+@dataclass(frozen=True)
+class ImageOutcome:
+    """One image of a task, delivered or failed; `index` is 0-based in the task's order."""
+
+    index: int
+    image_id: str | None = None
+    url: str | None = None
+    mynth_url: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    cost_units: int | None = None
+    rating_level: str | None = None
+    destination: str | None = None
+    destination_status: str | None = None
+    fault: Fault | None = None
+
+    @property
+    def delivered(self) -> bool:
+        return self.fault is None
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    A task as its owner reads it.
+
+    `updated_at_us` of a finished task is when it finished. `metadata` is what we sent along.
+    `cost_units` is None until known; `cost_is_allocated` says that only a sum was given.
+    """
+
+    task_id: str
+    status: TaskStatus
+    created_at_us: int
+    updated_at_us: int
+    model: str | None = None
+    images: tuple[ImageOutcome, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    cost_units: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    prompt_sent: str | None = None
+    user_id: str | None = None
+    api_key_id: str | None = None
+
+    @property
+    def n_delivered(self) -> int:
+        return sum(image.delivered for image in self.images)
+
+
+@dataclass(frozen=True)
+class CatalogModel:
+    """A model of the catalogue; prices in units of 10⁻⁸ USD per image, None where unknown."""
+
+    model_id: str
+    display_name: str | None = None
+    base_units: int | None = None
+    base_4k_units: int | None = None
+    per_input_units: int | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one request will reserve; `exact` is False for an upper bound."""
+
+    units: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who a key belongs to, as far as the revision tells."""
+
+    user_id: str
+    key_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Balance:
+    """An account's money in units of 10⁻⁸ USD."""
+
+    balance_units: int
+    reserved_units: int
+    available_units: int
+
+
+def outcome_event(task: Task, n_asked: int) -> Event:
+    """
+    What a finished task means for its intent.
+
+    A completed task that delivered nothing is a failure of the row:
+    the vendor does not say when such a task is called `failed`.
+    """
+    if task.status is TaskStatus.FAILED or task.n_delivered == 0:
+        return Event.FAIL
+    return Event.COMPLETE if task.n_delivered >= n_asked else Event.DELIVER_PARTLY
