@@ -1,0 +1,187 @@
+"""Mynth's operations as coroutines, in the package's own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from mynth_dagster.client import outcome
+from mynth_dagster.client.http import Answer, Call, HttpSession, Transport
+from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
+from mynth_dagster.client.retry import decide_retry_s
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.clock import Clock
+from mynth_dagster.errors import ApiError, NoAnswerError, NotFoundError, NotSentError
+from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.task import (
+    Account,
+    Balance,
+    CatalogModel,
+    Estimate,
+    ImageOutcome,
+    ListedTask,
+    Task,
+    TaskStatus,
+)
+from mynth_dagster.wire import reading, refusals
+from mynth_dagster.wire.profile import RevisionProfile
+
+T = TypeVar("T")
+
+_NO_SUCH_TASK = "tsk_00000000000000000000000000"
+
+
+class MynthClient:
+    """
+    One account at one server, in one revision; lives on one event loop.
+
+    Free reads repeat themselves when the failure may pass; the paid call never does.
+    Every read raises `ApiError` (see `errors`) when it does not succeed.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        profile: RevisionProfile,
+        clock: Clock,
+        *,
+        transport: Transport | None = None,
+    ) -> None:
+        self.settings = settings
+        self.profile = profile
+        self._clock = clock
+        self._http = HttpSession(settings, transport)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    def encode(self, request: ImageRequest, tag: str | None) -> bytes:
+        """The exact bytes that `create_task` will send."""
+        body = self.profile.encode_request(request, tag=tag)
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+    async def create_task(self, content: bytes) -> PaidOutcome:
+        """
+        The paid call, once: `POST /image/generate` with a body from `encode`.
+
+        Never raises for what the network or the server did: the result says what is proved.
+        """
+        call = Call("create task", "POST", "/image/generate", content=content)
+        try:
+            answer = await self._http.exchange(call)
+        except NotSentError as error:
+            return NotSent(error)
+        except NoAnswerError as error:
+            return Unknown(error)
+        return outcome.sort_answer(
+            call.operation, answer, self.profile, now_us=self._clock.now_us()
+        )
+
+    async def get_status(self, task_id: str, *, token: str | None = None) -> TaskStatus:
+        """`GET /tasks/:id/status`, with the key or the task's own token."""
+        call = Call("read task status", "GET", f"/tasks/{task_id}/status", token=token)
+        return await self._read(call, reading.decode_status)
+
+    async def get_task(self, task_id: str) -> Task:
+        """`GET /tasks/:id`, owner only: the whole task."""
+        body = await self._read_json(Call("read task", "GET", f"/tasks/{task_id}"))
+        return self.profile.decode_task("read task", body)
+
+    async def get_result(self, task_id: str, *, token: str) -> tuple[ImageOutcome, ...]:
+        """The images of a finished task, with nothing but its token."""
+        call = Call("read result", "GET", self.profile.token_result_path(task_id), token=token)
+        body = await self._read_json(call)
+        payload = body.get("data", body) if isinstance(body, dict) else {}
+        result = payload.get("result") or payload
+        return reading.decode_images(result.get("images"), default_format="webp")
+
+    async def list_tasks(self, *, limit: int, after: str | None = None) -> list[ListedTask]:
+        """One page of this key's tasks, newest first; ``after``: older than that task."""
+        params: dict[str, str | int] = {"limit": limit}
+        if after is not None:
+            params["after"] = after
+        return await self._read(
+            Call("list tasks", "GET", "/tasks", params=params), reading.decode_page
+        )
+
+    async def estimate(self, request: ImageRequest) -> Estimate:
+        """What one such request will reserve; creates and charges nothing."""
+        call = Call(
+            "estimate", "POST", "/image/generate/estimate", content=self.encode(request, None)
+        )
+        return await self._read(call, reading.decode_estimate)
+
+    async def get_catalog(self) -> dict[str, CatalogModel]:
+        """The public catalogue, by model id."""
+        return await self._read(
+            Call("list models", "GET", "/models", anonymous=True), reading.decode_catalog
+        )
+
+    async def get_account(self) -> Account:
+        """Who the key belongs to."""
+        return await self._read(Call("read account", "GET", "/me"), reading.decode_account)
+
+    async def get_balance(self) -> Balance:
+        """The account's money."""
+        return await self._read(Call("read balance", "GET", "/balance"), reading.decode_balance)
+
+    async def check_key(self) -> Account | None:
+        """
+        Prove, free of charge, that the key is accepted.
+
+        Returns the account where the revision tells it. Elsewhere a task that cannot exist is
+        asked for: an accepted key gets "not found".
+
+        Raises:
+            UnauthorizedError: The key is refused.
+        """
+        if self.profile.HAS_ACCOUNT:
+            return await self.get_account()
+        with suppress(NotFoundError):
+            await self.get_status(_NO_SUCH_TASK)
+        return None
+
+    async def _read(self, call: Call, decode: Callable[..., T]) -> T:
+        body = await self._read_json(call)
+        return decode(call.operation, body, revision=self.profile.REVISION)
+
+    async def _read_json(self, call: Call) -> Any:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._checked(call, await self._http.exchange(call))
+            except ApiError as error:
+                delay_s = decide_retry_s(
+                    error, attempt=attempt, attempts_max=self.settings.read_attempts
+                )
+                if delay_s is None:
+                    raise
+            await self._clock.sleep(delay_s)
+
+    def _checked(self, call: Call, answer: Answer) -> Any:
+        if not 200 <= answer.status < 300:
+            raise refusals.decode_refusal(
+                call.operation,
+                answer.status,
+                answer.headers,
+                answer.body,
+                now_us=self._clock.now_us(),
+            )
+        body = reading.parse_json(answer.body)
+        if body is None:
+            raise NoAnswerError(call.operation, "the answer is no JSON")
+        return body
+
+
+async def probe_revision(settings: ClientSettings, *, transport: Transport | None = None) -> Any:
+    """Status and parsed body of one unauthenticated `GET /models`, for `wire.detection`."""
+    http = HttpSession(settings, transport)
+    try:
+        answer = await http.exchange(Call("probe revision", "GET", "/models", anonymous=True))
+    finally:
+        await http.aclose()
+    return answer.status, reading.parse_json(answer.body)

@@ -1,0 +1,114 @@
+"""
+Sorting the answer to the paid call by one question: *could Mynth have taken it?*
+
+Pure. `docs/guarantees.md` prints the rules; the engine acts on the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mynth_dagster.client.http import Answer
+from mynth_dagster.errors import (
+    ApiError,
+    InsufficientBalanceError,
+    NotSentError,
+    RateLimitedError,
+    RefusedError,
+    SpendingLimitError,
+    UnauthorizedError,
+    UnexpectedPayloadError,
+)
+from mynth_dagster.models.task import CreatedTask
+from mynth_dagster.wire import reading, refusals
+from mynth_dagster.wire.profile import RevisionProfile
+
+
+class Cause(str, Enum):
+    """Who has to act on a refusal."""
+
+    ROW = "row"
+    KEY = "key"
+    BALANCE = "balance"
+    LIMIT = "limit"
+    RATE = "rate"
+    CONFIG = "config"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Mynth made a task."""
+
+    created: CreatedTask
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Mynth surely made no task; `cause` says whose fault it is."""
+
+    error: RefusedError
+    cause: Cause
+
+
+@dataclass(frozen=True)
+class NotSent:
+    """Provably nothing left this machine."""
+
+    error: NotSentError
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Mynth may have made a task; nothing may be sent again until that is settled."""
+
+    error: ApiError
+    http_status: int | None = None
+
+
+PaidOutcome = Accepted | Refused | NotSent | Unknown
+
+_POSSIBLY_TAKEN = frozenset({408, 409, 425, 499})
+_PERMISSION_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope"})
+
+
+def sort_answer(
+    operation: str, answer: Answer, profile: RevisionProfile, *, now_us: int
+) -> PaidOutcome:
+    """What a complete answer to a paid POST proves."""
+    body = reading.parse_json(answer.body)
+    if reading.find_task_id(body) is not None:
+        return Accepted(reading.decode_created(operation, body, revision=profile.REVISION))
+    if answer.status < 400:
+        return Unknown(
+            UnexpectedPayloadError(operation, revision=profile.REVISION, path="task id"),
+            answer.status,
+        )
+    error = refusals.decode_refusal(
+        operation, answer.status, answer.headers, answer.body, now_us=now_us
+    )
+    if answer.status >= 500 or answer.status in _POSSIBLY_TAKEN:
+        return Unknown(error, answer.status)
+    return Refused(error, cause_of(error, profile))
+
+
+def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
+    """By code first, by status second; a 4xx that is not the API's own stops the run."""
+    if isinstance(error, SpendingLimitError):
+        return Cause.LIMIT
+    if isinstance(error, InsufficientBalanceError):
+        return Cause.BALANCE
+    if isinstance(error, RateLimitedError):
+        return Cause.RATE
+    if isinstance(error, UnauthorizedError) and _is_about_the_key(error):
+        return Cause.KEY
+    if not refusals.is_api_error(error):
+        return Cause.GATEWAY
+    root_field = (error.field or "").partition(".")[0]
+    return Cause.CONFIG if root_field in profile.OWN_FIELDS else Cause.ROW
+
+
+def _is_about_the_key(error: UnauthorizedError) -> bool:
+    """A 403 with a code of its own may forbid one model only; 401 and 407 never do."""
+    return error.status in (401, 407) or error.code in _PERMISSION_CODES

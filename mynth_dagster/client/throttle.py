@@ -1,0 +1,74 @@
+"""
+How many requests may be in flight, and when nobody may send.
+
+One limit shared by all workers of a process: it halves when Mynth or the network pushes back
+and grows by one for each full round of successes. One pause shared by all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mynth_dagster.clock import Clock
+
+
+class Throttle:
+    """
+    Slots for requests on one event loop.
+
+    Args:
+        limit: Requests in flight at most; the adaptive limit never exceeds it.
+    """
+
+    def __init__(self, limit: int, clock: Clock) -> None:
+        self._ceiling = limit
+        self._limit = limit
+        self._clock = clock
+        self._in_flight = 0
+        self._successes = 0
+        self._resume_at_s = 0.0
+        self._free = asyncio.Condition()
+
+    @property
+    def limit(self) -> int:
+        """The limit now in force."""
+        return self._limit
+
+    @property
+    def in_flight(self) -> int:
+        """Slots taken."""
+        return self._in_flight
+
+    async def acquire(self) -> None:
+        """Wait until no pause is on and a slot is free, and take it."""
+        async with self._free:
+            while True:
+                await self._free.wait_for(lambda: self._in_flight < self._limit)
+                left_s = self._resume_at_s - self._clock.elapsed_s()
+                if left_s <= 0:
+                    break
+                self._free.release()
+                try:
+                    await self._clock.sleep(left_s)
+                finally:
+                    await self._free.acquire()
+            self._in_flight += 1
+
+    async def release(self) -> None:
+        """Give a slot back."""
+        async with self._free:
+            self._in_flight -= 1
+            self._free.notify()
+
+    def note_success(self) -> None:
+        """An answer came in time: recover slowly."""
+        self._successes += 1
+        if self._limit < self._ceiling and self._successes >= self._limit:
+            self._limit += 1
+            self._successes = 0
+
+    def push_back(self, pause_s: float = 0.0) -> None:
+        """Fewer requests from now on, and none at all for ``pause_s`` seconds."""
+        self._limit = max(1, self._limit // 2)
+        self._successes = 0
+        self._resume_at_s = max(self._resume_at_s, self._clock.elapsed_s() + pause_s)

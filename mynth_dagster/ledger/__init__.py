@@ -1,0 +1,4 @@
+"""The durable memory between the tables and the API, on SQLite or Postgres."""
+
+from mynth_dagster.ledger.ledger import Ledger as Ledger
+from mynth_dagster.ledger.reader import LedgerReader as LedgerReader

@@ -1,0 +1,115 @@
+"""
+Opening the database: engines, durability settings, and the schema at its newest version.
+
+SQLite: WAL, `synchronous=FULL`, explicit `BEGIN IMMEDIATE` for the writer.
+Postgres: READ COMMITTED, `synchronous_commit=on`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
+
+from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
+
+HEAD = "0001"
+"""The newest migration; a test compares it with the migrations folder."""
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+def open_engines(url: str) -> tuple[Engine, Engine]:
+    """
+    One engine for the only writer of this process, one for its readers.
+
+    Raises:
+        ConfigError: Not a SQLite or Postgres URL, or the file's folder does not exist.
+        LedgerUnavailableError: The database does not answer.
+        SchemaVersionError: A newer release wrote it.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
+        reader = _sqlite_engine(parsed, begin="BEGIN", pool_size=4)
+    else:
+        writer = sa.create_engine(parsed, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        reader = sa.create_engine(parsed, pool_size=4, max_overflow=4, pool_pre_ping=True)
+    try:
+        _bring_up_to_date(writer)
+    except sa.exc.DBAPIError as error:
+        raise LedgerUnavailableError(
+            f"the ledger at {parsed.render_as_string(hide_password=True)} "
+            f"cannot be opened: {error.orig}. Nothing was sent."
+        ) from error
+    return writer, reader
+
+
+def _parse(url: str) -> sa.URL:
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError:
+        raise ConfigError("ledger_url", "not a database URL such as sqlite:///ledger.db") from None
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise ConfigError("ledger_url", f"{backend!r} is neither sqlite nor postgresql")
+    if parsed.database in (None, "", ":memory:"):
+        raise ConfigError("ledger_url", "a ledger must outlive the process: name a file")
+    folder = Path(str(parsed.database)).absolute().parent
+    if not folder.is_dir():
+        raise ConfigError("ledger_url", f"the folder {folder} does not exist")
+    return parsed
+
+
+def _sqlite_engine(url: sa.URL, *, begin: str, pool_size: int) -> Engine:
+    engine = sa.create_engine(
+        url,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        pool_size=pool_size,
+        max_overflow=0,
+        poolclass=sa.QueuePool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin_explicitly(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _bring_up_to_date(engine: Engine) -> None:
+    with engine.begin() as connection:
+        found = _schema_version(connection)
+        if found == HEAD:
+            return
+        if found is not None and found > HEAD:
+            raise SchemaVersionError(found, HEAD)
+        _migrate(connection)
+
+
+def _schema_version(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+def _migrate(connection: Connection) -> None:
+    # Imported only where a schema is made or changed: it costs a third of a second.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,116 @@
+"""The ledger: one writer thread, any number of readers, one id for ever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection, Engine
+
+from mynth_dagster.ledger import partitions, statements
+from mynth_dagster.ledger.database import open_engines
+from mynth_dagster.ledger.group_commit import GroupCommit
+from mynth_dagster.ledger.reader import LedgerReader
+from mynth_dagster.ledger.statements import (
+    Attachment,
+    Claim,
+    Ending,
+    Reading,
+    Sighting,
+    StatusNote,
+)
+from mynth_dagster.models.intent import new_ledger_id
+from mynth_dagster.models.partition import Slice
+
+
+class Ledger:
+    """
+    Durable memory of what was asked, what may have been asked, and what came back.
+
+    Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
+    """
+
+    def __init__(self, writer: Engine, reader: Engine) -> None:
+        self._engines = (writer, reader)
+        self.read = LedgerReader(reader)
+        self.ledger_id = _ensure_id(writer)
+        self._commits = GroupCommit(writer)
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """
+        Open the ledger at a SQLite or Postgres URL, made or migrated if need be.
+
+        Raises:
+            ConfigError: The URL is no such URL, or the file's folder does not exist.
+            LedgerUnavailableError: The database does not answer.
+            SchemaVersionError: A newer release wrote it.
+        """
+        return cls(*open_engines(url))
+
+    def close(self) -> None:
+        """Commit what is queued and let go of the database."""
+        self._commits.close()
+        for engine in self._engines:
+            engine.dispose()
+
+    async def claim(self, claim: Claim) -> bool:
+        """Commit an intent as `sending`; False if another run holds or finished the row."""
+        return await self._commits.submit(statements.CLAIM, claim)
+
+    async def record_sighting(self, sighting: Sighting) -> Attachment:
+        """Keep a task id, whatever the state of its intent; nothing here can refuse it."""
+        return await self._commits.submit(statements.SIGHT, sighting)
+
+    async def record_ending(self, ending: Ending) -> bool:
+        """End a delivery without a task; False if evidence came first."""
+        return await self._commits.submit(statements.END, ending)
+
+    async def note_status(self, note: StatusNote) -> None:
+        """Remember what Mynth says of a pending task."""
+        await self._commits.submit(statements.NOTE, note)
+
+    async def record_reading(self, reading: Reading) -> bool:
+        """Keep a finished task; False if it was read before."""
+        return await self._commits.submit(statements.READ, reading)
+
+    async def open_partitions(self, batch: str, slices: Sequence[Slice], submitter: str) -> None:
+        """Make partitions known and say who sends into them."""
+        await self._call(partitions.open_partitions(batch, slices, submitter))
+
+    async def close_partitions(
+        self,
+        batch: str,
+        slices: Sequence[Slice],
+        *,
+        stop_code: str | None = None,
+        stop_message: str | None = None,
+    ) -> None:
+        """Nobody sends any more; with the reason where the run ended early."""
+        await self._call(partitions.close_partitions(batch, slices, stop_code, stop_message))
+
+    async def mark_collected(self, batch: str, slice_: Slice, version: int) -> bool:
+        """The tables show this version; False where they already show a newer one."""
+        return bool(await self._call(partitions.mark_collected(batch, slice_, version)))
+
+    async def expire_sending(self, batch: str, window: str, before_us: int) -> int:
+        """Turn rows that a gone process left `sending` into `unresolved`; how many."""
+        return int(await self._call(partitions.expire_sending(batch, window, before_us)))
+
+    async def ensure_account(self, base_url: str, user_id: str, key_id: str, *, now_us: int) -> int:
+        """The ledger's number for an account."""
+        call = partitions.ensure_account(base_url, user_id, key_id, now_us)
+        return int(await self._call(call))
+
+    async def set_meta(self, key: str, value: str) -> None:
+        """Remember one fact."""
+        await self._call(partitions.set_meta(key, value))
+
+    async def _call(self, call: Callable[[Connection], Any]) -> Any:
+        return await self._commits.submit(statements.CALL, call)
+
+
+def _ensure_id(writer: Engine) -> str:
+    with writer.begin() as connection:
+        return partitions.ensure_meta("ledger_id", new_ledger_id(os.urandom(16)))(connection)

@@ -1,0 +1,274 @@
+"""
+What the ledger knows. Synchronous: call from a worker thread, never on the event loop.
+
+`SliceLookup` is how result tables see one partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.records import intent_from_row, task_from_json
+from mynth_dagster.models.intent import Intent, SurplusTask
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import Task, TaskStatus
+from mynth_dagster.models.transitions import IntentState
+
+_intents = schema.intents
+T = TypeVar("T")
+
+IN_MAX = 5000
+"""Values in one IN list; SQLite allows 32,766 bound values in all."""
+
+
+@dataclass(frozen=True)
+class PartitionRow:
+    """One partition as the ledger knows it."""
+
+    batch: str
+    window: str
+    fan_out: str
+    version: int
+    collected: int
+    submitter: str | None
+    stop_code: str | None
+    stop_message: str | None
+
+
+@dataclass(frozen=True)
+class StateCount:
+    """Intents of one partition in one state, and their money in units of 10⁻⁸ USD."""
+
+    window: str
+    fan_out: str
+    state: IntentState
+    finished_remotely: bool
+    n_intents: int
+    reserved_units: int
+    charged_units: int
+
+
+class LedgerReader:
+    """Queries of one ledger."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def intents_for(
+        self, batch: str, window: str, request_keys: Sequence[str]
+    ) -> dict[str, list[Intent]]:
+        """All generations of these rows, by request key, oldest first."""
+        found: dict[str, list[Intent]] = {}
+        for keys in _chunks(request_keys):
+            query = _of(batch, window).where(_intents.c.request_key.in_(keys))
+            for intent in self._intents(query.order_by(_intents.c.generation)):
+                found.setdefault(intent.row.request_key, []).append(intent)
+        return found
+
+    def intents_of_tasks(self, task_ids: Sequence[str]) -> dict[str, Intent]:
+        """The intents that these tasks are attached to, by task id."""
+        found: dict[str, Intent] = {}
+        for ids in _chunks(task_ids):
+            query = sa.select(_intents).where(_intents.c.task_id.in_(ids))
+            found |= {str(intent.task_id): intent for intent in self._intents(query)}
+        return found
+
+    def intents_by_id(self, intent_ids: Sequence[str]) -> dict[str, Intent]:
+        """These intents, by id."""
+        found: dict[str, Intent] = {}
+        for ids in _chunks(intent_ids):
+            query = sa.select(_intents).where(_intents.c.intent_id.in_(ids))
+            found |= {intent.intent_id: intent for intent in self._intents(query)}
+        return found
+
+    def intents_in(
+        self, batch: str, slices: Iterable[Slice], states: Iterable[IntentState]
+    ) -> list[Intent]:
+        """Intents of these partitions in these states, in the order they were submitted."""
+        query = (
+            sa.select(_intents)
+            .where(
+                _intents.c.batch == batch,
+                _in_slices(slices),
+                _intents.c.state.in_([state.value for state in states]),
+            )
+            .order_by(_intents.c.submitted_at_us, _intents.c.claimed_at_us, _intents.c.intent_id)
+        )
+        return list(self._intents(query))
+
+    def unread(self, batch: str, slices: Iterable[Slice]) -> list[Intent]:
+        """Intents whose task is finished and was not read yet."""
+        accepted = self.intents_in(batch, slices, [IntentState.ACCEPTED])
+        return [intent for intent in accepted if intent.is_finished_remotely]
+
+    def unresolved(self, batch: str | None = None) -> list[Intent]:
+        """All intents whose POST has an unknown outcome, oldest first."""
+        query = sa.select(_intents).where(
+            _intents.c.state == IntentState.UNRESOLVED.value,
+            *([] if batch is None else [_intents.c.batch == batch]),
+        )
+        return list(self._intents(query.order_by(_intents.c.claimed_at_us)))
+
+    def known_tasks(self, task_ids: Sequence[str]) -> set[str]:
+        """Which of these task ids the ledger already has."""
+        known: set[str] = set()
+        for ids in _chunks(task_ids):
+            query = sa.select(schema.tasks.c.task_id).where(schema.tasks.c.task_id.in_(ids))
+            known.update(self._rows(query, lambda row: str(row["task_id"])))
+        return known
+
+    def tasks_for(self, task_ids: Sequence[str]) -> dict[str, Task]:
+        """The finished tasks among these, as read."""
+        found: dict[str, Task] = {}
+        for ids in _chunks(task_ids):
+            query = sa.select(schema.tasks.c.details).where(
+                schema.tasks.c.task_id.in_(ids), schema.tasks.c.details.is_not(None)
+            )
+            tasks = self._rows(query, lambda row: task_from_json(row["details"]))
+            found |= {task.task_id: task for task in tasks}
+        return found
+
+    def surplus_for(self, intent_ids: Sequence[str]) -> dict[str, list[SurplusTask]]:
+        """Further tasks of these intents, by intent id."""
+        found: dict[str, list[SurplusTask]] = {}
+        for ids in _chunks(intent_ids):
+            query = (
+                sa.select(schema.tasks)
+                .where(schema.tasks.c.intent_id.in_(ids), schema.tasks.c.is_surplus)
+                .order_by(schema.tasks.c.task_id)
+            )
+            for surplus in self._rows(query, _surplus):
+                found.setdefault(surplus.intent_id, []).append(surplus)
+        return found
+
+    def intents_of_slice(self, batch: str, slice_: Slice) -> Iterator[Intent]:
+        """Every intent of a partition, by request key and generation, streamed."""
+        query = (
+            _of(batch, slice_.window)
+            .where(_intents.c.fan_out == slice_.fan_out)
+            .order_by(_intents.c.request_key, _intents.c.generation)
+        )
+        return self._intents(query)
+
+    def partitions(self, batch: str) -> list[PartitionRow]:
+        """All partitions that anything was ever sent for."""
+        table = schema.partitions
+        columns = [table.c[name] for name in PartitionRow.__dataclass_fields__]
+        query = sa.select(*columns).where(table.c.batch == batch)
+        ordered = query.order_by(table.c.window, table.c.fan_out)
+        return list(self._rows(ordered, lambda row: PartitionRow(**row)))
+
+    def partition(self, batch: str, slice_: Slice) -> PartitionRow | None:
+        """One partition, or None if nothing was ever sent for it."""
+        rows = self.partitions(batch)
+        matching = [r for r in rows if (r.window, r.fan_out) == (slice_.window, slice_.fan_out)]
+        return matching[0] if matching else None
+
+    def batches(self) -> list[str]:
+        """The names of all batches."""
+        query = sa.select(schema.partitions.c.batch).distinct().order_by(schema.partitions.c.batch)
+        return list(self._rows(query, lambda row: str(row["batch"])))
+
+    def counts(self, batch: str, slices: Iterable[Slice] | None = None) -> list[StateCount]:
+        """Intents by partition and state; of all partitions where none are given."""
+        finished = sa.func.coalesce(_intents.c.remote_status, "").in_(
+            [TaskStatus.COMPLETED.value, TaskStatus.FAILED.value]
+        )
+        group = (_intents.c.window, _intents.c.fan_out, _intents.c.state, finished)
+        query = (
+            sa.select(
+                *group[:3],
+                finished.label("finished_remotely"),
+                sa.func.count().label("n_intents"),
+                sa.func.coalesce(sa.func.sum(_intents.c.reserved_units), 0).label("reserved_units"),
+                sa.func.coalesce(sa.func.sum(_intents.c.charged_units), 0).label("charged_units"),
+            )
+            .where(_intents.c.batch == batch)
+            .group_by(*group)
+            .order_by(_intents.c.window, _intents.c.fan_out)
+        )
+        if slices is not None:
+            query = query.where(_in_slices(slices))
+        return list(self._rows(query, _state_count))
+
+    def meta(self, key: str) -> str | None:
+        """One remembered fact."""
+        query = sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
+        return next(self._rows(query, lambda row: str(row["value"])), None)
+
+    def _intents(self, query: sa.Select[Any]) -> Iterator[Intent]:
+        return self._rows(query, intent_from_row)
+
+    def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
+        with self._engine.connect() as connection:
+            result = connection.execution_options(yield_per=IN_MAX).execute(query)
+            for row in result.mappings():
+                yield read(row)
+
+
+class SliceLookup:
+    """The ledger as the result tables of one partition see it."""
+
+    def __init__(self, reader: LedgerReader, batch: str, slice_: Slice) -> None:
+        self._reader = reader
+        self._batch = batch
+        self._slice = slice_
+
+    def intents_for(self, request_keys: Sequence[str]) -> Mapping[str, Sequence[Intent]]:
+        return self._reader.intents_for(self._batch, self._slice.window, request_keys)
+
+    def tasks_for(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
+        return self._reader.tasks_for(task_ids)
+
+    def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
+        return self._reader.surplus_for(intent_ids)
+
+    def all_intents(self) -> Iterator[Intent]:
+        return self._reader.intents_of_slice(self._batch, self._slice)
+
+
+def _of(batch: str, window: str) -> sa.Select[Any]:
+    return sa.select(_intents).where(_intents.c.batch == batch, _intents.c.window == window)
+
+
+def _in_slices(slices: Iterable[Slice]) -> sa.ColumnElement[bool]:
+    by_window: dict[str, list[str]] = {}
+    for slice_ in slices:
+        by_window.setdefault(slice_.window, []).append(slice_.fan_out)
+    windows = [
+        sa.and_(_intents.c.window == window, _intents.c.fan_out.in_(fan_outs))
+        for window, fan_outs in by_window.items()
+    ]
+    return sa.or_(sa.false(), *windows)
+
+
+def _surplus(row: Any) -> SurplusTask:
+    details = row["details"]
+    return SurplusTask(
+        task_id=row["task_id"],
+        intent_id=row["intent_id"],
+        task=task_from_json(details) if details else None,
+    )
+
+
+def _state_count(row: Any) -> StateCount:
+    return StateCount(
+        window=row["window"],
+        fan_out=row["fan_out"],
+        state=IntentState(row["state"]),
+        finished_remotely=bool(row["finished_remotely"]),
+        n_intents=row["n_intents"],
+        reserved_units=row["reserved_units"],
+        charged_units=row["charged_units"],
+    )
+
+
+def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), IN_MAX):
+        yield values[start : start + IN_MAX]

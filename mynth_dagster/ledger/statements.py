@@ -1,0 +1,406 @@
+"""
+The ledger's writes, each for a whole group of members at once.
+
+Every change of state is a compare-and-set whose row count is checked: whoever finds fewer rows
+changed than asked looks at the members one by one. Whatever a partition's tables show raises the
+partition's version in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.group_commit import Write
+from mynth_dagster.ledger.records import intent_to_row, task_to_json
+from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.task import Task, TaskStatus
+from mynth_dagster.models.transitions import Event, IntentState, next_state, states_before
+
+_intents = schema.intents
+
+
+@dataclass(frozen=True)
+class Claim:
+    """
+    The wish to send an intent now; `intent.state` is `sending`.
+
+    `from_attempt` is None for a new generation, else the attempt that rests and is followed.
+    """
+
+    intent: Intent
+    account: int | None = None
+    from_attempt: int | None = None
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Evidence that a task belongs to an intent; `source` is `answer`, `list`, `webhook`, …"""
+
+    intent: Intent
+    task_id: str
+    source: str
+    seen_at_us: int
+    deadline_at_us: int
+    reserved_units: int | None = None
+
+
+class Attachment(str, Enum):
+    """What a sighting turned out to be."""
+
+    ATTACHED = "attached"
+    KNOWN = "known"
+    SURPLUS = "surplus"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a delivery ended without a task: given back, rejected, or out of sight."""
+
+    intent: Intent
+    event: Event
+    ended_at_us: int
+    reason: str
+    error_code: str | None = None
+    error_message: str | None = None
+    error_field: str | None = None
+    http_status: int | None = None
+
+
+@dataclass(frozen=True)
+class StatusNote:
+    """What Mynth says of a task, without having read it."""
+
+    task_id: str
+    status: TaskStatus
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A finished task as read; `event` is what it means for its intent."""
+
+    intent: Intent
+    task: Task
+    event: Event
+    read_at_us: int
+
+
+def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
+    new = [claim for claim in claims if claim.from_attempt is None]
+    again = [claim for claim in claims if claim.from_attempt is not None]
+    won = dict(zip(map(id, new), _insert_claims(connection, new), strict=True))
+    won |= zip(map(id, again), _repeat_claims(connection, again), strict=True)
+    results = [won[id(claim)] for claim in claims]
+    _raise_versions(connection, [c.intent for c, w in zip(claims, results, strict=True) if w])
+    return results
+
+
+def _insert_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
+    statement = insert_into(connection, _intents).on_conflict_do_nothing()
+    rows = [{**intent_to_row(claim.intent), "account": claim.account} for claim in claims]
+    return _each_changed(connection, statement, rows)
+
+
+_REPEAT = (
+    sa.update(_intents)
+    .where(
+        _intents.c.intent_id == sa.bindparam("b_intent_id"),
+        _intents.c.attempt == sa.bindparam("b_attempt"),
+        _intents.c.state.in_([state.value for state in states_before(Event.CLAIM)]),
+    )
+    .values(
+        state=IntentState.SENDING.value,
+        attempt=_intents.c.attempt + 1,
+        reason=None,
+        error_code=None,
+        error_message=None,
+        error_field=None,
+        http_status=None,
+        quoted_units=sa.bindparam("b_quoted"),
+        account=sa.bindparam("b_account"),
+        fan_out=sa.bindparam("b_fan_out"),
+        claimed_at_us=sa.bindparam("b_claimed"),
+        send_by_us=sa.bindparam("b_send_by"),
+    )
+)
+
+
+def _repeat_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
+    rows = [
+        {
+            "b_intent_id": claim.intent.intent_id,
+            "b_attempt": claim.from_attempt,
+            "b_quoted": claim.intent.quoted_units,
+            "b_account": claim.account,
+            "b_fan_out": claim.intent.fan_out,
+            "b_claimed": claim.intent.claimed_at_us,
+            "b_send_by": claim.intent.send_by_us,
+        }
+        for claim in claims
+    ]
+    return _each_changed(connection, _REPEAT, rows)
+
+
+_ATTACH = (
+    sa.update(_intents)
+    .where(
+        _intents.c.intent_id == sa.bindparam("b_intent_id"),
+        _intents.c.state.in_([state.value for state in states_before(Event.SIGHT)]),
+    )
+    .values(
+        state=IntentState.ACCEPTED.value,
+        reason=None,
+        error_code=None,
+        error_message=None,
+        error_field=None,
+        http_status=None,
+        task_id=sa.bindparam("b_task_id"),
+        remote_status=TaskStatus.PENDING.value,
+        reserved_units=sa.func.coalesce(
+            sa.bindparam("b_reserved", type_=sa.BigInteger), _intents.c.quoted_units
+        ),
+        submitted_at_us=sa.bindparam("b_at"),
+        deadline_at_us=sa.bindparam("b_deadline"),
+    )
+)
+
+
+def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
+    rows = [
+        {
+            "b_intent_id": sighting.intent.intent_id,
+            "b_task_id": sighting.task_id,
+            "b_reserved": sighting.reserved_units,
+            "b_at": sighting.seen_at_us,
+            "b_deadline": sighting.deadline_at_us,
+        }
+        for sighting in seen
+    ]
+    attached = _each_changed(connection, _ATTACH, rows)
+    results = [
+        Attachment.ATTACHED if was_attached else _second_task(connection, sighting)
+        for sighting, was_attached in zip(seen, attached, strict=True)
+    ]
+    _record_tasks(connection, seen, results)
+    _raise_versions(connection, [sighting.intent for sighting in seen])
+    return results
+
+
+def _second_task(connection: Connection, sighting: Sighting) -> Attachment:
+    query = sa.select(_intents.c.task_id).where(_intents.c.intent_id == sighting.intent.intent_id)
+    known = connection.execute(query).scalar()
+    return Attachment.KNOWN if known == sighting.task_id else Attachment.SURPLUS
+
+
+def _record_tasks(
+    connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
+) -> None:
+    tasks = [
+        {
+            "task_id": sighting.task_id,
+            "intent_id": sighting.intent.intent_id,
+            "is_surplus": result is Attachment.SURPLUS,
+        }
+        for sighting, result in zip(seen, results, strict=True)
+    ]
+    connection.execute(insert_into(connection, schema.tasks).on_conflict_do_nothing(), tasks)
+    sightings = [
+        {
+            "task_id": sighting.task_id,
+            "intent_id": sighting.intent.intent_id,
+            "source": sighting.source,
+            "attempt": sighting.intent.attempt,
+            "seen_at_us": sighting.seen_at_us,
+        }
+        for sighting in seen
+    ]
+    connection.execute(
+        insert_into(connection, schema.sightings).on_conflict_do_nothing(), sightings
+    )
+
+
+_END = (
+    sa.update(_intents)
+    .where(
+        _intents.c.intent_id == sa.bindparam("b_intent_id"),
+        _intents.c.attempt == sa.bindparam("b_attempt"),
+        _intents.c.state == IntentState.SENDING.value,
+    )
+    .values(
+        state=sa.bindparam("b_state"),
+        reason=sa.bindparam("b_reason"),
+        error_code=sa.bindparam("b_code"),
+        error_message=sa.bindparam("b_message"),
+        error_field=sa.bindparam("b_field"),
+        http_status=sa.bindparam("b_status"),
+    )
+)
+
+
+def _apply_endings(connection: Connection, endings: Sequence[Ending]) -> list[bool]:
+    rows = [_ending_row(ending) for ending in endings]
+    results = _each_changed(connection, _END, rows)
+    evidence = [_attempt_row(ending) for ending in endings]
+    connection.execute(insert_into(connection, schema.attempts).on_conflict_do_nothing(), evidence)
+    _raise_versions(connection, [ending.intent for ending in endings])
+    return results
+
+
+def _ending_row(ending: Ending) -> dict[str, Any]:
+    intent = ending.intent
+    state = next_state(IntentState.SENDING, ending.event, key=intent.intent_id)
+    return {
+        "b_intent_id": intent.intent_id,
+        "b_attempt": intent.attempt,
+        "b_state": state.value,
+        "b_reason": ending.reason,
+        "b_code": ending.error_code,
+        "b_message": ending.error_message,
+        "b_field": ending.error_field,
+        "b_status": ending.http_status,
+    }
+
+
+def _attempt_row(ending: Ending) -> dict[str, Any]:
+    return {
+        "intent_id": ending.intent.intent_id,
+        "attempt": ending.intent.attempt,
+        "outcome": ending.reason,
+        "http_status": ending.http_status,
+        "detail": ending.error_message,
+        "ended_at_us": ending.ended_at_us,
+    }
+
+
+_NOTE = (
+    sa.update(_intents)
+    .where(
+        _intents.c.task_id == sa.bindparam("b_task_id"),
+        _intents.c.state == IntentState.ACCEPTED.value,
+        sa.func.coalesce(_intents.c.remote_status, "") != sa.bindparam("b_status"),
+    )
+    .values(remote_status=sa.bindparam("b_status"))
+)
+
+
+def _apply_notes(connection: Connection, notes: Sequence[StatusNote]) -> list[None]:
+    rows = [{"b_task_id": note.task_id, "b_status": note.status.value} for note in notes]
+    connection.execute(_NOTE, rows)
+    return [None] * len(notes)
+
+
+_FINISH = (
+    sa.update(_intents)
+    .where(
+        _intents.c.task_id == sa.bindparam("b_task_id"),
+        _intents.c.state == IntentState.ACCEPTED.value,
+    )
+    .values(
+        state=sa.bindparam("b_state"),
+        remote_status=sa.bindparam("b_status"),
+        charged_units=sa.bindparam("b_charged"),
+        completed_at_us=sa.bindparam("b_completed"),
+        error_code=sa.bindparam("b_code"),
+        error_message=sa.bindparam("b_message"),
+    )
+)
+_STORE_DETAILS = (
+    sa.update(schema.tasks)
+    .where(schema.tasks.c.task_id == sa.bindparam("b_task_id"))
+    .values(details=sa.bindparam("b_details"), read_at_us=sa.bindparam("b_read_at"))
+)
+
+
+def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list[bool]:
+    results = _each_changed(connection, _FINISH, [_finish_row(reading) for reading in readings])
+    details = [
+        {
+            "b_task_id": reading.task.task_id,
+            "b_details": task_to_json(reading.task),
+            "b_read_at": reading.read_at_us,
+        }
+        for reading in readings
+    ]
+    connection.execute(_STORE_DETAILS, details)
+    _raise_versions(connection, [reading.intent for reading in readings])
+    return results
+
+
+def _finish_row(reading: Reading) -> dict[str, Any]:
+    task = reading.task
+    state = next_state(IntentState.ACCEPTED, reading.event, key=reading.intent.intent_id)
+    fault = task.faults[0] if task.faults else None
+    return {
+        "b_task_id": task.task_id,
+        "b_state": state.value,
+        "b_status": task.status.value,
+        "b_charged": task.cost_units,
+        "b_completed": task.updated_at_us,
+        "b_code": fault.code if fault else None,
+        "b_message": fault.message if fault else None,
+    }
+
+
+_RAISE = (
+    sa.update(schema.partitions)
+    .where(
+        schema.partitions.c.batch == sa.bindparam("b_batch"),
+        schema.partitions.c.window == sa.bindparam("b_window"),
+        schema.partitions.c.fan_out == sa.bindparam("b_fan_out"),
+    )
+    .values(version=schema.partitions.c.version + 1)
+)
+
+
+def _raise_versions(connection: Connection, changed: Iterable[Intent]) -> None:
+    touched = sorted({(i.row.batch, i.row.window, i.fan_out) for i in changed})
+    if touched:
+        rows = [{"b_batch": b, "b_window": w, "b_fan_out": f} for b, w, f in touched]
+        connection.execute(_RAISE, rows)
+
+
+def _each_changed(
+    connection: Connection, statement: sa.Executable, rows: Sequence[dict[str, Any]]
+) -> list[bool]:
+    """Whether each member changed its one row; the whole group at once where all did."""
+    if not rows:
+        return []
+    if len(rows) == 1:
+        return [connection.execute(statement, rows[0]).rowcount == 1]
+    savepoint = connection.begin_nested()
+    if connection.execute(statement, rows).rowcount == len(rows):
+        savepoint.commit()
+        return [True] * len(rows)
+    savepoint.rollback()
+    return [connection.execute(statement, row).rowcount == 1 for row in rows]
+
+
+def insert_into(connection: Connection, table: sa.Table) -> Any:
+    """The dialect's insert, which alone knows ON CONFLICT."""
+    inserts: dict[str, Callable[[sa.Table], Any]] = {
+        "sqlite": sqlite.insert,
+        "postgresql": postgresql.insert,
+    }
+    return inserts[connection.dialect.name](table)
+
+
+SIGHT = Write("sight", 0, _apply_sightings)
+READ = Write("read", 1, _apply_readings)
+END = Write("end", 2, _apply_endings)
+NOTE = Write("note", 3, _apply_notes)
+CLAIM = Write("claim", 4, _apply_claims)
+
+
+def _apply_calls(connection: Connection, calls: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+    return [call(connection) for call in calls]
+
+
+CALL = Write("call", 5, _apply_calls)
+"""Rare writes, each a function of the connection."""

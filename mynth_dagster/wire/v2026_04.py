@@ -1,0 +1,82 @@
+"""
+Revision 2026-04: the vendor's seed pages.
+
+No envelope, the prompt may be an object, results at `/results`, no list, no catalogue,
+no estimate, no account look-ups.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.models.request import ImageRequest, InputImage, Rating
+from mynth_dagster.models.task import Task
+from mynth_dagster.wire import reading
+from mynth_dagster.wire.writing import metadata_with_tag, with_present
+
+REVISION = "2026-04"
+LIMITS = LIMITS_BY_REVISION[REVISION]
+HAS_TASK_LIST = False
+HAS_ESTIMATE = False
+HAS_CATALOG = False
+HAS_ACCOUNT = False
+OWN_FIELDS = frozenset({"access", "webhook"})
+
+DEFAULT_FORMAT = "webp"
+DEFAULT_INPUT_ROLE = "reference"
+_ENHANCE = {"magic": "prefer_magic", "native": "prefer_native"}
+
+
+def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+    """The body of `POST /image/generate`."""
+    delivery = request.delivery
+    output = with_present(format=request.output_format, quality=request.output_quality)
+    return with_present(
+        prompt=_prompt(request),
+        model=request.model,
+        size=request.size,
+        count=request.count,
+        output=output or None,
+        inputs=[_input(image) for image in request.inputs] or None,
+        content_rating=None if request.rating is None else _rating(request.rating),
+        webhook=_webhook(request) or None,
+        access=None if delivery.with_token else {"pat": {"enabled": False}},
+        metadata=metadata_with_tag(delivery.metadata_json, tag),
+        destination=delivery.destination,
+    )
+
+
+def decode_task(operation: str, body: Any) -> Task:
+    """`GET /tasks/:id`."""
+    return reading.decode_full_task(
+        operation, body, revision=REVISION, default_format=DEFAULT_FORMAT
+    )
+
+
+def token_result_path(task_id: str) -> str:
+    """Where a public access token may read the result."""
+    return f"/tasks/{task_id}/results"
+
+
+def _prompt(request: ImageRequest) -> str | dict[str, Any]:
+    if request.negative_prompt is None and request.enhance is None:
+        return request.prompt
+    enhance = _ENHANCE[request.enhance] if request.enhance else False
+    return with_present(positive=request.prompt, negative=request.negative_prompt, enhance=enhance)
+
+
+def _input(image: InputImage) -> dict[str, Any]:
+    source = {"type": "url", "url": image.url}
+    return {"type": "image", "role": image.role or DEFAULT_INPUT_ROLE, "source": source}
+
+
+def _rating(rating: Rating) -> dict[str, Any]:
+    levels = [{"value": level.value, "description": level.description} for level in rating.levels]
+    return with_present(enabled=True, levels=levels or None)
+
+
+def _webhook(request: ImageRequest) -> dict[str, Any]:
+    custom = [{"url": url} for url in request.delivery.webhook_urls]
+    muted = False if request.delivery.mute_registered_webhooks else None
+    return with_present(enabled=muted, custom=custom or None)

@@ -1,0 +1,95 @@
+"""
+Revision 2026-08: the state of the official SDK 0.0.36.
+
+Answers are wrapped in `data`, the prompt is a string, errors are flat with upper-case codes,
+results at `/result`; list, catalogue, estimate and account look-ups exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mynth_dagster.errors import UnsupportedFeatureError
+from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.models.request import ImageRequest, InputImage, Rating
+from mynth_dagster.models.task import Task
+from mynth_dagster.wire import reading
+from mynth_dagster.wire.writing import metadata_with_tag, with_present
+
+REVISION = "2026-08"
+LIMITS = LIMITS_BY_REVISION[REVISION]
+HAS_TASK_LIST = True
+HAS_ESTIMATE = True
+HAS_CATALOG = True
+HAS_ACCOUNT = True
+OWN_FIELDS = frozenset({"access", "webhook"})
+
+DEFAULT_FORMAT = "webp"
+DEFAULT_QUALITY = 80
+
+
+def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+    """The body of `POST /image/generate`."""
+    delivery = request.delivery
+    return with_present(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        magic_prompt=_magic(request.enhance),
+        model=request.model,
+        size=request.size,
+        count=request.count,
+        output=_output(request),
+        inputs=[_input(image) for image in request.inputs] or None,
+        rating=None if request.rating is None else _rating(request.rating),
+        webhook=_webhook(request) or None,
+        access=None if delivery.with_token else {"pat": {"enabled": False}},
+        metadata=metadata_with_tag(delivery.metadata_json, tag),
+        destination=delivery.destination,
+    )
+
+
+def decode_task(operation: str, body: Any) -> Task:
+    """`GET /tasks/:id`."""
+    return reading.decode_full_task(
+        operation, body, revision=REVISION, default_format=DEFAULT_FORMAT
+    )
+
+
+def token_result_path(task_id: str) -> str:
+    """Where a public access token may read the result."""
+    return f"/tasks/{task_id}/result"
+
+
+def _magic(enhance: str | None) -> bool | None:
+    if enhance == "native":
+        raise UnsupportedFeatureError(
+            "enhance", f"revision {REVISION} has no provider-side enhancement: use 'magic' or none"
+        )
+    return True if enhance else None
+
+
+def _output(request: ImageRequest) -> dict[str, Any] | None:
+    """Both keys are required as soon as the object is there."""
+    if request.output_format is None and request.output_quality is None:
+        return None
+    quality = DEFAULT_QUALITY if request.output_quality is None else request.output_quality
+    return {"format": request.output_format or DEFAULT_FORMAT, "quality": quality}
+
+
+def _input(image: InputImage) -> str | dict[str, Any]:
+    if image.role is None:
+        return image.url
+    return {"type": "image", "as": image.role, "source": {"type": "url", "url": image.url}}
+
+
+def _rating(rating: Rating) -> bool | dict[str, Any]:
+    if not rating.levels:
+        return True
+    levels = [{"value": level.value, "description": level.description} for level in rating.levels]
+    return {"mode": "custom", "levels": levels}
+
+
+def _webhook(request: ImageRequest) -> dict[str, Any]:
+    custom = [{"url": url} for url in request.delivery.webhook_urls]
+    muted = False if request.delivery.mute_registered_webhooks else None
+    return with_present(dashboard=muted, custom=custom or None)
