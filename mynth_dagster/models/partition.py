@@ -1,4 +1,9 @@
-"""One cell of the work: a time window (or file), and one part of its fan-out."""
+"""
+One cell of the work: a time window (or file), and one part of its fan-out.
+
+In paths the fan-out is always called `fan_out`: a folder called `shard=` or `model=` would clash
+with the result tables' own columns of these names, and pyarrow and pandas refuse such a folder.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from urllib.parse import quote
 
 SHARD_DIMENSION = "shard"
 MODEL_DIMENSION = "model"
+FAN_OUT_FOLDER = "fan_out"
 
 
 @dataclass(frozen=True, order=True)
@@ -28,12 +34,12 @@ class Slice:
 
     @property
     def path(self) -> str:
-        """Hive-style folders, `date=2026-11-22/shard=003`; empty for the whole batch."""
+        """Hive-style folders, `date=2026-11-22/fan_out=003`; empty for the whole batch."""
         parts = []
         if self.window:
             parts.append(f"{self.window_dimension}={_escaped(self.window)}")
         if self.fan_out:
-            parts.append(f"{self.fan_out_dimension}={_escaped(self.fan_out)}")
+            parts.append(f"{FAN_OUT_FOLDER}={_escaped(self.fan_out)}")
         return "/".join(parts)
 
     @property

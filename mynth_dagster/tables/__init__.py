@@ -1,0 +1,1 @@
+"""Prompt tables in, result tables out; knows files and Arrow, not the ledger."""

@@ -1,0 +1,151 @@
+"""
+What each prompt row came to: its images, or why there are none.
+
+For each row, images and image-level failures together are as many as were asked for,
+or there is exactly one failure of the whole request. This is checked, not hoped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mynth_dagster.models.failure import (
+    NOT_SUBMITTED,
+    REJECTED_INPUT,
+    Failure,
+    failure_not_submitted,
+    failure_of_image,
+    failure_of_intent,
+    failure_of_missing_image,
+    failure_of_problem,
+)
+from mynth_dagster.models.intent import Intent, choose_shown
+from mynth_dagster.models.money import split_units
+from mynth_dagster.models.task import ImageOutcome, Task
+from mynth_dagster.models.transitions import IntentState
+
+DELIVERING = (IntentState.COMPLETED, IntentState.PARTIAL)
+
+
+class UnaccountedRowError(AssertionError):
+    """A prompt row would be in no table, or in too many; a fault of this package."""
+
+    def __init__(self, request_key: str, found: str) -> None:
+        super().__init__(f"row {request_key!r} is not accounted for exactly: {found}")
+        self.request_key = request_key
+
+
+@dataclass(frozen=True)
+class AskedRow:
+    """One row of the prompt table, as far as results need it; `problem` is its three cells."""
+
+    prompt_id: str
+    request_key: str
+    request_hash: str | None
+    prompt: str | None
+    model: str | None
+    count: int | None
+    problem: tuple[str | None, str | None, str | None]
+
+
+@dataclass(frozen=True)
+class DeliveredImage:
+    """An image, and what it cost in units of 10⁻⁸ USD; None until known."""
+
+    outcome: ImageOutcome
+    cost_units: int | None
+
+
+@dataclass(frozen=True)
+class RowAccount:
+    """All that became of one row; `status` is the shown intent's, or why there is none."""
+
+    status: str
+    images: tuple[DeliveredImage, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    intent: Intent | None = None
+    task: Task | None = None
+
+
+def account_for(
+    row: AskedRow,
+    intents: Sequence[Intent],
+    tasks: Mapping[str, Task],
+    *,
+    now_us: int,
+    stop_reason: str | None = None,
+) -> RowAccount:
+    """
+    What became of a row whose intents, of all generations, are given.
+
+    Raises:
+        UnaccountedRowError: The result would not account for the row exactly.
+    """
+    code, field, message = row.problem
+    if code is not None:
+        failure = failure_of_problem(code, field, message or code)
+        return RowAccount(REJECTED_INPUT, failures=(failure,))
+    assert row.request_hash is not None
+    shown = choose_shown(intents, row.request_hash)
+    if shown is None:
+        return RowAccount(NOT_SUBMITTED, failures=(failure_not_submitted(stop_reason),))
+    task = tasks.get(shown.task_id or "")
+    if shown.state not in DELIVERING or task is None:
+        failure = failure_of_intent(shown, now_us=now_us, task=task)
+        return RowAccount(failure.status, failures=(failure,), intent=shown, task=task)
+    account = _account_for_task(shown, task)
+    _require_exact(row, account, n_outcomes=len(task.images))
+    return account
+
+
+def _account_for_task(intent: Intent, task: Task) -> RowAccount:
+    delivered = [image for image in task.images if _is_reachable(image)]
+    costs = _costs(intent, task, delivered)
+    failures = [
+        failure_of_image(intent, image) for image in task.images if not _is_reachable(image)
+    ]
+    mentioned = {image.index for image in task.images}
+    failures += [
+        failure_of_missing_image(intent, index)
+        for index in range(intent.n_asked)
+        if index not in mentioned
+    ]
+    return RowAccount(
+        status=intent.state.value,
+        images=tuple(map(DeliveredImage, delivered, costs)),
+        failures=tuple(sorted(failures, key=lambda failure: failure.image_index or 0)),
+        intent=intent,
+        task=task,
+    )
+
+
+def _is_reachable(image: ImageOutcome) -> bool:
+    """Whether the image was delivered somewhere: to Mynth's store or to the user's own."""
+    lost = image.destination_status == "failed" and not image.url and not image.mynth_url
+    return image.delivered and not lost
+
+
+def _costs(intent: Intent, task: Task, delivered: Sequence[ImageOutcome]) -> list[int | None]:
+    """Each image's own cost; where only a sum is known, what is left of it in equal shares."""
+    known = [image.cost_units for image in delivered]
+    n_unknown = known.count(None)
+    total = intent.charged_units if task.cost_units is None else task.cost_units
+    if not n_unknown or total is None:
+        return known
+    rest = total - sum(image.cost_units or 0 for image in task.images)
+    if rest < 0:
+        return known
+    shares = iter(split_units(rest, n_unknown))
+    return [next(shares) if cost is None else cost for cost in known]
+
+
+def _require_exact(row: AskedRow, account: RowAccount, *, n_outcomes: int) -> None:
+    # More outcomes than asked for would still be charged: they are all shown.
+    expected = max(row.count or 0, n_outcomes)
+    n_images, n_failures = len(account.images), len(account.failures)
+    indices = {image.outcome.index for image in account.images}
+    indices |= {failure.image_index or 0 for failure in account.failures}
+    if n_images + n_failures != expected or len(indices) != expected:
+        found = f"{n_images} images and {n_failures} failures for {row.count} asked"
+        raise UnaccountedRowError(row.request_key, found)

@@ -1,0 +1,240 @@
+"""
+The rules of one row, in words.
+
+`checks` finds suspicious rows by whole columns; only those are looked at here, one by one.
+This is the authority: a row without a complaint here is fine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from mynth_dagster.limits import AUTO_MODEL, INTENT_TAG_KEY, OUTPUT_FORMATS, SIZES, RevisionLimits
+from mynth_dagster.tables.columns import nearest
+from mynth_dagster.tables.metadata_json import has_reserved_key, n_bytes_with_tag
+from mynth_dagster.tables.normalise import Unreadable
+
+MODEL_PATTERN = r"^[^\s@]{1,200}$"
+DESTINATION_PATTERN = r"^[a-z0-9-]+$"
+
+_ENHANCE_BY_REVISION = {"2026-04": ("magic", "native")}
+_ENHANCE_LATER = ("magic",)
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """
+    What a row may ask for.
+
+    Args:
+        limits: Of the API revision in use.
+        known_models: Ids that the server lists; None where it lists none.
+        fan_out_models: The models that have a partition, where the fan-out is by model.
+    """
+
+    limits: RevisionLimits
+    known_models: frozenset[str] | None = None
+    fan_out_models: tuple[str, ...] | None = None
+
+    @property
+    def enhance_words(self) -> tuple[str, ...]:
+        return _ENHANCE_BY_REVISION.get(self.limits.revision, _ENHANCE_LATER)
+
+    def is_known_model(self, model: str) -> bool:
+        return self.known_models is None or model == AUTO_MODEL or model in self.known_models
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Why one row cannot be asked for; `field` is our name of the column."""
+
+    code: str
+    field: str
+    message: str
+
+
+def explain_row(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
+    """The first complaint about a row, in the order of columns; None for a good row."""
+    try:
+        _PromptRowRules.model_validate(row, context=rules)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        return RowProblem(first["type"], str(first["loc"][0]), first["msg"])
+    return None
+
+
+class _PromptRowRules(BaseModel):
+    """One row with the batch's defaults filled in."""
+
+    model_config = ConfigDict(extra="ignore", validate_default=False)
+
+    prompt_id: Any = None
+    prompt: Any = None
+    negative_prompt: Any = None
+    model: Any = None
+    size: Any = None
+    count: Any = None
+    inputs: Any = None
+    output_format: Any = None
+    output_quality: Any = None
+    enhance: Any = None
+    destination: Any = None
+    metadata: Any = None
+
+    @field_validator("*", mode="plain")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Unreadable):
+            raise _complaint(value.code, value.message)
+        name = info.field_name
+        assert name is not None
+        assert isinstance(info.context, RowRules)
+        _CHECKS[name](value, info.context)
+        return value
+
+
+def _check_prompt_id(value: str | None, _rules: RowRules) -> None:
+    if value is None:
+        raise _complaint("missing_prompt_id", "the row has no prompt id")
+
+
+def _check_prompt(value: str | None, rules: RowRules) -> None:
+    if value is None or not value.strip():
+        raise _complaint("empty_prompt", "the prompt is empty")
+    _require_length("prompt", value, rules.limits.prompt_max_chars, rules)
+
+
+def _check_negative_prompt(value: str | None, rules: RowRules) -> None:
+    limit = rules.limits.negative_prompt_max_chars
+    _require_length("negative_prompt", value or "", limit, rules)
+
+
+def _require_length(name: str, text: str, limit: int, rules: RowRules) -> None:
+    if len(text) > limit:
+        raise _complaint(
+            f"{name}_too_long",
+            f"{len(text)} characters, API revision {rules.limits.revision} takes up to {limit}",
+        )
+
+
+def _check_model(value: str, rules: RowRules) -> None:
+    if not re.search(MODEL_PATTERN, value):
+        raise _complaint("invalid_model", f"{value!r} is no model id")
+    if not rules.is_known_model(value):
+        similar = nearest(value, sorted(rules.known_models or ()))
+        guess = f"; did you mean {similar!r}?" if similar else ""
+        raise _complaint("unknown_model", f"Mynth lists no model {value!r}{guess}")
+    if rules.fan_out_models is not None and value not in rules.fan_out_models:
+        models = ", ".join(rules.fan_out_models)
+        raise _complaint(
+            "model_not_in_fan_out", f"{value!r} has no partition; the batch's models are {models}"
+        )
+
+
+def _check_size(value: str | None, _rules: RowRules) -> None:
+    if value is not None and value not in SIZES:
+        similar = nearest(value, SIZES)
+        guess = f"; did you mean {similar!r}?" if similar else ""
+        raise _complaint("unknown_size", f"{value!r} is no size{guess}")
+
+
+def _check_count(value: int, rules: RowRules) -> None:
+    low, high = rules.limits.count_min, rules.limits.count_max
+    if not low <= value <= high:
+        raise _complaint(
+            "invalid_count",
+            f"{value} images, API revision {rules.limits.revision} takes {low} to {high}",
+        )
+
+
+def _check_inputs(value: list[dict[str, str | None]] | None, rules: RowRules) -> None:
+    most, longest = rules.limits.inputs_max, rules.limits.input_url_max_chars
+    if value and most is not None and len(value) > most:
+        raise _complaint(
+            "too_many_inputs",
+            f"{len(value)} inputs, API revision {rules.limits.revision} takes up to {most}",
+        )
+    for index, item in enumerate(value or ()):
+        url = item["url"]
+        if url is None or not url.strip():
+            raise _complaint("empty_input", f"input {index} has no URL")
+        if longest is not None and len(url) > longest:
+            raise _complaint(
+                "input_url_too_long",
+                f"the URL of input {index} has {len(url)} characters, "
+                f"API revision {rules.limits.revision} takes up to {longest}",
+            )
+
+
+def _check_output_format(value: str | None, _rules: RowRules) -> None:
+    if value is not None and value not in OUTPUT_FORMATS:
+        known = ", ".join(OUTPUT_FORMATS)
+        raise _complaint("invalid_output_format", f"{value!r} is none of {known}")
+
+
+def _check_output_quality(value: int | None, rules: RowRules) -> None:
+    low, high = rules.limits.quality_min, rules.limits.quality_max
+    if value is not None and not low <= value <= high:
+        raise _complaint(
+            "invalid_output_quality",
+            f"{value}, API revision {rules.limits.revision} takes {low} to {high}",
+        )
+
+
+def _check_enhance(value: str | None, rules: RowRules) -> None:
+    if value is not None and value not in rules.enhance_words:
+        known = " or ".join(map(repr, rules.enhance_words))
+        raise _complaint(
+            "invalid_enhance", f"{value!r}, API revision {rules.limits.revision} takes {known}"
+        )
+
+
+def _check_destination(value: str | None, rules: RowRules) -> None:
+    if value is None:
+        return
+    most = rules.limits.destination_max_chars
+    if len(value) > most or not re.search(DESTINATION_PATTERN, value):
+        raise _complaint(
+            "invalid_destination",
+            f"{value!r} is not 1 to {most} small letters, digits and hyphens",
+        )
+
+
+def _check_metadata(value: str | None, rules: RowRules) -> None:
+    if value is None:
+        return
+    if has_reserved_key(value):
+        raise _complaint("reserved_metadata_key", f"the key {INTENT_TAG_KEY!r} is reserved")
+    size, limit = n_bytes_with_tag(value), rules.limits.metadata_max_bytes
+    if size > limit:
+        raise _complaint(
+            "metadata_too_large",
+            f"{size} bytes as compact JSON with our own key, the limit is {limit}",
+        )
+
+
+_CHECKS: dict[str, Callable[[Any, RowRules], None]] = {
+    "prompt_id": _check_prompt_id,
+    "prompt": _check_prompt,
+    "negative_prompt": _check_negative_prompt,
+    "model": _check_model,
+    "size": _check_size,
+    "count": _check_count,
+    "inputs": _check_inputs,
+    "output_format": _check_output_format,
+    "output_quality": _check_output_quality,
+    "enhance": _check_enhance,
+    "destination": _check_destination,
+    "metadata": _check_metadata,
+}
+
+
+def _complaint(code: str, message: str) -> PydanticCustomError:
+    # Braces in a message would be taken for the template's own.
+    return PydanticCustomError(code, "{message}", {"message": message})

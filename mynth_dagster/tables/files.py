@@ -1,0 +1,120 @@
+"""
+Where the tables of a batch live, and how they are read.
+
+Layout: `<root>/<batch>/<table>/<slice.path>/part-0.parquet` on any fsspec file system.
+Writing is in `staging`: temporary names first, renamed when all is written.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from mynth_dagster.limits import READ_BATCH_ROWS
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.arrow_errors import as_table_errors
+
+PART_NAME = "part-0.parquet"
+
+PROMPTS = "prompts"
+TASKS = "tasks"
+IMAGES = "images"
+FAILURES = "failures"
+
+VERSION_KEY = "mynth:version"
+"""Footer key: the ledger's version of the partition that the table shows, as text."""
+SCHEMA_KEY = "mynth:schema"
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """
+    The tables of one batch under one root: a local path, `memory://`, `s3://…`.
+
+    Reading only; `staging.staged_tables` writes.
+    """
+
+    root: str
+    batch_name: str
+
+    @cached_property
+    def fs(self) -> Any:
+        """The fsspec file system of the root."""
+        return url_to_fs(self.root)[0]
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
+
+    def folder(self, table: str, slice_: Slice) -> str:
+        """The folder of one table, as a path of `fs`."""
+        root = url_to_fs(self.root)[1].rstrip("/")
+        return posixpath.join(root or "/", self.batch_name, table, slice_.path).rstrip("/")
+
+    def path(self, table: str, slice_: Slice) -> str:
+        """The file of one table, as a path of `fs`."""
+        return f"{self.folder(table, slice_)}/{PART_NAME}"
+
+    def uri(self, table: str, slice_: Slice) -> str:
+        """The file of one table as users and readers spell it; local paths stay plain paths."""
+        path = self.path(table, slice_)
+        return path if self.is_local else str(self.fs.unstrip_protocol(path))
+
+    def exists(self, table: str, slice_: Slice) -> bool:
+        """Whether the table was ever written."""
+        uri = self.uri(table, slice_)
+        with as_table_errors(uri, "cannot look for the table"):
+            return bool(self.fs.isfile(self.path(table, slice_)))
+
+    def read_schema(self, table: str, slice_: Slice) -> pa.Schema:
+        """The table's columns; its metadata holds the footer's keys."""
+        uri = self.uri(table, slice_)
+        with (
+            as_table_errors(uri, "cannot read the table"),
+            open_parquet(self.fs, self.path(table, slice_)) as parquet,
+        ):
+            return parquet.schema_arrow
+
+    def read_metadata(self, table: str, slice_: Slice) -> dict[str, str]:
+        """Our keys in the footer: `mynth:version`, `mynth:schema` and what else we wrote."""
+        found = self.read_schema(table, slice_).metadata or {}
+        return {
+            key.decode(): value.decode()
+            for key, value in found.items()
+            if key.startswith(b"mynth:")
+        }
+
+    def iter_batches(
+        self,
+        table: str,
+        slice_: Slice,
+        *,
+        columns: Sequence[str] | None = None,
+        batch_rows: int = READ_BATCH_ROWS,
+    ) -> Iterator[pa.RecordBatch]:
+        """The table's rows in order, a bounded number at a time."""
+        uri = self.uri(table, slice_)
+        with (
+            as_table_errors(uri, "cannot read the table"),
+            open_parquet(self.fs, self.path(table, slice_)) as parquet,
+        ):
+            yield from parquet.iter_batches(batch_rows, columns=columns, use_threads=False)
+
+
+@contextmanager
+def open_parquet(fs: Any, path: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of any fsspec file system, with its checksums verified where it has any."""
+    local = isinstance(fs, LocalFileSystem)
+    with pa.OSFile(path, "rb") if local else fs.open(path, "rb") as source:
+        # Nothing but the named columns is needed at a time: prefetching would hold a row group.
+        yield pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)

@@ -1,0 +1,177 @@
+"""
+A batch of source rows in our own types, before any rule is applied.
+
+A cell that cannot be read at all (bytes that are no UTF-8, metadata that is no JSON) becomes
+null here and is remembered, so that its row, and no other, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types as pat
+
+from mynth_dagster.tables.columns import FoundColumns, is_text
+from mynth_dagster.tables.metadata_json import metadata_reader
+from mynth_dagster.tables.prompt_schema import INPUTS_TYPE, REQUEST_TYPES
+
+OFF = "off"
+"""Said by a row that wants no enhancement where the batch's default does."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a cell cannot be read."""
+
+    code: str
+    message: str
+
+
+@dataclass
+class SourceRows:
+    """
+    One batch of source rows.
+
+    Args:
+        n_rows: How many.
+        columns: Our column name -> values, for the columns that the source has.
+        unreadable: `(row in this batch, our column)` -> why the cell cannot be read.
+    """
+
+    n_rows: int
+    columns: dict[str, pa.Array] = field(default_factory=dict)
+    unreadable: dict[tuple[int, str], Unreadable] = field(default_factory=dict)
+
+
+def normalise(batch: pa.RecordBatch, found: FoundColumns) -> SourceRows:
+    """Our columns of a batch in our types; blank text in an optional column says nothing."""
+    rows = SourceRows(batch.num_rows)
+    for name, theirs in found.ours.items():
+        ours = "enhance" if name == "magic_prompt" else name
+        column = _plain_array(batch.column(theirs))
+        read = _READERS.get(ours, _read_text)
+        rows.columns[ours] = read(column, ours, rows)
+    return rows
+
+
+def _plain_array(column: pa.Array) -> pa.Array:
+    """The values themselves, without dictionary encoding or an extension's name."""
+    while isinstance(column, (pa.ExtensionArray, pa.DictionaryArray)):
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        else:
+            column = column.dictionary_decode()
+    return column
+
+
+def _read_prompt(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    return _valid_text(column, name, rows)
+
+
+def _read_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    text = _valid_text(column, name, rows)
+    blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    return pc.if_else(blank, pa.scalar(None, pa.string()), text)
+
+
+def _read_id(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    if pat.is_integer(column.type):
+        return column.cast(pa.string())
+    return _read_text(column, name, rows)
+
+
+def _read_integer(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    """Numbers too large for the column become unreadable cells of their rows."""
+    kind = REQUEST_TYPES[name]
+    if column.null_count == len(column):
+        return pa.nulls(len(column), kind)
+    if not _is_wider(column.type, kind):
+        return column.cast(kind)
+    limit = 2 ** (kind.bit_width - 1) - 1
+    lowest = pa.scalar(0 if pat.is_unsigned_integer(column.type) else -limit).cast(column.type)
+    highest = pa.scalar(limit).cast(column.type)
+    outside = pc.or_(pc.less(column, lowest), pc.greater(column, highest)).fill_null(
+        fill_value=False
+    )
+    for row in pc.indices_nonzero(outside).to_pylist():
+        number = column[row].as_py()
+        rows.unreadable[row, name] = Unreadable(f"invalid_{name}", f"{number} is out of range")
+    return pc.if_else(outside, pa.scalar(None, column.type), column).cast(kind)
+
+
+def _is_wider(theirs: pa.DataType, ours: pa.DataType) -> bool:
+    """Whether a type has numbers that the other has not."""
+    return bool(theirs.bit_width + pat.is_unsigned_integer(theirs) > ours.bit_width)
+
+
+def _read_enhance(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    if pat.is_boolean(column.type):
+        return pc.if_else(column, "magic", OFF)
+    return _read_text(column, name, rows)
+
+
+def _read_inputs(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    values = _python_values(column, name, rows, _as_input_list)
+    return pa.array(values, INPUTS_TYPE)
+
+
+def _read_metadata(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    if is_text(column.type):
+        column = _read_text(column, name, rows)
+    return pa.array(_python_values(column, name, rows, metadata_reader(column.type)), pa.string())
+
+
+def _as_input_list(value: list[Any]) -> list[dict[str, str | None]] | None:
+    """One row's inputs in our shape; an empty list says nothing."""
+    items = [item if isinstance(item, dict) else {"url": item} for item in value]
+    return [{"url": item["url"], "role": item.get("role") or None} for item in items] or None
+
+
+def _python_values(
+    column: pa.Array, name: str, rows: SourceRows, read: Callable[[Any], Any]
+) -> list[Any]:
+    """Each value as ``read`` has it; a cell that cannot be read becomes None."""
+    return [_python_value(scalar, (row, name), rows, read) for row, scalar in enumerate(column)]
+
+
+def _python_value(
+    scalar: pa.Scalar, place: tuple[int, str], rows: SourceRows, read: Callable[[Any], Any]
+) -> Any:
+    try:
+        value = scalar.as_py()
+        return None if value is None else read(value)
+    except UnicodeDecodeError:
+        rows.unreadable[place] = _NOT_UTF8
+    except ValueError as exc:
+        rows.unreadable[place] = Unreadable(f"invalid_{place[1]}", str(exc))
+    return None
+
+
+_NOT_UTF8 = Unreadable("invalid_text", "the text is not valid UTF-8")
+
+
+def _valid_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
+    """Strings; bytes that are no UTF-8 become null and are remembered."""
+    if pat.is_null(column.type):
+        return column.cast(pa.string())
+    try:
+        column.validate(full=True)
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts = _python_values(column, name, rows, str)
+        return pa.array(texts, pa.string())
+
+
+_READERS: dict[str, Callable[[pa.Array, str, SourceRows], pa.Array]] = {
+    "prompt": _read_prompt,
+    "prompt_id": _read_id,
+    "count": _read_integer,
+    "output_quality": _read_integer,
+    "enhance": _read_enhance,
+    "inputs": _read_inputs,
+    "metadata": _read_metadata,
+}

@@ -1,0 +1,121 @@
+"""From rows of the normalised prompt table to the requests they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mynth_dagster.errors import TableError
+from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import Delivery, ImageRequest, InputImage
+from mynth_dagster.tables.files import PROMPTS, TableStore
+from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
+
+SETTINGS_KEY = "mynth:settings"
+"""Footer key: a hash of the batch's defaults that the rows were completed with."""
+
+_PLANNED_COLUMNS = ["row_index", "prompt_id", "request_key", "request_hash", *REQUEST_TYPES]
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """
+    One good row of the prompt table, ready to be asked for.
+
+    Args:
+        row_index: 0-based row of the source.
+        request_hash: Identity of `request`, as in the table.
+    """
+
+    row_index: int
+    prompt_id: str
+    request_key: str
+    request_hash: str
+    request: ImageRequest
+
+    @property
+    def n_asked(self) -> int:
+        """Images asked for."""
+        return self.request.count
+
+
+def iter_prompt_rows(store: TableStore, slice_: Slice) -> Iterator[pa.RecordBatch]:
+    """All rows of a prompt table, rejected ones and carried columns included."""
+    return store.iter_batches(PROMPTS, slice_)
+
+
+def iter_planned_rows(
+    store: TableStore, slice_: Slice, *, batch: Batch
+) -> Iterator[list[PromptRow]]:
+    """
+    The good rows of a prompt table in order, as requests, a bounded number at a time.
+
+    Raises:
+        TableError: There is no prompt table, or it was written under other defaults than
+            the batch has now.
+    """
+    require_same_settings(store, slice_, batch)
+    for rows in store.iter_batches(PROMPTS, slice_, columns=_PLANNED_COLUMNS):
+        good = rows.filter(pc.is_valid(rows.column("request_hash")))
+        cells = [good.column(name).to_pylist() for name in _PLANNED_COLUMNS]
+        yield [
+            PromptRow(index, name, key, identity, request_from_row(row, batch.defaults))
+            for index, name, key, identity, *row in zip(*cells, strict=True)
+        ]
+
+
+def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:
+    """Stop where the batch's defaults changed since its prompt table was written."""
+    written = store.read_metadata(PROMPTS, slice_).get(SETTINGS_KEY)
+    if written != settings_hash(batch.defaults):
+        reason = "it was written under other defaults than the batch has now: materialize prompts"
+        raise TableError(store.uri(PROMPTS, slice_), reason)
+
+
+def request_from_row(row: Sequence[Any], defaults: RequestDefaults) -> ImageRequest:
+    """
+    The request of one row: its cells in the order of `REQUEST_TYPES`.
+
+    What a table has no column for (rating, webhooks) comes from the batch's defaults.
+    """
+    prompt, negative, model, size, count, inputs, form, quality, enhance, to, metadata = row
+    return ImageRequest(
+        prompt=prompt,
+        negative_prompt=negative,
+        model=model,
+        size=size,
+        count=count,
+        inputs=tuple(InputImage(**item) for item in inputs) if inputs else (),
+        output_format=form,
+        output_quality=quality,
+        enhance=enhance,
+        rating=defaults.rating,
+        delivery=Delivery(
+            metadata_json=metadata,
+            destination=to,
+            webhook_urls=defaults.webhook_urls,
+            mute_registered_webhooks=defaults.mute_registered_webhooks,
+        ),
+    )
+
+
+def settings_hash(defaults: RequestDefaults) -> str:
+    """What the rows were completed with; says whether a table is still the batch's."""
+    rating = defaults.rating
+    text = json.dumps(
+        [
+            [defaults.negative_prompt, defaults.size, defaults.count, defaults.output_format],
+            [defaults.output_quality, defaults.enhance, defaults.destination],
+            None
+            if rating is None
+            else [[level.value, level.description] for level in rating.levels],
+        ]
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

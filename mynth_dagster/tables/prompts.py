@@ -1,0 +1,204 @@
+"""
+From a source to the normalised prompt tables of one window.
+
+Every source row becomes one request row per model, in exactly one slice.
+A row that breaks a rule is kept with its problem and never asked for; what would make
+the whole table ambiguous (a prompt id given twice) stops before anything is published.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mynth_dagster.errors import ConfigError, cut
+from mynth_dagster.limits import AUTO_MODEL, READ_BATCH_ROWS, RevisionLimits
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import MODEL_DIMENSION, Slice
+from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
+from mynth_dagster.tables.explain import RowRules, explain_row
+from mynth_dagster.tables.fan_out import FanOut
+from mynth_dagster.tables.files import PROMPTS, TableStore
+from mynth_dagster.tables.planned import SETTINGS_KEY, settings_hash
+from mynth_dagster.tables.prompt_schema import prompts_schema
+from mynth_dagster.tables.request_rows import RequestRows
+from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.staging import ROW_GROUP_ROWS, StagedTable, Staging, staged_tables
+
+WRITERS_OPEN_MAX = 200  # files open at once; a window with more slices is read in several passes
+ROWS_KEPT_BACK_MAX = 16 * READ_BATCH_ROWS  # over all open files
+ROW_GROUP_ROWS_MIN = 64
+SAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class PromptsSummary:
+    """
+    What one prompt table holds.
+
+    Args:
+        n_rows: Request rows, good and rejected.
+        n_images_asked: Over the good rows.
+        renamed: Carried columns that had to change their name: theirs -> ours.
+        sample: The first rows in short, for people.
+    """
+
+    slice: Slice
+    uri: str
+    n_rows: int
+    n_valid: int
+    n_rejected: int
+    n_images_asked: int
+    problems_by_code: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    sample: tuple[dict[str, object], ...] = ()
+
+
+def write_prompts(
+    source: PromptSource,
+    *,
+    batch: Batch,
+    window: str,
+    limits: RevisionLimits,
+    store: TableStore,
+    wanted: Sequence[Slice] | None = None,
+    known_models: frozenset[str] | None = None,
+) -> list[PromptsSummary]:
+    """
+    Read a source once and write the wanted slices of one window, all published together.
+
+    ``wanted`` are slices of this window, all of them by default; a slice without rows becomes
+    an empty table. ``known_models`` are the ids that the server lists, if it lists them.
+
+    Raises:
+        ConfigError: The batch's models or defaults cannot be asked for; nothing was read.
+        TableError: The source is unusable as a whole; nothing was published.
+    """
+    fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
+    rules = RowRules(limits, known_models, fan_out_models)
+    _require_sound_batch(batch, rules)
+    slices = _require_slices(batch, window, wanted)
+    found = find_columns(source.schema, batch.columns, source.name)
+    summaries = []
+    with staged_tables(store) as staging:
+        for start in range(0, len(slices), WRITERS_OPEN_MAX):
+            some = slices[start : start + WRITERS_OPEN_MAX]
+            tables = _open_tables(staging, some, batch, found)
+            rows = RequestRows(source, batch, found, rules)
+            _fill(tables, FanOut(batch), rows)
+            staging.close()
+            summaries += [table.summary(found) for table in tables.values()]
+    return summaries
+
+
+class _SliceTable:
+    """One slice's table being written, and its counts."""
+
+    def __init__(self, slice_: Slice, staged: StagedTable) -> None:
+        self.slice = slice_
+        self._staged = staged
+        self._n_rejected = 0
+        self._n_images_asked = 0
+        self._codes: Counter[str] = Counter()
+        self._sample: list[dict[str, object]] = []
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        codes = rows.column("problem_code")
+        self._staged.write(rows)
+        if codes.null_count < len(codes):
+            rejected = codes.drop_null()
+            self._n_rejected += len(rejected)
+            self._codes.update(rejected.to_pylist())
+            asked = pc.filter(rows.column("count"), pc.is_null(codes))
+        else:
+            asked = rows.column("count")
+        self._n_images_asked += pc.sum(asked).as_py() or 0
+        missing = SAMPLE_ROWS - len(self._sample)
+        if missing > 0:
+            self._sample += _sampled(rows.slice(0, missing))
+
+    def summary(self, found: FoundColumns) -> PromptsSummary:
+        n_rows = self._staged.n_rows
+        return PromptsSummary(
+            slice=self.slice,
+            uri=self._staged.uri,
+            n_rows=n_rows,
+            n_valid=n_rows - self._n_rejected,
+            n_rejected=self._n_rejected,
+            n_images_asked=self._n_images_asked,
+            problems_by_code=dict(sorted(self._codes.items())),
+            renamed=found.renamed,
+            sample=tuple(self._sample),
+        )
+
+
+def _open_tables(
+    staging: Staging, slices: Sequence[Slice], batch: Batch, found: FoundColumns
+) -> dict[str, _SliceTable]:
+    n_slices = len(batch.fan_out_keys) or 1
+    rows = min(ROW_GROUP_ROWS, max(ROW_GROUP_ROWS_MIN, ROWS_KEPT_BACK_MAX // n_slices))
+    schema = prompts_schema(found.carried_schema)
+    footer = {SETTINGS_KEY: settings_hash(batch.defaults)}
+    return {
+        slice_.fan_out: _SliceTable(
+            slice_, staging.open(PROMPTS, slice_, schema, footer=footer, row_group_rows=rows)
+        )
+        for slice_ in slices
+    }
+
+
+def _fill(
+    tables: dict[str, _SliceTable], fan_out: FanOut, batches: Iterator[pa.RecordBatch]
+) -> None:
+    for rows in batches:
+        for key, part in fan_out.split(rows):
+            if key in tables:
+                tables[key].write(part)
+
+
+def _sampled(rows: pa.RecordBatch) -> list[dict[str, object]]:
+    shown = rows.select(["prompt_id", "prompt", "model", "count", "problem_code"]).to_pylist()
+    return [{**row, "prompt": row["prompt"] and cut(row["prompt"])} for row in shown]
+
+
+def _require_slices(batch: Batch, window: str, wanted: Sequence[Slice] | None) -> list[Slice]:
+    slices = batch.slices(window)
+    if wanted is None:
+        return slices
+    strange = [slice_.key for slice_ in wanted if slice_ not in slices]
+    if strange:
+        raise ConfigError("partition", f"{strange[0]!r} is no partition of this batch's window")
+    chosen = set(wanted)
+    return [slice_ for slice_ in slices if slice_ in chosen]
+
+
+def _require_sound_batch(batch: Batch, rules: RowRules) -> None:
+    """A model or default that no row could use is a fault of the settings, not of the rows."""
+    known = sorted(rules.known_models or ())
+    for model in batch.models:
+        if not rules.is_known_model(model):
+            similar = nearest(model, known)
+            guess = f"; did you mean {similar!r}?" if similar else f"; it lists {AUTO_MODEL!r} only"
+            raise ConfigError("models", f"Mynth lists no model {model!r}{guess if known else ''}")
+    defaults = batch.defaults
+    for model in batch.models:
+        row = {
+            "prompt_id": "x",
+            "prompt": "x",
+            "model": model,
+            "negative_prompt": defaults.negative_prompt,
+            "size": defaults.size,
+            "count": defaults.count,
+            "output_format": defaults.output_format,
+            "output_quality": defaults.output_quality,
+            "enhance": defaults.enhance,
+            "destination": defaults.destination,
+        }
+        problem = explain_row(row, rules)
+        if problem:
+            setting = "models" if problem.field == "model" else f"defaults.{problem.field}"
+            raise ConfigError(setting, problem.message)

@@ -1,0 +1,181 @@
+"""The request rows of a source, batch by batch: named, completed, multiplied, checked, hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mynth_dagster.errors import TableError, TableProblem
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import request_key
+from mynth_dagster.models.request import request_hash
+from mynth_dagster.tables.checks import suspicious_rows
+from mynth_dagster.tables.columns import FoundColumns
+from mynth_dagster.tables.explain import RowProblem, RowRules, explain_row
+from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise
+from mynth_dagster.tables.planned import request_from_row
+from mynth_dagster.tables.prompt_schema import REQUEST_TYPES, prompts_schema
+from mynth_dagster.tables.row_ids import DerivedIds, FirstRows, fill_ids
+from mynth_dagster.tables.source import PromptSource
+
+DUPLICATES_MAX = 1_000  # enough to say how bad it is
+_EXPLAINED = ("prompt_id", *REQUEST_TYPES)
+_NAMED_BY = tuple(name for name in REQUEST_TYPES if name not in ("destination", "metadata"))
+
+
+class RequestRows:
+    """
+    An iterator over a source's request rows, in source order, then in the order of models.
+
+    Raises:
+        TableError: A prompt id is given twice; only after the last row, so that all are named.
+    """
+
+    def __init__(
+        self, source: PromptSource, batch: Batch, found: FoundColumns, rules: RowRules
+    ) -> None:
+        self._source, self._batch, self._found, self._rules = source, batch, found, rules
+        self._schema = prompts_schema(found.carried_schema)
+        self._derived = DerivedIds()
+        self._first_rows = FirstRows()
+        self._duplicates: list[TableProblem] = []
+        self._rows = self._iterate()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._rows
+
+    def __next__(self) -> pa.RecordBatch:
+        return next(self._rows)
+
+    def _iterate(self) -> Iterator[pa.RecordBatch]:
+        first_row = 0
+        for batch in self._source.batches():
+            if batch.num_rows:
+                yield self._request_rows(batch, first_row)
+            first_row += batch.num_rows
+            if len(self._duplicates) >= DUPLICATES_MAX:
+                break
+        if self._duplicates:
+            raise TableError(self._source.name, self._duplicates)
+
+    def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        rows = normalise(batch, self._found)
+        ids = self._name(rows, first_row)
+        places, models = self._multiply(rows)
+        columns = _completed(rows, self._batch)
+        columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
+        columns["prompt_id"] = pa.array(ids, pa.string())
+        for theirs, ours in self._found.carried.items():
+            columns[ours] = batch.column(theirs)
+        if places is not None:
+            columns = {name: column.take(places) for name, column in columns.items()}
+        columns["model"] = models
+        origin = range(rows.n_rows) if places is None else places.to_pylist()
+        problems = self._problems(columns, rows, origin)
+        self._add_keys(columns, problems)
+        return pa.RecordBatch.from_arrays(
+            [columns[name] for name in self._schema.names], schema=self._schema
+        )
+
+    def _name(self, rows: SourceRows, first_row: int) -> list[str]:
+        """The names of the rows; a name given twice is noted."""
+        given = rows.columns.get("prompt_id")
+        names: list[Any] = given.to_pylist() if given is not None else [None] * rows.n_rows
+        if None in names:
+            asked = {
+                name: rows.columns[name].to_pylist() for name in _NAMED_BY if name in rows.columns
+            }
+            names = fill_ids(names, asked, self._derived)
+        if given is not None:
+            self._note_names(names, first_row)
+        return names
+
+    def _note_names(self, names: Sequence[str], first_row: int) -> None:
+        for row, name in enumerate(names, first_row):
+            earlier = self._first_rows.note(name, row)
+            if earlier is not None and len(self._duplicates) < DUPLICATES_MAX:
+                where = self._source.where
+                reason = f"prompt_id {name!r} is given twice: {where(earlier)} and {where(row)}"
+                column = self._found.ours["prompt_id"]
+                self._duplicates.append(TableProblem(reason, row, column))
+
+    def _multiply(self, rows: SourceRows) -> tuple[pa.Array | None, pa.Array]:
+        """
+        Prompts × models: which source row each request row comes from, and its model.
+
+        None instead of places: each source row is one request row.
+        """
+        models = self._batch.models
+        own = rows.columns.get("model")
+        if len(models) == 1:
+            filled = pa.nulls(rows.n_rows, pa.string()) if own is None else own
+            return None, filled.fill_null(models[0])
+        chosen = [None] * rows.n_rows if own is None else own.to_pylist()
+        per_row = [models if model is None else (model,) for model in chosen]
+        places = [place for place, asked in enumerate(per_row) for _ in asked]
+        flat = [model for asked in per_row for model in asked]
+        return pa.array(places, pa.int32()), pa.array(flat, pa.string())
+
+    def _problems(
+        self, columns: dict[str, pa.Array], rows: SourceRows, origin: Sequence[int]
+    ) -> dict[int, RowProblem]:
+        """The complaint about each request row that has one."""
+        odd = _odd_cells(rows)
+        suspects = set(suspicious_rows(columns, self._rules))
+        if odd:
+            suspects.update(place for place, row in enumerate(origin) if row in odd)
+        problems = {}
+        for place in sorted(suspects):
+            cells: dict[str, Any] = {name: columns[name][place].as_py() for name in _EXPLAINED}
+            cells.update(odd.get(origin[place], {}))
+            problem = explain_row(cells, self._rules)
+            if problem:
+                problems[place] = problem
+        return problems
+
+    def _add_keys(self, columns: dict[str, pa.Array], problems: dict[int, RowProblem]) -> None:
+        several = self._batch.has_several_models
+        ids, models = columns["prompt_id"].to_pylist(), columns["model"].to_pylist()
+        keys = [
+            request_key(name, model, several_models=several)
+            for name, model in zip(ids, models, strict=True)
+        ]
+        columns["request_key"] = pa.array(keys, pa.string())
+        cells = zip(*(columns[name].to_pylist() for name in REQUEST_TYPES), strict=True)
+        defaults = self._batch.defaults
+        hashes = [
+            None if place in problems else request_hash(request_from_row(row, defaults))
+            for place, row in enumerate(cells)
+        ]
+        columns["request_hash"] = pa.array(hashes, pa.string())
+        for part in ("code", "field", "message"):
+            said = [getattr(problems.get(place), part, None) for place in range(len(ids))]
+            columns[f"problem_{part}"] = pa.array(said, pa.string())
+
+
+def _odd_cells(rows: SourceRows) -> dict[int, dict[str, Unreadable | None]]:
+    """What a source row's cells hold where the columns cannot say it: unreadable, or no id."""
+    odd: dict[int, dict[str, Unreadable | None]] = {}
+    given = rows.columns.get("prompt_id")
+    if given is not None and given.null_count:
+        odd = {row: {"prompt_id": None} for row in pc.indices_nonzero(given.is_null()).to_pylist()}
+    for (row, name), why in rows.unreadable.items():
+        odd.setdefault(row, {})[name] = why
+    return odd
+
+
+def _completed(rows: SourceRows, batch: Batch) -> dict[str, pa.Array]:
+    """All columns of a request but the model, with the batch's defaults where a row is silent."""
+    columns = {}
+    for name, kind in REQUEST_TYPES.items():
+        column = rows.columns.get(name)
+        column = pa.nulls(rows.n_rows, kind) if column is None else column
+        default = getattr(batch.defaults, name, None)
+        columns[name] = column if default is None else column.fill_null(pa.scalar(default, kind))
+    enhance = columns["enhance"]
+    off = pc.equal(enhance, OFF)
+    columns["enhance"] = pc.if_else(off, pa.scalar(None, pa.string()), enhance)
+    return columns

@@ -1,0 +1,158 @@
+"""Rows of the three result tables, gathered as tuples and turned into Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from mynth_dagster.models.failure import Failure, failure_of_intent
+from mynth_dagster.models.intent import Intent, SurplusTask
+from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.models.task import Task, TaskStatus
+from mynth_dagster.models.transitions import FINAL, RESTING, IntentState
+from mynth_dagster.tables.accounting import DELIVERING, AskedRow, DeliveredImage, RowAccount
+
+
+class GatheredRows:
+    """
+    Rows of one table, in the order of its own columns.
+
+    Carried columns are taken from the prompt rows by the places noted beside each row.
+    """
+
+    def __init__(self, schema: pa.Schema, carried: Sequence[str] = ()) -> None:
+        self._schema = schema
+        self._carried = carried
+        self._rows: list[tuple[Any, ...]] = []
+        self._places: list[int] = []
+
+    def add(self, row: tuple[Any, ...], place: int = 0) -> None:
+        self._rows.append(row)
+        self._places.append(place)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, prompts: pa.RecordBatch | None = None) -> pa.RecordBatch:
+        """The rows so far as one batch, with their prompt rows' carried columns; starts anew."""
+        n_own = len(self._schema) - len(self._carried)
+        cells = zip(*self._rows, strict=True) if self._rows else [()] * n_own
+        own = list(self._schema)[:n_own]
+        arrays = [pa.array(cell, column.type) for cell, column in zip(cells, own, strict=True)]
+        if self._carried:
+            assert prompts is not None
+            places = pa.array(self._places, pa.int32())
+            arrays += [prompts.column(name).take(places) for name in self._carried]
+        self._rows, self._places = [], []
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+def task_row(
+    intent: Intent, *, shard: str, current: bool, now_us: int, task: Task | None
+) -> tuple[Any, ...]:
+    """The row of an intent in `tasks`."""
+    code, message = intent.error_code, intent.error_message
+    ended_badly = intent.state in (*RESTING, *FINAL) and intent.state not in DELIVERING
+    if ended_badly:
+        failure = failure_of_intent(intent, now_us=now_us, task=task)
+        code, message = failure.error_code, failure.error_message
+    return (
+        intent.prompt_id,
+        intent.row.request_key,
+        shard,
+        intent.intent_id,
+        intent.generation,
+        intent.attempt,
+        current,
+        intent.shown_status(now_us),
+        intent.task_id,
+        _usd(intent.quoted_units),
+        _usd(intent.reserved_units),
+        _usd(intent.charged_units),
+        intent.submitted_at_us,
+        intent.completed_at_us,
+        code,
+        message,
+    )
+
+
+def surplus_row(surplus: SurplusTask, intent: Intent, *, shard: str) -> tuple[Any, ...]:
+    """The row of a further task of an intent in `tasks`; never current."""
+    task = surplus.task
+    ended = task is not None and task.status.is_final
+    fault = task.faults[0] if task and task.faults else None
+    return (
+        intent.prompt_id,
+        intent.row.request_key,
+        shard,
+        intent.intent_id,
+        intent.generation,
+        intent.attempt,
+        False,
+        task.status.value if task and ended else IntentState.ACCEPTED.value,
+        surplus.task_id,
+        None,
+        None,
+        _usd(task.cost_units) if task else None,
+        task.created_at_us if task else None,
+        task.updated_at_us if task and ended else None,
+        fault.code if fault else None,
+        fault.message if fault else None,
+    )
+
+
+def image_row(row: AskedRow, account: RowAccount, image: DeliveredImage) -> tuple[Any, ...]:
+    """The row of a delivered image in `images`, without carried columns."""
+    intent, task, outcome = account.intent, account.task, image.outcome
+    assert intent is not None
+    assert task is not None
+    finished_us = task.updated_at_us if task.status is not TaskStatus.PENDING else None
+    return (
+        row.prompt_id,
+        row.request_key,
+        outcome.index,
+        outcome.image_id,
+        outcome.url,
+        outcome.mynth_url,
+        row.model,
+        task.model,
+        outcome.width,
+        outcome.height,
+        outcome.format,
+        _usd(image.cost_units),
+        outcome.rating_level,
+        row.prompt if task.prompt_sent is None else task.prompt_sent,
+        task.task_id,
+        intent.intent_id,
+        task.created_at_us if intent.submitted_at_us is None else intent.submitted_at_us,
+        finished_us if intent.completed_at_us is None else intent.completed_at_us,
+        None,
+    )
+
+
+def failure_row(row: AskedRow, failure: Failure) -> tuple[Any, ...]:
+    """The row of a failure in `failures`, without carried columns."""
+    return (
+        row.prompt_id,
+        row.request_key,
+        failure.image_index,
+        failure.stage.value,
+        failure.status,
+        failure.error_code,
+        failure.error_message,
+        failure.field,
+        failure.http_status,
+        failure.money.value,
+        failure.retryable,
+        failure.attempts,
+        failure.task_id,
+        failure.intent_id,
+        failure.next_step,
+    )
+
+
+def _usd(units: int | None) -> Decimal | None:
+    return None if units is None else usd_from_units(units)

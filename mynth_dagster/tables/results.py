@@ -1,0 +1,282 @@
+"""
+From a slice's prompt table and what is known of its intents to `tasks`, `images`, `failures`.
+
+The three tables are written together, in the order of the prompt rows, and carry the ledger's
+version that they show. Equal knowledge makes equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Protocol
+
+import pyarrow as pa
+
+from mynth_dagster.models.intent import Intent, SurplusTask, choose_current
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import Task
+from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
+from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for
+from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, VERSION_KEY, TableStore
+from mynth_dagster.tables.prompt_schema import carried_schema
+from mynth_dagster.tables.result_rows import (
+    GatheredRows,
+    failure_row,
+    image_row,
+    surplus_row,
+    task_row,
+)
+from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from mynth_dagster.tables.row_ids import SeenKeys
+from mynth_dagster.tables.staging import StagedTable, Staging, staged_tables
+
+PROMPT_ROWS_AT_ONCE = 1024  # a row may have a hundred images
+SAMPLE_IMAGES = 12
+
+_ASKED_COLUMNS = ("prompt_id", "request_key", "request_hash", "prompt", "model", "count")
+_PROBLEM_COLUMNS = ("problem_code", "problem_field", "problem_message")
+
+
+class IntentLookup(Protocol):
+    """What is known of one slice's rows, at one version of the partition."""
+
+    def intents_for(self, request_keys: Sequence[str]) -> Mapping[str, Sequence[Intent]]:
+        """All generations of each row that has any, by request key."""
+        ...
+
+    def tasks_for(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
+        """The finished tasks that were read, by id."""
+        ...
+
+    def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
+        """Further tasks of intents, by intent id, in a stable order."""
+        ...
+
+    def removed(self, seen: Container[str]) -> Iterable[Sequence[Intent]]:
+        """The slice's intents whose request key is not in ``seen``, in a stable order."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResultsSummary:
+    """
+    What the three tables of a slice hold.
+
+    Money is in units of 10⁻⁸ USD, over all rows of `tasks`.
+
+    Args:
+        rows_by_status: The shown status of each prompt row.
+        failures_by_code: Over all failures, of rows and of images.
+        reserved_units: Known reservations of intents that are not final.
+        charged_units: Known charges.
+        n_cost_unknown: Rows of `tasks` that may have cost something not known yet.
+        sample: Prompt and URL of the first images, for people.
+    """
+
+    slice: Slice
+    version: int
+    uris: dict[str, str]
+    n_rows: int = 0
+    n_images_asked: int = 0
+    n_images: int = 0
+    n_failures: int = 0
+    n_tasks: int = 0
+    rows_by_status: dict[str, int] = field(default_factory=dict)
+    failures_by_code: dict[str, int] = field(default_factory=dict)
+    reserved_units: int = 0
+    charged_units: int = 0
+    n_cost_unknown: int = 0
+    sample: tuple[dict[str, str | None], ...] = ()
+
+    @property
+    def n_unresolved(self) -> int:
+        return self.rows_by_status.get(IntentState.UNRESOLVED.value, 0)
+
+    @property
+    def n_stalled(self) -> int:
+        return self.rows_by_status.get(STALLED, 0)
+
+    @property
+    def n_pending(self) -> int:
+        """Rows still moving."""
+        moving = (IntentState.SENDING, IntentState.ACCEPTED)
+        return sum(self.rows_by_status.get(state.value, 0) for state in moving)
+
+
+def write_results(
+    store: TableStore,
+    slice_: Slice,
+    *,
+    lookup: IntentLookup,
+    version: int,
+    now_us: int,
+    stop_reason: str | None = None,
+) -> ResultsSummary:
+    """
+    Write the three result tables of a slice, published together.
+
+    ``now_us`` only decides which accepted rows are past their deadline; ``stop_reason`` is said
+    of good rows that nobody asked for.
+
+    Raises:
+        TableError: There is no prompt table, or the results cannot be written.
+        UnaccountedRowError: A row would not be accounted for exactly; nothing is published.
+    """
+    carried = carried_schema(store.read_schema(PROMPTS, slice_).remove_metadata())
+    with staged_tables(store) as staging:
+        writing = _ResultTables(staging, slice_, carried, version, now_us)
+        for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
+            writing.add_prompts(prompts, lookup, stop_reason)
+        for intents in lookup.removed(writing.seen):
+            writing.add_removed(intents, lookup)
+    return writing.summary()
+
+
+class _ResultTables:
+    """The three tables of one slice being written, and their counts."""
+
+    def __init__(
+        self, staging: Staging, slice_: Slice, carried: pa.Schema, version: int, now_us: int
+    ) -> None:
+        footer = {VERSION_KEY: str(version)}
+        schemas = {
+            TASKS: TASKS_SCHEMA,
+            IMAGES: images_schema(carried),
+            FAILURES: failures_schema(carried),
+        }
+        self._tables: dict[str, StagedTable] = {
+            name: staging.open(name, slice_, schema, footer=footer)
+            for name, schema in schemas.items()
+        }
+        self._tasks = GatheredRows(TASKS_SCHEMA)
+        self._images = GatheredRows(schemas[IMAGES], carried.names)
+        self._failures = GatheredRows(schemas[FAILURES], carried.names)
+        self._slice, self._version, self._now_us = slice_, version, now_us
+        self._counts = _Counts()
+        self.seen = SeenKeys()
+
+    def add_prompts(
+        self, prompts: pa.RecordBatch, lookup: IntentLookup, stop_reason: str | None
+    ) -> None:
+        """Account for a batch of prompt rows."""
+        asked = list(_asked_rows(prompts))
+        found = lookup.intents_for([row.request_key for row in asked])
+        tasks, surplus = _details(lookup, list(chain.from_iterable(found.values())))
+        for place, row in enumerate(asked):
+            self.seen.add(row.request_key)
+            intents = sorted(found.get(row.request_key, ()), key=lambda intent: intent.generation)
+            self._add_tasks(
+                intents, choose_current(intents, row.request_hash or ""), tasks, surplus
+            )
+            account = account_for(row, intents, tasks, now_us=self._now_us, stop_reason=stop_reason)
+            self._add_account(place, row, account)
+        self._tables[TASKS].write(self._tasks.take())
+        self._tables[IMAGES].write(self._images.take(prompts))
+        self._tables[FAILURES].write(self._failures.take(prompts))
+
+    def add_removed(self, intents: Sequence[Intent], lookup: IntentLookup) -> None:
+        """List intents whose rows are gone; they are polled and charged all the same."""
+        tasks, surplus = _details(lookup, intents)
+        self._add_tasks(intents, None, tasks, surplus)
+        self._tables[TASKS].write(self._tasks.take())
+
+    def summary(self) -> ResultsSummary:
+        counts = self._counts
+        return ResultsSummary(
+            slice=self._slice,
+            version=self._version,
+            uris={name: table.uri for name, table in self._tables.items()},
+            n_rows=counts.n_rows,
+            n_images_asked=counts.n_images_asked,
+            n_images=self._tables[IMAGES].n_rows,
+            n_failures=self._tables[FAILURES].n_rows,
+            n_tasks=self._tables[TASKS].n_rows,
+            rows_by_status=dict(sorted(counts.statuses.items())),
+            failures_by_code=dict(sorted(counts.codes.items())),
+            reserved_units=counts.reserved_units,
+            charged_units=counts.charged_units,
+            n_cost_unknown=counts.n_cost_unknown,
+            sample=tuple(counts.sample),
+        )
+
+    def _add_tasks(
+        self,
+        intents: Sequence[Intent],
+        current: Intent | None,
+        tasks: Mapping[str, Task],
+        surplus: Mapping[str, Sequence[SurplusTask]],
+    ) -> None:
+        shard = self._slice.fan_out
+        for intent in intents:
+            task = tasks.get(intent.task_id or "")
+            self._tasks.add(
+                task_row(
+                    intent, shard=shard, current=intent is current, now_us=self._now_us, task=task
+                )
+            )
+            self._counts.add_intent(intent)
+            for further in surplus.get(intent.intent_id, ()):
+                self._tasks.add(surplus_row(further, intent, shard=shard))
+                self._counts.add_surplus(further)
+
+    def _add_account(self, place: int, row: AskedRow, account: RowAccount) -> None:
+        for image in account.images:
+            self._images.add(image_row(row, account, image), place)
+        for failure in account.failures:
+            self._failures.add(failure_row(row, failure), place)
+        self._counts.add_account(row, account)
+
+
+class _Counts:
+    """Running totals of a slice."""
+
+    def __init__(self) -> None:
+        self.n_rows = self.n_images_asked = self.n_cost_unknown = 0
+        self.reserved_units = self.charged_units = 0
+        self.statuses: Counter[str] = Counter()
+        self.codes: Counter[str] = Counter()
+        self.sample: list[dict[str, str | None]] = []
+
+    def add_intent(self, intent: Intent) -> None:
+        if intent.charged_units is not None:
+            self.charged_units += intent.charged_units
+        elif intent.state not in _NEVER_CHARGED:
+            self.n_cost_unknown += 1
+        if intent.state not in FINAL:
+            self.reserved_units += intent.reserved_units or 0
+
+    def add_surplus(self, surplus: SurplusTask) -> None:
+        cost = surplus.task.cost_units if surplus.task else None
+        self.charged_units += cost or 0
+        self.n_cost_unknown += cost is None
+
+    def add_account(self, row: AskedRow, account: RowAccount) -> None:
+        self.n_rows += 1
+        self.statuses[account.status] += 1
+        if row.problem[0] is None:
+            self.n_images_asked += row.count or 0
+        self.codes.update(failure.error_code for failure in account.failures)
+        missing = SAMPLE_IMAGES - len(self.sample)
+        self.sample += [
+            {"prompt_id": row.prompt_id, "prompt": row.prompt, "url": image.outcome.url}
+            for image in account.images[: max(missing, 0)]
+        ]
+
+
+_NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
+
+
+def _details(
+    lookup: IntentLookup, intents: Sequence[Intent]
+) -> tuple[Mapping[str, Task], Mapping[str, Sequence[SurplusTask]]]:
+    ids = [intent.task_id for intent in intents if intent.task_id and intent.state in FINAL]
+    return lookup.tasks_for(ids), lookup.surplus_for([intent.intent_id for intent in intents])
+
+
+def _asked_rows(prompts: pa.RecordBatch) -> Iterator[AskedRow]:
+    asked = [prompts.column(name).to_pylist() for name in _ASKED_COLUMNS]
+    problems = zip(*(prompts.column(name).to_pylist() for name in _PROBLEM_COLUMNS), strict=True)
+    return map(AskedRow, *asked, problems)

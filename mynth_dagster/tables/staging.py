@@ -1,0 +1,215 @@
+"""
+Writing tables so that a reader sees the old one or the new one, never a part.
+
+Each file is written under a temporary name beside its place and renamed at the very end.
+Temporary names start with a dot and do not end in `.parquet`: no dataset reader picks them up.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mynth_dagster.limits import READ_BATCH_ROWS
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors
+from mynth_dagster.tables.files import SCHEMA_KEY, SCHEMA_VERSION, TableStore
+
+ROW_GROUP_ROWS = 4 * READ_BATCH_ROWS
+_TEMP_PREFIX = ".part-0."
+_TEMP_SUFFIX = ".tmp"
+
+
+class StagedTable:
+    """
+    One table being written; rows are kept back until a row group is full.
+
+    Row groups have the same size whatever batches come in, so equal rows make equal bytes.
+    """
+
+    def __init__(
+        self, store: TableStore, table: str, slice_: Slice, schema: pa.Schema, row_group_rows: int
+    ) -> None:
+        self.uri = store.uri(table, slice_)
+        self.schema = schema
+        self.n_rows = 0
+        self._fs, self._is_local = store.fs, store.is_local
+        self._final_path = store.path(table, slice_)
+        self._temp_path = posixpath.join(store.folder(table, slice_), _temp_name())
+        self._row_group_rows = row_group_rows
+        self._kept: list[pa.RecordBatch] = []
+        self._n_kept = 0
+        self._sink: Any = None
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows; memory is bounded by one row group."""
+        if batch.num_rows == 0:
+            return
+        self.n_rows += batch.num_rows
+        self._kept.append(batch)
+        self._n_kept += batch.num_rows
+        if self._n_kept >= self._row_group_rows:
+            self._flush(all_rows=False)
+
+    def open(self) -> None:
+        """Create the temporary file."""
+        with as_table_errors(self.uri, "cannot create the table"):
+            self._fs.makedirs(posixpath.dirname(self._final_path), exist_ok=True)
+            opened = pa.OSFile if self._is_local else self._fs.open
+            self._sink = opened(self._temp_path, "wb")
+            self._writer = pq.ParquetWriter(
+                self._sink, self.schema, compression="zstd", write_page_checksum=True
+            )
+
+    def close(self) -> None:
+        """Write what is kept back and bring it to the disk; the table is not yet visible."""
+        if self._writer is None:
+            return
+        self._flush(all_rows=True)
+        with as_table_errors(self.uri, "cannot write the table"):
+            self._writer.close()
+            self._writer = None
+            self._sink.close()
+            if self._is_local:
+                _sync(self._temp_path)
+
+    def publish(self) -> None:
+        """Give the table its name; a reader sees the old rows until here and the new ones after."""
+        with as_table_errors(self.uri, "cannot publish the table"):
+            if not self._is_local:
+                self._fs.mv(self._temp_path, self._final_path)
+                return
+            os.replace(self._temp_path, self._final_path)  # noqa: PTH105 - paths are fsspec's
+            _sync(posixpath.dirname(self._final_path))
+
+    def discard(self) -> None:
+        """Remove what was written; harmless after `publish`."""
+        with suppress(*FOREIGN_ERRORS):
+            if self._writer is not None:
+                self._writer.close()
+        with suppress(*FOREIGN_ERRORS):
+            if self._sink is not None:
+                self._sink.close()
+        with suppress(*FOREIGN_ERRORS):
+            self._fs.rm_file(self._temp_path)
+
+    def remove_orphans(self) -> None:
+        """Remove temporary files that dead processes of this machine left beside this table."""
+        folder = posixpath.dirname(self._final_path)
+        with suppress(*FOREIGN_ERRORS):
+            for path in self._fs.ls(folder, detail=False):
+                if _is_orphan(posixpath.basename(path)):
+                    self._fs.rm_file(path)
+
+    def _flush(self, *, all_rows: bool) -> None:
+        assert self._writer is not None
+        rows = pa.Table.from_batches(self._kept, self.schema)
+        n_whole = rows.num_rows - rows.num_rows % self._row_group_rows
+        n_now = rows.num_rows if all_rows else n_whole
+        with as_table_errors(self.uri, "cannot write the table"):
+            if n_now:
+                self._writer.write_table(rows.slice(0, n_now), row_group_size=self._row_group_rows)
+        self._kept = rows.slice(n_now).to_batches()
+        self._n_kept = rows.num_rows - n_now
+
+
+class Staging:
+    """Several tables being written together; made by `staged_tables`."""
+
+    def __init__(self, store: TableStore) -> None:
+        self._store = store
+        self._tables: list[StagedTable] = []
+
+    def open(
+        self,
+        table: str,
+        slice_: Slice,
+        schema: pa.Schema,
+        *,
+        footer: Mapping[str, str] | None = None,
+        row_group_rows: int = ROW_GROUP_ROWS,
+    ) -> StagedTable:
+        """Start a table; ``footer`` are keys for its metadata beside the schema's version."""
+        keys = {SCHEMA_KEY: SCHEMA_VERSION, **(footer or {})}
+        staged = StagedTable(self._store, table, slice_, schema.with_metadata(keys), row_group_rows)
+        self._tables.append(staged)
+        staged.open()
+        return staged
+
+    def close(self) -> None:
+        """Finish the files open so far, to free their handles; they stay unpublished."""
+        for staged in self._tables:
+            staged.close()
+
+    def publish(self) -> None:
+        self.close()
+        for staged in self._tables:
+            staged.publish()
+            staged.remove_orphans()
+
+    def discard(self) -> None:
+        for staged in self._tables:
+            staged.discard()
+
+
+@contextmanager
+def staged_tables(store: TableStore) -> Iterator[Staging]:
+    """
+    Write several tables and publish them together at the end.
+
+    All are complete on the disk before the first gets its name.
+    After an exception nothing is published and the temporary files are gone.
+    """
+    staging = Staging(store)
+    try:
+        yield staging
+        staging.publish()
+    finally:
+        staging.discard()
+
+
+def _temp_name() -> str:
+    token = secrets.token_hex(4)
+    return f"{_TEMP_PREFIX}{_host()}.{os.getpid()}.{token}{_TEMP_SUFFIX}"
+
+
+def _is_orphan(name: str) -> bool:
+    """Whether a file is the temporary of a process of this machine that no longer runs."""
+    if not (name.startswith(_TEMP_PREFIX) and name.endswith(_TEMP_SUFFIX)):
+        return False
+    host, pid, _token = name[len(_TEMP_PREFIX) : -len(_TEMP_SUFFIX)].rsplit(".", 2)
+    return host == _host() and not _is_alive(int(pid))
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-").replace("/", "-") or "host"
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # there is no harmless way to ask elsewhere
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: str) -> None:
+    """Bring a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
