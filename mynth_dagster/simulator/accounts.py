@@ -1,0 +1,157 @@
+"""
+Accounts and their keys: balance, reservation, spending limit.
+
+Amounts are units of 10⁻⁸ USD. Everything runs on one thread without a pause between check and
+change, so a reservation is atomic. Laws: ``balance - reserved`` is what may be spent; what was
+taken from a balance is the sum of settled costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mynth_dagster.clock import utc_from_us
+from mynth_dagster.simulator import invented
+from mynth_dagster.simulator.amounts import units_of
+from mynth_dagster.simulator.refusals import BALANCE, SPENDING_LIMIT, Refusal
+from mynth_dagster.simulator.scenario import ApiKey, Scenario
+from mynth_dagster.simulator.switches import Switches
+
+_DAYS_PER_WEEK = 7
+
+
+class Account:
+    """One user's money."""
+
+    def __init__(self, user_id: str, balance: int) -> None:
+        self.user_id = user_id
+        self.balance = balance
+        self.reserved = 0
+
+    @property
+    def available(self) -> int:
+        """What is neither spent nor held."""
+        return self.balance - self.reserved
+
+
+class Key:
+    """One API key, its limit, and the numbers of the tasks that it made, ascending."""
+
+    def __init__(self, settings: ApiKey, key_id: str, account: Account) -> None:
+        self.secret = settings.key
+        self.key_id = key_id
+        self.name = settings.name
+        self.is_revoked = settings.revoked
+        self.account = account
+        self.limit = _limit_of(settings)
+        self.period_word = settings.spending_limit_period
+        self.task_numbers: list[int] = []
+        self._period = 0
+        self._used = 0
+
+    @property
+    def user_id(self) -> str:
+        """Account that the key spends from."""
+        return self.account.user_id
+
+    @property
+    def preview(self) -> str:
+        """The key as it may be shown."""
+        return f"{self.secret[:6]}…{self.secret[-2:]}"
+
+    def used(self, at_us: int) -> int:
+        """Settled and reserved in the period of ``at_us``."""
+        self._turn_to(at_us)
+        return self._used
+
+    def reserve(self, units: int, at_us: int, choices: Switches) -> None:
+        """
+        Hold an amount for a new task, or refuse and change nothing.
+
+        Raises:
+            Refusal: The available balance or the key's limit is too low.
+        """
+        account = self.account
+        if account.available < units:
+            status = choices.insufficient_balance_status
+            raise Refusal(BALANCE, invented.BALANCE_TEXT, status=status)
+        if self.limit is not None:
+            if self.used(at_us) + units > self.limit:
+                status = choices.spending_limit_status
+                raise Refusal(SPENDING_LIMIT, invented.LIMIT_TEXT, status=status)
+            self._used += units
+        account.reserved += units
+
+    def settle(self, reserved: int, cost: int, reserved_us: int) -> None:
+        """Release what was held at ``reserved_us`` and charge what it came to."""
+        self.account.reserved -= reserved
+        self.account.balance -= cost
+        if self.limit is not None and self._period_of(reserved_us) == self._period:
+            self._used -= reserved - cost
+
+    def adopt(self, settings: ApiKey) -> None:
+        """Take over changed settings of the same key."""
+        self.name = settings.name
+        self.is_revoked = settings.revoked
+        self.limit = _limit_of(settings)
+        self.period_word = settings.spending_limit_period
+
+    def _turn_to(self, at_us: int) -> None:
+        period = self._period_of(at_us)
+        if period != self._period:
+            self._period, self._used = period, 0
+
+    def _period_of(self, at_us: int) -> int:
+        day = utc_from_us(at_us).date()
+        if self.period_word == "month":
+            return day.year * 12 + day.month
+        days = day.toordinal()
+        return days if self.period_word == "day" else (days - 1) // _DAYS_PER_WEEK
+
+
+class Accounts:
+    """All accounts and keys of a simulated Mynth."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._keys: dict[str, Key] = {}
+        self.adopt(scenario)
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret, unless revoked or unknown."""
+        key = self._keys.get(secret)
+        return None if key is None or key.is_revoked else key
+
+    def adopt(self, scenario: Scenario, previous: Scenario | None = None) -> None:
+        """Follow a changed scenario: new keys open, absent ones close, balances move if changed."""
+        kept: dict[str, Key] = {}
+        for position, settings in enumerate(scenario.api_keys):
+            key = self._keys.get(settings.key)
+            if key is None or key.user_id != settings.user_id:
+                key_id = settings.key_id or f"key_simulator_{position}"
+                key = Key(settings, key_id, self._open(settings.user_id, scenario))
+            key.adopt(settings)
+            kept[settings.key] = key
+        self._keys = kept
+        if previous is not None:
+            self._move_balances(scenario, previous)
+
+    def _open(self, user_id: str, scenario: Scenario) -> Account:
+        if user_id not in self._accounts:
+            opening = units_of(scenario.opening_balance_usd(user_id))
+            self._accounts[user_id] = Account(user_id, opening)
+        return self._accounts[user_id]
+
+    def _move_balances(self, scenario: Scenario, previous: Scenario) -> None:
+        for account in self._accounts.values():
+            opening = scenario.opening_balance_usd(account.user_id)
+            if opening != previous.opening_balance_usd(account.user_id):
+                account.balance = units_of(opening)
+
+
+def _limit_of(settings: ApiKey) -> int | None:
+    limit = settings.spending_limit_usd
+    return None if limit is None else units_of(limit)

@@ -1,0 +1,215 @@
+"""
+The ASGI app: from a request to its route, its endpoint, its fault and its answer.
+
+A request is counted when it arrives and takes effect before any fault swallows its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.simulator import invented
+from mynth_dagster.simulator.answers import Answer, answer_json
+from mynth_dagster.simulator.calls import Call
+from mynth_dagster.simulator.draws import draw
+from mynth_dagster.simulator.endpoints import control
+from mynth_dagster.simulator.endpoints.table import CORS, find_endpoint
+from mynth_dagster.simulator.faults import compose_refusal, retry_after, spoil, task_id_in
+from mynth_dagster.simulator.journal import CUT, Connections, Journal, compose_log
+from mynth_dagster.simulator.refusals import TOO_LARGE, Refusal
+from mynth_dagster.simulator.routes import POLLED, Route, find_route
+from mynth_dagster.simulator.rules import FaultRule
+from mynth_dagster.simulator.scenario import Scenario
+from mynth_dagster.simulator.service import Service
+from mynth_dagster.simulator.wire import (
+    BodyTooLargeError,
+    cut,
+    read_body,
+    send_answer,
+    send_truncated,
+)
+
+_CUTS = frozenset({"lost_answer", "reset", "reset_after"})
+_ANSWERS_WITH_STATUS = frozenset(
+    {"server_error", "server_error_with_task", "rate_limited", "status"}
+)
+
+
+def create_app(scenario: Scenario, *, clock: Clock | None = None) -> Simulator:
+    """The simulator as an ASGI app; see `Simulator`."""
+    return Simulator(scenario, clock=clock)
+
+
+class Simulator:
+    """
+    A simulated Mynth as an ASGI app.
+
+    All its methods must be called on the thread that serves it.
+    """
+
+    def __init__(self, scenario: Scenario, *, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.connections = Connections()
+        self.journal = Journal()
+        self.service = Service(scenario, self.clock)
+        self._n_delayed = 0
+        self._pauses: set[asyncio.Future[None]] = set()
+
+    @property
+    def scenario(self) -> Scenario:
+        """What is being played."""
+        return self.service.scenario
+
+    def log(self, *, lists: bool = True) -> dict[str, Any]:
+        """What ``GET /_simulator/log`` answers; without its two lists if not ``lists``."""
+        return compose_log(self.service.world, self.journal, self.connections, lists=lists)
+
+    def reset(self, scenario: Scenario | None = None) -> None:
+        """Forget all tasks, money and counts, and start over."""
+        self.service = Service(scenario or self.scenario, self.clock)
+        self.journal.restart()
+        self.connections.restart()
+        self._n_delayed = 0
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """
+        Replace some fields of the scenario; tasks, money and counts stay.
+
+        Raises:
+            ScenarioError: A field is unknown or does not fit; nothing was changed.
+        """
+        self.service.change(self.scenario.changed(changes))
+
+    def settle(self, task_ids: Iterable[str] | None = None) -> int:
+        """Settle some tasks, or all that are pending; how many were pending."""
+        return self.service.world.settle(task_ids)
+
+    def close(self) -> None:
+        """End every deliberate delay by cutting its connection."""
+        for pause in tuple(self._pauses):
+            pause.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await _follow_lifespan(scope, receive, send)
+        if scope["path"].startswith(control.PREFIX):
+            return await self._control(scope, receive, send)
+        route = find_route(scope["method"], scope["path"])
+        self.journal.arrived(route.name)
+        try:
+            await self._serve(scope, receive, send, route)
+        finally:
+            self.journal.left()
+
+    async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive, invented.MAX_BODY_BYTES)
+        query = scope["query_string"]
+        answer = control.answer_control(self, scope["method"], scope["path"], query, body)
+        await send_answer(send, answer)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+        service = self.service
+        is_upload = route.pattern == "/image/upload"
+        most = invented.MAX_UPLOAD_BODY_BYTES if is_upload else invented.MAX_BODY_BYTES
+        try:
+            body = await read_body(receive, most)
+        except BodyTooLargeError:
+            await self._send(scope, send, self._refuse(Refusal(TOO_LARGE, invented.TOO_LARGE_TEXT)))
+            return
+        except ConnectionResetError:
+            return
+        call = Call(scope, route, body, service)
+        fault = self._pick_fault(call)
+        answer = await self._carry_out(call, fault)
+        if service.delays or (fault is not None and fault.delay_s):
+            try:
+                await self._delay(fault)
+            except asyncio.CancelledError:
+                await self._cut(scope, receive, with_reset=False)
+                return
+        if fault is None:
+            await self._send(scope, send, answer)
+        else:
+            await self._send_faulty(scope, receive, send, fault, answer)
+
+    def _pick_fault(self, call: Call) -> FaultRule | None:
+        faults = self.service.faults
+        if not faults.rules:
+            return None
+        prompt = None
+        if faults.needs_prompt and call.body:
+            prompt = call.prompt
+        return faults.pick(call.route.name, prompt or call.route.param)
+
+    async def _carry_out(self, call: Call, fault: FaultRule | None) -> Answer:
+        answer = Answer(200)
+        if fault is None or fault.carries_out:
+            answer = await self._answer(call)
+        if fault is not None and fault.kind in _ANSWERS_WITH_STATUS:
+            now_us = self.clock.now_us()
+            answer = self._refuse(compose_refusal(fault, task_id_in(answer)))
+            answer.headers += retry_after(fault, now_us)
+        if call.route.pattern in POLLED:
+            answer.headers.append(CORS)
+        return answer if fault is None else spoil(fault, answer)
+
+    async def _answer(self, call: Call) -> Answer:
+        service = call.service
+        try:
+            offers_review = bool(service.choices.offers_review)
+            endpoint = find_endpoint(call.route, service.revision, offers_review=offers_review)
+            answer = endpoint(call)
+            return answer if isinstance(answer, Answer) else await answer
+        except Refusal as refusal:
+            return self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> Answer:
+        body = self.service.revision.answers.error(refusal, self.service.choices)
+        return answer_json(body, refusal.status)
+
+    async def _delay(self, fault: FaultRule | None) -> None:
+        self._n_delayed += 1
+        share = draw(self.scenario.seed, "delay", self._n_delayed)
+        delay_s = self.scenario.response_delay_s.at(share)
+        if fault is not None:
+            delay_s += fault.delay_s
+        pause = asyncio.ensure_future(self.clock.sleep(delay_s))
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            self._pauses.discard(pause)
+
+    async def _send_faulty(
+        self, scope: Scope, receive: Receive, send: Send, fault: FaultRule, answer: Answer
+    ) -> None:
+        if fault.kind in _CUTS:
+            await self._cut(scope, receive, with_reset=fault.kind != "lost_answer")
+        elif fault.kind == "truncated":
+            self.journal.responses[CUT] += 1
+            await send_truncated(scope, receive, send, answer)
+        else:
+            await self._send(scope, send, answer)
+
+    async def _cut(self, scope: Scope, receive: Receive, *, with_reset: bool) -> None:
+        self.journal.responses[CUT] += 1
+        await cut(scope, receive, with_reset=with_reset)
+
+    async def _send(self, scope: Scope, send: Send, answer: Answer) -> None:
+        self.journal.responses[str(answer.status)] += 1
+        await send_answer(send, answer, is_head=scope["method"] == "HEAD")
+
+
+async def _follow_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "lifespan":
+        raise RuntimeError(f"the simulator speaks HTTP only, not {scope['type']}")
+    while True:
+        word = (await receive())["type"]
+        await send({"type": f"{word}.complete"})
+        if word == "lifespan.shutdown":
+            return

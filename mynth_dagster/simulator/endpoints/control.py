@@ -1,0 +1,78 @@
+"""The simulator's own routes, under ``/_simulator/``: its log, its scenario, its clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from mynth_dagster.simulator import invented
+from mynth_dagster.simulator.answers import Answer, answer_json
+from mynth_dagster.simulator.plain import ScenarioError
+
+if TYPE_CHECKING:
+    from mynth_dagster.simulator.app import Simulator
+
+PREFIX = "/_simulator"
+
+
+def answer_control(
+    simulator: Simulator, method: str, path: str, query: bytes, body: bytes
+) -> Answer:
+    """The answer of a control route; 400 and 404 in plain words."""
+    try:
+        payload = orjson.loads(body) if body else {}
+        return _answer(simulator, f"{method} {path.removeprefix(PREFIX)}", query, payload)
+    except (ScenarioError, orjson.JSONDecodeError) as exc:
+        return answer_json({"error": str(exc)}, 400)
+    except KeyError as exc:
+        return answer_json({"error": f"there is no task {exc.args[0]}"}, 404)
+
+
+def _answer(simulator: Simulator, route: str, query: bytes, payload: Any) -> Answer:
+    if not isinstance(payload, dict):
+        raise ScenarioError("the request body must be a JSON object")
+    if route == "GET /log":
+        lists = parse_qs(query.decode("latin-1")).get("view") != ["summary"]
+        return answer_json(simulator.log(lists=lists))
+    if route == "POST /settle":
+        return answer_json({"settled": simulator.settle(payload.get("task_ids"))})
+    if route in ("GET ", "GET /"):
+        return answer_json(_describe(simulator))
+    return _answer_scenario(simulator, route, payload)
+
+
+def _answer_scenario(simulator: Simulator, route: str, payload: dict[str, Any]) -> Answer:
+    if route == "POST /reset":
+        simulator.reset(simulator.scenario.changed(payload))
+    elif route == "POST /scenario":
+        simulator.change(payload)
+    elif route != "GET /scenario":
+        return answer_json({"error": "the simulator has no such control route"}, 404)
+    return answer_json(simulator.scenario.to_dict())
+
+
+def _describe(simulator: Simulator) -> dict[str, Any]:
+    return {
+        "notice": invented.NOTICE,
+        "revision": simulator.scenario.revision,
+        "routes": sorted(simulator.service.revision.ROUTES),
+        "control": [
+            f"GET {PREFIX}/log",
+            f"GET {PREFIX}/log?view=summary",
+            f"POST {PREFIX}/reset",
+            f"GET {PREFIX}/scenario",
+            f"POST {PREFIX}/scenario",
+            f"POST {PREFIX}/settle",
+        ],
+        "invented": {
+            "prices_usd": {
+                model_id: simulator.service.world.prices.of(model_id).spelled()
+                for model_id in simulator.service.world.prices.models
+            },
+            "pixels": {**invented.PIXELS, **simulator.scenario.pixels},
+            "auto_ceiling_usd": simulator.scenario.auto_ceiling_usd,
+        },
+        "scenario": simulator.scenario.to_dict(),
+    }

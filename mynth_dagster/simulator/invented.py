@@ -1,0 +1,160 @@
+"""
+Everything that is made up. None of it is a fact about Mynth.
+
+Mynth publishes neither a complete price list, nor a table of pixel sizes, nor any timing, nor the
+wording of its messages. A simulator needs all of these, so they are invented here, in one place.
+Prices, pixels, the ceiling, latencies and balances can be replaced in the `Scenario`.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+from mynth_dagster.limits import AUTO_CEILING_USD as _CEILING_OF_2026_10
+from mynth_dagster.limits import KIB, MIB
+from mynth_dagster.simulator.distribution import Distribution
+
+NOTICE: Final = (
+    "This is a simulator. Prices, pixel sizes, timings, moderation, ratings and the wording of "
+    "messages are invented; only the shapes and rules follow Mynth's documentation."
+)
+
+API_KEY: Final = "mak_simulator"
+USER_ID: Final = "user_simulator"
+BALANCE_USD: Final = "1000"
+LATENCY: Final = Distribution("uniform", low_s=1.0, high_s=10.0)
+TOKEN_SECRET: Final = b"a secret that signs only simulated tokens"
+NO_DELAY: Final = Distribution()
+
+LIST_PAGE_DEFAULT: Final = 20  # documented for 2026-08; here because no client needs it
+MAX_BODY_BYTES: Final = 4 * MIB
+MAX_UPLOAD_BODY_BYTES: Final = 101 * MIB  # ten files of 10 MiB and their envelope
+UPLOADS_KEPT_BYTES: Final = 256 * MIB  # older uploads are forgotten
+PICTURES_KEPT: Final = 64  # rendered pictures in memory
+KEEP_ALIVE_S: Final = 75
+UPLOAD_CHUNK_BYTES: Final = 64 * KIB
+
+# -- prices -----------------------------------------------------------------------------------
+
+AUTO_CEILING_USD: Final = _CEILING_OF_2026_10
+RATE_USD: Final = "0.0002"  # as in an official example
+ALT_USD: Final = "0.0004"  # as in an official example
+REVIEW_USD: Final = "0.02"  # as in an official example
+
+PRICE_USD: Final = "0.02"  # every model without a line of its own
+PRICE_4K_FACTOR: Final = 2
+PRICE_PER_INPUT_USD: Final = "0.002"
+PRICES_USD: Final = MappingProxyType(
+    {
+        "black-forest-labs/flux.1-dev": "0.004",  # half of an official example of two
+        "black-forest-labs/flux-1-schnell": "0.002",
+        "black-forest-labs/flux.2-dev": "0.01",  # as in an official example
+        "black-forest-labs/flux.2-pro": "0.05",  # as in an official example; another has 0.03
+        "black-forest-labs/flux.2-flex": "0.06",
+        "black-forest-labs/flux.2-max": "0.08",
+        "black-forest-labs/flux.2-klein-4b": "0.003",
+        "google/gemini-3.1-flash-image": "0.0125",  # as in an official example
+        "google/gemini-3-pro-image-preview": "0.09",
+        "openai/gpt-image-2": "0.06",
+        "recraft/recraft-v4": "0.04",
+        "recraft/recraft-v4-pro": "0.08",
+        "tongyi-mai/z-image-turbo": "0.0025",
+    }
+)
+INPUT_PRICES_USD: Final = MappingProxyType(
+    {
+        "black-forest-labs/flux.2-pro": "0.01",  # as in an official example
+        "black-forest-labs/flux.2-dev": "0.002",  # as in an official example
+    }
+)
+AUTO_CANDIDATES: Final = (
+    "google/gemini-3.1-flash-image",
+    "black-forest-labs/flux.2-dev",
+    "black-forest-labs/flux.2-pro",
+    "tongyi-mai/z-image-turbo",
+)
+"""What ``auto`` may resolve to; the first takes both input images and 4k."""
+
+# -- pixels -----------------------------------------------------------------------------------
+
+PIXELS: Final = MappingProxyType(
+    {
+        "square": "1024x1024",
+        "portrait": "1024x1536",
+        "landscape": "1536x1024",  # as in an official example
+        "portrait_tall": "864x1536",
+        "landscape_wide": "1536x864",
+        "1:1": "1024x1024",
+        "2:3": "832x1248",
+        "3:2": "1248x832",
+        "3:4": "864x1152",
+        "4:3": "1152x864",
+        "4:5": "896x1120",
+        "5:4": "1120x896",
+        "9:16": "720x1280",
+        "16:9": "1280x720",
+        "21:9": "1512x648",
+        "2:1": "1408x704",
+        "1:2": "704x1408",
+    }
+)
+FACTOR_4K: Final = 2.5  # each side; a simulated 4k picture stays quick to draw
+AUTO_SIZES: Final = ("square", "square", "5:4", "4:5")
+MAX_SIDE_PX: Final = 8192
+
+
+def read_pixels(text: str) -> tuple[int, int]:
+    """
+    Width and height of ``"1536x1024"``, pixels.
+
+    Raises:
+        ValueError: The text is not of that form, or a side is 0 or above 8192.
+    """
+    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    sides = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(0 < side <= MAX_SIDE_PX for side in sides):
+        raise ValueError(f"{text!r} is not a size in pixels such as '1536x1024'")
+    return sides
+
+
+# -- words ------------------------------------------------------------------------------------
+
+UNAUTHORIZED_TEXT: Final = "The API key is missing or invalid."
+WRONG_BEARER_TEXT: Final = "This public access token does not allow that."
+OAUTH_ONLY_TEXT: Final = "API keys cannot manage webhooks; sign in instead."
+NOT_FOUND_TEXT: Final = "There is no such resource."
+NO_TASK_TEXT: Final = "There is no such task."
+METHOD_TEXT: Final = "This method is not allowed here."
+TOO_LARGE_TEXT: Final = "The request body is too large."
+BALANCE_TEXT: Final = "The available balance is too low to create this task."
+LIMIT_TEXT: Final = "The spending limit of this API key is used up for the period."
+RESTRICTED_TEXT: Final = "The content was blocked by moderation."
+FAILED_TEXT: Final = "The image could not be generated."
+CAPABILITY_TEXT: Final = "The model lacks a requested capability."
+RATE_TEXT: Final = "Too many requests; try again later."
+SERVER_TEXT: Final = "Something went wrong on our side."
+HTML_PAGE: Final = (
+    b"<html><head><title>502 Bad Gateway</title></head>"
+    b"<body><center><h1>502 Bad Gateway</h1></center></body></html>"
+)
+GARBAGE: Final = b'{"data":{"taskId": \x00 <<<not json'
+
+MAGIC_SUFFIX: Final = ", soft morning light, fine detail, balanced composition"
+ALT_TEXTS: Final = (
+    "A stylised landscape with rolling hills under a coloured sky.",
+    "Layered hills and a round sun, drawn in flat colours.",
+    "An abstract view over hills at dusk.",
+)
+REVIEW_FINDING: Final = MappingProxyType(
+    {
+        "finding": "The horizon is slightly tilted.",
+        "category": "composition",
+        "severity": "minor",
+        "where": "centre",
+        "confidence": "medium",
+    }
+)
+REVIEW_STRENGTH: Final = MappingProxyType({"strength": "Calm palette.", "confidence": "high"})
+REVIEW_SUMMARY: Final = "Usable; one minor remark."

@@ -1,0 +1,152 @@
+"""
+What the simulator saw: the witness that tests judge by.
+
+Requests are counted when they arrive, answers when they leave; tasks are in the log from the
+moment they exist, whatever becomes of the answer that tells of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
+from mynth_dagster.simulator.orders import Order
+from mynth_dagster.simulator.tasks import Task
+from mynth_dagster.simulator.world import World
+
+CUT = "cut"
+"""Key in ``responses`` for connections closed instead of, or within, an answer."""
+
+_ROUTES = {
+    "image.generate": "POST /image/generate",
+    "image.rate": "POST /image/rate",
+    "image.alt": "POST /image/alt",
+    "image.review": "POST /image/review",
+}
+
+
+class Connections:
+    """TCP connections of clients; a reset of the scenario keeps those that are open."""
+
+    def __init__(self) -> None:
+        self.n_opened = 0
+        self.n_open = 0
+        self.n_peak = 0
+
+    def opened(self) -> None:
+        """Note that a client connected."""
+        self.n_opened += 1
+        self.n_open += 1
+        self.n_peak = max(self.n_peak, self.n_open)
+
+    def closed(self) -> None:
+        """Note that a connection is gone."""
+        self.n_open -= 1
+
+    def restart(self) -> None:
+        """Count anew from the connections that are open."""
+        self.n_opened = self.n_peak = self.n_open
+
+
+class Journal:
+    """Counts of requests and answers since the last reset."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.responses: Counter[str] = Counter()
+        self.n_in_flight = 0
+        self.n_peak_in_flight = 0
+
+    def arrived(self, route_name: str) -> None:
+        """Note a request of the API."""
+        self.requests[route_name] += 1
+        self.n_in_flight += 1
+        self.n_peak_in_flight = max(self.n_peak_in_flight, self.n_in_flight)
+
+    def left(self) -> None:
+        """Note that a request is done with, however it ended."""
+        self.n_in_flight -= 1
+
+    def restart(self) -> None:
+        """Count anew; requests in flight stay in flight."""
+        self.requests.clear()
+        self.responses.clear()
+        self.n_peak_in_flight = self.n_in_flight
+
+
+def compose_log(
+    world: World, journal: Journal, connections: Connections, *, lists: bool
+) -> dict[str, Any]:
+    """The whole log as plain JSON values; without ``accepted`` and ``charges`` if not ``lists``."""
+    world.settle_due()
+    log: dict[str, Any] = {
+        "requests": dict(journal.requests),
+        "responses": dict(journal.responses),
+        "connections": {
+            "opened": connections.n_opened,
+            "open": connections.n_open,
+            "peak_open": connections.n_peak,
+        },
+        "peak_in_flight": journal.n_peak_in_flight,
+        "totals": _totals(world),
+        "duplicate_intents": _duplicates(world.tasks),
+    }
+    if lists:
+        log["accepted"] = [_spell_accepted(task) for task in world.tasks]
+        log["charges"] = [_spell_charge(task) for task in world.tasks]
+    return log
+
+
+def _totals(world: World) -> dict[str, Any]:
+    return {
+        "accepted": len(world.tasks),
+        "charged": spell_settled(sum(task.cost or 0 for task in world.tasks)),
+        "reserved_now": spell_settled(sum(account.reserved for account in world.accounts)),
+        "balance": spell_settled(sum(account.balance for account in world.accounts)),
+        "pending": sum(task.is_pending for task in world.tasks),
+    }
+
+
+def _spell_accepted(task: Task) -> dict[str, Any]:
+    order = task.order if isinstance(task.order, Order) else None
+    tag = None if order is None else order.intent_tag
+    return {
+        "task_id": task.task_id,
+        "intent_id": _intent_of(tag),
+        "intent_tag": tag,
+        "route": _ROUTES[task.type],
+        "prompt": None if order is None else order.prompt,
+        "model": None if order is None else order.model,
+        "count": None if order is None else order.count,
+        "api_key_id": task.key.key_id,
+        "estimated_cost": spell_trimmed(task.reserved),
+        "at_us": task.created_us,
+    }
+
+
+def _spell_charge(task: Task) -> dict[str, Any]:
+    cost = task.cost
+    return {
+        "task_id": task.task_id,
+        "reserved": spell_settled(task.reserved),
+        "charged": None if cost is None else spell_settled(cost),
+        "refunded": None if cost is None else spell_settled(task.reserved - cost),
+        "status": task.status,
+    }
+
+
+def _duplicates(tasks: list[Task]) -> list[dict[str, Any]]:
+    by_intent: defaultdict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        if isinstance(task.order, Order) and task.order.intent_tag is not None:
+            by_intent[_intent_of(task.order.intent_tag) or ""].append(task.task_id)
+    return [
+        {"intent_id": intent_id, "task_ids": task_ids}
+        for intent_id, task_ids in by_intent.items()
+        if len(task_ids) > 1
+    ]
+
+
+def _intent_of(tag: str | None) -> str | None:
+    return None if tag is None else tag.partition(".")[0]

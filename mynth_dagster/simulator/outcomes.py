@@ -1,0 +1,150 @@
+"""
+What will become of a request: its model, its pixels, and whether it fails.
+
+Drawn once, when the task is made, from the seed and the request alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mynth_dagster.limits import AUTO_MODEL
+from mynth_dagster.simulator import invented
+from mynth_dagster.simulator.catalog import MODELS_BY_REVISION, Model
+from mynth_dagster.simulator.draws import draw, draw_whole
+from mynth_dagster.simulator.orders import Order
+from mynth_dagster.simulator.refusals import RESTRICTED, Reason, Refusal, invalid
+from mynth_dagster.simulator.rules import FailureRule
+from mynth_dagster.simulator.tasks import Outcome
+
+if TYPE_CHECKING:
+    from mynth_dagster.simulator.scenario import Scenario
+
+_UNSUPPORTED = "CAPABILITY_NOT_SUPPORTED"
+
+
+class Fates:
+    """Draws outcomes for one scenario, and remembers how often a rule has seen a prompt."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._choices = scenario.choices
+        self._models = MODELS_BY_REVISION[scenario.revision]
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._pixels = {**invented.PIXELS, **scenario.pixels}
+
+    def change(self, scenario: Scenario) -> Fates:
+        """Fates for a changed scenario; what equal failure rules have seen is not forgotten."""
+        changed = Fates(scenario)
+        if scenario.failures == self._scenario.failures:
+            changed._seen = self._seen
+        return changed
+
+    def check_model(self, order: Order) -> None:
+        """
+        Whether the model exists and can do what is asked.
+
+        Raises:
+            Refusal: It does not, or the scenario refuses inputs to a model without them.
+        """
+        if order.model == AUTO_MODEL:
+            return
+        model = self._models.get(order.model)
+        if model is None:
+            raise invalid("model", "is not a known model")
+        lacks_inputs = order.n_inputs and not model.can("inputs")
+        if lacks_inputs and self._choices.unsupported_inputs == "refuse":
+            raise invalid("inputs", "are not supported by this model")
+
+    def is_priced_4k(self, order: Order) -> bool:
+        """Whether 4k is asked for and delivered; a model without 4k falls back."""
+        return order.is_4k and (order.model == AUTO_MODEL or self._models[order.model].can("4k"))
+
+    def find_rule(self, order: Order) -> FailureRule | None:
+        """
+        The failure rule that applies to this request, the next time it is seen.
+
+        Raises:
+            Refusal: The rule refuses the request itself.
+        """
+        for position, rule in enumerate(self._scenario.failures):
+            if self._applies(position, rule, order):
+                if rule.kind == "refused":
+                    code = rule.error_code.lower()
+                    raise Refusal(Reason(code, RESTRICTED.status), invented.RESTRICTED_TEXT)
+                return rule
+        return None
+
+    def draw(self, order: Order, rule: FailureRule | None) -> Outcome:
+        """The outcome of an order under a failure rule."""
+        model = self._pick_model(order)
+        pixels = self._pick_pixels(order, model)
+        code = self._lacking(order, model)
+        if code is not None:
+            return Outcome(model.model_id, pixels, code=code, fails_whole=True)
+        if rule is None:
+            return Outcome(model.model_id, pixels)
+        return _failed(rule, order, model.model_id, pixels)
+
+    def draw_latency_s(self, *parts: object) -> float:
+        """How long a task takes, seconds."""
+        return self._scenario.latency.at(draw(self._scenario.seed, "latency", *parts))
+
+    def _applies(self, position: int, rule: FailureRule, order: Order) -> bool:
+        if rule.prompt_contains is not None and rule.prompt_contains not in order.prompt:
+            return False
+        if rule.model is not None and rule.model != order.model:
+            return False
+        if not rule.counts:
+            return rule.share > 0
+        seen = (position, draw_whole(0, order.prompt, order.model))
+        self._seen[seen] += 1
+        nth = self._seen[seen]
+        if rule.first is not None and nth > rule.first:
+            return False
+        seed = self._scenario.seed
+        return draw(seed, "failure", position, order.prompt, order.model, nth) < rule.share
+
+    def _pick_model(self, order: Order) -> Model:
+        if order.model != AUTO_MODEL:
+            return self._models[order.model]
+        able = [
+            model
+            for model in map(self._models.__getitem__, invented.AUTO_CANDIDATES)
+            if (not order.n_inputs or model.can("inputs")) and (not order.is_4k or model.can("4k"))
+        ]
+        return able[draw_whole(self._scenario.seed, "auto", order.prompt) % len(able)]
+
+    def _pick_pixels(self, order: Order, model: Model) -> str:
+        size = order.size
+        if size == "auto":
+            toss = draw_whole(self._scenario.seed, "size", order.prompt)
+            size = invented.AUTO_SIZES[toss % len(invented.AUTO_SIZES)]
+        if not (order.is_4k and model.can("4k")):
+            return self._pixels[size]
+        exact = self._pixels.get(f"{order.size}_4k")
+        if exact is not None:
+            return exact
+        width, height = invented.read_pixels(self._pixels[size])
+        return f"{round(width * invented.FACTOR_4K)}x{round(height * invented.FACTOR_4K)}"
+
+    def _lacking(self, order: Order, model: Model) -> str | None:
+        lacks_inputs = order.n_inputs and not model.can("inputs")
+        lacks_4k = order.is_4k and not model.can("4k")
+        if lacks_inputs or (lacks_4k and self._choices.unsupported_4k == "fail_task"):
+            return _UNSUPPORTED
+        return None
+
+
+def _failed(rule: FailureRule, order: Order, model_id: str, pixels: str) -> Outcome:
+    every = tuple(range(order.count))
+    code = rule.error_code
+    if rule.kind == "stuck":
+        return Outcome(model_id, pixels, is_stuck=True)
+    if rule.kind == "task":
+        return Outcome(model_id, pixels, code=code, fails_whole=True)
+    if rule.kind == "moderation":
+        return Outcome(model_id, pixels, failed=every, code=code, keeps_images=True)
+    chosen = frozenset(rule.image_indexes or every[: rule.n_images])
+    return Outcome(model_id, pixels, failed=tuple(i for i in every if i in chosen), code=code)

@@ -1,0 +1,105 @@
+"""What a settled task has to show, before a revision spells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mynth_dagster.simulator import invented
+from mynth_dagster.simulator.draws import draw_whole
+from mynth_dagster.simulator.orders import Inspection, Order
+from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator.tasks import Task
+
+
+class View(NamedTuple):
+    """
+    Under which choices a task is spelled.
+
+    Args:
+        base_url: Scheme and host of image URLs, without a trailing slash.
+        choices: The scenario's switches, filled.
+        private_destinations: Destinations whose images have no public URL.
+    """
+
+    base_url: str
+    choices: Switches
+    private_destinations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """
+    One image of a settled task.
+
+    Args:
+        image_id: ``img_…``.
+        url: Where its bytes are, without a key.
+        pixels: ``"1024x1024"``.
+        cost: Units of 10⁻⁸ USD.
+        level: Value of the rating scale; None: not rated.
+        error_code: Upper case; None: the image succeeded.
+    """
+
+    image_id: str
+    url: str
+    pixels: str
+    cost: int
+    level: str | None
+    error_code: str | None
+
+
+def images_of(task: Task, base_url: str) -> Iterator[Image]:
+    """The images of a task that shows any, in order."""
+    order, outcome = task.order, task.outcome
+    assert isinstance(order, Order)
+    failed = frozenset(outcome.failed)
+    for i in range(order.count):
+        image_id = task.image_id(i)
+        yield Image(
+            image_id=image_id,
+            url=f"{base_url}/cdn/{image_id}.{order.format}",
+            pixels=outcome.pixels,
+            cost=task.image_share(i),
+            level=_level(order.rating_levels, task.seed, order.prompt, i),
+            error_code=outcome.code if i in failed else None,
+        )
+
+
+def ratings_of(task: Task) -> Iterator[tuple[str, str]]:
+    """Each URL of a rating task with its level."""
+    assert isinstance(task.order, Inspection)
+    for i, url in enumerate(task.order.urls):
+        yield url, _level(task.order.levels, task.seed, url, i) or ""
+
+
+def enhanced_prompt(order: Order) -> str:
+    """What enhancement makes of a prompt."""
+    return order.prompt + invented.MAGIC_SUFFIX
+
+
+def describe(task: Task, url: str) -> str:
+    """An alt text."""
+    return invented.ALT_TEXTS[draw_whole(task.seed, "alt", url) % len(invented.ALT_TEXTS)]
+
+
+def score(task: Task, url: str) -> int:
+    """A review's score: 2 to 4."""
+    return 2 + draw_whole(task.seed, "score", url) % 3
+
+
+def message_of(code: str) -> str:
+    """Prose for a task's or an image's error code."""
+    texts = {
+        "RESTRICTED_CONTENT": invented.RESTRICTED_TEXT,
+        "CAPABILITY_NOT_SUPPORTED": invented.CAPABILITY_TEXT,
+    }
+    return texts.get(code.upper(), invented.FAILED_TEXT)
+
+
+def _level(levels: tuple[str, ...] | None, seed: int, text: str, index: int) -> str | None:
+    if levels is None:
+        return None
+    toss = draw_whole(seed, "rating", text, index)
+    return levels[0] if toss % 4 else levels[toss // 4 % len(levels)]

@@ -1,0 +1,35 @@
+"""Everything a request can reach: the world, its files and webhooks, and the revision spoken."""
+
+from __future__ import annotations
+
+from mynth_dagster.clock import Clock
+from mynth_dagster.simulator.faults import FaultPicker
+from mynth_dagster.simulator.revisions import REVISIONS
+from mynth_dagster.simulator.scenario import Scenario
+from mynth_dagster.simulator.uploads import UploadStore
+from mynth_dagster.simulator.webhooks import WebhookStore
+from mynth_dagster.simulator.world import World
+
+
+class Service:
+    """A simulated Mynth under one scenario; replaced whole by a reset."""
+
+    def __init__(self, scenario: Scenario, clock: Clock) -> None:
+        self.clock = clock
+        self.world = World(scenario, clock)
+        self.uploads = UploadStore(scenario.seed)
+        self.webhooks = WebhookStore(scenario.seed)
+        self.faults = FaultPicker(scenario)
+        self._adopt(scenario)
+
+    def change(self, scenario: Scenario) -> None:
+        """Play on under a changed scenario."""
+        self.world.change(scenario)
+        self.faults = self.faults.change(scenario)
+        self._adopt(scenario)
+
+    def _adopt(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.choices = scenario.choices
+        self.revision = REVISIONS[scenario.revision]
+        self.delays = not scenario.response_delay_s.is_nothing

@@ -1,0 +1,110 @@
+"""
+Where the sources on Mynth disagree or are silent: one switch each.
+
+A switch left at None has the value that its revision's documentation favours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Switches:
+    """
+    Choices between readings of the documentation.
+
+    Args:
+        all_failed: A task none of whose images succeeded: ``failed_without_result`` (default)
+            has errors and no result, ``failed_with_images`` keeps the failed images and has no
+            errors, ``completed`` completes at no cost.
+        error_body: ``nested`` (an ``error`` object, 2026-04), ``flat`` (``code`` and ``message``,
+            2026-08) or ``flat_error`` (``code`` and a string ``error``).
+        insufficient_balance_status: 402 in 2026-04, 422 in 2026-08.
+        spending_limit_status: 402, or 429.
+        unsupported_inputs: Inputs for a model without them: ``refuse`` (400) or ``fail_task``.
+        unsupported_4k: 4k of a model without it: ``fall_back`` to the default size, or
+            ``fail_task``.
+        accepts_empty_prompt: False in 2026-04, True in 2026-08.
+        output_needs_both: Whether an ``output`` must have both format and quality; False in
+            2026-04, True in 2026-08.
+        request_echo: ``as_submitted`` (default), or ``with_defaults`` for model, size, count and
+            output.
+        webhook_management: Who may manage webhooks: ``api_key`` (2026-04) or ``oauth``
+            (2026-08), for which an API key is answered 401.
+        webhook_secret_prefix: ``wbs_`` (default) or ``whsec_``.
+        token_lifetime_s: Life of a public access token, seconds; 3600 in 2026-04, 7200 in
+            2026-08.
+        offers_review: Whether ``POST /image/review`` exists in 2026-08; True.
+        result_of_all_types: Whether the result endpoint also serves ratings, alt texts and
+            reviews; True.
+        image_size_as_object: Whether 2026-04 spells an image's size as an object; False.
+        image_cost_trimmed: Whether 2026-08 trims zeros of an image's cost; False.
+        unknown_after: ``GET /tasks`` after an unknown id: ``refuse`` (400, default) or ``empty``.
+        status_lag_s: How long the status route lags behind the task, seconds; 0.
+    """
+
+    all_failed: Literal["failed_without_result", "failed_with_images", "completed"] | None = None
+    error_body: Literal["nested", "flat", "flat_error"] | None = None
+    insufficient_balance_status: int | None = None
+    spending_limit_status: int | None = None
+    unsupported_inputs: Literal["refuse", "fail_task"] | None = None
+    unsupported_4k: Literal["fall_back", "fail_task"] | None = None
+    accepts_empty_prompt: bool | None = None
+    output_needs_both: bool | None = None
+    request_echo: Literal["as_submitted", "with_defaults"] | None = None
+    webhook_management: Literal["api_key", "oauth"] | None = None
+    webhook_secret_prefix: Literal["wbs_", "whsec_"] | None = None
+    token_lifetime_s: int | None = None
+    offers_review: bool | None = None
+    result_of_all_types: bool | None = None
+    image_size_as_object: bool | None = None
+    image_cost_trimmed: bool | None = None
+    unknown_after: Literal["refuse", "empty"] | None = None
+    status_lag_s: float | None = None
+
+    def filled(self, revision: str) -> Switches:
+        """The same choices, with every None replaced by the revision's reading."""
+        fallback = _BY_REVISION[revision]
+        unset = {
+            spec.name: getattr(fallback, spec.name)
+            for spec in fields(self)
+            if getattr(self, spec.name) is None
+        }
+        return replace(self, **unset)
+
+
+_2026_04 = Switches(
+    all_failed="failed_without_result",
+    error_body="nested",
+    insufficient_balance_status=402,
+    spending_limit_status=402,
+    unsupported_inputs="refuse",
+    unsupported_4k="fall_back",
+    accepts_empty_prompt=False,
+    output_needs_both=False,
+    request_echo="as_submitted",
+    webhook_management="api_key",
+    webhook_secret_prefix="wbs_",  # noqa: S106 - how secrets begin, not a secret
+    token_lifetime_s=3600,
+    offers_review=False,
+    result_of_all_types=True,
+    image_size_as_object=False,
+    image_cost_trimmed=False,
+    unknown_after="refuse",
+    status_lag_s=0.0,
+)
+_BY_REVISION = {
+    "2026-04": _2026_04,
+    "2026-08": replace(
+        _2026_04,
+        error_body="flat",
+        insufficient_balance_status=422,
+        accepts_empty_prompt=True,
+        output_needs_both=True,
+        webhook_management="oauth",
+        token_lifetime_s=7200,
+        offers_review=True,
+    ),
+}

@@ -1,0 +1,182 @@
+"""
+Answers of API revision 2026-08.
+
+Successes are wrapped in ``data``; error bodies are flat with codes in upper case; an image that
+succeeded says ``success``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from mynth_dagster.simulator import invented, results
+from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
+from mynth_dagster.simulator.instants import spell_instant
+from mynth_dagster.simulator.orders import Inspection, Order
+from mynth_dagster.simulator.refusals import Refusal
+from mynth_dagster.simulator.results import View
+from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator.tasks import Task
+
+
+def created(task: Task, token: str | None) -> dict[str, Any]:
+    """The answer to a request that made a task."""
+    data: dict[str, Any] = {"taskId": task.task_id, "estimatedCost": spell_trimmed(task.reserved)}
+    if token is not None:
+        data["access"] = {"publicAccessToken": token}
+    return {"data": data}
+
+
+def status(word: str) -> dict[str, Any]:
+    """The answer of the status route."""
+    return {"data": {"status": word}}
+
+
+def result(task: Task, view: View) -> dict[str, Any]:
+    """The answer of the result route; a task without a result has null."""
+    return {
+        "data": {
+            "id": task.task_id,
+            "type": task.type,
+            "status": task.status,
+            "result": _spell_result(task, view),
+        }
+    }
+
+
+def detail(task: Task, view: View) -> dict[str, Any]:
+    """The full task."""
+    return {
+        "data": {
+            "id": task.task_id,
+            "type": task.type,
+            "status": task.status,
+            "userId": task.key.user_id,
+            "apiKeyId": task.key.key_id,
+            "cost": _spell_cost(task),
+            "request": _echo(task, view.choices),
+            "result": _spell_result(task, view),
+            "errors": _spell_errors(task),
+            "createdAt": spell_instant(task.created_us),
+            "updatedAt": spell_instant(task.updated_us),
+        }
+    }
+
+
+def task_page(tasks: Iterable[Task]) -> dict[str, Any]:
+    """One page of the task list."""
+    return {
+        "data": [
+            {
+                "id": task.task_id,
+                "type": task.type,
+                "status": task.status,
+                "cost": _spell_cost(task),
+                "createdAt": spell_instant(task.created_us),
+                "updatedAt": spell_instant(task.updated_us),
+            }
+            for task in tasks
+        ]
+    }
+
+
+def uploaded(urls: list[str]) -> dict[str, Any]:
+    """The answer to an upload, one URL per file in the same order."""
+    return {"data": {"urls": urls}}
+
+
+def wrapped(data: object) -> dict[str, Any]:
+    """Any other success."""
+    return {"data": data}
+
+
+def error(refusal: Refusal, choices: Switches) -> dict[str, Any]:
+    """An error body."""
+    code = refusal.reason.code.upper()
+    if choices.error_body == "nested":
+        return {"error": {"code": code, "message": refusal.message, **refusal.extra}}
+    word = "error" if choices.error_body == "flat_error" else "message"
+    return {"code": code, word: refusal.message, **refusal.extra}
+
+
+def _spell_cost(task: Task) -> str | None:
+    return None if task.cost is None or task.status == "failed" else spell_settled(task.cost)
+
+
+def _echo(task: Task, choices: Switches) -> object:
+    if choices.request_echo == "as_submitted" or not isinstance(task.order, Order):
+        return orjson.Fragment(task.body)
+    order = task.order
+    defaults = {
+        "model": "auto",
+        "size": "auto",
+        "count": 1,
+        "output": {"format": order.format, "quality": order.quality},
+    }
+    return {**defaults, **orjson.loads(task.body)}
+
+
+def _spell_errors(task: Task) -> list[dict[str, str]] | None:
+    code = task.outcome.code
+    if task.status != "failed" or task.shows_images or code is None:
+        return None
+    return [{"code": code, "message": results.message_of(code)}]
+
+
+def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
+    if isinstance(task.order, Inspection):
+        return _spell_inspection(task) if task.status == "completed" else None
+    if not task.shows_images:
+        return None
+    spelled: dict[str, Any] = {
+        "model": task.outcome.model,
+        "images": [
+            _spell_image(image, task.order, view)
+            for image in results.images_of(task, view.base_url)
+        ],
+    }
+    if task.order.enhancement == "magic":
+        spelled["magic_prompt"] = {"positive": results.enhanced_prompt(task.order)}
+        if task.order.negative_prompt is not None:
+            spelled["magic_prompt"]["negative"] = task.order.negative_prompt
+    return spelled
+
+
+def _spell_image(image: results.Image, order: Order, view: View) -> dict[str, Any]:
+    if image.error_code is not None:
+        message = results.message_of(image.error_code)
+        return {"status": "failed", "error": {"code": image.error_code, "message": message}}
+    spell = spell_trimmed if view.choices.image_cost_trimmed else spell_settled
+    spelled: dict[str, Any] = {
+        "status": "success",
+        "id": image.image_id,
+        "url": None if order.destination in view.private_destinations else image.url,
+        "mynth_url": image.url,
+        "size": image.pixels,
+        "cost": spell(image.cost),
+    }
+    if image.level is not None:
+        spelled["rating"] = {"status": "success", "level": image.level}
+    if order.destination is not None:
+        spelled["destination"] = {"status": "success", "name": order.destination}
+    return spelled
+
+
+def _spell_inspection(task: Task) -> dict[str, Any]:
+    assert isinstance(task.order, Inspection)
+    url = task.order.urls[0]
+    if task.type == "image.rate":
+        rated, level = next(results.ratings_of(task))
+        return {"url": rated, "level": level}
+    if task.type == "image.alt":
+        return {"url": url, "alt": results.describe(task, url)}
+    return {
+        "url": url,
+        "score": results.score(task, url),
+        "summary": invented.REVIEW_SUMMARY,
+        "findings": [dict(invented.REVIEW_FINDING)],
+        "strengths": [dict(invented.REVIEW_STRENGTH)],
+    }

@@ -1,0 +1,81 @@
+"""Registered webhooks: created, replaced and deleted; deliveries hang on `World.on_settled`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mynth_dagster.simulator.draws import draw_whole
+from mynth_dagster.simulator.ids import compose_id
+from mynth_dagster.simulator.instants import spell_instant
+from mynth_dagster.simulator.orders import WebhookWish
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One registered webhook of an account; times are UTC microseconds."""
+
+    webhook_id: str
+    user_id: str
+    secret: str
+    wish: WebhookWish
+    created_us: int
+    updated_us: int
+
+    def spelled(self, *, with_secret: bool) -> dict[str, Any]:
+        """As the API shows it; the secret is shown by its creation only."""
+        spelled: dict[str, Any] = {
+            "id": self.webhook_id,
+            "userId": self.user_id,
+            "enabled": self.wish.enabled,
+            "url": self.wish.url,
+            "events": self.wish.events,
+            "createdAt": spell_instant(self.created_us),
+            "updatedAt": spell_instant(self.updated_us),
+        }
+        if with_secret:
+            spelled["secret"] = self.secret
+        return spelled
+
+
+class WebhookStore:
+    """The registered webhooks of all accounts."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._n_added = 0
+        self._webhooks: dict[str, Webhook] = {}
+
+    def of(self, user_id: str) -> list[Webhook]:
+        """An account's webhooks in the order of their creation."""
+        return [webhook for webhook in self._webhooks.values() if webhook.user_id == user_id]
+
+    def add(self, wish: WebhookWish, user_id: str, prefix: str, at_us: int) -> Webhook:
+        """Register a webhook under a new id and secret."""
+        self._n_added += 1
+        webhook_id = compose_id("wh_", self._seed, self._n_added)
+        secret = f"{prefix}{draw_whole(self._seed, 'webhook secret', self._n_added):016x}"
+        webhook = Webhook(webhook_id, user_id, secret, wish, at_us, at_us)
+        self._webhooks[webhook_id] = webhook
+        return webhook
+
+    def replace(
+        self, webhook_id: str, wish: WebhookWish, user_id: str, at_us: int
+    ) -> Webhook | None:
+        """Replace all that can be chosen; None if the account has no such webhook."""
+        webhook = self._find(webhook_id, user_id)
+        if webhook is None:
+            return None
+        self._webhooks[webhook_id] = replace(webhook, wish=wish, updated_us=at_us)
+        return self._webhooks[webhook_id]
+
+    def remove(self, webhook_id: str, user_id: str) -> bool:
+        """Forget a webhook; whether the account had it."""
+        if self._find(webhook_id, user_id) is None:
+            return False
+        del self._webhooks[webhook_id]
+        return True
+
+    def _find(self, webhook_id: str, user_id: str) -> Webhook | None:
+        webhook = self._webhooks.get(webhook_id)
+        return webhook if webhook is not None and webhook.user_id == user_id else None

@@ -1,0 +1,216 @@
+"""
+The simulated Mynth itself: tasks, money and time, without HTTP.
+
+Nothing runs in the background. A task whose time has come is settled when anybody next looks,
+in the order of due times, so no reader can tell the difference. Used from one thread only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
+from typing import Literal
+
+from mynth_dagster.clock import US_PER_S, Clock
+from mynth_dagster.limits import AUTO_MODEL
+from mynth_dagster.simulator.accounts import Accounts, Key
+from mynth_dagster.simulator.ids import read_ulid
+from mynth_dagster.simulator.orders import Inspection, Order
+from mynth_dagster.simulator.outcomes import Fates
+from mynth_dagster.simulator.pricing import PriceBook
+from mynth_dagster.simulator.scenario import Scenario
+from mynth_dagster.simulator.tasks import Outcome, Task
+
+Hook = Callable[[Task], None]
+
+
+class World:
+    """
+    All state of one simulated Mynth.
+
+    ``on_settled`` is called with each task right after its settlement, in order of settlement.
+    """
+
+    def __init__(self, scenario: Scenario, clock: Clock) -> None:
+        self.clock = clock
+        self.tasks: list[Task] = []
+        self.accounts = Accounts(scenario)
+        self.on_settled: list[Hook] = []
+        self._due: list[tuple[float, int]] = []
+        self.fates = Fates(scenario)
+        self._adopt(scenario)
+
+    def change(self, scenario: Scenario) -> None:
+        """Play on under a changed scenario; tasks and money stay."""
+        self.settle_due()
+        self.accounts.adopt(scenario, self.scenario)
+        self.fates = self.fates.change(scenario)
+        self._adopt(scenario)
+        self.settle_due()
+
+    def quote(self, order: Order) -> tuple[int, Literal["exact", "upper_bound"]]:
+        """
+        What an order would hold (units), and whether it will cost just that.
+
+        Raises:
+            Refusal: The model does not exist or cannot take the inputs.
+        """
+        self.fates.check_model(order)
+        units = self.prices.hold(order, is_4k=self.fates.is_priced_4k(order))
+        return units, "upper_bound" if order.model == AUTO_MODEL else "exact"
+
+    def create(self, order: Order, key: Key, body: bytes) -> Task:
+        """
+        Make a task for an order, with its reservation and its fate.
+
+        Raises:
+            Refusal: Model, moderation, balance or limit forbid it; nothing was reserved.
+        """
+        reserved, _ = self.quote(order)
+        rule = self.fates.find_rule(order)
+        outcome = self.fates.draw(order, rule)
+        is_4k = self.fates.is_priced_4k(order)
+        price = self.prices.full_price(order, outcome.model, is_4k=is_4k)
+        return self._begin(order, key, body, reserved, min(price, reserved), outcome)
+
+    def inspect(self, inspection: Inspection, key: Key, body: bytes) -> Task:
+        """
+        Make a task that rates, describes or reviews.
+
+        Raises:
+            Refusal: Balance or limit forbid it; nothing was reserved.
+        """
+        price = self.prices.inspection(inspection)
+        return self._begin(inspection, key, body, price, price, Outcome())
+
+    def find(self, task_id: str) -> Task | None:
+        """The task with this id, settled if it is due."""
+        self.settle_due()
+        place = read_ulid(task_id.removeprefix("tsk_"))
+        if place is None or place[0] >= len(self.tasks):
+            return None
+        task = self.tasks[place[0]]
+        return task if task.task_id == task_id else None
+
+    def find_image(self, image_id: str) -> tuple[Task, int] | None:
+        """The settled task and the 0-based index of a delivered image."""
+        self.settle_due()
+        place = read_ulid(image_id.removeprefix("img_"))
+        if place is None or place[0] >= len(self.tasks):
+            return None
+        task, index = self.tasks[place[0]], place[1]
+        is_there = 0 <= index < task.n_images and task.image_id(index) == image_id
+        if not is_there or not task.shows_images or index in task.outcome.failed:
+            return None
+        return task, index
+
+    def page(self, key: Key, *, limit: int, before: Task | None) -> Sequence[Task]:
+        """A key's newest tasks, newest first, created before ``before`` if given."""
+        self.settle_due()
+        numbers = key.task_numbers
+        end = len(numbers) if before is None else bisect_left(numbers, before.number)
+        return [self.tasks[number] for number in reversed(numbers[max(0, end - limit) : end])]
+
+    def settle_due(self) -> None:
+        """Settle whatever is due by now."""
+        if not self._due or self.scenario.progress == "manual":
+            return
+        is_immediate = self.scenario.progress == "immediate"
+        now_s = self.clock.elapsed_s()
+        while self._due and (is_immediate or self._due[0][0] <= now_s):
+            task = self.tasks[heappop(self._due)[1]]
+            self._settle(task, task.created_us + round(task.latency_s * US_PER_S), task.due_s)
+
+    def settle(self, task_ids: Iterable[str] | None = None) -> int:
+        """
+        Settle the named tasks, or every pending one that is not stuck; how many were pending.
+
+        Raises:
+            KeyError: An id is unknown.
+        """
+        if task_ids is None:
+            chosen = [self.tasks[number] for _, number in sorted(self._due)]
+        else:
+            chosen = [self._known(task_id) for task_id in task_ids]
+        pending = [task for task in chosen if task.is_pending]
+        now_us, now_s = self.clock.now_us(), self.clock.elapsed_s()
+        for task in pending:
+            self._settle(task, now_us, now_s)
+        self._due = [] if task_ids is None else self._due
+        return len(pending)
+
+    def _adopt(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.choices = scenario.choices
+        self.prices = PriceBook(scenario)
+
+    def _known(self, task_id: str) -> Task:
+        task = self.find(task_id)
+        if task is None:
+            raise KeyError(task_id)
+        return task
+
+    def _begin(
+        self,
+        order: Order | Inspection,
+        key: Key,
+        body: bytes,
+        reserved: int,
+        price: int,
+        outcome: Outcome,
+    ) -> Task:
+        now_us = self.clock.now_us()
+        key.reserve(reserved, now_us, self.choices)
+        task = Task(
+            number=len(self.tasks),
+            seed=self.scenario.seed,
+            key=key,
+            order=order,
+            body=body,
+            reserved=reserved,
+            price=price,
+            created_us=now_us,
+        )
+        task.outcome = outcome
+        self.tasks.append(task)
+        key.task_numbers.append(task.number)
+        self._schedule(task)
+        return task
+
+    def _schedule(self, task: Task) -> None:
+        now_s = self.clock.elapsed_s()
+        if self.scenario.progress != "immediate":
+            task.latency_s = self.fates.draw_latency_s(task.number)
+        task.due_s = now_s + task.latency_s
+        if task.outcome.is_stuck:
+            return
+        if self.scenario.progress == "immediate":
+            self._settle(task, task.created_us, now_s)
+        else:
+            heappush(self._due, (task.due_s, task.number))
+
+    def _settle(self, task: Task, at_us: int, at_s: float) -> None:
+        if not task.is_pending:
+            return
+        outcome = task.outcome
+        has_good_image = len(outcome.failed) < task.n_images and not outcome.fails_whole
+        if isinstance(task.order, Inspection):
+            has_good_image = not outcome.fails_whole
+        self._conclude(task, has_good_image=has_good_image)
+        task.settled_us, task.settled_s = at_us, at_s
+        task.key.settle(task.reserved, task.cost or 0, task.created_us)
+        for hook in self.on_settled:
+            hook(task)
+
+    def _conclude(self, task: Task, *, has_good_image: bool) -> None:
+        lost = sum(map(task.image_share, task.outcome.failed))
+        task.cost = task.price - lost if has_good_image else 0
+        keeps = not task.outcome.fails_whole and (
+            task.outcome.keeps_images or self.choices.all_failed == "failed_with_images"
+        )
+        completes = has_good_image or (
+            self.choices.all_failed == "completed" and not task.outcome.fails_whole
+        )
+        task.status = "completed" if completes else "failed"
+        task.shows_images = task.n_images > 0 and (completes or keeps)
