@@ -115,7 +115,7 @@ UNKNOWN_IN_A_ROW_MAX = 10  # as many POSTs of unknown outcome in a row stop the 
 RETRY_AFTER_MAX_S = 300.0  # a longer Retry-After ends the run, resumable, instead of holding it
 RETRY_DELAY_MIN_S = 0.5
 RETRY_DELAY_MAX_S = 30.0
-NOT_SENT_RETRIES_MAX = 6  # deliveries of one row that provably never left, before it rests
+NOT_SENT_RETRIES_MAX = 8  # rounds of "nobody answers" (about 90 s together) before a run ends
 
 RESEND_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
 RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first

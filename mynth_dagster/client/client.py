@@ -54,6 +54,11 @@ class MynthClient:
         self._clock = clock
         self._http = HttpSession(settings, transport)
 
+    @property
+    def n_requests(self) -> int:
+        """Requests made so far, of every kind and outcome."""
+        return self._http.n_requests
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()

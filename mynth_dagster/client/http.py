@@ -85,6 +85,7 @@ class HttpSession:
         self._settings = settings
         self._base = httpx.URL(settings.normalised_base_url)
         self._can_prove = transport is None
+        self.n_requests = 0
         self._transport = transport or _aiohttp_transport(settings)
 
     async def exchange(self, call: Call) -> Answer:
@@ -97,6 +98,7 @@ class HttpSession:
         """
         handover = _Handover(happened=not self._can_prove)
         reset = _handover.set(handover)
+        self.n_requests += 1
         try:
             async with deadline(self._settings.request_timeout_s):
                 return await self._send(self._request(call))

@@ -90,6 +90,10 @@ class Ledger:
         """Nobody sends any more; with the reason where the run ended early."""
         await self._call(partitions.close_partitions(batch, slices, stop_code, stop_message))
 
+    async def move_intents(self, batch: str, window: str, moves: Sequence[tuple[str, str]]) -> None:
+        """Follow rows into another partition of the fan-out, as (intent id, fan-out key)."""
+        await self._call(partitions.move_intents(batch, window, moves))
+
     async def mark_collected(self, batch: str, slice_: Slice, version: int) -> bool:
         """The tables show this version; False where they already show a newer one."""
         return bool(await self._call(partitions.mark_collected(batch, slice_, version)))

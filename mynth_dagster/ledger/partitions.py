@@ -32,8 +32,8 @@ def open_partitions(
         rows = [{"batch": batch, "window": s.window, "fan_out": s.fan_out} for s in slices]
         connection.execute(insert_into(connection, _partitions).on_conflict_do_nothing(), rows)
         for slice_ in slices:
-            values = {"submitter": submitter, "stop_code": None, "stop_message": None}
-            connection.execute(sa.update(_partitions).where(_is(batch, slice_)).values(values))
+            statement = sa.update(_partitions).where(_is(batch, slice_))
+            connection.execute(statement.values(submitter=submitter))
 
     return call
 
@@ -55,6 +55,31 @@ def close_partitions(
             connection.execute(sa.update(_partitions).where(_is(batch, slice_)).values(values))
 
     return call
+
+
+def move_intents(
+    batch: str, window: str, moves: Sequence[tuple[str, str]]
+) -> Callable[[Connection], None]:
+    """Intents by id whose rows are in another partition of the fan-out now."""
+
+    def call(connection: Connection) -> None:
+        statement = (
+            sa.update(schema.intents)
+            .where(schema.intents.c.intent_id == sa.bindparam("b_intent_id"))
+            .values(fan_out=sa.bindparam("b_fan_out"))
+        )
+        rows = [{"b_intent_id": intent, "b_fan_out": fan_out} for intent, fan_out in moves]
+        connection.execute(statement, rows)
+        raise_window(connection, batch, window)
+
+    return call
+
+
+def raise_window(connection: Connection, batch: str, window: str) -> None:
+    """All partitions of a window have something new to show."""
+    of_window = sa.and_(_partitions.c.batch == batch, _partitions.c.window == window)
+    raised = {"version": _partitions.c.version + 1}
+    connection.execute(sa.update(_partitions).where(of_window).values(raised))
 
 
 def mark_collected(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
@@ -87,9 +112,7 @@ def expire_sending(batch: str, window: str, before_us: int) -> Callable[[Connect
         )
         n_expired = connection.execute(statement).rowcount
         if n_expired:
-            of_window = sa.and_(_partitions.c.batch == batch, _partitions.c.window == window)
-            raised = {"version": _partitions.c.version + 1}
-            connection.execute(sa.update(_partitions).where(of_window).values(raised))
+            raise_window(connection, batch, window)
         return n_expired
 
     return call

@@ -6,8 +6,9 @@ What the ledger knows. Synchronous: call from a worker thread, never on the even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -229,8 +230,14 @@ class SliceLookup:
     def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
         return self._reader.surplus_for(intent_ids)
 
-    def all_intents(self) -> Iterator[Intent]:
-        return self._reader.intents_of_slice(self._batch, self._slice)
+    def removed(self, seen: Container[str]) -> Iterator[list[Intent]]:
+        gone = (
+            intent
+            for intent in self._reader.intents_of_slice(self._batch, self._slice)
+            if intent.row.request_key not in seen
+        )
+        while some := list(islice(gone, IN_MAX)):
+            yield some
 
 
 def _of(batch: str, window: str) -> sa.Select[Any]:

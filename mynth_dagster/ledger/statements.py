@@ -341,11 +341,18 @@ def _finish_row(reading: Reading) -> dict[str, Any]:
         "b_task_id": task.task_id,
         "b_state": state.value,
         "b_status": task.status.value,
-        "b_charged": task.cost_units,
+        "b_charged": _charged_units(task),
         "b_completed": task.updated_at_us,
         "b_code": fault.code if fault else None,
         "b_message": fault.message if fault else None,
     }
+
+
+def _charged_units(task: Task) -> int | None:
+    """A failed task costs nothing and says so by giving no cost; else none means unknown."""
+    if task.cost_units is None and task.status is TaskStatus.FAILED:
+        return 0
+    return task.cost_units
 
 
 _RAISE = (

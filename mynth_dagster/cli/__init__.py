@@ -1,0 +1,3 @@
+"""The command line: parse, call, print."""
+
+from mynth_dagster.cli.main import main as main

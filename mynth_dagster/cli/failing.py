@@ -1,0 +1,38 @@
+"""Errors as exit codes and one clear paragraph; never a traceback for what we raise ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from mynth_dagster.errors import ConfigError, MynthError, TableError, UnauthorizedError
+
+EXIT_OK = 0
+EXIT_OTHER = 1
+EXIT_INPUT = 2
+EXIT_OPEN = 3
+
+NOTHING_SENT = "Nothing was sent and nothing was charged."
+
+_INPUT_ERRORS = (ConfigError, TableError, UnauthorizedError)
+
+
+@contextmanager
+def errors_as_exit_codes(console: Console) -> Iterator[None]:
+    """Print what this package raises on purpose, and exit with the code it stands for."""
+    try:
+        yield
+    except _INPUT_ERRORS as error:
+        say(console, f"{error}\n{NOTHING_SENT}")
+        raise typer.Exit(EXIT_INPUT) from None
+    except MynthError as error:
+        say(console, str(error))
+        raise typer.Exit(EXIT_OTHER) from None
+
+
+def say(console: Console, text: str) -> None:
+    """Plain text on the console: no markup is read from data, no line is broken by us."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

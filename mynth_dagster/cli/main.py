@@ -1,0 +1,22 @@
+"""The command `mynth-dagster` and its sub-commands."""
+
+from __future__ import annotations
+
+import typer
+
+from mynth_dagster.cli import run, simulate, status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Tables of prompts into tables of images with Mynth, without paying twice.",
+)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("simulate")(simulate.simulate)
+
+
+def main() -> None:
+    """Entry point of the distribution."""
+    app()

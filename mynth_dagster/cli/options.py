@@ -1,0 +1,73 @@
+"""Options that several commands share, and the settings that they amount to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.engine.session import EngineSettings
+from mynth_dagster.errors import ConfigError
+
+LEDGER_FILE = "mynth-ledger.db"
+
+Root = Annotated[
+    str, typer.Option("--root", help="Folder or URL of the tables.", show_default="required")
+]
+Ledger = Annotated[
+    str | None,
+    typer.Option(help="URL of the ledger [default: a SQLite file in the root]."),
+]
+BaseUrl = Annotated[str, typer.Option(envvar="MYNTH_BASE_URL", help="Where the API is.")]
+Revision = Annotated[
+    str, typer.Option("--api-revision", help="2026-04, 2026-08, or auto to ask the server.")
+]
+
+
+def engine_settings(
+    root: str, ledger: str | None, base_url: str, revision: str, key: str | None, concurrency: int
+) -> EngineSettings:
+    """
+    Settings from options.
+
+    Raises:
+        ConfigError: The key is missing, or the ledger's place cannot be derived.
+    """
+    if not key:
+        raise ConfigError("MYNTH_API_KEY", "the environment variable holds no API key")
+    return EngineSettings(
+        client=ClientSettings(base_url=base_url, api_key=key, concurrency=concurrency),
+        ledger_url=ledger or ledger_url(root),
+        root=root,
+        api_revision=revision,
+    )
+
+
+def ledger_url(root: str) -> str:
+    """The SQLite file in a local root."""
+    if "://" in root:
+        raise ConfigError("--ledger", f"{root} is not a local folder: say where the ledger is")
+    folder = Path(root).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("--root", f"{folder} cannot be made: {error.strerror}") from None
+    return f"sqlite:///{folder / LEDGER_FILE}"
+
+
+def batch_name(prompts: str) -> str:
+    """A batch's name from the name of its prompt table."""
+    stem = Path(prompts.rstrip("/")).name.partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_") or "images"
+
+
+def columns(pairs: list[str]) -> dict[str, str]:
+    """`ours=theirs` pairs as a mapping."""
+    split = [pair.partition("=") for pair in pairs]
+    bad = [ours for ours, equals, theirs in split if not (ours and equals and theirs)]
+    if bad:
+        raise ConfigError("--column", f"{bad[0]!r}: write it as ours=theirs")
+    return {ours: theirs for ours, _, theirs in split}

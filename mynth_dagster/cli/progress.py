@@ -1,0 +1,109 @@
+"""What a run looks like on a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bars
+
+from mynth_dagster.cli.failing import say
+from mynth_dagster.engine.quote import Quote
+from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.survey import Survey
+from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.wait import Waiting
+from mynth_dagster.models.money import format_usd
+from mynth_dagster.tables.prompts import PromptsSummary
+
+
+class ShownProgress:
+    """Bars and short lines on stderr while a run goes on; silent when `quiet`."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet,
+            transient=True,
+        )
+        self._bar = self._bars.add_task("checking prompts", total=None)
+        self._n_waiting = 0
+        self.progress = Progress(
+            on_phase=self._phase,
+            on_prepared=self._prepared,
+            on_quote=self._quoted,
+            on_round=self._round,
+        )
+
+    def __enter__(self) -> ShownProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def _phase(self, phase: str) -> None:
+        names = {"submit": "sending", "wait": "waiting", "collect": "writing tables"}
+        self._bars.update(self._bar, description=names.get(phase, phase))
+
+    def _prepared(self, summaries: list[PromptsSummary]) -> None:
+        rows = sum(summary.n_rows for summary in summaries)
+        rejected = sum(summary.n_rejected for summary in summaries)
+        self._say(f"{rows} rows, {rejected} rejected before sending.")
+
+    def _quoted(self, survey: Survey, quote: Quote) -> None:
+        kind = "exactly" if quote.is_exact else "about"
+        price = format_usd(quote.total_units)
+        told = f"{kind} {price}" if quote.total_units is not None else "price unknown"
+        self._say(f"{survey.n_to_send} to send, {told}.")
+        for note in quote.notes:
+            self._say(f"  {note}")
+        self._n_waiting = survey.n_to_send
+        self._bars.update(self._bar, total=survey.n_to_send or None)
+
+    def _round(self, waiting: Waiting) -> None:
+        done = max(0, self._n_waiting - waiting.n_pending)
+        self._bars.update(self._bar, completed=done)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            say(self._console, text)
+
+
+def print_report(console: Console, report: RunReport) -> None:
+    """The end of a run in a few lines."""
+    failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
+    say(console, f"{report.rows} rows: {report.images} images, failures: {failures}.")
+    say(
+        console,
+        f"{report.posts_sent} paid requests, {report.requests} requests in all. "
+        f"Quoted {format_usd(report.quoted_units)}, charged {format_usd(report.charged_units)}"
+        + (f", {report.n_cost_unknown} tasks of unknown cost." if report.n_cost_unknown else "."),
+    )
+    for name, uris in report.tables.items():
+        say(console, f"{name}: {uris[0]}" + (f" and {len(uris) - 1} more" if uris[1:] else ""))
+    if report.stopped:
+        say(console, f"Stopped early: {report.stopped}. Run the same command again to go on.")
+    if report.unresolved:
+        say(console, f"{report.unresolved} rows are unresolved; they are not sent again by itself.")
+    if report.stalled:
+        say(console, f"{report.stalled} rows are past their deadline; run again to collect them.")

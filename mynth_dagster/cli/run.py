@@ -1,0 +1,120 @@
+"""`mynth-dagster run`: one table of prompts into tables of images, without Dagster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mynth_dagster.cli.failing import (
+    EXIT_OK,
+    EXIT_OPEN,
+    EXIT_OTHER,
+    errors_as_exit_codes,
+    say,
+)
+from mynth_dagster.cli.options import (
+    BaseUrl,
+    Ledger,
+    Revision,
+    Root,
+    batch_name,
+    columns,
+    engine_settings,
+)
+from mynth_dagster.cli.progress import ShownProgress, print_report
+from mynth_dagster.client.settings import DEFAULT_BASE_URL
+from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.table_run import Progress, run_table
+from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
+from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.tables.source import open_source
+from mynth_dagster.wire import AUTO_REVISION
+
+
+def run(
+    prompts: Annotated[
+        str, typer.Argument(help="Parquet file, folder or pattern; any fsspec URL.")
+    ],
+    root: Root,
+    batch: Annotated[str | None, typer.Option(help="Name [default: the table's].")] = None,
+    partition: Annotated[str, typer.Option(help="Key of this run's partition.")] = "",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model id; several: each prompt is asked of each.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
+    size: Annotated[str | None, typer.Option(help="A preset, a ratio, …_4k, or auto.")] = None,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    ledger: Ledger = None,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds to wait for a task before it counts as stalled.")
+    ] = TASK_DEADLINE_S,
+    column: Annotated[
+        list[str] | None, typer.Option(help="ours=theirs, such as prompt=caption_en.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """
+    Make images from a table of prompts. Safe to repeat: only what is missing is sent.
+
+    The API key is read from MYNTH_API_KEY.
+    Exit codes: 0 all rows accounted for, 2 wrong input or settings (nothing was sent),
+    3 rows unresolved or stalled, 1 anything else.
+    """
+    console = Console(stderr=True)
+    with errors_as_exit_codes(console):
+        settings = engine_settings(
+            root, ledger, base_url, api_revision, os.environ.get("MYNTH_API_KEY"), concurrency
+        )
+        wanted = Batch(
+            name=batch or batch_name(prompts),
+            models=tuple(model or ["auto"]),
+            columns=columns(column or []),
+            defaults=RequestDefaults(size=size, count=count),
+            deadline_s=deadline,
+            window_dimension="partition",
+        )
+        with ShownProgress(console, quiet=as_json) as shown:
+            report = asyncio.run(_run(settings, wanted, prompts, partition, shown.progress))
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_report(console, report)
+    raise typer.Exit(exit_code(report))
+
+
+async def _run(
+    settings: EngineSettings, batch: Batch, prompts: str, window: str, progress: Progress
+) -> RunReport:
+    source = await asyncio.to_thread(open_source, prompts)
+    stop = StopSwitch()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _cancel, stop, number)
+    async with open_session(settings) as session:
+        return await run_table(session, batch, source, window=window, stop=stop, progress=progress)
+
+
+def _cancel(stop: StopSwitch, number: int) -> None:
+    """The first signal drains, the second ends at once."""
+    if stop.is_set:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    stop.set(CANCELLED)
+    say(Console(stderr=True), "Stopping: no new requests; recording the answers in flight …")
+
+
+def exit_code(report: RunReport) -> int:
+    """What the shell learns."""
+    if report.is_accounted_for:
+        return EXIT_OK
+    return EXIT_OPEN if report.unresolved or report.stalled else EXIT_OTHER

@@ -1,0 +1,75 @@
+"""`mynth-dagster status`: what the ledger knows."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mynth_dagster.cli.failing import errors_as_exit_codes, say
+from mynth_dagster.cli.options import Ledger, Root, ledger_url
+from mynth_dagster.ledger import Ledger as OpenLedger
+from mynth_dagster.ledger.reader import LedgerReader, StateCount
+from mynth_dagster.models.money import format_usd, usd_from_units
+
+
+def status(
+    root: Root,
+    ledger: Ledger = None,
+    batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show, by batch and partition, what was asked, what came back and what it cost."""
+    console = Console()
+    with errors_as_exit_codes(Console(stderr=True)):
+        opened = OpenLedger.open(ledger or ledger_url(root))
+        try:
+            known = _known(opened.read, batch)
+            ledger_id = opened.ledger_id
+        finally:
+            opened.close()
+    if as_json:
+        typer.echo(json.dumps({"ledger_id": ledger_id, "batches": _as_json(known)}, indent=2))
+        return
+    say(console, f"Ledger {ledger_id}")
+    console.print(_as_table(known))
+
+
+def _known(reader: LedgerReader, batch: str | None) -> dict[str, list[StateCount]]:
+    names = reader.batches() if batch is None else [batch]
+    return {name: reader.counts(name) for name in names}
+
+
+def _as_table(known: dict[str, list[StateCount]]) -> Table:
+    table = Table("batch", "partition", "state", "rows", "reserved", "charged")
+    for name, counts in known.items():
+        for count in counts:
+            key = "|".join(part for part in (count.window, count.fan_out) if part) or "all"
+            money = (format_usd(count.reserved_units), format_usd(count.charged_units))
+            table.add_row(name, key, _state(count), str(count.n_intents), *money)
+    return table
+
+
+def _as_json(known: dict[str, list[StateCount]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: [
+            {
+                "window": count.window,
+                "fan_out": count.fan_out,
+                "state": _state(count),
+                "rows": count.n_intents,
+                "reserved_usd": f"{usd_from_units(count.reserved_units):f}",
+                "charged_usd": f"{usd_from_units(count.charged_units):f}",
+            }
+            for count in counts
+        ]
+        for name, counts in known.items()
+    }
+
+
+def _state(count: StateCount) -> str:
+    is_unread = count.finished_remotely and count.state.value == "accepted"
+    return "accepted (finished, not read)" if is_unread else count.state.value

@@ -1,0 +1,1 @@
+"""The work itself: plan, quote, submit, poll, settle, collect, report. Asynchronous throughout."""

@@ -1,0 +1,77 @@
+"""Reading finished tasks, each once, and writing the tables of a partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.ledger.reader import SliceLookup
+from mynth_dagster.ledger.statements import Reading
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import outcome_event
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.results import ResultsSummary, write_results
+
+
+async def read_finished(session: Session, intents: Sequence[Intent]) -> int:
+    """
+    Read these finished tasks into the ledger; how many could not be read now.
+
+    Raises:
+        UnauthorizedError: The key is refused.
+    """
+    waiting = iter(intents)
+    n_workers = min(len(intents), session.settings.client.concurrency)
+    failed = await asyncio.gather(*(_read_each(session, waiting) for _ in range(n_workers)))
+    return sum(failed)
+
+
+async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
+    """
+    Bring one partition's tables up to its version; idempotent.
+
+    Finished tasks that were not read yet are read first. The tables carry the version they show,
+    so that a change that comes while they are written is noticed and shown next time.
+    """
+    unread = await asyncio.to_thread(session.ledger.read.unread, batch.ledger_name, [slice_])
+    await read_finished(session, unread)
+    return await write_tables(session, batch, slice_)
+
+
+async def write_tables(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
+    """Write tasks, images and failures of one partition from what the ledger knows."""
+    reader, name = session.ledger.read, batch.ledger_name
+    row = await asyncio.to_thread(reader.partition, name, slice_)
+    version = row.version if row else 0
+    summary = await asyncio.to_thread(
+        write_results,
+        TableStore(session.settings.root, batch.name),
+        slice_,
+        lookup=SliceLookup(reader, name, slice_),
+        version=version,
+        now_us=session.clock.now_us(),
+        stop_reason=row.stop_code if row else None,
+    )
+    await session.ledger.mark_collected(name, slice_, version)
+    return summary
+
+
+async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:
+    n_failed = 0
+    for intent in waiting:
+        try:
+            task = await session.client.get_task(str(intent.task_id))
+        except UnauthorizedError:
+            raise
+        except ApiError:
+            n_failed += 1
+            continue
+        if task.status.is_final:
+            event = outcome_event(task, intent.n_asked)
+            reading = Reading(intent, task, event, session.clock.now_us())
+            await session.ledger.record_reading(reading)
+    return n_failed

@@ -1,0 +1,175 @@
+"""
+The phases of a run, each of which can be repeated safely: prepare, submit, wait, collect.
+
+The command line runs them one after the other; Dagster runs them as assets, on other machines
+and days if need be. What a phase needs to know lies in the tables and the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mynth_dagster.engine.collect import collect_slice
+from mynth_dagster.engine.quote import Quote, build_quote
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.settle import attach_by_evidence, expire_interrupted
+from mynth_dagster.engine.stop import StopReason, StopSwitch
+from mynth_dagster.engine.submit import SubmitCounts, Submitter
+from mynth_dagster.engine.survey import Survey, deliveries, survey
+from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
+from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.source import PromptSource
+
+
+@dataclass(frozen=True)
+class SubmitReport:
+    """
+    What a submission found, told and did.
+
+    `stopped` is None when every row that was to be sent was delivered to its end.
+    """
+
+    survey: Survey
+    quote: Quote
+    counts: SubmitCounts
+    n_attached: int = 0
+    stopped: StopReason | None = None
+
+
+async def prepare(
+    session: Session,
+    batch: Batch,
+    source: PromptSource,
+    *,
+    window: str,
+    wanted: Sequence[Slice] | None = None,
+) -> list[PromptsSummary]:
+    """
+    Check the prompts of a window and write them, normalised, into its partitions.
+
+    Spends nothing. Models are checked against the server's catalogue where it has one.
+
+    Raises:
+        ConfigError: The batch asks for a model or default that does not exist.
+        TableError: The source is unusable; no partition was changed.
+    """
+    return await asyncio.to_thread(
+        write_prompts,
+        source,
+        batch=batch,
+        window=window,
+        limits=session.client.profile.LIMITS,
+        store=TableStore(session.settings.root, batch.name),
+        wanted=wanted,
+        known_models=await _known_models(session),
+    )
+
+
+async def draft_quote(
+    session: Session, batch: Batch, slices: Sequence[Slice]
+) -> tuple[Survey, Quote]:
+    """What a submission of these partitions would send, and what it would reserve."""
+    surveyed = await survey(session, batch, slices)
+    quote = await build_quote(
+        session.client, surveyed.samples, surveyed.n_requests, batch.prices_usd
+    )
+    return surveyed, quote
+
+
+async def submit(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    *,
+    submitter: str,
+    stop: StopSwitch,
+    counts: SubmitCounts | None = None,
+    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None,
+) -> SubmitReport:
+    """
+    Send what is missing in these partitions, and nothing else.
+
+    Args:
+        submitter: Names the run in the ledger while it sends.
+        stop: Set it to end early; what is in flight is recorded.
+        counts: Kept up to date while sending, to be shown as progress.
+        on_quote: Called before the first paid request.
+
+    Raises:
+        UnauthorizedError: The key is refused; nothing was sent.
+        LedgerError: The ledger failed; what could be recorded was.
+    """
+    account = await _account(session)
+    counts = counts or SubmitCounts()
+    windows = sorted({slice_.window for slice_ in slices})
+    await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
+    try:
+        await expire_interrupted(session, batch, windows)
+        n_attached = await attach_by_evidence(session, batch, slices)
+        surveyed, quote = await draft_quote(session, batch, slices)
+        for window, moves in surveyed.moved.items():
+            await session.ledger.move_intents(batch.ledger_name, window, moves)
+        on_quote(surveyed, quote)
+        for window in windows:
+            of_window = [slice_ for slice_ in slices if slice_.window == window]
+            sender = Submitter(
+                session, batch, window, quote, account=account, stop=stop, counts=counts
+            )
+            await sender.send_all(deliveries(session, batch, of_window))
+    finally:
+        await _close(session, batch, slices, stop)
+    return SubmitReport(surveyed, quote, counts, n_attached, stop.reason)
+
+
+async def collect(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    *,
+    on_slice: Callable[[ResultsSummary], None] = lambda _: None,
+) -> list[ResultsSummary]:
+    """Bring the tables of these partitions up to date, one after the other; idempotent."""
+    windows = sorted({slice_.window for slice_ in slices})
+    await expire_interrupted(session, batch, windows)
+    summaries = []
+    for slice_ in slices:
+        summaries.append(await collect_slice(session, batch, slice_))
+        on_slice(summaries[-1])
+    return summaries
+
+
+async def _account(session: Session) -> int:
+    """The ledger's number of the paying account; proves the key, free of charge."""
+    found = await session.client.check_key()
+    base_url = session.settings.client.normalised_base_url
+    user_id = found.user_id if found else ""
+    key_id = (found.key_id if found else None) or ""
+    now_us = session.clock.now_us()
+    return await session.ledger.ensure_account(base_url, user_id, key_id, now_us=now_us)
+
+
+async def _known_models(session: Session) -> frozenset[str] | None:
+    if not session.client.profile.HAS_CATALOG:
+        return None
+    try:
+        return frozenset(await session.client.get_catalog())
+    except UnauthorizedError:
+        raise
+    except ApiError:
+        return None  # the catalogue is a courtesy; Mynth itself still checks each request
+
+
+async def _close(session: Session, batch: Batch, slices: Sequence[Slice], stop: StopSwitch) -> None:
+    reason = stop.reason
+    await session.ledger.close_partitions(
+        batch.ledger_name,
+        slices,
+        stop_code=reason.code if reason else None,
+        stop_message=reason.message if reason else None,
+    )

@@ -1,0 +1,96 @@
+"""
+The plan: the prompt table minus the ledger. Pure; computed anew at each run.
+
+A row is sent if nobody asked for it as it reads now, or if its delivery rests in a state from
+which it may be tried again. Everything else waits, is done, or is held for evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from mynth_dagster.models.intent import Intent, choose_current
+from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.transitions import FINAL, HELD, SENDABLE
+
+
+class Step(str, Enum):
+    """What a run does with a row."""
+
+    SEND = "send"
+    WAIT = "wait"
+    DONE = "done"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """
+    One row to be sent.
+
+    Args:
+        rest: The resting intent whose delivery is tried again, or None for a new generation.
+        generation: 1-based.
+    """
+
+    prompt_id: str
+    request_key: str
+    request_hash: str
+    request: ImageRequest
+    fan_out: str
+    generation: int = 1
+    rest: Intent | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the coming attempt, 1-based."""
+        return 1 if self.rest is None else self.rest.attempt + 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row's step, with the intent that it rests on or the generation to be made."""
+
+    step: Step
+    generation: int = 1
+    rest: Intent | None = None
+    is_edit: bool = False
+
+
+def decide(request_hash: str, intents: Sequence[Intent]) -> Decision:
+    """What to do with a valid row, given all generations that the ledger has of it."""
+    current = choose_current(intents, request_hash)
+    if current is None:
+        newest = max((intent.generation for intent in intents), default=0)
+        return Decision(Step.SEND, generation=newest + 1, is_edit=newest > 0)
+    if current.state in SENDABLE:
+        return Decision(Step.SEND, generation=current.generation, rest=current)
+    if current.state in FINAL:
+        return Decision(Step.DONE, rest=current)
+    return Decision(Step.HOLD if current.state in HELD else Step.WAIT, rest=current)
+
+
+@dataclass(frozen=True)
+class PriceClass:
+    """Requests that cost the same: what the price of one depends on, as far as is documented."""
+
+    model: str
+    is_4k: bool
+    count: int
+    n_inputs: int
+    enhanced: bool
+    rated: bool
+
+
+def price_class(request: ImageRequest) -> PriceClass:
+    """The price class of one request."""
+    return PriceClass(
+        model=request.model,
+        is_4k=(request.size or "").endswith("_4k"),
+        count=request.count,
+        n_inputs=len(request.inputs),
+        enhanced=request.enhance is not None,
+        rated=request.rating is not None,
+    )

@@ -1,0 +1,171 @@
+"""
+Noticing that tasks are finished, with few requests.
+
+Where the revision has a task list, pending tasks are looked up a page of a hundred at a time,
+and only pages that hold a pending task are asked for; a lone straggler costs one status request.
+Elsewhere every pending task costs one status request a round. Nothing here reads a task whole
+or writes tables; every request is a GET.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.ledger.statements import StatusNote
+from mynth_dagster.models.intent import Intent
+
+OVERTAKING_MAX = 128
+"""Answers may overtake each other: by so many places our order may differ from Mynth's."""
+
+POLLS_IN_FLIGHT = 16
+
+
+@dataclass(frozen=True)
+class PollRound:
+    """
+    What one round found.
+
+    `finished` carry their new `remote_status`; `n_failed` reads went wrong and are tried again
+    in the next round.
+    """
+
+    finished: tuple[Intent, ...] = ()
+    n_failed: int = 0
+    is_complete: bool = True
+
+
+class ListWalk:
+    """
+    Which page of the task list to ask for next; pure bookkeeping over one round.
+
+    It goes from the newest pending task to the oldest. Pages that adjoin are chained by the last
+    entry of the page before; a stretch without a pending task is jumped over by starting at one
+    of our own tasks. What a page should have shown and did not is `missed`.
+
+    Args:
+        tasks: All accepted intents of the work at hand, oldest first, pending or finished.
+        page_size: Entries of one page.
+    """
+
+    def __init__(self, tasks: Sequence[Intent], page_size: int) -> None:
+        self._tasks = tasks
+        self._page_size = page_size
+        self._place = {str(task.task_id): place for place, task in enumerate(tasks)}
+        self._unchecked = [p for p, task in enumerate(tasks) if not task.is_finished_remotely]
+        self.missed: list[Intent] = []
+        self.after = self._anchor()
+
+    @property
+    def is_over(self) -> bool:
+        return not self._unchecked
+
+    @property
+    def n_unchecked(self) -> int:
+        return len(self._unchecked)
+
+    def give_up(self) -> list[Intent]:
+        """All that was not checked yet; the walk is then over."""
+        left = [self._tasks[place] for place in self._unchecked]
+        self._unchecked = []
+        return left
+
+    def note(self, listed: Sequence[str]) -> list[Intent]:
+        """Take in a page (task ids, newest first); the intents that were looked for on it."""
+        on_page = {self._place[task_id] for task_id in listed if task_id in self._place}
+        shown = [self._tasks[place] for place in self._unchecked if place in on_page]
+        self._unchecked = [place for place in self._unchecked if place not in on_page]
+        oldest = min(on_page, default=len(self._tasks))
+        is_last = len(listed) < self._page_size
+        while self._unchecked and (is_last or self._unchecked[-1] >= oldest + OVERTAKING_MAX):
+            self.missed.append(self._tasks[self._unchecked.pop()])
+        if not on_page and self._unchecked:
+            self.missed.append(self._tasks[self._unchecked.pop()])
+        adjoins = self._unchecked and self._unchecked[-1] >= oldest - self._page_size
+        self.after = listed[-1] if on_page and adjoins else self._anchor()
+        return shown
+
+    def _anchor(self) -> str | None:
+        """One of our tasks that is surely newer than the newest unchecked; None: the top."""
+        if not self._unchecked:
+            return None
+        place = self._unchecked[-1] + OVERTAKING_MAX
+        return self._tasks[place].task_id if place < len(self._tasks) else None
+
+
+class Poller:
+    """
+    Polls one set of accepted intents, round by round.
+
+    Args:
+        until_s: On `Clock.elapsed_s`; no request starts later, the round is then incomplete.
+    """
+
+    def __init__(self, session: Session, until_s: float | None = None) -> None:
+        self._session = session
+        self._until_s = until_s
+        self._slots = asyncio.Semaphore(POLLS_IN_FLIGHT)
+        self._n_failed = 0
+        self._is_complete = True
+
+    async def run(self, tasks: Sequence[Intent]) -> PollRound:
+        """
+        Ask once about every pending task.
+
+        Raises:
+            UnauthorizedError: The key is refused; polling on is pointless.
+        """
+        if self._session.client.profile.HAS_TASK_LIST:
+            finished = await self._walk_list(tasks)
+        else:
+            pending = [task for task in tasks if not task.is_finished_remotely]
+            finished = await self._poll_each(pending)
+        await asyncio.gather(*(self._note(intent) for intent in finished))
+        return PollRound(tuple(finished), self._n_failed, self._is_complete)
+
+    async def _walk_list(self, tasks: Sequence[Intent]) -> list[Intent]:
+        size = self._session.client.profile.LIMITS.list_page_max
+        walk, finished = ListWalk(tasks, size), []
+        while walk.n_unchecked > 1 and self._may_start():
+            try:
+                page = await self._session.client.list_tasks(limit=size, after=walk.after)
+            except UnauthorizedError:
+                raise
+            except ApiError:
+                self._n_failed += 1
+                break
+            statuses = {task.task_id: task.status for task in page}
+            shown = walk.note([task.task_id for task in page])
+            updated = [replace(i, remote_status=statuses[str(i.task_id)]) for i in shown]
+            finished += [intent for intent in updated if intent.is_finished_remotely]
+        return finished + await self._poll_each([*walk.missed, *walk.give_up()])
+
+    async def _poll_each(self, pending: Sequence[Intent]) -> list[Intent]:
+        found = await asyncio.gather(*(self._poll_status(intent) for intent in pending))
+        return [intent for more in found for intent in more]
+
+    async def _poll_status(self, intent: Intent) -> list[Intent]:
+        async with self._slots:
+            if not self._may_start():
+                return []
+            try:
+                status = await self._session.client.get_status(str(intent.task_id))
+            except UnauthorizedError:
+                raise
+            except ApiError:
+                self._n_failed += 1
+                return []
+        return [replace(intent, remote_status=status)] if status.is_final else []
+
+    async def _note(self, intent: Intent) -> None:
+        assert intent.task_id is not None
+        assert intent.remote_status is not None
+        await self._session.ledger.note_status(StatusNote(intent.task_id, intent.remote_status))
+
+    def _may_start(self) -> bool:
+        if self._until_s is not None and self._session.clock.elapsed_s() >= self._until_s:
+            self._is_complete = False
+        return self._is_complete

@@ -1,0 +1,147 @@
+"""What a run will reserve, told before it sends anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from mynth_dagster.client.client import MynthClient
+from mynth_dagster.engine.plan import PriceClass, price_class
+from mynth_dagster.errors import ApiError
+from mynth_dagster.limits import AUTO_MODEL
+from mynth_dagster.models.money import units_from_usd
+from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.task import CatalogModel
+
+ESTIMATES_MAX = 64
+"""Price classes that are asked of the estimate endpoint; a table with more uses the catalogue."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """
+    The price of one request in units of 10⁻⁸ USD, None where unknown.
+
+    `basis` is `estimate`, `catalogue`, `configured` or `unknown`;
+    `exact` is False for an upper bound or a computed figure.
+    """
+
+    units: int | None
+    basis: str
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Quote:
+    """
+    Prices by class, and what they add up to.
+
+    `n_requests` by class; `notes` say in words why a price is not known.
+    """
+
+    prices: Mapping[PriceClass, Price]
+    n_requests: Mapping[PriceClass, int]
+    notes: tuple[str, ...] = ()
+
+    def price_of(self, request: ImageRequest) -> int | None:
+        """Units of 10⁻⁸ USD that one request is expected to reserve."""
+        price = self.prices.get(price_class(request))
+        return None if price is None else price.units
+
+    @property
+    def total_units(self) -> int | None:
+        """All requests together; None as soon as one price is unknown."""
+        total = 0
+        for kind, n_requests in self.n_requests.items():
+            units = self.prices[kind].units
+            if units is None:
+                return None
+            total += units * n_requests
+        return total
+
+    @property
+    def is_exact(self) -> bool:
+        return all(self.prices[kind].exact for kind in self.n_requests)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The bases that the total rests on, sorted."""
+        return tuple(sorted({self.prices[kind].basis for kind in self.n_requests}))
+
+
+async def build_quote(
+    client: MynthClient,
+    samples: Mapping[PriceClass, ImageRequest],
+    n_requests: Mapping[PriceClass, int],
+    prices_usd: Mapping[str, Decimal],
+) -> Quote:
+    """
+    Price each class: by the estimate endpoint, else the catalogue, else configuration.
+
+    A look-up that is not offered or not allowed is no error: the next basis is used and a note
+    says so. Nothing here creates or charges anything.
+    """
+    notes: list[str] = []
+    prices = dict.fromkeys(samples, Price(None, "unknown"))
+    if client.profile.HAS_ESTIMATE and len(samples) <= ESTIMATES_MAX:
+        prices |= await _estimated(client, samples, notes)
+    if client.profile.HAS_CATALOG and any(price.units is None for price in prices.values()):
+        prices |= await _from_catalog(client, prices, notes)
+    for kind, price in prices.items():
+        if price.units is None:
+            prices[kind] = _configured(kind, prices_usd)
+    notes += _unknown_notes(prices)
+    return Quote(prices, n_requests, tuple(notes))
+
+
+async def _estimated(
+    client: MynthClient, samples: Mapping[PriceClass, ImageRequest], notes: list[str]
+) -> dict[PriceClass, Price]:
+    found: dict[PriceClass, Price] = {}
+    for kind, request in samples.items():
+        try:
+            estimate = await client.estimate(request)
+        except ApiError as error:
+            notes.append(f"no estimate for {kind.model}: {error.reason}")
+            continue
+        found[kind] = Price(estimate.units, "estimate", exact=estimate.exact)
+    return found
+
+
+async def _from_catalog(
+    client: MynthClient, prices: Mapping[PriceClass, Price], notes: list[str]
+) -> dict[PriceClass, Price]:
+    try:
+        catalog = await client.get_catalog()
+    except ApiError as error:
+        notes.append(f"no catalogue: {error.reason}")
+        return {}
+    missing = [kind for kind, price in prices.items() if price.units is None]
+    return {
+        kind: Price(_catalog_units(kind, catalog.get(kind.model)), "catalogue")
+        for kind in missing
+        if kind.model in catalog
+    }
+
+
+def _catalog_units(kind: PriceClass, model: CatalogModel | None) -> int | None:
+    if model is None or model.base_units is None:
+        return None
+    per_image = model.base_units
+    if kind.is_4k and model.base_4k_units is not None:
+        per_image = model.base_4k_units
+    return per_image * kind.count + (model.per_input_units or 0) * kind.n_inputs
+
+
+def _configured(kind: PriceClass, prices_usd: Mapping[str, Decimal]) -> Price:
+    per_image = prices_usd.get(kind.model)
+    if per_image is None:
+        return Price(None, "unknown")
+    return Price(units_from_usd(per_image) * kind.count, "configured")
+
+
+def _unknown_notes(prices: Mapping[PriceClass, Price]) -> list[str]:
+    models = sorted({kind.model for kind, price in prices.items() if price.units is None})
+    hint = " (what 'auto' costs is known only afterwards)" if AUTO_MODEL in models else ""
+    return [f"the price of {', '.join(models)} is unknown{hint}"] if models else []

@@ -1,0 +1,127 @@
+"""All that a run learned, as one value; everything that shows figures shows these."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mynth_dagster.engine.pipeline import SubmitReport
+from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.tables.results import ResultsSummary
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """
+    What a table came to. Money in units of 10⁻⁸ USD.
+
+    Args:
+        rows: Request rows (prompts × models), rejected ones included.
+        images_asked: Images asked for by good rows.
+        failures: Rows of the failure table by code.
+        posts_sent: Paid requests of this run.
+        requests: HTTP requests of this run, of every kind.
+        quoted_units: What this run's quote said; None where a price was unknown.
+        reserved_units: Reserved by this run's accepted requests, as far as known.
+        charged_units: Known charges of all the table's tasks, over all runs.
+        n_cost_unknown: Tasks that may have cost something which is not known yet.
+    """
+
+    rows: int
+    images_asked: int
+    images: int
+    failures: dict[str, int]
+    rows_by_status: dict[str, int]
+    posts_sent: int
+    requests: int
+    quoted_units: int | None
+    quote_is_exact: bool
+    reserved_units: int
+    charged_units: int
+    n_cost_unknown: int
+    unresolved: int
+    stalled: int
+    pending: int
+    withheld: int
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    stopped: str | None = None
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Nothing is still moving, unresolved, stalled or kept back."""
+        open_rows = self.unresolved + self.stalled + self.pending + self.withheld
+        return open_rows == 0 and self.stopped is None
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: plain JSON types, money as decimal strings in USD."""
+        return {
+            "rows": self.rows,
+            "images_asked": self.images_asked,
+            "images": self.images,
+            "failures": self.failures,
+            "rows_by_status": self.rows_by_status,
+            "posts_sent": self.posts_sent,
+            "requests": self.requests,
+            "quoted_usd": _usd(self.quoted_units),
+            "quote_is_exact": self.quote_is_exact,
+            "reserved_usd": _usd(self.reserved_units),
+            "charged_usd": _usd(self.charged_units),
+            "cost_unknown": self.n_cost_unknown,
+            "unresolved": self.unresolved,
+            "stalled": self.stalled,
+            "pending": self.pending,
+            "withheld": self.withheld,
+            "tables": self.tables,
+            "notes": list(self.notes),
+            "stopped": self.stopped,
+        }
+
+
+def build_report(
+    submitted: SubmitReport, results: Sequence[ResultsSummary], *, n_requests: int
+) -> RunReport:
+    """Add up the partitions of one run."""
+    statuses = _added(summary.rows_by_status for summary in results)
+    return RunReport(
+        rows=sum(summary.n_rows for summary in results),
+        images_asked=sum(summary.n_images_asked for summary in results),
+        images=sum(summary.n_images for summary in results),
+        failures=dict(sorted(_added(summary.failures_by_code for summary in results).items())),
+        rows_by_status=dict(sorted(statuses.items())),
+        posts_sent=submitted.counts.n_posts,
+        requests=n_requests,
+        quoted_units=submitted.quote.total_units,
+        quote_is_exact=submitted.quote.is_exact,
+        reserved_units=submitted.counts.reserved_units,
+        charged_units=sum(summary.charged_units for summary in results),
+        n_cost_unknown=sum(summary.n_cost_unknown for summary in results),
+        unresolved=sum(summary.n_unresolved for summary in results),
+        stalled=sum(summary.n_stalled for summary in results),
+        pending=sum(summary.n_pending for summary in results),
+        withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["cleared"],
+        tables=_tables(results),
+        notes=submitted.quote.notes,
+        stopped=submitted.stopped.code if submitted.stopped else None,
+    )
+
+
+def _added(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return total
+
+
+def _tables(results: Sequence[ResultsSummary]) -> dict[str, list[str]]:
+    tables: dict[str, list[str]] = {}
+    for summary in results:
+        for name, uri in summary.uris.items():
+            tables.setdefault(name, []).append(uri)
+    return tables
+
+
+def _usd(units: int | None) -> str | None:
+    return None if units is None else f"{usd_from_units(units):f}"

@@ -1,0 +1,113 @@
+"""
+The services that all work needs, opened together: client, ledger, tables, clock.
+
+Whoever composes the product (the command line, the Dagster resource) opens one session and
+hands it down; nothing below reads settings or the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from mynth_dagster.client.client import MynthClient, probe_revision
+from mynth_dagster.client.http import Transport
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.client.throttle import Throttle
+from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.errors import ApiError, ConfigError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S
+from mynth_dagster.wire import AUTO_REVISION, profile_of
+from mynth_dagster.wire.detection import detect_revision
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """
+    Everything that a session is made of.
+
+    Args:
+        client: How to reach Mynth.
+        ledger_url: SQLAlchemy URL of the ledger, SQLite or Postgres.
+        root: Where the tables lie, any fsspec path.
+        api_revision: A revision's name, or `auto` to ask the server.
+        poll_interval_min_s: Shortest pause between two rounds of polling.
+        poll_interval_max_s: Longest pause between two rounds of polling.
+    """
+
+    client: ClientSettings
+    ledger_url: str
+    root: str
+    api_revision: str = AUTO_REVISION
+    poll_interval_min_s: float = POLL_INTERVAL_MIN_S
+    poll_interval_max_s: float = POLL_INTERVAL_MAX_S
+
+    def __post_init__(self) -> None:
+        if not 0 < self.poll_interval_min_s <= self.poll_interval_max_s:
+            raise ConfigError("poll_interval_min_s", "between 0 and poll_interval_max_s")
+        if self.api_revision != AUTO_REVISION:
+            profile_of(self.api_revision)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Open services, living on one event loop."""
+
+    settings: EngineSettings
+    client: MynthClient
+    ledger: Ledger
+    throttle: Throttle
+    clock: Clock
+
+
+@asynccontextmanager
+async def open_session(
+    settings: EngineSettings,
+    *,
+    clock: Clock | None = None,
+    transport: Transport | None = None,
+) -> AsyncIterator[Session]:
+    """
+    Open client and ledger, and close both whatever happens.
+
+    Raises:
+        ConfigError: The revision cannot be told, or a setting is wrong.
+        LedgerError: The ledger cannot be opened.
+    """
+    clock = clock or SystemClock()
+    ledger = Ledger.open(settings.ledger_url)
+    try:
+        revision = await _revision(settings, ledger, transport)
+        client = MynthClient(settings.client, profile_of(revision), clock, transport=transport)
+        try:
+            throttle = Throttle(settings.client.concurrency, clock)
+            yield Session(settings, client, ledger, throttle, clock)
+        finally:
+            await client.aclose()
+    finally:
+        ledger.close()
+
+
+async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transport | None) -> str:
+    """The pinned revision, else the server's own, else the last one seen there."""
+    if settings.api_revision != AUTO_REVISION:
+        return settings.api_revision
+    remembered_as = f"revision:{settings.client.normalised_base_url}"
+    try:
+        found = detect_revision(*await probe_revision(settings.client, transport=transport))
+        said = "its answer proves nothing"
+    except ApiError as error:
+        found, said = None, str(error)
+    if found is not None:
+        await ledger.set_meta(remembered_as, found)
+        return found
+    remembered = ledger.read.meta(remembered_as)
+    if remembered is None:
+        raise ConfigError(
+            "api_revision",
+            f"{settings.client.normalised_base_url} does not tell its revision ({said}). "
+            "Nothing was sent. Try again, or pin the revision.",
+        )
+    return remembered

@@ -1,0 +1,118 @@
+"""When a run must stop sending, and how it is told to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mynth_dagster.client.outcome import Cause, Refused, Unknown
+from mynth_dagster.client.retry import backoff_s
+from mynth_dagster.limits import (
+    EQUAL_REFUSALS_MAX,
+    NOT_SENT_RETRIES_MAX,
+    RETRY_AFTER_MAX_S,
+    UNKNOWN_IN_A_ROW_MAX,
+)
+
+RERUN = "run the same command again: only what is still missing is sent."
+
+
+@dataclass(frozen=True)
+class StopReason:
+    """Why no more is sent: a code for machines, sentences for people."""
+
+    code: str
+    message: str
+    next_step: str = RERUN
+
+
+class StopSwitch:
+    """Set once; the first reason stays."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self.reason is not None
+
+    def set(self, reason: StopReason) -> None:
+        """Send nothing more, for this reason."""
+        if self.reason is None:
+            self.reason = reason
+
+
+CANCELLED = StopReason("cancelled", "The run was cancelled; answers in flight were recorded.")
+
+_STOPS_BY_CAUSE: dict[Cause, tuple[str, str]] = {
+    Cause.KEY: ("unauthorized", "check the API key, then "),
+    Cause.BALANCE: ("insufficient_balance", "top up the account, then "),
+    Cause.LIMIT: ("spending_limit_exceeded", "raise the key's limit or wait for its period, then "),
+    Cause.CONFIG: ("configuration", "pin the right api_revision, then "),
+    Cause.GATEWAY: ("gateway", "find out what answers in Mynth's place, then "),
+}
+
+
+@dataclass
+class Breaker:
+    """
+    Counts what comes in a row, so that one dead key does not burn ten thousand rows.
+
+    Pure bookkeeping: it returns the reason to stop, or None, and leaves acting to its caller.
+    """
+
+    max_unresolved: int
+    refusals: dict[str, int] = field(default_factory=dict)
+    unknown_in_a_row: int = 0
+    unresolved: int = 0
+    silent_rounds: int = 0
+    silent_until_s: float = 0.0
+
+    def note_accepted(self) -> None:
+        """A task was made: whatever was in a row is over."""
+        self.refusals.clear()
+        self.unknown_in_a_row = 0
+        self.silent_rounds = 0
+
+    def note_refusal(self, refused: Refused) -> StopReason | None:
+        """A refusal; stops at once for key, balance or limit, and after ten equal ones."""
+        self.unknown_in_a_row = 0
+        error = refused.error
+        if refused.cause in _STOPS_BY_CAUSE:
+            code, advice = _STOPS_BY_CAUSE[refused.cause]
+            return StopReason(code, f"Mynth refused: {error.reason}.", advice + RERUN)
+        code = error.code or f"http_{error.status}"
+        self.refusals = {code: self.refusals.get(code, 0) + 1}
+        if self.refusals[code] >= EQUAL_REFUSALS_MAX:
+            said = f"{EQUAL_REFUSALS_MAX} rows in a row were refused alike: {error.reason}."
+            return StopReason("refused_repeatedly", said, "mend what it names, then " + RERUN)
+        return None
+
+    def note_unknown(self, unknown: Unknown) -> StopReason | None:
+        """A POST whose outcome is not known."""
+        self.unknown_in_a_row += 1
+        self.unresolved += 1
+        in_a_row = self.unknown_in_a_row >= UNKNOWN_IN_A_ROW_MAX
+        if not in_a_row and self.unresolved < self.max_unresolved:
+            return None
+        said = f"{self.unresolved} answers were lost, last: {unknown.error.reason}."
+        return StopReason("outcomes_unknown", said, "settle them with `mynth-dagster resolve`.")
+
+    def note_silence(self, now_s: float, asked_s: float | None) -> float | StopReason:
+        """
+        Nobody answered, or 429: seconds to pause, shared by all, or the reason to stop.
+
+        Failures within one pause count as one round.
+        """
+        if asked_s is not None and asked_s > RETRY_AFTER_MAX_S:
+            said = f"Mynth asks to come back in {asked_s:.0f} s."
+            return StopReason("rate_limited", said, f"in {asked_s:.0f} s {RERUN}")
+        if now_s >= self.silent_until_s:
+            self.silent_rounds += 1
+            if self.silent_rounds > NOT_SENT_RETRIES_MAX and asked_s is None:
+                return StopReason("unreachable", "Mynth could not be reached for a while.")
+            if self.silent_rounds > 4 * NOT_SENT_RETRIES_MAX:
+                return StopReason("rate_limited", "Mynth kept asking for less.")
+            self.silent_until_s = now_s + (asked_s or backoff_s(self.silent_rounds))
+        elif asked_s is not None:
+            self.silent_until_s = max(self.silent_until_s, now_s + asked_s)
+        return max(0.0, self.silent_until_s - now_s)

@@ -1,0 +1,286 @@
+"""
+Submission: many paid calls in flight, each written down before it leaves.
+
+For every row: take a slot, commit the intent as `sending`, look at the clock, POST once,
+commit what the answer proves, give the slot back. So there are never more rows `sending` than
+slots, and a crash leaves at most that many outcomes open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
+from mynth_dagster.engine.plan import Delivery
+from mynth_dagster.engine.quote import Quote
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
+from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.ledger.statements import Claim, Ending, Sighting
+from mynth_dagster.limits import SEND_BY_S
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
+from mynth_dagster.models.transitions import Event, IntentState
+
+US_PER_S = 1_000_000
+LEDGER_WRITE_ATTEMPTS = 5
+
+
+@dataclass
+class SubmitCounts:
+    """What a run has done so far; read while it runs to show progress."""
+
+    n_posts: int = 0
+    n_accepted: int = 0
+    n_rejected: int = 0
+    n_unresolved: int = 0
+    n_given_back: int = 0
+    n_lost_races: int = 0
+    reserved_units: int = 0
+
+
+class Submitter:
+    """
+    Sends the deliveries of one batch and window.
+
+    Args:
+        window: Part of the identity of every row.
+        account: The ledger's number of the account that pays.
+        stop: Looked at before each claim; set here when the run must end.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        batch: Batch,
+        window: str,
+        quote: Quote,
+        *,
+        account: int,
+        stop: StopSwitch,
+        counts: SubmitCounts,
+    ) -> None:
+        self._session = session
+        self._batch = batch
+        self._window = window
+        self._quote = quote
+        self._account = account
+        self._stop = stop
+        self._counts = counts
+        self._breaker = Breaker(max_unresolved=session.settings.client.concurrency)
+
+    async def send_all(self, deliveries: AsyncIterator[Delivery]) -> None:
+        """Send until there is no more, or until the switch is set; answers in flight are kept."""
+        n_workers = self._session.settings.client.concurrency
+        work: asyncio.Queue[Delivery | None] = asyncio.Queue(maxsize=2 * n_workers)
+        workers = [asyncio.create_task(self._work(work)) for _ in range(n_workers)]
+        try:
+            await self._feed(deliveries, work, workers)
+        except BaseException:
+            self._stop.set(StopReason("interrupted", "The run was interrupted."))
+            raise
+        finally:
+            await self._finish(work, workers)
+
+    async def _feed(
+        self,
+        deliveries: AsyncIterator[Delivery],
+        work: asyncio.Queue[Delivery | None],
+        workers: list[asyncio.Task[None]],
+    ) -> None:
+        async for delivery in deliveries:
+            if self._stop.is_set or any(worker.done() for worker in workers):
+                return
+            await work.put(delivery)
+
+    async def _finish(
+        self, work: asyncio.Queue[Delivery | None], workers: list[asyncio.Task[None]]
+    ) -> None:
+        if self._stop.is_set:
+            while not work.empty():
+                work.get_nowait()
+        for worker in workers:
+            if not worker.done():
+                await work.put(None)
+        outcomes = await asyncio.gather(*workers, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _work(self, work: asyncio.Queue[Delivery | None]) -> None:
+        try:
+            while (delivery := await work.get()) is not None:
+                await self._deliver(delivery)
+        except BaseException:
+            self._stop.set(StopReason("failed", "The run failed; see the error."))
+            while not work.empty():
+                work.get_nowait()
+            raise
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        pending: Delivery | None = delivery
+        while pending is not None:
+            await self._session.throttle.acquire()
+            try:
+                if self._stop.is_set:
+                    return
+                pending = await self._try_once(pending)
+            finally:
+                await self._session.throttle.release()
+
+    async def _try_once(self, delivery: Delivery) -> Delivery | None:
+        """One attempt; the delivery to be tried again, or None when this row is through."""
+        session, intent = self._session, self._intent(delivery)
+        tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
+        content = session.client.encode(delivery.request, str(tag))
+        send_by_s = session.clock.elapsed_s() + SEND_BY_S
+        from_attempt = delivery.rest.attempt if delivery.rest else None
+        if not await session.ledger.claim(Claim(intent, self._account, from_attempt)):
+            self._counts.n_lost_races += 1
+            return None
+        if session.clock.elapsed_s() > send_by_s:
+            return await self._give_back(delivery, intent, "too_late", "not sent in time")
+        self._counts.n_posts += 1
+        return await self._record(delivery, intent, await session.client.create_task(content))
+
+    def _intent(self, delivery: Delivery) -> Intent:
+        row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)
+        now_us = self._session.clock.now_us()
+        return Intent(
+            intent_id=intent_id(self._session.ledger.ledger_id, row, delivery.generation),
+            row=row,
+            prompt_id=delivery.prompt_id,
+            fan_out=delivery.fan_out,
+            generation=delivery.generation,
+            attempt=delivery.attempt,
+            state=IntentState.SENDING,
+            request_hash=delivery.request_hash,
+            model=delivery.request.model,
+            n_asked=delivery.request.count,
+            claimed_at_us=now_us,
+            send_by_us=now_us + round(SEND_BY_S * US_PER_S),
+            quoted_units=self._quote.price_of(delivery.request),
+        )
+
+    async def _record(
+        self, delivery: Delivery, intent: Intent, outcome: PaidOutcome
+    ) -> Delivery | None:
+        if isinstance(outcome, Accepted):
+            await self._record_accepted(intent, outcome)
+            return None
+        if isinstance(outcome, Unknown):
+            await self._record_unknown(intent, outcome)
+            return None
+        if isinstance(outcome, NotSent):
+            reason, message, asked_s = "not_sent", outcome.error.reason, None
+        elif outcome.cause is Cause.RATE:
+            reason, message = "rate_limited", outcome.error.reason
+            asked_s = outcome.error.retry_after_s
+        else:
+            return await self._record_refusal(delivery, intent, outcome)
+        again = await self._give_back(delivery, intent, reason, message)
+        pause_s = self._breaker.note_silence(self._session.clock.elapsed_s(), asked_s)
+        if isinstance(pause_s, StopReason):
+            self._stop.set(pause_s)
+            return None
+        self._session.throttle.push_back(pause_s)
+        return again
+
+    async def _record_accepted(self, intent: Intent, outcome: Accepted) -> None:
+        clock, created = self._session.clock, outcome.created
+        now_us = clock.now_us()
+        sighting = Sighting(
+            intent=intent,
+            task_id=created.task_id,
+            source="answer",
+            seen_at_us=now_us,
+            deadline_at_us=now_us + round(self._batch.deadline_s * US_PER_S),
+            reserved_units=created.reserved_units,
+        )
+        for attempt in range(1, LEDGER_WRITE_ATTEMPTS + 1):
+            try:
+                await self._session.ledger.record_sighting(sighting)
+                break
+            except LedgerUnavailableError:
+                if attempt == LEDGER_WRITE_ATTEMPTS:
+                    raise
+                await clock.sleep(attempt)
+        self._counts.n_accepted += 1
+        self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
+        self._breaker.note_accepted()
+        self._session.throttle.note_success()
+
+    async def _record_unknown(self, intent: Intent, outcome: Unknown) -> None:
+        await self._end(
+            intent,
+            Event.LOSE_SIGHT,
+            "outcome_unknown",
+            outcome.error.reason,
+            http_status=outcome.http_status,
+        )
+        self._counts.n_unresolved += 1
+        self._session.throttle.push_back()
+        self._stop_for(self._breaker.note_unknown(outcome))
+
+    async def _record_refusal(
+        self, delivery: Delivery, intent: Intent, refused: Refused
+    ) -> Delivery | None:
+        error, stop = refused.error, self._breaker.note_refusal(refused)
+        self._stop_for(stop)
+        if refused.cause is not Cause.ROW:
+            await self._give_back(delivery, intent, stop.code if stop else "refused", error.reason)
+            return None
+        await self._end(
+            intent,
+            Event.REJECT,
+            error.code or "rejected",
+            error.message or error.reason,
+            field=error.field,
+            http_status=error.status,
+        )
+        self._counts.n_rejected += 1
+        return None
+
+    async def _give_back(
+        self, delivery: Delivery, intent: Intent, reason: str, message: str
+    ) -> Delivery:
+        await self._end(intent, Event.GIVE_BACK, reason, message)
+        self._counts.n_given_back += 1
+        return Delivery(
+            prompt_id=delivery.prompt_id,
+            request_key=delivery.request_key,
+            request_hash=delivery.request_hash,
+            request=delivery.request,
+            fan_out=delivery.fan_out,
+            generation=delivery.generation,
+            rest=intent,
+        )
+
+    async def _end(
+        self,
+        intent: Intent,
+        event: Event,
+        reason: str,
+        message: str,
+        *,
+        field: str | None = None,
+        http_status: int | None = None,
+    ) -> None:
+        await self._session.ledger.record_ending(
+            Ending(
+                intent=intent,
+                event=event,
+                ended_at_us=self._session.clock.now_us(),
+                reason=reason,
+                error_code=reason,
+                error_message=message,
+                error_field=field,
+                http_status=http_status,
+            )
+        )
+
+    def _stop_for(self, reason: StopReason | None) -> None:
+        if reason is not None:
+            self._stop.set(reason)

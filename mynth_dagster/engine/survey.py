@@ -1,0 +1,124 @@
+"""
+Reading the prompt tables of partitions against the ledger: first to count and price, then to send.
+
+Two passes, since a price is told before anything is sent. Between them the ledger may change;
+whoever claims a row first wins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mynth_dagster.engine.plan import (
+    Decision,
+    Delivery,
+    PriceClass,
+    Step,
+    decide,
+    price_class,
+)
+from mynth_dagster.engine.session import Session
+from mynth_dagster.ledger import LedgerReader
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.planned import PromptRow, iter_planned_rows
+
+
+@dataclass
+class Survey:
+    """
+    What a run would do.
+
+    `rows` counts rows by step; `n_edited` of those to send were sent before as something else,
+    `n_repeated` rest in the middle of a delivery. `moved` are, by window, the intents of rows
+    whose partition changed with the fan-out, each with its new key.
+    """
+
+    rows: Counter[Step] = field(default_factory=Counter)
+    n_requests: Counter[PriceClass] = field(default_factory=Counter)
+    samples: dict[PriceClass, ImageRequest] = field(default_factory=dict)
+    n_edited: int = 0
+    n_repeated: int = 0
+    moved: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    @property
+    def n_to_send(self) -> int:
+        return self.rows[Step.SEND]
+
+    def add(self, row: PromptRow, decision: Decision, slice_: Slice) -> None:
+        """Count one row."""
+        self.rows[decision.step] += 1
+        rest = decision.rest
+        if rest is not None and rest.fan_out != slice_.fan_out:
+            moved = self.moved.setdefault(slice_.window, [])
+            moved.append((rest.intent_id, slice_.fan_out))
+        if decision.step is not Step.SEND:
+            return
+        kind = price_class(row.request)
+        self.n_requests[kind] += 1
+        self.samples.setdefault(kind, row.request)
+        self.n_edited += decision.is_edit
+        self.n_repeated += rest is not None
+
+
+async def survey(session: Session, batch: Batch, slices: Sequence[Slice]) -> Survey:
+    """Count and classify every row of these partitions; sends nothing."""
+    counted = Survey()
+    for slice_ in slices:
+        async for decided in _decided(session, batch, slice_):
+            for row, decision in decided:
+                counted.add(row, decision, slice_)
+    return counted
+
+
+async def deliveries(
+    session: Session, batch: Batch, slices: Sequence[Slice]
+) -> AsyncIterator[Delivery]:
+    """The rows to send, in the order of the tables."""
+    for slice_ in slices:
+        async for decided in _decided(session, batch, slice_):
+            for row, decision in decided:
+                if decision.step is Step.SEND:
+                    yield _delivery(row, decision, slice_)
+
+
+def _delivery(row: PromptRow, decision: Decision, slice_: Slice) -> Delivery:
+    return Delivery(
+        prompt_id=row.prompt_id,
+        request_key=row.request_key,
+        request_hash=row.request_hash,
+        request=row.request,
+        fan_out=slice_.fan_out,
+        generation=decision.generation,
+        rest=decision.rest,
+    )
+
+
+async def _decided(
+    session: Session, batch: Batch, slice_: Slice
+) -> AsyncIterator[list[tuple[PromptRow, Decision]]]:
+    """Row batches with their decisions; files and ledger are read on a worker thread."""
+    batches = _decide_batches(session, batch, slice_)
+    while (decided := await asyncio.to_thread(next, batches, None)) is not None:
+        yield decided
+
+
+def _decide_batches(
+    session: Session, batch: Batch, slice_: Slice
+) -> Iterator[list[tuple[PromptRow, Decision]]]:
+    store = TableStore(session.settings.root, batch.name)
+    for rows in iter_planned_rows(store, slice_, batch=batch):
+        yield _decide_rows(session.ledger.read, batch, slice_, rows)
+
+
+def _decide_rows(
+    reader: LedgerReader, batch: Batch, slice_: Slice, rows: Sequence[PromptRow]
+) -> list[tuple[PromptRow, Decision]]:
+    keys = [row.request_key for row in rows]
+    known = reader.intents_for(batch.ledger_name, slice_.window, keys)
+    return [(row, decide(row.request_hash, known.get(row.request_key, ()))) for row in rows]
