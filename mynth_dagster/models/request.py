@@ -71,6 +71,8 @@ class ImageRequest:
     delivery: Delivery = Delivery()
 
 
+_COMPACT_ASCII = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+
 HASH_VERSION = 1
 """The version of `request_hash` that new intents are stored with."""
 
@@ -86,9 +88,7 @@ def request_hash(request: ImageRequest, version: int = HASH_VERSION) -> str:
     Raises:
         KeyError: A version that no release has written.
     """
-    text = json.dumps(
-        _COVERED_BY_VERSION[version](request), ensure_ascii=True, separators=(",", ":")
-    )
+    text = _COMPACT_ASCII.encode(_COVERED_BY_VERSION[version](request))
     digest = hashlib.sha256(text.encode("ascii")).hexdigest()
     return f"{version}:{digest[:32]}"
 

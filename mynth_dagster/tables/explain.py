@@ -20,8 +20,9 @@ from mynth_dagster.tables.columns import nearest
 from mynth_dagster.tables.metadata_json import has_reserved_key, n_bytes_with_tag
 from mynth_dagster.tables.normalise import Unreadable
 
-MODEL_PATTERN = r"^[^\s@]{1,200}$"
-DESTINATION_PATTERN = r"^[a-z0-9-]+$"
+DESTINATION_PATTERN = r"^[a-z0-9-]+\z"
+_MODEL = re.compile(r"[^\s@]{1,200}")
+_DESTINATION = re.compile(r"[a-z0-9-]+")
 
 _ENHANCE_BY_REVISION = {"2026-04": ("magic", "native")}
 _ENHANCE_LATER = ("magic",)
@@ -67,6 +68,15 @@ def explain_row(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
         first = exc.errors(include_url=False, include_input=False)[0]
         return RowProblem(first["type"], str(first["loc"][0]), first["msg"])
     return None
+
+
+def is_good_model(model: str, rules: RowRules) -> bool:
+    """Whether a row may ask for this model."""
+    try:
+        _check_model(model, rules)
+    except PydanticCustomError:
+        return False
+    return True
 
 
 class _PromptRowRules(BaseModel):
@@ -124,7 +134,7 @@ def _require_length(name: str, text: str, limit: int, rules: RowRules) -> None:
 
 
 def _check_model(value: str, rules: RowRules) -> None:
-    if not re.search(MODEL_PATTERN, value):
+    if not _MODEL.fullmatch(value):
         raise _complaint("invalid_model", f"{value!r} is no model id")
     if not rules.is_known_model(value):
         similar = nearest(value, sorted(rules.known_models or ()))
@@ -199,7 +209,7 @@ def _check_destination(value: str | None, rules: RowRules) -> None:
     if value is None:
         return
     most = rules.limits.destination_max_chars
-    if len(value) > most or not re.search(DESTINATION_PATTERN, value):
+    if len(value) > most or not _DESTINATION.fullmatch(value):
         raise _complaint(
             "invalid_destination",
             f"{value!r} is not 1 to {most} small letters, digits and hyphens",

@@ -47,6 +47,11 @@ class SourceRows:
     unreadable: dict[tuple[int, str], Unreadable] = field(default_factory=dict)
 
 
+def is_blank(texts: pa.Array) -> pa.Array:
+    """Which texts have nothing but white space; null stays null."""
+    return pc.or_(pc.equal(pc.binary_length(texts), 0), pc.utf8_is_space(texts))
+
+
 def normalise(batch: pa.RecordBatch, found: FoundColumns) -> SourceRows:
     """Our columns of a batch in our types; blank text in an optional column says nothing."""
     rows = SourceRows(batch.num_rows)
@@ -74,7 +79,9 @@ def _read_prompt(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
 
 def _read_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     text = _valid_text(column, name, rows)
-    blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    blank = is_blank(text)
+    if not pc.any(blank).as_py():
+        return text
     return pc.if_else(blank, pa.scalar(None, pa.string()), text)
 
 

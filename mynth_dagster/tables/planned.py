@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -62,11 +62,12 @@ def iter_planned_rows(
             the batch has now.
     """
     require_same_settings(store, slice_, batch)
+    make = request_maker(batch.defaults)
     for rows in store.iter_batches(PROMPTS, slice_, columns=_PLANNED_COLUMNS):
         good = rows.filter(pc.is_valid(rows.column("request_hash")))
         cells = [good.column(name).to_pylist() for name in _PLANNED_COLUMNS]
         yield [
-            PromptRow(index, name, key, identity, request_from_row(row, batch.defaults))
+            PromptRow(index, name, key, identity, make(row))
             for index, name, key, identity, *row in zip(*cells, strict=True)
         ]
 
@@ -79,31 +80,40 @@ def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> Non
         raise TableError(store.uri(PROMPTS, slice_), reason)
 
 
-def request_from_row(row: Sequence[Any], defaults: RequestDefaults) -> ImageRequest:
+def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], ImageRequest]:
     """
-    The request of one row: its cells in the order of `REQUEST_TYPES`.
+    What turns the cells of one row, in the order of `REQUEST_TYPES`, into its request.
 
     What a table has no column for (rating, webhooks) comes from the batch's defaults.
     """
-    prompt, negative, model, size, count, inputs, form, quality, enhance, to, metadata = row
-    return ImageRequest(
-        prompt=prompt,
-        negative_prompt=negative,
-        model=model,
-        size=size,
-        count=count,
-        inputs=tuple(InputImage(**item) for item in inputs) if inputs else (),
-        output_format=form,
-        output_quality=quality,
-        enhance=enhance,
-        rating=defaults.rating,
-        delivery=Delivery(
-            metadata_json=metadata,
-            destination=to,
-            webhook_urls=defaults.webhook_urls,
-            mute_registered_webhooks=defaults.mute_registered_webhooks,
-        ),
+    plain = Delivery(
+        webhook_urls=defaults.webhook_urls,
+        mute_registered_webhooks=defaults.mute_registered_webhooks,
     )
+
+    def make(row: Sequence[Any]) -> ImageRequest:
+        prompt, negative, model, size, count, inputs, form, quality, enhance, to, metadata = row
+        silent = to is None and metadata is None
+        return ImageRequest(
+            prompt,
+            negative,
+            model,
+            size,
+            count,
+            tuple(InputImage(**item) for item in inputs) if inputs else (),
+            form,
+            quality,
+            enhance,
+            defaults.rating,
+            plain if silent else replace(plain, destination=to, metadata_json=metadata),
+        )
+
+    return make
+
+
+def request_from_row(row: Sequence[Any], batch: Batch) -> ImageRequest:
+    """The request of one row: its cells in the order of `REQUEST_TYPES`."""
+    return request_maker(batch.defaults)(row)
 
 
 def settings_hash(defaults: RequestDefaults) -> str:

@@ -16,9 +16,9 @@ from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.columns import FoundColumns
 from mynth_dagster.tables.explain import RowProblem, RowRules, explain_row
 from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise
-from mynth_dagster.tables.planned import request_from_row
+from mynth_dagster.tables.planned import request_maker
 from mynth_dagster.tables.prompt_schema import REQUEST_TYPES, prompts_schema
-from mynth_dagster.tables.row_ids import DerivedIds, FirstRows, fill_ids
+from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
 from mynth_dagster.tables.source import PromptSource
 
 DUPLICATES_MAX = 1_000  # enough to say how bad it is
@@ -40,8 +40,8 @@ class RequestRows:
         self._source, self._batch, self._found, self._rules = source, batch, found, rules
         self._schema = prompts_schema(found.carried_schema)
         self._derived = DerivedIds()
-        self._first_rows = FirstRows()
-        self._duplicates: list[TableProblem] = []
+        self._names = NameTally()
+        self._make = request_maker(batch.defaults)
         self._rows = self._iterate()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -56,14 +56,14 @@ class RequestRows:
             if batch.num_rows:
                 yield self._request_rows(batch, first_row)
             first_row += batch.num_rows
-            if len(self._duplicates) >= DUPLICATES_MAX:
-                break
-        if self._duplicates:
-            raise TableError(self._source.name, self._duplicates)
+        repeated = self._names.repeated()
+        if repeated:
+            self._complain_of_names(repeated)
 
     def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         rows = normalise(batch, self._found)
-        ids = self._name(rows, first_row)
+        ids = self._name(rows, self._derived)
+        self._names.add(ids)
         places, models = self._multiply(rows)
         columns = _completed(rows, self._batch)
         columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
@@ -80,27 +80,36 @@ class RequestRows:
             [columns[name] for name in self._schema.names], schema=self._schema
         )
 
-    def _name(self, rows: SourceRows, first_row: int) -> list[str]:
-        """The names of the rows; a name given twice is noted."""
+    def _name(self, rows: SourceRows, derived: DerivedIds) -> list[str]:
+        """The names of the rows: given, or derived from what a row asks for."""
         given = rows.columns.get("prompt_id")
         names: list[Any] = given.to_pylist() if given is not None else [None] * rows.n_rows
-        if None in names:
-            asked = {
-                name: rows.columns[name].to_pylist() for name in _NAMED_BY if name in rows.columns
-            }
-            names = fill_ids(names, asked, self._derived)
-        if given is not None:
-            self._note_names(names, first_row)
-        return names
+        if None not in names:
+            return names
+        columns = rows.columns
+        asked = {name: columns[name].to_pylist() for name in _NAMED_BY if name in columns}
+        return fill_ids(names, asked, derived)
 
-    def _note_names(self, names: Sequence[str], first_row: int) -> None:
-        for row, name in enumerate(names, first_row):
-            earlier = self._first_rows.note(name, row)
-            if earlier is not None and len(self._duplicates) < DUPLICATES_MAX:
-                where = self._source.where
-                reason = f"prompt_id {name!r} is given twice: {where(earlier)} and {where(row)}"
-                column = self._found.ours["prompt_id"]
-                self._duplicates.append(TableProblem(reason, row, column))
+    def _complain_of_names(self, repeated: frozenset[int]) -> None:
+        """Read the source again to say which rows share a name."""
+        derived, row, first_rows = DerivedIds(), 0, dict[str, int]()
+        problems: list[TableProblem] = []
+        for batch in self._source.batches():
+            for name in self._name(normalise(batch, self._found), derived):
+                if hash(name) in repeated:
+                    earlier = first_rows.setdefault(name, row)
+                    if earlier != row:
+                        problems.append(self._duplicate(name, earlier, row))
+                row += 1
+            if len(problems) >= DUPLICATES_MAX:
+                break
+        if problems:
+            raise TableError(self._source.name, problems)
+
+    def _duplicate(self, name: str, earlier: int, row: int) -> TableProblem:
+        where = self._source.where
+        reason = f"prompt_id {name!r} is given twice: {where(earlier)} and {where(row)}"
+        return TableProblem(reason, row, self._found.ours.get("prompt_id"))
 
     def _multiply(self, rows: SourceRows) -> tuple[pa.Array | None, pa.Array]:
         """
@@ -145,15 +154,21 @@ class RequestRows:
         ]
         columns["request_key"] = pa.array(keys, pa.string())
         cells = zip(*(columns[name].to_pylist() for name in REQUEST_TYPES), strict=True)
-        defaults = self._batch.defaults
         hashes = [
-            None if place in problems else request_hash(request_from_row(row, defaults))
+            None if place in problems else request_hash(self._make(row))
             for place, row in enumerate(cells)
         ]
         columns["request_hash"] = pa.array(hashes, pa.string())
         for part in ("code", "field", "message"):
-            said = [getattr(problems.get(place), part, None) for place in range(len(ids))]
-            columns[f"problem_{part}"] = pa.array(said, pa.string())
+            columns[f"problem_{part}"] = _scattered(problems, part, len(ids))
+
+
+def _scattered(problems: dict[int, RowProblem], part: str, n_rows: int) -> pa.Array:
+    """One part of each row's problem, null where a row has none."""
+    if not problems:
+        return pa.nulls(n_rows, pa.string())
+    said = [getattr(problems.get(place), part, None) for place in range(n_rows)]
+    return pa.array(said, pa.string())
 
 
 def _odd_cells(rows: SourceRows) -> dict[int, dict[str, Unreadable | None]]:
