@@ -144,7 +144,7 @@ class Simulator:
         prompt = None
         if faults.needs_prompt and call.body:
             prompt = call.prompt
-        return faults.pick(call.route.name, prompt or call.route.param)
+        return faults.pick(call.route, prompt)
 
     async def _carry_out(self, call: Call, fault: FaultRule | None) -> Answer:
         answer = Answer(200)

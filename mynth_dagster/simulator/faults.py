@@ -19,6 +19,7 @@ from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.answers import HTML_TYPE, Answer
 from mynth_dagster.simulator.draws import draw, draw_whole
 from mynth_dagster.simulator.refusals import RATE_LIMITED, SERVER, Reason, Refusal
+from mynth_dagster.simulator.routes import Route
 from mynth_dagster.simulator.rules import FaultRule
 
 if TYPE_CHECKING:
@@ -48,19 +49,19 @@ class FaultPicker:
             changed._seen = self._seen
         return changed
 
-    def pick(self, route_name: str, prompt: str | None) -> FaultRule | None:
-        """The fault that hits this request, or None."""
+    def pick(self, route: Route, prompt: str | None) -> FaultRule | None:
+        """The fault that hits this request, or None; ``prompt`` is None where there is none."""
         for position, rule in enumerate(self.rules):
-            if rule.route not in (route_name, ANY_ROUTE):
+            if rule.route not in (route.name, ANY_ROUTE):
                 continue
             if rule.prompt_contains is not None and rule.prompt_contains not in (prompt or ""):
                 continue
-            if self._fires(position, rule, route_name, prompt):
+            if self._fires(position, rule, route, prompt):
                 self._fired[position] += 1
                 return rule
         return None
 
-    def _fires(self, position: int, rule: FaultRule, route_name: str, prompt: str | None) -> bool:
+    def _fires(self, position: int, rule: FaultRule, route: Route, prompt: str | None) -> bool:
         self._matched[position] += 1
         nth = self._matched[position]
         if nth <= rule.after or (rule.first is not None and nth > rule.first):
@@ -69,12 +70,14 @@ class FaultPicker:
             return False
         if rule.every is not None and (nth - rule.after) % rule.every:
             return False
-        return rule.share >= 1 or self._is_drawn(position, rule, route_name, prompt)
+        return rule.share >= 1 or self._is_drawn(
+            position, rule, f"{route.name} {prompt or route.param}"
+        )
 
-    def _is_drawn(self, position: int, rule: FaultRule, name: str, prompt: str | None) -> bool:
-        seen = (position, draw_whole(0, name, prompt))
+    def _is_drawn(self, position: int, rule: FaultRule, subject: str) -> bool:
+        seen = (position, draw_whole(0, subject))
         self._seen[seen] += 1
-        return draw(self._seed, "fault", position, name, prompt, self._seen[seen]) < rule.share
+        return draw(self._seed, "fault", position, subject, self._seen[seen]) < rule.share
 
 
 def compose_refusal(rule: FaultRule, task_id: str | None) -> Refusal:

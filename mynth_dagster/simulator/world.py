@@ -132,7 +132,7 @@ class World:
         if task_ids is None:
             chosen = [self.tasks[number] for _, number in sorted(self._due)]
         else:
-            chosen = [self._known(task_id) for task_id in task_ids]
+            chosen = [self._known(task_id) for task_id in dict.fromkeys(task_ids)]
         pending = [task for task in chosen if task.is_pending]
         now_us, now_s = self.clock.now_us(), self.clock.elapsed_s()
         for task in pending:

@@ -48,7 +48,6 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 CORS = (b"access-control-allow-origin", b"*")
 _PREFLIGHT = (
-    CORS,
     (b"access-control-allow-methods", b"GET, OPTIONS"),
     (b"access-control-allow-headers", b"authorization, content-type"),
     (b"access-control-max-age", b"600"),

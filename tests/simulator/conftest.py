@@ -1,0 +1,109 @@
+"""One simulator on a socket for all tests of this folder, started over before each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from mynth_dagster.clock import ManualClock
+from mynth_dagster.simulator import Scenario, SimulatorServer
+
+MODEL = "black-forest-labs/flux.2-dev"
+
+
+class Api:
+    """A bare client of the simulated API, in the spelling of one revision."""
+
+    def __init__(self, server: SimulatorServer, client: httpx.Client, revision: str) -> None:
+        self.server = server
+        self.client = client
+        self.revision = revision
+
+    def body(self, prompt: str = "a red kite", **fields: Any) -> dict[str, Any]:
+        """A valid body of a generate request."""
+        return {"prompt": prompt, "model": MODEL, **fields}
+
+    def post(self, prompt: str = "a red kite", **fields: Any) -> httpx.Response:
+        """A generate request."""
+        return self.client.post("/image/generate", json=self.body(prompt, **fields))
+
+    def create(self, prompt: str = "a red kite", **fields: Any) -> str:
+        """The id of a new task."""
+        answer = self.post(prompt, **fields)
+        assert answer.status_code == 201, answer.text
+        return self.open(answer)["taskId"]
+
+    def finish(self, prompt: str = "a red kite", **fields: Any) -> dict[str, Any]:
+        """The full form of a task made and settled."""
+        task_id = self.create(prompt, **fields)
+        self.server.settle([task_id])
+        return self.detail(task_id)
+
+    def detail(self, task_id: str) -> dict[str, Any]:
+        """The full form of a task."""
+        return self.get(f"/tasks/{task_id}")
+
+    def get(self, path: str, **options: Any) -> Any:
+        """The payload of a successful GET, out of its envelope."""
+        answer = self.client.get(path, **options)
+        assert answer.status_code == 200, answer.text
+        return self.open(answer)
+
+    def open(self, answer: httpx.Response) -> Any:
+        """A payload out of its envelope, if the revision has one."""
+        return answer.json()["data"] if self.revision == "2026-08" else answer.json()
+
+    def error(self, answer: httpx.Response) -> tuple[int, str]:
+        """Status and lower-case code of an error."""
+        payload = answer.json()
+        nested = payload.get("error")
+        return answer.status_code, (nested or payload)["code"].lower()
+
+    def balance(self) -> dict[str, str]:
+        """What ``GET /balance`` says."""
+        return self.get("/balance")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[SimulatorServer]:
+    with SimulatorServer(Scenario(progress="manual"), clock=ManualClock()) as server:
+        yield server
+
+
+@pytest.fixture
+def connect(server: SimulatorServer) -> Iterator[Callable[..., Api]]:
+    """Starts the simulator over under a scenario and gives a client for it."""
+    clients: list[httpx.Client] = []
+
+    def connect(key: str | None = "mak_simulator", *, reset: bool = True, **changes: Any) -> Api:
+        if reset:
+            server.reset(Scenario.from_dict({"progress": "manual", **changes}))
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        client = httpx.Client(base_url=server.url, headers=headers, verify=False, trust_env=False)
+        clients.append(client)
+        return Api(server, client, server.scenario.revision)
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def api(connect: Callable[..., Api]) -> Api:
+    """A client of revision 2026-08, tasks settled by hand."""
+    return connect()
+
+
+@pytest.fixture
+def old_api(connect: Callable[..., Api]) -> Api:
+    """A client of revision 2026-04, tasks settled by hand."""
+    return connect(revision="2026-04")
+
+
+@pytest.fixture(params=["2026-04", "2026-08"])
+def any_api(request: pytest.FixtureRequest, connect: Callable[..., Api]) -> Api:
+    """A client of each revision in turn."""
+    return connect(revision=request.param)

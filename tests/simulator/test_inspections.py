@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+
+URL = "https://a.example/b.png"
+LEVELS = [{"value": v, "description": "as it says"} for v in ("calm", "loud", "wild")]
+PATHS = ["/image/rate", "/image/alt", "/image/review"]
+
+
+@pytest.mark.parametrize(
+    ("word", "cost", "keys"),
+    [
+        ("rate", "0.0002", {"url", "level"}),
+        ("alt", "0.0004", {"url", "alt"}),
+        ("review", "0.02", {"url", "score", "summary", "findings", "strengths"}),
+    ],
+)
+def test_inspection_is_a_task(api, word, cost, keys):
+    """Rating, description and review are tasks of their own kind, without a token."""
+    answer = api.client.post(f"/image/{word}", json={"url": URL})
+    data = answer.json()["data"]
+    api.server.settle()
+    task = api.detail(data["taskId"])
+
+    assert (201, {"taskId", "estimatedCost"}) == (answer.status_code, set(data))
+    assert (cost, f"image.{word}", keys) == (
+        data["estimatedCost"],
+        task["type"],
+        set(task["result"]),
+    )
+    assert task["request"] == {"url": URL}
+    assert task["result"] == api.get(f"/tasks/{task['id']}/result")["result"]
+    assert cost == task["cost"].rstrip("0")
+
+
+def test_inspection_result_switch(connect):
+    """One reading keeps the result route for generated images alone."""
+    api = connect(switches={"result_of_all_types": False})
+    task_id = api.client.post("/image/alt", json={"url": URL}).json()["data"]["taskId"]
+
+    assert api.client.get(f"/tasks/{task_id}/result").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/image/rate", {"urls": [URL]}),
+        ("/image/rate", {"url": "b.png"}),
+        ("/image/rate", {"url": URL, "mode": "custom"}),
+        ("/image/rate", {"url": URL, "mode": "custom", "levels": LEVELS[:1]}),
+        ("/image/rate", {"url": URL, "mode": "other"}),
+        ("/image/alt", {}),
+        ("/image/alt", {"url": "https://a.example/".ljust(2049, "x")}),
+        ("/image/review", {"url": URL, "effort": "medium"}),
+    ],
+)
+def test_inspection_refuses(api, path, body):
+    """Bodies beyond the documentation are refused."""
+    assert api.error(api.client.post(path, json=body)) == (400, "validation_error")
+
+
+def test_custom_levels(api):
+    """A rating on the caller's own scale uses its values."""
+    body = {"url": URL, "mode": "custom", "levels": LEVELS}
+    task_id = api.client.post("/image/rate", json=body).json()["data"]["taskId"]
+    api.server.settle()
+
+    assert api.detail(task_id)["result"]["level"] in {"calm", "loud", "wild"}
+
+
+def test_rating_of_2026_04_is_synchronous(old_api):
+    """The older revision rates up to ten URLs in the answer itself."""
+    urls = [f"{URL}?{i}" for i in range(10)]
+    answer = old_api.client.post("/image/rate", json={"urls": urls})
+    payload = answer.json()
+
+    assert answer.status_code == 200
+    assert urls == [entry["url"] for entry in payload["results"]]
+    assert {"sfw", "nsfw"} >= {entry["rating"] for entry in payload["results"]}
+    task = old_api.detail(payload["taskId"])
+    assert (
+        task["status"],
+        task["cost"],
+        task["type"],
+    ) == ("completed", "0.00200000", "image.rate")
+    assert payload["results"] == old_api.get(f"/tasks/{task['id']}/results")["results"]
+
+
+@pytest.mark.parametrize("body", [{"urls": []}, {"urls": [URL] * 11}, {"url": URL}, {"urls": "x"}])
+def test_rating_of_2026_04_refuses(old_api, body):
+    """One to ten URLs can be rated at once."""
+    assert old_api.client.post("/image/rate", json=body).status_code == 400
+
+
+def test_inspection_needs_money(connect):
+    """Without balance nothing is inspected."""
+    api = connect(balance_usd="0")
+
+    assert {422} == {api.client.post(path, json={"url": URL}).status_code for path in PATHS}
+
+
+def test_review_may_be_absent(connect):
+    """Whether reviews exist can be chosen, since the sources disagree."""
+    api = connect(switches={"offers_review": False})
+
+    assert api.client.post("/image/review", json={"url": URL}).status_code == 404
+
+
+def test_strict_fields_for_inspections(connect):
+    """With ``strict_fields`` an unknown field of an inspection is refused."""
+    api = connect(strict_fields=True)
+
+    assert {400} == {api.client.post(path, json={"url": URL, "x": 1}).status_code for path in PATHS}
