@@ -1,1 +1,54 @@
-"""Turn tables of prompts into tables of images with Mynth, in Dagster, without paying twice."""
+"""
+Turn tables of prompts into tables of images with Mynth, in Dagster, without paying twice.
+
+Names are loaded on first use: importing this package does not import dagster.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mynth_dagster.errors import MynthError as MynthError
+    from mynth_dagster.models.batch import Batch as Batch
+    from mynth_dagster.models.batch import RequestDefaults as RequestDefaults
+    from mynth_dagster.models.request import Rating as Rating
+    from mynth_dagster.models.request import RatingLevel as RatingLevel
+    from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
+    from mynth_dagster.plugin.resource import MynthResource as MynthResource
+
+_OWNERS = {
+    "Batch": "mynth_dagster.models.batch",
+    "MynthError": "mynth_dagster.errors",
+    "MynthResource": "mynth_dagster.plugin.resource",
+    "Rating": "mynth_dagster.models.request",
+    "RatingLevel": "mynth_dagster.models.request",
+    "RequestDefaults": "mynth_dagster.models.batch",
+    "build_image_batch": "mynth_dagster.plugin.batch",
+}
+
+__all__ = [
+    "Batch",
+    "MynthError",
+    "MynthResource",
+    "Rating",
+    "RatingLevel",
+    "RequestDefaults",
+    "build_image_batch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("mynth-dagster")
+    if name not in _OWNERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_OWNERS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
@@ -13,8 +13,8 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import outcome_event
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.results import ResultsSummary, write_results
+from mynth_dagster.tables.files import TASKS, TableStore
+from mynth_dagster.tables.results import RESULT_TABLES, ResultsSummary, write_results
 
 
 async def read_finished(session: Session, intents: Sequence[Intent]) -> int:
@@ -44,20 +44,31 @@ async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> Result
 
 async def write_tables(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
     """Write tasks, images and failures of one partition from what the ledger knows."""
+    summary = await _write(session, batch, slice_, RESULT_TABLES)
+    await session.ledger.mark_collected(batch.ledger_name, slice_, summary.version)
+    return summary
+
+
+async def write_tasks(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
+    """Write only the tasks of one partition: what was sent, before anything came back."""
+    return await _write(session, batch, slice_, [TASKS])
+
+
+async def _write(
+    session: Session, batch: Batch, slice_: Slice, tables: Collection[str]
+) -> ResultsSummary:
     reader, name = session.ledger.read, batch.ledger_name
     row = await asyncio.to_thread(reader.partition, name, slice_)
-    version = row.version if row else 0
-    summary = await asyncio.to_thread(
+    return await asyncio.to_thread(
         write_results,
         TableStore(session.settings.root, batch.name),
         slice_,
         lookup=SliceLookup(reader, name, slice_),
-        version=version,
+        version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_reason=row.stop_code if row else None,
+        tables=tables,
     )
-    await session.ledger.mark_collected(name, slice_, version)
-    return summary
 
 
 async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:

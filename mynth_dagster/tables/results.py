@@ -8,7 +8,7 @@ version that they show. Equal knowledge makes equal bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -31,10 +31,12 @@ from mynth_dagster.tables.result_rows import (
 )
 from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
 from mynth_dagster.tables.row_ids import SeenKeys
-from mynth_dagster.tables.staging import StagedTable, Staging, staged_tables
+from mynth_dagster.tables.staging import StagedTable, staged_tables
 
 PROMPT_ROWS_AT_ONCE = 1024  # a row may have a hundred images
 SAMPLE_IMAGES = 12
+
+RESULT_TABLES = (TASKS, IMAGES, FAILURES)
 
 _ASKED_COLUMNS = ("prompt_id", "request_key", "request_hash", "prompt", "model", "count")
 _PROBLEM_COLUMNS = ("problem_code", "problem_field", "problem_message")
@@ -114,9 +116,10 @@ def write_results(
     version: int,
     now_us: int,
     stop_reason: str | None = None,
+    tables: Collection[str] = RESULT_TABLES,
 ) -> ResultsSummary:
     """
-    Write the three result tables of a slice, published together.
+    Write result tables of a slice, all three unless told otherwise, published together.
 
     ``now_us`` only decides which accepted rows are past their deadline; ``stop_reason`` is said
     of good rows that nobody asked for.
@@ -127,7 +130,19 @@ def write_results(
     """
     carried = carried_schema(store.read_schema(PROMPTS, slice_).remove_metadata())
     with staged_tables(store) as staging:
-        writing = _ResultTables(staging, slice_, carried, version, now_us)
+        schemas = {
+            TASKS: TASKS_SCHEMA,
+            IMAGES: images_schema(carried),
+            FAILURES: failures_schema(carried),
+        }
+        footer = {VERSION_KEY: str(version)}
+        opened: dict[str, StagedTable | _Unwritten] = {
+            name: staging.open(name, slice_, schema, footer=footer)
+            if name in tables
+            else _Unwritten()
+            for name, schema in schemas.items()
+        }
+        writing = _ResultTables(opened, slice_, carried, version, now_us)
         for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
             writing.add_prompts(prompts, lookup, stop_reason)
         for intents in lookup.removed(writing.seen):
@@ -135,25 +150,33 @@ def write_results(
     return writing.summary()
 
 
+class _Unwritten:
+    """Stands for a table that is counted and not written."""
+
+    uri = ""
+
+    def __init__(self) -> None:
+        self.n_rows = 0
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        self.n_rows += rows.num_rows
+
+
 class _ResultTables:
     """The three tables of one slice being written, and their counts."""
 
     def __init__(
-        self, staging: Staging, slice_: Slice, carried: pa.Schema, version: int, now_us: int
+        self,
+        tables: Mapping[str, StagedTable | _Unwritten],
+        slice_: Slice,
+        carried: pa.Schema,
+        version: int,
+        now_us: int,
     ) -> None:
-        footer = {VERSION_KEY: str(version)}
-        schemas = {
-            TASKS: TASKS_SCHEMA,
-            IMAGES: images_schema(carried),
-            FAILURES: failures_schema(carried),
-        }
-        self._tables: dict[str, StagedTable] = {
-            name: staging.open(name, slice_, schema, footer=footer)
-            for name, schema in schemas.items()
-        }
+        self._tables = tables
         self._tasks = GatheredRows(TASKS_SCHEMA)
-        self._images = GatheredRows(schemas[IMAGES], carried.names)
-        self._failures = GatheredRows(schemas[FAILURES], carried.names)
+        self._images = GatheredRows(images_schema(carried), carried.names)
+        self._failures = GatheredRows(failures_schema(carried), carried.names)
         self._slice, self._version, self._now_us = slice_, version, now_us
         self._counts = _Counts()
         self.seen = SeenKeys()
@@ -188,7 +211,7 @@ class _ResultTables:
         return ResultsSummary(
             slice=self._slice,
             version=self._version,
-            uris={name: table.uri for name, table in self._tables.items()},
+            uris={name: table.uri for name, table in self._tables.items() if table.uri},
             n_rows=counts.n_rows,
             n_images_asked=counts.n_images_asked,
             n_images=self._tables[IMAGES].n_rows,

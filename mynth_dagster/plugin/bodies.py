@@ -1,0 +1,196 @@
+"""
+What the assets do: plain functions of a context, a resource and a batch.
+
+Bodies are generators, never coroutines: on cancel a coroutine gets `GeneratorExit`, in which
+nothing can be awaited, and paid answers in flight would be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mynth_dagster.engine.collect import write_tasks
+from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.survey import survey
+from mynth_dagster.engine.wait import Waiting, wait_until_settled
+from mynth_dagster.errors import MynthError, RunStoppedError
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin import metadata
+from mynth_dagster.plugin.bridge import Notices
+from mynth_dagster.plugin.checks import accounted_for_result
+from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.plugin.recording import record_all, record_some
+from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.tables.audit import Audit, audit_slice
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.source import PromptSource
+
+Result = dg.MaterializeResult[Any]
+
+
+@dataclass(frozen=True)
+class BatchAssets:
+    """The keys of a batch's assets, and what its bodies need besides."""
+
+    batch: Batch
+    partitions: BatchPartitions
+    open_window: Callable[[str], PromptSource]
+
+    def key(self, table: str) -> dg.AssetKey:
+        """`<batch>/<table>`."""
+        return dg.AssetKey([self.batch.name, table])
+
+
+def prepare_prompts(
+    context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> Iterator[Result]:
+    """Check and normalise the prompts of the run's partitions; spends nothing."""
+    slices = assets.partitions.in_run(context)
+    done: dict[Slice, metadata.Metadata] = {}
+
+    async def work(session: Session) -> None:
+        for window in sorted({slice_.window for slice_ in slices}):
+            wanted = [slice_ for slice_ in slices if slice_.window == window]
+            source = await asyncio.to_thread(assets.open_window, window)
+            written = await prepare(session, assets.batch, source, window=window, wanted=wanted)
+            done.update({s.slice: metadata.prompts_metadata(s) for s in written})
+
+    tables = {assets.key("prompts"): done}
+    with _recording_what_is_done(context, assets, tables):
+        mynth.run(work)
+    yield from record_all(context, assets.partitions, tables)
+
+
+def submit_tasks(
+    context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> Iterator[Result]:
+    """Send what is missing in the run's partitions."""
+    slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
+    batch, done = assets.batch, dict[Slice, metadata.Metadata]()
+
+    async def work(session: Session) -> SubmitReport:
+        report = await submit(
+            session,
+            batch,
+            slices,
+            submitter=context.run_id,
+            stop=stop,
+            on_quote=lambda surveyed, quote: notices.put(
+                lambda: context.log.info(
+                    f"{surveyed.n_to_send} rows to send, {format_usd(quote.total_units)}"
+                )
+            ),
+        )
+        for slice_ in slices:
+            if await _is_sent(session, batch, slice_, report):
+                done[slice_] = metadata.tasks_metadata(await write_tasks(session, batch, slice_))
+        return report
+
+    tables = {assets.key("tasks"): done}
+    with _recording_what_is_done(context, assets, tables):
+        report = mynth.run(work, stop=stop, notices=notices)
+        _require_all_sent(report, done, slices)
+    told = metadata.submission_metadata(report.survey, report.quote, report.counts)
+    context.add_output_metadata(told)
+    yield from record_all(context, assets.partitions, tables)
+
+
+def collect_results(
+    context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> Iterator[Result]:
+    """Wait until the run's partitions are settled, then write their tables."""
+    slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
+    batch = assets.batch
+    summaries: dict[Slice, ResultsSummary] = {}
+    audits: dict[Slice, Audit] = {}
+
+    async def work(session: Session) -> None:
+        await wait_until_settled(
+            session,
+            batch,
+            slices,
+            stop=stop,
+            on_round=lambda waiting: notices.put(lambda: _observe(context, assets, waiting)),
+        )
+        store = TableStore(session.settings.root, batch.name)
+        for slice_ in slices:
+            (summary,) = await collect(session, batch, [slice_])
+            audits[slice_] = await asyncio.to_thread(audit_slice, store, slice_)
+            summaries[slice_] = summary
+
+    tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {
+        assets.key("images"): {},
+        assets.key("failures"): {},
+    }
+    with _recording_what_is_done(context, assets, tables):
+        try:
+            mynth.run(work, stop=stop, notices=notices)
+        finally:
+            for slice_, summary in summaries.items():
+                tables[assets.key("images")][slice_] = metadata.images_metadata(summary)
+                tables[assets.key("failures")][slice_] = metadata.failures_metadata(summary)
+    check = accounted_for_result(assets.key("images"), audits)
+    yield from record_all(context, assets.partitions, tables, checks=[check])
+
+
+@contextmanager
+def _recording_what_is_done(
+    context: dg.AssetExecutionContext,
+    assets: BatchAssets,
+    tables: Mapping[dg.AssetKey, Mapping[Slice, metadata.Metadata]],
+) -> Iterator[None]:
+    """If the work ends early, record the finished partitions before the run fails."""
+    try:
+        yield
+    except MynthError as error:
+        record_some(context, assets.partitions, tables)
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except BaseException:
+        record_some(context, assets.partitions, tables)
+        raise
+
+
+async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: SubmitReport) -> bool:
+    """Whether nothing is left to send in a partition."""
+    if report.stopped is None:
+        return True
+    return (await survey(session, batch, [slice_])).n_to_send == 0
+
+
+def _require_all_sent(
+    report: SubmitReport, done: Mapping[Slice, object], slices: Sequence[Slice]
+) -> None:
+    stopped = report.stopped
+    if stopped is None:
+        return
+    left = len(slices) - len(done)
+    raise RunStoppedError(
+        stopped.code,
+        f"{stopped.message} {report.counts.n_accepted} tasks were created; "
+        f"{left} of {len(slices)} partitions have rows left to send.",
+        money=f"{format_usd(report.counts.reserved_units)} reserved by this run, nothing for "
+        "the rows that are left.",
+        next_step=stopped.next_step,
+    )
+
+
+def _observe(context: dg.AssetExecutionContext, assets: BatchAssets, waiting: Waiting) -> None:
+    """Progress of the waiting, as numbers that plot."""
+    progress = {
+        "mynth/pending": waiting.n_pending,
+        "mynth/finished_this_round": waiting.n_finished,
+        "mynth/stalled": waiting.n_stalled,
+    }
+    if waiting.n_finished or waiting.n_pending:
+        context.log_event(dg.AssetObservation(assets.key("tasks"), metadata=progress))

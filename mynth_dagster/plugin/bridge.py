@@ -1,0 +1,75 @@
+"""
+The one bridge from Dagster's synchronous bodies to the asynchronous engine.
+
+The engine's loop runs on a thread of its own; the body waits on Dagster's thread, where
+cancellation is raised. Then sending stops and the answers in flight get a grace period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
+from typing import Any, TypeVar
+
+from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.limits import DRAIN_GRACE_S
+
+T = TypeVar("T")
+Notice = Callable[[], None]
+
+LOOK_UP_S = 0.2
+"""How often the waiting body looks up, to be cancelled and to deliver notices."""
+
+
+class Notices:
+    """Things that the engine wants done on Dagster's thread, such as logging an event."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+
+    def put(self, notice: Notice) -> None:
+        """From the engine's thread: have this called on Dagster's thread soon."""
+        self._queue.put(notice)
+
+    def deliver(self) -> None:
+        """On Dagster's thread: call what is waiting."""
+        while not self._queue.empty():
+            self._queue.get()()
+
+
+def run_on_engine_thread(
+    work: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    stop: StopSwitch,
+    notices: Notices | None = None,
+    grace_s: float = DRAIN_GRACE_S,
+) -> T:
+    """
+    Run a coroutine on a loop and thread of its own and wait for it.
+
+    Whatever interrupts the wait (Dagster's cancel, Ctrl-C) sets `stop`, waits up to ``grace_s``
+    for the work to record what is in flight, and is then raised on.
+    """
+    done: Future[T] = Future()
+    notices = notices or Notices()
+    threading.Thread(target=_run, args=(work, done), name="mynth-engine", daemon=True).start()
+    try:
+        while not wait_for_futures([done], timeout=LOOK_UP_S).done:
+            notices.deliver()
+    except BaseException:
+        stop.set(CANCELLED)
+        wait_for_futures([done], timeout=grace_s)
+        raise
+    notices.deliver()
+    return done.result()
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
+    try:
+        done.set_result(asyncio.run(work()))
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+        done.set_exception(error)

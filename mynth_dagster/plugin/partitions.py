@@ -1,0 +1,103 @@
+"""Between Dagster's partition keys and the package's slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import dagster as dg
+
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import Slice
+
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+_DIMENSION_TAG = "dagster/partition/"
+
+
+@dataclass(frozen=True)
+class BatchPartitions:
+    """
+    The partitions of one batch: windows, times the fan-out where there is one.
+
+    Dimension names are such that the window sorts first: `date` or `file` before `model`, `shard`.
+    """
+
+    batch: Batch
+    windows: dg.PartitionsDefinition | None
+
+    @property
+    def definition(self) -> dg.PartitionsDefinition | None:
+        """What the assets are partitioned by; None for an unpartitioned batch."""
+        keys = self.batch.fan_out_keys
+        if not keys:
+            return self.windows
+        fan_out = dg.StaticPartitionsDefinition(keys)
+        if self.windows is None:
+            return fan_out
+        dimensions = {self.batch.window_dimension: self.windows, self.batch.fan_out: fan_out}
+        return dg.MultiPartitionsDefinition(dimensions)
+
+    @property
+    def is_product(self) -> bool:
+        return self.windows is not None and bool(self.batch.fan_out_keys)
+
+    def slice_of(self, key: str) -> Slice:
+        """The slice behind one of Dagster's partition keys."""
+        if self.is_product:
+            window, _, fan_out = key.partition("|")
+            return self.batch.slice(window, fan_out)
+        if self.windows is not None:
+            return self.batch.slice(window=key)
+        return self.batch.slice(fan_out=key)
+
+    def key_of(self, slice_: Slice) -> str | None:
+        """Dagster's partition key of a slice; None for an unpartitioned batch."""
+        return None if self.definition is None else slice_.key
+
+    def tags_of(self, slice_: Slice) -> dict[str, str]:
+        """The tags that tell the dimensions of an event that is logged by hand."""
+        if not self.is_product:
+            return {}
+        return {
+            f"{_DIMENSION_TAG}{slice_.window_dimension}": slice_.window,
+            f"{_DIMENSION_TAG}{slice_.fan_out_dimension}": slice_.fan_out,
+        }
+
+    def in_run(self, context: dg.AssetExecutionContext) -> list[Slice]:
+        """
+        The slices that a run is for.
+
+        Raises:
+            Failure: A range whose start is after its end holds nothing.
+        """
+        if self.definition is None:
+            return [self.batch.slice()]
+        keys = list(context.partition_keys)
+        if not keys:
+            start = context.run.tags.get(RANGE_START_TAG)
+            end = context.run.tags.get(RANGE_END_TAG)
+            raise dg.Failure(
+                f"no partition lies between {start!r} ({RANGE_START_TAG}) and {end!r} "
+                f"({RANGE_END_TAG}): is the range reversed? Nothing was done.",
+                allow_retries=False,
+            )
+        return [self.slice_of(key) for key in keys]
+
+    def blocks(self, slices: Iterable[Slice]) -> list[list[Slice]]:
+        """Slices in blocks that one range can name: neighbours of the fan-out in one window."""
+        place = {key: index for index, key in enumerate(self.batch.fan_out_keys or [""])}
+        known = sorted(
+            (slice_ for slice_ in slices if slice_.fan_out in place),
+            key=lambda slice_: (slice_.window, place[slice_.fan_out]),
+        )
+        numbered = enumerate(known)
+        grouped = groupby(
+            numbered, key=lambda pair: (pair[1].window, place[pair[1].fan_out] - pair[0])
+        )
+        return [[slice_ for _, slice_ in block] for _, block in grouped]
+
+    def range_tags(self, block: Sequence[Slice]) -> dict[str, str]:
+        """The tags that make one run out of a block of neighbours."""
+        return {RANGE_START_TAG: block[0].key, RANGE_END_TAG: block[-1].key}

@@ -1,0 +1,54 @@
+"""
+Telling Dagster which partitions of a run are done.
+
+When all are done: metadata per partition, and one result per asset. When some are left: events
+for the finished ones, then a failure. Never both, since that records partitions twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import dagster as dg
+
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin.metadata import Metadata
+from mynth_dagster.plugin.partitions import BatchPartitions
+
+Done = Mapping[Slice, Metadata]
+
+
+def record_all(
+    context: dg.AssetExecutionContext,
+    partitions: BatchPartitions,
+    done: Mapping[dg.AssetKey, Done],
+    *,
+    checks: Sequence[dg.AssetCheckResult] = (),
+) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+    """Results of a run that finished every partition it was for."""
+    for asset, by_slice in done.items():
+        for slice_, metadata in by_slice.items():
+            key = partitions.key_of(slice_)
+            if key is not None:
+                context.add_asset_metadata(metadata, asset_key=asset, partition_key=key)
+        of_asset = [check for check in checks if check.asset_key == asset]
+        whole = next(iter(by_slice.values())) if partitions.definition is None else None
+        yield dg.MaterializeResult(asset_key=asset, metadata=whole, check_results=of_asset)
+
+
+def record_some(
+    context: dg.AssetExecutionContext,
+    partitions: BatchPartitions,
+    done: Mapping[dg.AssetKey, Done],
+) -> None:
+    """Events for the finished partitions of a run that is about to fail."""
+    for asset, by_slice in done.items():
+        for slice_, metadata in by_slice.items():
+            context.log_event(
+                dg.AssetMaterialization(
+                    asset_key=asset,
+                    partition=partitions.key_of(slice_),
+                    metadata=metadata,
+                    tags=partitions.tags_of(slice_),
+                )
+            )

@@ -1,0 +1,110 @@
+"""`MynthResource`: connection, ledger and tables as one Dagster resource; the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+from pydantic import Field
+
+from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
+from mynth_dagster.engine.session import EngineSettings, Session, open_session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.limits import (
+    CONCURRENCY_DEFAULT,
+    CONNECT_TIMEOUT_S,
+    POLL_INTERVAL_MAX_S,
+    POLL_INTERVAL_MIN_S,
+    REQUEST_TIMEOUT_S,
+)
+from mynth_dagster.plugin.bridge import Notices, run_on_engine_thread
+from mynth_dagster.wire import AUTO_REVISION
+
+T = TypeVar("T")
+
+
+class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """
+    How to reach Mynth, and where tables and ledger lie.
+
+    Give the key as `dg.EnvVar("MYNTH_API_KEY")`: a literal would be stored in Dagster's snapshot
+    of the code location and shown in the UI.
+    """
+
+    api_key: str = Field(description="Mynth API key, as dg.EnvVar; never a literal.", repr=False)
+    root: str = Field(description="Folder or fsspec URL under which the tables are written.")
+    ledger_url: str = Field(
+        default="",
+        description="SQLAlchemy URL of the ledger, SQLite or Postgres. "
+        "Empty: the file mynth-ledger.db in a local root.",
+    )
+    base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
+    api_revision: str = Field(
+        default=AUTO_REVISION,
+        description="2026-04 or 2026-08; auto asks the server once, free of charge.",
+    )
+    concurrency: int = Field(
+        default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."
+    )
+    connect_timeout_s: float = Field(
+        default=CONNECT_TIMEOUT_S, description="Seconds to connect and shake hands."
+    )
+    request_timeout_s: float = Field(
+        default=REQUEST_TIMEOUT_S, description="Seconds for a whole request, in all."
+    )
+    poll_interval_min_s: float = Field(
+        default=POLL_INTERVAL_MIN_S, description="Shortest pause between rounds of polling."
+    )
+    poll_interval_max_s: float = Field(
+        default=POLL_INTERVAL_MAX_S, description="Longest pause between rounds of polling."
+    )
+
+    def engine_settings(self) -> EngineSettings:
+        """
+        The settings of a session.
+
+        Raises:
+            ConfigError: A field is wrong, or the ledger's place cannot be derived.
+        """
+        client = ClientSettings(
+            base_url=self.base_url,
+            api_key=self.api_key,
+            concurrency=self.concurrency,
+            connect_timeout_s=self.connect_timeout_s,
+            request_timeout_s=self.request_timeout_s,
+        )
+        return EngineSettings(
+            client=client,
+            ledger_url=self.ledger_url or _ledger_in(self.root),
+            root=self.root,
+            api_revision=self.api_revision,
+            poll_interval_min_s=self.poll_interval_min_s,
+            poll_interval_max_s=self.poll_interval_max_s,
+        )
+
+    def run(
+        self,
+        work: Callable[[Session], Awaitable[T]],
+        *,
+        stop: StopSwitch | None = None,
+        notices: Notices | None = None,
+    ) -> T:
+        """Open a session, do the work on the engine's thread, and wait for it here."""
+        settings = self.engine_settings()
+
+        async def in_session() -> T:
+            async with open_session(settings) as session:
+                return await work(session)
+
+        return run_on_engine_thread(in_session, stop=stop or StopSwitch(), notices=notices)
+
+
+def _ledger_in(root: str) -> str:
+    if "://" in root:
+        raise ConfigError("ledger_url", f"the root {root} is no local folder: name the ledger")
+    folder = Path(root).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mynth-ledger.db'}"

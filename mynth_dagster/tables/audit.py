@@ -1,0 +1,87 @@
+"""
+An independent look at finished tables: is every prompt row accounted for?
+
+It reads only the written files and shares no code with the writer. For each prompt row, images
+and image-level failures together must be as many as asked for, or there is exactly one failure
+of the whole request; and nothing may be in the results that was not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mynth_dagster.limits import ROWS_NAMED_MAX
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TableStore
+
+_KEY = "request_key"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in one partition; `examples` are keys of rows that do not add up."""
+
+    n_rows: int
+    n_unaccounted: int
+    n_strangers: int
+    examples: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.n_unaccounted == 0 and self.n_strangers == 0
+
+
+def audit_slice(store: TableStore, slice_: Slice) -> Audit:
+    """
+    Count every row of a partition's tables against its prompts.
+
+    Raises:
+        TableError: A table is missing or cannot be read.
+    """
+    prompts = _read(store, PROMPTS, slice_, [_KEY, "count", "problem_code"])
+    images = _counted(_read(store, IMAGES, slice_, [_KEY]), "n_images")
+    failures = _read(store, FAILURES, slice_, [_KEY, "image_index"])
+    whole = pc.is_null(failures.column("image_index"))
+    of_requests = _counted(failures.filter(whole), "n_request_failures")
+    of_images = _counted(failures.filter(pc.invert(whole)), "n_image_failures")
+    joined = prompts
+    for counts in (images, of_requests, of_images):
+        joined = joined.join(counts, _KEY, join_type="left outer")
+    bad = joined.filter(pc.invert(_adds_up(joined)))
+    strangers = sum(_n_strangers(prompts, counts) for counts in (images, of_requests, of_images))
+    examples = tuple(bad.column(_KEY).slice(0, ROWS_NAMED_MAX).to_pylist())
+    return Audit(prompts.num_rows, bad.num_rows, strangers, examples)
+
+
+def _adds_up(rows: pa.Table) -> pa.ChunkedArray:
+    images, requests, parts = (
+        pc.fill_null(rows.column(name), 0)
+        for name in ("n_images", "n_request_failures", "n_image_failures")
+    )
+    delivered = pc.add(images, parts)
+    asked = pc.cast(pc.fill_null(rows.column("count"), 0), pa.int64())
+    is_good = pc.is_null(rows.column("problem_code"))
+    in_parts = pc.and_(pc.equal(requests, 0), pc.equal(delivered, asked))
+    as_whole = pc.and_(pc.equal(requests, 1), pc.equal(delivered, 0))
+    return pc.or_(pc.and_(is_good, in_parts), as_whole)
+
+
+def _counted(rows: pa.Table, name: str) -> pa.Table:
+    counts = rows.group_by(_KEY).aggregate([(_KEY, "count")])
+    return counts.rename_columns([_KEY, name])
+
+
+def _n_strangers(prompts: pa.Table, counts: pa.Table) -> int:
+    known = pc.is_in(counts.column(_KEY), value_set=prompts.column(_KEY).combine_chunks())
+    return int(pc.sum(pc.invert(known)).as_py() or 0)
+
+
+def _read(store: TableStore, table: str, slice_: Slice, columns: Sequence[str]) -> pa.Table:
+    schema = store.read_schema(table, slice_)
+    batches = list(store.iter_batches(table, slice_, columns=list(columns)))
+    wanted = pa.schema([schema.field(name) for name in columns])
+    return pa.Table.from_batches(batches, schema=wanted)
