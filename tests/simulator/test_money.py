@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mynth_dagster.clock import ManualClock
+from mynth_dagster.clock import US_PER_S, ManualClock, us_from_utc
 from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed, units_of
 from mynth_dagster.simulator.orders import Order
 from mynth_dagster.simulator.refusals import Refusal
-from mynth_dagster.simulator.scenario import Scenario
+from mynth_dagster.simulator.scenario import ApiKey, Scenario
+from mynth_dagster.simulator.switches import Switches
 from mynth_dagster.simulator.world import World
 
 HALF_FAIL = {"kind": "images", "prompt_contains": "[half]", "n_images": 2}
@@ -117,6 +119,19 @@ def test_spending_limit(connect, status):
         "remainingInPeriod": "0",
     }
     assert api.post().status_code == 201
+
+
+@pytest.mark.parametrize(("period", "n_days"), [("day", 1), ("week", 5), ("month", 13)])
+def test_spending_limit_periods(period, n_days):
+    """Periods start at 00:00 UTC: the day, the Monday, the first of the month."""
+    wednesday_us = us_from_utc(datetime(2026, 11, 18, 12, tzinfo=timezone.utc))
+    limited = ApiKey(spending_limit_usd="0.01", spending_limit_period=period)
+    key = World(Scenario(api_keys=(limited,)), ManualClock()).accounts.find("mak_simulator")
+    key.reserve(units_of("0.01"), wednesday_us, Switches())
+    next_midnight_us = wednesday_us + (n_days * DAY_S - DAY_S // 2) * US_PER_S
+
+    assert key.used(next_midnight_us - 1) == units_of("0.01")
+    assert key.used(next_midnight_us) == 0
 
 
 def test_spending_limit_refund(connect):
