@@ -1,0 +1,265 @@
+"""Problems of single rows: that row alone is refused, in words, and nothing is cut."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES, LIMITS_BY_REVISION
+from mynth_dagster.tables.checks import suspicious_rows
+from mynth_dagster.tables.explain import RowRules, explain_row
+from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
+
+R1, R2 = LIMITS_BY_REVISION["2026-04"], LIMITS_BY_REVISION["2026-08"]
+FAMILY = "👩‍👩‍👧‍👦"  # seven characters of one picture
+
+
+def invalid_text(*raw: bytes | None) -> pa.Array:
+    """Strings with bytes that no check of Arrow has seen."""
+    return pa.Array.from_buffers(pa.string(), len(raw), pa.array(raw, pa.binary()).buffers())
+
+
+def metadata_of(n_bytes: int) -> str:
+    """A JSON object that is ``n_bytes`` long once our own key is added at its longest."""
+    ours = len(f',"{INTENT_TAG_KEY}":""') + INTENT_TAG_MAX_BYTES
+    return json.dumps({"k": "x" * (n_bytes - ours - len('{"k":""}'))}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "code"),
+    [
+        ("prompt", None, "empty_prompt"),
+        ("prompt", "", "empty_prompt"),
+        ("prompt", " \t\u3000\u00a0", "empty_prompt"),
+        ("prompt", "x" * 8193, "prompt_too_long"),
+        ("prompt", FAMILY * 1171, "prompt_too_long"),
+        ("negative_prompt", "x" * 8193, "negative_prompt_too_long"),
+        ("model", "no spaces please", "invalid_model"),
+        ("model", "v/m@2", "invalid_model"),
+        ("size", "1:7", "unknown_size"),
+        ("size", "Square", "unknown_size"),
+        ("count", 0, "invalid_count"),
+        ("count", -1, "invalid_count"),
+        ("count", 21, "invalid_count"),
+        ("count", 2**40, "invalid_count"),
+        ("inputs", ["https://x"] * 21, "too_many_inputs"),
+        ("inputs", ["https://x", " "], "empty_input"),
+        ("inputs", ["https://x", None], "empty_input"),
+        ("inputs", ["https://" + "x" * 2041], "input_url_too_long"),
+        ("output_format", "gif", "invalid_output_format"),
+        ("output_quality", 0, "invalid_output_quality"),
+        ("output_quality", 101, "invalid_output_quality"),
+        ("output_quality", 70_000, "invalid_output_quality"),
+        ("enhance", "native", "invalid_enhance"),
+        ("enhance", "yes", "invalid_enhance"),
+        ("destination", "My Bucket", "invalid_destination"),
+        ("destination", "x" * 65, "invalid_destination"),
+        ("destination", "bucket\n", "invalid_destination"),
+        ("metadata", "[1]", "invalid_metadata"),
+        ("metadata", "{", "invalid_metadata"),
+        ("metadata", "NaN", "invalid_metadata"),
+        ("metadata", '{"a": NaN}', "invalid_metadata"),
+        ("metadata", '{"a": "\\ud800"}', "invalid_metadata"),
+        ("metadata", '{"a":' * 5_000 + "1" + "}" * 5_000, "invalid_metadata"),
+        ("metadata", metadata_of(2049), "metadata_too_large"),
+        ("metadata", f'{{"{INTENT_TAG_KEY}": "x"}}', "reserved_metadata_key"),
+    ],
+)
+def test_bad_value_fails_its_row_alone(write, column, value, code):
+    """A bad value is a problem of its row and its column; the row beside it is asked for."""
+    good = {"prompt": "fine", "inputs": ["https://x/1.png"], "count": 1}.get(column)
+    rows = {"prompt": ["fine", "fine"], column: [value, good]}
+
+    written = write(rows)
+
+    assert [(code, column), None] == written.problems()
+    assert [row.row_index for row in written.planned()] == [1]
+    (bad, _) = written.rows()
+    assert bad["problem_message"]
+    assert bad["request_hash"] is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("prompt", "x" * 8192),
+        ("prompt", FAMILY * 1170),
+        ("prompt", "画" * 8192),
+        ("negative_prompt", "é" * 8192),
+        ("size", "16:9_4k"),
+        ("size", "auto"),
+        ("count", 20),
+        ("inputs", ["https://" + "x" * 2040] * 20),
+        ("output_quality", 1),
+        ("output_quality", 100),
+        ("destination", "x" * 64),
+        ("metadata", metadata_of(2048)),
+        ("metadata", "{}"),
+        ("metadata", json.dumps({"note": f"about {INTENT_TAG_KEY}"})),
+    ],
+)
+def test_value_at_its_limit_is_fine(write, column, value):
+    """The last value that is allowed is asked for, unchanged."""
+    (row,) = write({"prompt": ["fine"], column: [value]}).planned()
+
+    if column in ("prompt", "negative_prompt", "size", "count"):
+        assert value == getattr(row.request, column)
+
+
+def test_limits_are_those_of_the_revision(write):
+    """What an older revision takes is judged by its own limits, and the message says which."""
+    rows = {
+        "prompt": ["x" * 2057, "fine", "fine", "fine"],
+        "count": [1, 100, 1, 1],
+        "enhance": [None, None, "native", None],
+        "output_quality": [None, None, None, 0],
+    }
+
+    written = write(rows, limits=R1)
+
+    assert written.problems() == [("prompt_too_long", "prompt"), None, None, None]
+    message = written.rows()[0]["problem_message"]
+    assert message == "2057 characters, API revision 2026-04 takes up to 2056"
+
+
+def test_metadata_is_measured_in_bytes(write):
+    """Characters of several bytes count as many."""
+    room = 2048 - INTENT_TAG_MAX_BYTES - len(f',"{INTENT_TAG_KEY}":""') - len('{"k":""}')
+    fits, too_large = "é" * (room // 2), "é" * (room // 2 + 1)
+    metadata = [json.dumps({"k": text}) for text in (fits, too_large)]
+
+    problems = write({"prompt": ["a", "b"], "metadata": metadata}).problems()
+
+    assert problems == [None, ("metadata_too_large", "metadata")]
+
+
+def test_nested_metadata_may_mention_our_key(write):
+    """Only the top level of the metadata is ours."""
+    nested = json.dumps({"a": {INTENT_TAG_KEY: 1}})
+
+    assert write({"prompt": ["a"], "metadata": [nested]}).problems() == [None]
+
+
+def test_metadata_that_json_cannot_hold_is_a_problem(write):
+    """A struct with a value that JSON has not fails its row."""
+    metadata = pa.array([{"x": float("nan")}, {"x": 1.0}])
+
+    problems = write({"prompt": ["a", "b"], "metadata": metadata}).problems()
+
+    assert problems == [("invalid_metadata", "metadata"), None]
+
+
+@pytest.mark.parametrize("name", [None, "", "  "])
+def test_missing_id_fails_its_row(write, name):
+    """A row without an id, where others have one, is refused under a derived name."""
+    written = write({"prompt": ["a", "b"], "prompt_id": [name, "x"]})
+
+    assert written.problems() == [("missing_prompt_id", "prompt_id"), None]
+    assert written.rows()[0]["prompt_id"].startswith("row_")
+
+
+@pytest.mark.parametrize("column", ["prompt", "prompt_id", "negative_prompt"])
+def test_bytes_that_are_no_text_fail_their_row(write, column):
+    """Invalid UTF-8, half surrogates included, is a problem and no crash."""
+    texts = {"prompt": pa.array(["a", "b", "c"]), "prompt_id": pa.array(["1", "2", "3"])}
+    table = pa.table({**texts, column: invalid_text(b"\xff", b"\xed\xa0\x80", b"fine")})
+
+    written = write(table)
+
+    assert [("invalid_text", column), ("invalid_text", column), None] == written.problems()
+
+
+def test_input_that_is_no_text_fails_its_row(write):
+    """Invalid UTF-8 inside a list is found too."""
+    inputs = pa.ListArray.from_arrays(pa.array([0, 1, 2]), invalid_text(b"\xff", b"https://x"))
+
+    written = write(pa.table({"prompt": ["a", "b"], "inputs": inputs}))
+
+    assert written.problems() == [("invalid_text", "inputs"), None]
+
+
+def test_first_problem_by_column_is_told(write):
+    """Of several problems the first in the order of columns is told."""
+    rows = {"size": ["huge"], "prompt": [""], "count": [0]}
+
+    assert write(rows).problems() == [("empty_prompt", "prompt")]
+
+
+def test_unknown_model_of_a_row_is_a_problem(write):
+    """A model that the server does not list fails its row, with the nearest name."""
+    rows = {"prompt": ["a", "b", "c"], "model": ["v/flux", "v/flx", "auto"]}
+
+    written = write(rows, known_models=frozenset({"v/flux", "v/other"}))
+
+    assert written.problems() == [None, ("unknown_model", "model"), None]
+    assert "did you mean 'v/flux'?" in written.rows()[1]["problem_message"]
+
+
+def test_rejected_row_is_told_for_each_model(write):
+    """A bad row is refused once per model, so that every request is accounted for."""
+    written = write({"prompt": ["", "b"]}, models=("v/m1", "v/m2"))
+
+    assert written.problems() == [("empty_prompt", "prompt")] * 2 + [None] * 2
+
+
+def test_braces_in_a_value_are_told_as_they_are(write):
+    """A value that looks like a template is shown literally."""
+    (row,) = write({"prompt": ["a"], "size": ["{size}"]}).rows()
+
+    assert "'{size}' is no size" in row["problem_message"]
+
+
+TEXT = st.one_of(st.none(), st.text(max_size=12), st.sampled_from(["x" * 8193, "\u2003", "a\n"]))
+ROW = st.fixed_dictionaries(
+    {
+        "prompt": TEXT,
+        "negative_prompt": TEXT,
+        "model": st.sampled_from(["auto", "v/m", "v/unknown", "a b", "x@y", "", "v/m\n"]),
+        "size": st.one_of(st.none(), st.sampled_from(["1:1", "auto", "1:9", "SQUARE", ""])),
+        "count": st.integers(-2, 40),
+        "inputs": st.one_of(
+            st.none(),
+            st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "url": st.sampled_from([None, "", " ", "https://x", "h" * 2049]),
+                        "role": st.none(),
+                    }
+                ),
+                max_size=25,
+            ),
+        ),
+        "output_format": st.sampled_from([None, "png", "gif", ""]),
+        "output_quality": st.one_of(st.none(), st.integers(-5, 200)),
+        "enhance": st.sampled_from([None, "magic", "native", "x"]),
+        "destination": st.one_of(
+            st.none(), st.text(max_size=4), st.sampled_from(["a-b", "a\n", "é"])
+        ),
+        "metadata": st.sampled_from(
+            [None, "{}", metadata_of(2048), metadata_of(2049), f'{{"{INTENT_TAG_KEY}":1}}']
+        ),
+    }
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=6),
+    limits=st.sampled_from([R1, R2]),
+    known=st.sampled_from([None, frozenset({"v/m"})]),
+    fan_out=st.sampled_from([None, ("auto", "v/m")]),
+)
+def test_columns_never_miss_what_the_rules_refuse(rows, limits, known, fan_out):
+    """Every row that the rules of a single row refuse is found by whole columns."""
+    rules = RowRules(limits, known, fan_out)
+    columns = {
+        name: pa.array([row[name] for row in rows], kind) for name, kind in REQUEST_TYPES.items()
+    }
+
+    refused = {
+        index for index, row in enumerate(rows) if explain_row({"prompt_id": "x", **row}, rules)
+    }
+
+    assert refused <= set(suspicious_rows(columns, rules))
