@@ -84,7 +84,7 @@ def submit_tasks(
             session,
             batch,
             slices,
-            submitter=context.run_id,
+            submitter=context.run.run_id,
             stop=stop,
             on_quote=lambda surveyed, quote: notices.put(
                 lambda: context.log.info(

@@ -1,0 +1,54 @@
+# Every target sets up what it needs. PYTHON chooses the interpreter of the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo ui test lint types locations check bench format clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Install the package and its tools into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
+		|| { echo "Python 3.10 to 3.13 is needed; choose one with PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Run the main job offline: simulator, Dagster's daemon, 66 prompts, tables
+	@$(BIN)/python -m demo
+
+ui: $(STAMP) ## Open Dagster's UI on the history of the demo
+	@$(BIN)/python -m demo.ui
+
+test: $(STAMP) ## Run the tests
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+
+lint: $(STAMP) ## Check style and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+locations: $(STAMP) ## Load the code location as Dagster does
+	MYNTH_API_KEY=unused $(BIN)/dagster definitions validate -w workspace.yaml
+	MYNTH_API_KEY=unused $(BIN)/dg check defs
+
+check: lint types locations test ## Everything that CI checks
+
+bench: $(STAMP) ## Measure the simulator
+	$(BIN)/python benchmarks/simulator_posts.py
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment and the demo's files
+	rm -rf $(VENV) .demo

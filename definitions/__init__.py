@@ -1,0 +1,1 @@
+"""A code location as a user would write it."""

@@ -1,0 +1,1 @@
+"""`python -m demo`: the main job, offline, with the real daemon; see the README."""

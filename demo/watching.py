@@ -1,0 +1,92 @@
+"""What the demo shows while it waits, and at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+
+import dagster as dg
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from rich.console import Console
+from rich.table import Table
+
+from demo.services import Place
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.audit import audit_slice
+from mynth_dagster.tables.files import TableStore
+
+BATCH = "packaging"
+
+
+class Watch:
+    """Looks at the ledger and at Dagster's runs, now and then."""
+
+    def __init__(self, place: Place, slices: Sequence[Slice]) -> None:
+        self._slices = slices
+        self._ledger = Ledger.open(place.ledger_url)
+        self._instance = dg.DagsterInstance.from_config(str(place.dagster_home))
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ledger.close()
+        self._instance.dispose()
+
+    def is_over(self) -> bool:
+        """Every partition's tables show all that the ledger knows, and no run is left."""
+        rows = self._ledger.read.partitions(BATCH)
+        collected = [row for row in rows if 0 < row.version <= row.collected]
+        return len(collected) == len(self._slices) and not any(
+            not run.is_finished for run in self._instance.get_runs()
+        )
+
+    def render(self) -> Table:
+        """Rows by shard and state, and the runs."""
+        table = Table("shard", "sent", "finished", "collected", "failed or refused")
+        counts = self._ledger.read.counts(BATCH, self._slices)
+        for slice_ in self._slices:
+            seen: Counter[str] = Counter()
+            for count in (c for c in counts if c.fan_out == slice_.fan_out):
+                state = count.state.value
+                seen["sent"] += count.n_intents
+                seen["finished"] += count.n_intents * (count.finished_remotely)
+                seen["collected"] += count.n_intents * (state in ("completed", "partial"))
+                seen["bad"] += count.n_intents * (state in ("failed", "rejected"))
+            shown = (seen[name] for name in ("sent", "finished", "collected", "bad"))
+            table.add_row(slice_.fan_out, *map(str, shown))
+        runs = [f"{run.job_name}: {run.status.value}" for run in self._instance.get_runs()]
+        table.caption = ", ".join(reversed(runs)) or "waiting for the daemon"
+        return table
+
+
+def show_summary(console: Console, place: Place, slices: Sequence[Slice], *, took_s: float) -> int:
+    """Print what came out; 0 if every prompt is accounted for."""
+    store = TableStore(str(place.tables), BATCH)
+    audits = [audit_slice(store, slice_) for slice_ in slices]
+    folder = place.tables / BATCH
+    images = ds.dataset(folder / "images", partitioning="hive").to_table(["cost_usd"])
+    failures = ds.dataset(folder / "failures", partitioning="hive").to_table(["error_code"])
+    tasks = ds.dataset(folder / "tasks", partitioning="hive").to_table(
+        ["quoted_usd", "charged_usd"]
+    )
+    codes = Counter(failures.column("error_code").to_pylist())
+    n_rows = sum(audit.n_rows for audit in audits)
+    passed = all(audit.passed for audit in audits)
+    console.print(f"\n{n_rows} requests: {images.num_rows} images, {failures.num_rows} failures")
+    for code, n_failures in codes.most_common():
+        console.print(f"  {n_failures} {code}")
+    quoted, charged = (pc.sum(tasks.column(name)).as_py() for name in tasks.column_names)
+    console.print(f"quoted ${quoted:.2f}, charged ${charged:.2f}")
+    console.print(f"tables: {folder}", soft_wrap=True)
+    console.print(f"every prompt accounted for: {'yes' if passed else 'NO'}; {took_s:.0f} s")
+    console.print("`make ui` opens Dagster on this history")
+    return 0 if passed else 1

@@ -1,0 +1,121 @@
+"""A project as a user has one: a prompt table, a simulated Mynth, a batch, an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster.simulator import Scenario, SimulatorServer
+
+MODEL = "black-forest-labs/flux.2-dev"
+DAILY = dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24")
+
+
+@dataclass
+class Project:
+    """One batch against one simulated Mynth."""
+
+    simulator: SimulatorServer
+    folder: Path
+    instance: dg.DagsterInstance
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def write_prompts(self, rows: list[str | None], name: str = "prompts.parquet") -> Path:
+        """A prompt table with ids `p0`, `p1`, …"""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ids = [f"p{index}" for index in range(len(rows))]
+        pq.write_table(pa.table({"prompt_id": ids, "prompt": pa.array(rows, pa.string())}), path)
+        return path
+
+    @property
+    def resource(self) -> MynthResource:
+        return MynthResource(
+            api_key="mak_simulator",
+            root=str(self.folder / "data"),
+            base_url=self.simulator.url,
+            poll_interval_min_s=0.01,
+            poll_interval_max_s=0.02,
+            **self.settings,
+        )
+
+    def definitions(self, **changes: Any) -> dg.Definitions:
+        """The batch `shots`, daily × 2 shards unless told otherwise."""
+        settings: dict[str, Any] = {
+            "prompts": str(self.folder / "prompts.parquet"),
+            "models": [MODEL],
+            "windows": DAILY,
+            "shards": 2,
+            **changes,
+        }
+        batch = build_image_batch("shots", **settings)
+        shared = dg.Definitions(resources={"mynth": self.resource})
+        return dg.Definitions.merge(batch, shared)
+
+    def execute(
+        self,
+        phase: str,
+        first: str | None = None,
+        last: str | None = None,
+        *,
+        defs: dg.Definitions | None = None,
+        **tags: str,
+    ) -> dg.ExecuteInProcessResult:
+        """Run a job over a range, a partition, or the whole of an unpartitioned batch."""
+        job = (defs or self.definitions()).resolve_job_def(f"shots_{phase}")
+        if first and last:
+            tags |= range_tags(first, last)
+        return job.execute_in_process(
+            instance=self.instance,
+            partition_key=first if first and not last else None,
+            tags=tags,
+            raise_on_error=False,
+        )
+
+    def tick(self, defs: dg.Definitions | None = None) -> Any:
+        """One evaluation of the completion sensor."""
+        defs = defs or self.definitions()
+        sensor = defs.resolve_sensor_def("shots_completion")
+        with dg.build_sensor_context(
+            instance=self.instance, definitions=defs, resources={"mynth": self.resource}
+        ) as context:
+            return sensor.evaluate_tick(context)
+
+    def recorded(self, table: str) -> list[str | None]:
+        """The partition of each materialization of a table, oldest first."""
+        key = dg.AssetKey(["shots", table])
+        records = self.instance.fetch_materializations(key, limit=1000, ascending=True).records
+        return [record.partition_key for record in records]
+
+    @property
+    def n_accepted(self) -> int:
+        """Paid requests that Mynth accepted, by its own log."""
+        return int(self.simulator.log()["totals"]["accepted"])
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """The tags of a range of partitions."""
+    return {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Twelve prompts; tasks finish when the test says so."""
+    with (
+        SimulatorServer(Scenario(progress="manual")) as simulator,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        made = Project(simulator, tmp_path, instance)
+        made.write_prompts([f"a red kite, number {index}" for index in range(12)])
+        yield made

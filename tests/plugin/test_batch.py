@@ -1,0 +1,93 @@
+"""What `build_image_batch` makes."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster.errors import ConfigError
+
+DAILY = dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24")
+
+
+def _definitions(**settings):
+    batch = build_image_batch("shots", **{"prompts": "p.parquet", **settings})
+    resource = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), root="data")
+    return dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": resource}))
+
+
+def _graph(**settings):
+    return _definitions(**settings).resolve_asset_graph()
+
+
+def test_batch_has_the_four_tables_in_one_group_in_order():
+    """prompts leads to tasks, and tasks to images and failures, all in the batch's group."""
+    graph = _graph(windows=DAILY, shards=2)
+
+    parents = {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert parents == {
+        "shots/prompts": set(),
+        "shots/tasks": {"shots/prompts"},
+        "shots/images": {"shots/tasks"},
+        "shots/failures": {"shots/tasks"},
+    }
+    assert {graph.get(key).group_name for key in graph.get_all_asset_keys()} == {"shots"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        ({}, None),
+        ({"shards": 2}, ["000", "001"]),
+        ({"fan_out": "model", "models": ["a/x", "b/y"]}, ["a/x", "b/y"]),
+        ({"windows": dg.StaticPartitionsDefinition(["de", "fr"])}, ["de", "fr"]),
+        (
+            {"windows": dg.StaticPartitionsDefinition(["de"]), "shards": 2},
+            ["de|000", "de|001"],
+        ),
+    ],
+)
+def test_partitions_are_windows_times_fan_out(settings, keys):
+    """Windows and fan-out multiply; where there is neither, the batch is unpartitioned."""
+    definition = _graph(**settings).get(dg.AssetKey(["shots", "images"])).partitions_def
+
+    assert (None if definition is None else definition.get_partition_keys()) == keys
+
+
+def test_operation_names_are_public():
+    """The launchpad and the sensor rely on the names of the operations."""
+    defs = build_image_batch("shots", prompts="p.parquet")
+
+    names = {assets.op.name for assets in defs.assets}
+    assert names == {"shots__prepare", "shots__submit", "shots__collect"}
+
+
+def test_definitions_load():
+    """Dagster itself accepts the whole batch once the resource is there."""
+    defs = _definitions(windows=DAILY, shards=4, schedule="0 2 * * *")
+
+    dg.Definitions.validate_loadable(defs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"shards": 0}, "shards"),
+        ({"fan_out": "moon"}, "fan_out"),
+        ({"models": []}, "models"),
+        ({"wait": "never"}, "wait"),
+        ({"columns": {"colour": "x"}}, "columns"),
+        ({"prompts": "{window}.parquet"}, "prompts"),
+        ({"schedule": "0 2 * * *"}, "schedule"),
+    ],
+)
+def test_wrong_settings_are_named(settings, setting):
+    """A wrong setting is refused when the definitions load, by its name."""
+    with pytest.raises(ConfigError) as refused:
+        build_image_batch("shots", **{"prompts": "p.parquet", **settings})
+
+    assert refused.value.setting == setting

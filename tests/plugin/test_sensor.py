@@ -1,0 +1,160 @@
+"""The completion sensor: what it asks for, when, and what it leaves alone."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+FIRST, LAST = "2026-11-19|000", "2026-11-20|001"
+
+
+def _collect(project, requests, **kwargs):
+    job = project.definitions().resolve_job_def("shots_collect")
+    return [
+        job.execute_in_process(
+            instance=project.instance,
+            partition_key=request.partition_key,
+            tags={k: v for k, v in request.tags.items() if not k.startswith("dagster/partition")},
+            **kwargs,
+        )
+        for request in requests
+    ]
+
+
+def test_nothing_is_asked_for_while_tasks_are_pending(project):
+    """With pending tasks the tick says how many, as a reason and as observations."""
+    project.execute("submit", FIRST, LAST)
+
+    tick = project.tick()
+
+    assert tick.run_requests == []
+    assert "24 tasks pending in 4 open partitions" in tick.skip_message
+    assert sum(event.metadata["mynth/pending"].value for event in tick.asset_events) == 24
+
+
+def test_settled_partitions_are_asked_for_in_ranges(project):
+    """When all tasks are finished, each day is one request over its block of shards."""
+    project.execute("submit", FIRST, LAST)
+    project.simulator.settle()
+
+    requests = project.tick().run_requests
+
+    ranges = [
+        (r.tags["dagster/asset_partition_range_start"], r.tags["dagster/asset_partition_range_end"])
+        for r in requests
+    ]
+    assert ranges == [
+        ("2026-11-19|000", "2026-11-19|001"),
+        ("2026-11-20|000", "2026-11-20|001"),
+    ]
+
+
+def test_collected_partitions_are_not_asked_for_again(project):
+    """After collection the sensor is quiet, and collecting cost no further POST."""
+    project.execute("submit", FIRST, LAST)
+    project.simulator.settle()
+
+    results = _collect(project, project.tick().run_requests)
+
+    assert all(result.success for result in results)
+    assert sorted(set(project.recorded("images"))) == [
+        "2026-11-19|000",
+        "2026-11-19|001",
+        "2026-11-20|000",
+        "2026-11-20|001",
+    ]
+    assert project.tick().run_requests == []
+    assert project.n_accepted == 24
+
+
+def test_tick_makes_only_free_reads(project):
+    """A tick never creates a task, whatever it finds."""
+    project.execute("submit", FIRST)
+    before = project.simulator.log()["requests"]
+
+    project.tick()
+
+    after = project.simulator.log()["requests"]
+    new = {route for route, n in after.items() if n > before.get(route, 0)}
+    assert new
+    assert all(route.startswith("GET ") for route in new)
+
+
+def test_single_partition_is_asked_for_by_its_key(project):
+    """One settled shard is requested by its plain partition key."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+
+    (request,) = project.tick().run_requests
+
+    assert request.partition_key == FIRST
+    assert "dagster/asset_partition_range_start" not in request.tags
+
+
+def test_failed_collection_is_asked_for_under_a_new_key(project):
+    """A failed run has used its key up for ever, so the attempt is part of the key."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    (first,) = project.tick().run_requests
+    project.instance.create_run_for_job(
+        project.definitions().resolve_job_def("shots_collect"),
+        tags=dict(first.tags),
+        status=dg.DagsterRunStatus.FAILURE,
+    )
+
+    (second,) = project.tick().run_requests
+
+    assert first.run_key != second.run_key
+    assert second.run_key.endswith("#2")
+
+
+def test_partition_that_a_run_collects_is_left_alone(project):
+    """While a run collects a partition the sensor does not ask for it again."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    (request,) = project.tick().run_requests
+    project.instance.create_run_for_job(
+        project.definitions().resolve_job_def("shots_collect"),
+        tags=dict(request.tags),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+
+    assert project.tick().run_requests == []
+
+
+def test_late_change_is_asked_for_again(project):
+    """An edited row sent after collection raises the version, and the sensor asks again."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    _collect(project, project.tick().run_requests)
+    project.write_prompts([f"a blue kite, number {index}" for index in range(12)])
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+
+    (request,) = project.tick().run_requests
+
+    assert request.partition_key == FIRST
+
+
+def test_vanished_partition_is_reported_never_requested(project):
+    """A partition that the definition no longer has is named in the reason."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    shrunk = project.definitions(
+        windows=dg.DailyPartitionsDefinition("2026-11-20", end_date="2026-11-24")
+    )
+
+    tick = project.tick(shrunk)
+
+    assert tick.run_requests == []
+    assert f"not in the definition any more: {FIRST}" in tick.skip_message
+
+
+def test_outage_skips_the_tick_with_a_reason(project):
+    """If Mynth refuses the key, the tick ends with a reason and asks for nothing."""
+    project.execute("submit", FIRST)
+    project.simulator.set_scenario(api_keys=[{"key": "mak_other"}])
+
+    tick = project.tick()
+
+    assert tick.run_requests == []
+    assert "Nothing is lost" in tick.skip_message
