@@ -117,7 +117,7 @@ def _is_wider(theirs: pa.DataType, ours: pa.DataType) -> bool:
 
 def _read_enhance(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     if pat.is_boolean(column.type):
-        return pc.if_else(column, "magic", None)
+        return pc.if_else(column, "magic", OFF)
     return _read_text(column, name, rows)
 
 
