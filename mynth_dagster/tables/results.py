@@ -7,7 +7,6 @@ version that they show. Equal knowledge makes equal bytes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,6 +21,7 @@ from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for
 from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, VERSION_KEY, TableStore
 from mynth_dagster.tables.prompt_schema import carried_schema
+from mynth_dagster.tables.result_counts import ResultCounts
 from mynth_dagster.tables.result_rows import (
     GatheredRows,
     failure_row,
@@ -34,7 +34,6 @@ from mynth_dagster.tables.row_ids import SeenKeys
 from mynth_dagster.tables.staging import StagedTable, staged_tables
 
 PROMPT_ROWS_AT_ONCE = 1024  # a row may have a hundred images
-SAMPLE_IMAGES = 12
 
 RESULT_TABLES = (TASKS, IMAGES, FAILURES)
 
@@ -178,7 +177,7 @@ class _ResultTables:
         self._images = GatheredRows(images_schema(carried), carried.names)
         self._failures = GatheredRows(failures_schema(carried), carried.names)
         self._slice, self._version, self._now_us = slice_, version, now_us
-        self._counts = _Counts()
+        self._counts = ResultCounts()
         self.seen = SeenKeys()
 
     def add_prompts(
@@ -251,45 +250,6 @@ class _ResultTables:
         for failure in account.failures:
             self._failures.add(failure_row(row, failure), place)
         self._counts.add_account(row, account)
-
-
-class _Counts:
-    """Running totals of a slice."""
-
-    def __init__(self) -> None:
-        self.n_rows = self.n_images_asked = self.n_cost_unknown = 0
-        self.reserved_units = self.charged_units = 0
-        self.statuses: Counter[str] = Counter()
-        self.codes: Counter[str] = Counter()
-        self.sample: list[dict[str, str | None]] = []
-
-    def add_intent(self, intent: Intent) -> None:
-        if intent.charged_units is not None:
-            self.charged_units += intent.charged_units
-        elif intent.state not in _NEVER_CHARGED:
-            self.n_cost_unknown += 1
-        if intent.state not in FINAL:
-            self.reserved_units += intent.reserved_units or 0
-
-    def add_surplus(self, surplus: SurplusTask) -> None:
-        cost = surplus.task.cost_units if surplus.task else None
-        self.charged_units += cost or 0
-        self.n_cost_unknown += cost is None
-
-    def add_account(self, row: AskedRow, account: RowAccount) -> None:
-        self.n_rows += 1
-        self.statuses[account.status] += 1
-        if row.problem[0] is None:
-            self.n_images_asked += row.count or 0
-        self.codes.update(failure.error_code for failure in account.failures)
-        missing = SAMPLE_IMAGES - len(self.sample)
-        self.sample += [
-            {"prompt_id": row.prompt_id, "prompt": row.prompt, "url": image.outcome.url}
-            for image in account.images[: max(missing, 0)]
-        ]
-
-
-_NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
 
 
 def _details(

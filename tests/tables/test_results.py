@@ -174,6 +174,18 @@ def test_cost_of_the_task_is_split_exactly(write, collect, known):
     ]
 
 
+def test_only_what_is_left_of_the_cost_is_split(write, collect, known):
+    """Images of known cost, failed ones too, keep it; the others share the rest."""
+    (row,) = write({"prompt": ["a"], "count": [4]}).planned()
+    outcomes_ = [image(0, cost_units=40), image(1), replace(failed(2), cost_units=10), image(3)]
+    known.add(row, IntentState.PARTIAL, images=outcomes_, charged_units=101)
+
+    _, tables = collect()
+
+    costs = [int(found["cost_usd"] * 10**8) for found in tables[IMAGES]]
+    assert costs == [40, 26, 25]
+
+
 def test_unknown_cost_stays_unknown(write, collect, known):
     """A cost that nobody told is null, never zero, and is counted."""
     (row,) = write({"prompt": ["a"]}).planned()
