@@ -32,6 +32,7 @@ class RevisionLimits:
     inputs_max: int | None
     input_url_max_chars: int | None
     token_lifetime_s: int
+    enhancements: tuple[str, ...]
 
     count_min: int = 1
     prompt_min_chars: int = 1
@@ -63,6 +64,7 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             inputs_max=None,  # silent
             input_url_max_chars=None,  # silent
             token_lifetime_s=3600,  # skill pages until 2026-06
+            enhancements=("magic", "native"),  # docs: prefer_magic, prefer_native
         ),
         "2026-08": RevisionLimits(
             revision="2026-08",
@@ -73,6 +75,7 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             inputs_max=20,  # apiref
             input_url_max_chars=2048,  # apiref
             token_lifetime_s=7200,  # skill pages since 2026-06
+            enhancements=("magic",),  # sdk: magic_prompt
         ),
     }
 )

@@ -62,7 +62,7 @@ def _bad_formats(formats: pa.Array, _rules: RowRules) -> pa.Array:
 
 
 def _bad_enhances(words: pa.Array, rules: RowRules) -> pa.Array:
-    return pc.invert(_named(words, rules.enhance_words))
+    return pc.invert(_named(words, rules.limits.enhancements))
 
 
 def _bad_counts(numbers: pa.Array, rules: RowRules) -> pa.Array:

@@ -24,9 +24,6 @@ DESTINATION_PATTERN = r"^[a-z0-9-]+\z"
 _MODEL = re.compile(r"[^\s@]{1,200}")
 _DESTINATION = re.compile(r"[a-z0-9-]+")
 
-_ENHANCE_BY_REVISION = {"2026-04": ("magic", "native")}
-_ENHANCE_LATER = ("magic",)
-
 
 @dataclass(frozen=True)
 class RowRules:
@@ -42,10 +39,6 @@ class RowRules:
     limits: RevisionLimits
     known_models: frozenset[str] | None = None
     fan_out_models: tuple[str, ...] | None = None
-
-    @property
-    def enhance_words(self) -> tuple[str, ...]:
-        return _ENHANCE_BY_REVISION.get(self.limits.revision, _ENHANCE_LATER)
 
     def is_known_model(self, model: str) -> bool:
         return self.known_models is None or model == AUTO_MODEL or model in self.known_models
@@ -198,8 +191,8 @@ def _check_output_quality(value: int | None, rules: RowRules) -> None:
 
 
 def _check_enhance(value: str | None, rules: RowRules) -> None:
-    if value is not None and value not in rules.enhance_words:
-        known = " or ".join(map(repr, rules.enhance_words))
+    if value is not None and value not in rules.limits.enhancements:
+        known = " or ".join(map(repr, rules.limits.enhancements))
         raise _complaint(
             "invalid_enhance", f"{value!r}, API revision {rules.limits.revision} takes {known}"
         )

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from mynth_dagster.errors import ConfigError, cut
 from mynth_dagster.limits import AUTO_MODEL, READ_BATCH_ROWS, RevisionLimits
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_limits import require_within_limits
 from mynth_dagster.models.partition import MODEL_DIMENSION, Slice
 from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
 from mynth_dagster.tables.explain import RowRules, explain_row
@@ -178,6 +179,7 @@ def _require_slices(batch: Batch, window: str, wanted: Sequence[Slice] | None) -
 
 def _require_sound_batch(batch: Batch, rules: RowRules) -> None:
     """A model or default that no row could use is a fault of the settings, not of the rows."""
+    require_within_limits(batch.defaults, rules.limits)
     known = sorted(rules.known_models or ())
     for model in batch.models:
         if not rules.is_known_model(model):
