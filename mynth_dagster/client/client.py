@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from mynth_dagster.client import outcome
 from mynth_dagster.client.http import Answer, Call, HttpSession, Transport
@@ -87,21 +88,19 @@ class MynthClient:
 
     async def get_status(self, task_id: str, *, token: str | None = None) -> TaskStatus:
         """`GET /tasks/:id/status`, with the key or the task's own token."""
-        call = Call("read task status", "GET", f"/tasks/{task_id}/status", token=token)
+        call = Call("read task status", "GET", f"{_task_path(task_id)}/status", token=token)
         return await self._read(call, reading.decode_status)
 
     async def get_task(self, task_id: str) -> Task:
         """`GET /tasks/:id`, owner only: the whole task."""
-        body = await self._read_json(Call("read task", "GET", f"/tasks/{task_id}"))
+        body = await self._read_json(Call("read task", "GET", _task_path(task_id)))
         return self.profile.decode_task("read task", body)
 
     async def get_result(self, task_id: str, *, token: str) -> tuple[ImageOutcome, ...]:
         """The images of a finished task, with nothing but its token."""
-        call = Call("read result", "GET", self.profile.token_result_path(task_id), token=token)
-        body = await self._read_json(call)
-        payload = body.get("data", body) if isinstance(body, dict) else {}
-        result = payload.get("result") or payload
-        return reading.decode_images(result.get("images"), default_format="webp")
+        path = f"{_task_path(task_id)}/{self.profile.RESULT_WORD}"
+        call = Call("read result", "GET", path, token=token)
+        return await self._read(call, reading.decode_result)
 
     async def list_tasks(self, *, limit: int, after: str | None = None) -> list[ListedTask]:
         """One page of this key's tasks, newest first; ``after``: older than that task."""
@@ -180,6 +179,10 @@ class MynthClient:
         if body is None:
             raise NoAnswerError(call.operation, "the answer is no JSON")
         return body
+
+
+def _task_path(task_id: str) -> str:
+    return f"/tasks/{quote(task_id, safe='')}"
 
 
 async def probe_revision(settings: ClientSettings, *, transport: Transport | None = None) -> Any:

@@ -2,8 +2,8 @@
 The one module that knows the HTTP library.
 
 It speaks httpx's types and calls a transport directly: httpx's own client costs as much as the
-request, and its own pool collapses above eight connections. No redirects, no library retries,
-one total deadline.
+request, and its own pool collapses above eight connections. No redirects, one total deadline,
+and no POST that the library repeats (a GET cut early on a reused connection it does, once).
 
 Whether a failed request may have left is never read off an exception's class. The transport's
 trace hooks set a flag as soon as a connection is handed over; only an unset flag proves
@@ -12,6 +12,7 @@ trace hooks set a flag as soon as a connection is handed over; only an unset fla
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -101,21 +102,24 @@ class HttpSession:
         self.n_requests += 1
         try:
             async with deadline(self._settings.request_timeout_s):
-                return await self._send(self._request(call))
-        except Exception as error:  # whatever went wrong, the question is only: was it sent?
-            kind = NoAnswerError if handover.happened else NotSentError
-            raise kind(call.operation, _in_words(error)) from error
+                return await self._send(call)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, only one thing counts
+            said = _in_words(error)
         finally:
             _handover.reset(reset)
+        # Raised outside the handler: the library's own errors carry the request's headers,
+        # and with them the key, into whatever shows a chain of causes.
+        raise (NoAnswerError if handover.happened else NotSentError)(call.operation, said)
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self._transport.aclose()
+        """Close all connections; a transport that was handed in is its owner's to close."""
+        if self._can_prove:
+            await self._transport.aclose()
 
     def _request(self, call: Call) -> httpx.Request:
         headers = {"accept": "application/json", "user-agent": USER_AGENT}
         headers["accept-encoding"] = "identity"
-        secret = None if call.anonymous else call.token or self._settings.api_key
+        secret = self._secret(call)
         if secret:
             headers["authorization"] = f"Bearer {secret}"
         if call.content is not None:
@@ -129,8 +133,11 @@ class HttpSession:
             extensions={"timeout": {"connect": self._settings.connect_timeout_s}},
         )
 
-    async def _send(self, request: httpx.Request) -> Answer:
-        response = await self._transport.handle_async_request(request)
+    def _secret(self, call: Call) -> str | None:
+        return None if call.anonymous else call.token or self._settings.api_key
+
+    async def _send(self, call: Call) -> Answer:
+        response = await self._transport.handle_async_request(self._request(call))
         try:
             body = bytearray()
             async for chunk in response.aiter_raw():
@@ -140,7 +147,12 @@ class HttpSession:
         finally:
             await response.aclose()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, bytes(body))
+        return Answer(response.status_code, headers, _redacted(bytes(body), self._secret(call)))
+
+
+def _redacted(body: bytes, secret: str | None) -> bytes:
+    """Answers are quoted in tables and errors: a server that echoes the key must not leak it."""
+    return body.replace(secret.encode("ascii"), b"[redacted]") if secret else body
 
 
 def _aiohttp_transport(settings: ClientSettings) -> Transport:
@@ -178,6 +190,6 @@ async def _note_handover(_: aiohttp.ClientSession, __: SimpleNamespace, ___: Any
 
 def _in_words(error: Exception) -> str:
     """The failure without the library's class names where it says something itself."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, asyncio.TimeoutError):  # not the built-in before 3.11
         return "no complete answer within the time allowed"
     return cut(str(error) or type(error).__name__)

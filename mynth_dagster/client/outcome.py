@@ -70,7 +70,6 @@ class Unknown:
 PaidOutcome = Accepted | Refused | NotSent | Unknown
 
 _POSSIBLY_TAKEN = frozenset({408, 409, 425, 499})
-_PERMISSION_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope"})
 
 
 def sort_answer(
@@ -103,12 +102,12 @@ def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
         return Cause.RATE
     if isinstance(error, UnauthorizedError) and _is_about_the_key(error):
         return Cause.KEY
-    if not refusals.is_api_error(error):
+    if not refusals.is_api_error(error) or error.code in refusals.ROUTE_CODES:
         return Cause.GATEWAY
     root_field = (error.field or "").partition(".")[0]
     return Cause.CONFIG if root_field in profile.OWN_FIELDS else Cause.ROW
 
 
 def _is_about_the_key(error: UnauthorizedError) -> bool:
-    """A 403 with a code of its own may forbid one model only; 401 and 407 never do."""
-    return error.status in (401, 407) or error.code in _PERMISSION_CODES
+    """A 403 with a code of its own may forbid one model only; 407 is a proxy's word."""
+    return error.status == 401 or error.code in refusals.KEY_CODES

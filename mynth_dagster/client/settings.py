@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mynth_dagster import limits
 from mynth_dagster.errors import ConfigError
@@ -34,7 +34,7 @@ class ClientSettings:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise ConfigError("base_url", "an http or https URL is needed, such as https://api.…")
         if parts.username or parts.password or parts.query:
             raise ConfigError("base_url", "no credentials and no query belong into it")
@@ -51,6 +51,13 @@ class ClientSettings:
         port = f":{parts.port}" if parts.port not in (None, default_port) else ""
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_header_text(key: str) -> bool:

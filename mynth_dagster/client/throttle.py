@@ -8,8 +8,12 @@ and grows by one for each full round of successes. One pause shared by all.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mynth_dagster.clock import Clock
+
+LOOK_UP_S = 1.0
+"""How often those who wait for the end of a pause look whether they still should."""
 
 
 class Throttle:
@@ -39,17 +43,23 @@ class Throttle:
         """Slots taken."""
         return self._in_flight
 
-    async def acquire(self) -> None:
-        """Wait until no pause is on and a slot is free, and take it."""
+    async def acquire(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """
+        Wait until no pause is on and a slot is free, and take it.
+
+        Args:
+            give_up: Looked at once a second: whether to stop waiting for the pause to end.
+                The slot is then taken within it, to be given back unused.
+        """
         async with self._free:
             while True:
                 await self._free.wait_for(lambda: self._in_flight < self._limit)
                 left_s = self._resume_at_s - self._clock.elapsed_s()
-                if left_s <= 0:
+                if left_s <= 0 or give_up():
                     break
                 self._free.release()
                 try:
-                    await self._clock.sleep(left_s)
+                    await self._clock.sleep(min(left_s, LOOK_UP_S))
                 finally:
                     await self._free.acquire()
             self._in_flight += 1
@@ -68,7 +78,13 @@ class Throttle:
             self._successes = 0
 
     def push_back(self, pause_s: float = 0.0) -> None:
-        """Fewer requests from now on, and none at all for ``pause_s`` seconds."""
-        self._limit = max(1, self._limit // 2)
+        """
+        Fewer requests from now on, and none at all for ``pause_s`` seconds.
+
+        All that were in flight together push back together: within a pause the limit halves once.
+        """
+        now_s = self._clock.elapsed_s()
+        if now_s >= self._resume_at_s:
+            self._limit = max(1, self._limit // 2)
         self._successes = 0
-        self._resume_at_s = max(self._resume_at_s, self._clock.elapsed_s() + pause_s)
+        self._resume_at_s = max(self._resume_at_s, now_s + pause_s)

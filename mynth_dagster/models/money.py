@@ -12,6 +12,8 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from mynth_dagster.limits import MONEY_SCALE
 
 UNITS_PER_USD = 10**MONEY_SCALE
+UNITS_MAX = 2**63 - 1
+"""What a 64-bit column of the ledger holds: about 92 billion USD."""
 
 
 def units_from_usd(amount: Decimal | str | int) -> int:
@@ -19,15 +21,20 @@ def units_from_usd(amount: Decimal | str | int) -> int:
     An amount in USD as units of 10⁻⁸ USD.
 
     Raises:
-        ValueError: Not a finite number, or finer than eight decimals.
+        ValueError: Not a finite number, too large, or finer than eight decimals.
     """
     try:
-        units = Decimal(amount) * UNITS_PER_USD
-        whole = units.to_integral_value()
+        usd = Decimal(amount)
     except InvalidOperation:
         raise ValueError(f"{amount!r} is not an amount of money") from None
+    if not usd.is_finite() or usd.adjusted() > MONEY_SCALE + 3:
+        raise ValueError(f"{amount!r} is not an amount of money")
+    units = usd * UNITS_PER_USD
+    whole = units.to_integral_value()
     if units != whole:
         raise ValueError(f"{amount} USD is finer than eight decimals")
+    if abs(whole) > UNITS_MAX:
+        raise ValueError(f"{amount} USD is more than a ledger can hold")
     return int(whole)
 
 

@@ -14,7 +14,8 @@ class RevisionProfile(Protocol):
     One API revision: how it spells a request, and what it offers.
 
     `HAS_TASK_LIST`, `HAS_ESTIMATE`, `HAS_CATALOG` and `HAS_ACCOUNT` name free look-ups that
-    only some revisions have. `OWN_FIELDS` are the request fields that we add without being
+    only some revisions have. `RESULT_WORD` ends the path of a
+    result. `OWN_FIELDS` are the request fields that we add without being
     asked: a refusal that names one is our mistake, never the row's.
     """
 
@@ -30,6 +31,8 @@ class RevisionProfile(Protocol):
     def HAS_CATALOG(self) -> bool: ...  # noqa: N802 - a module's constant
     @property
     def HAS_ACCOUNT(self) -> bool: ...  # noqa: N802 - a module's constant
+    @property
+    def RESULT_WORD(self) -> str: ...  # noqa: N802 - a module's constant
     @property
     def OWN_FIELDS(self) -> frozenset[str]: ...  # noqa: N802 - a module's constant
 
@@ -49,8 +52,4 @@ class RevisionProfile(Protocol):
         Raises:
             UnexpectedPayloadError: Not a task.
         """
-        ...
-
-    def token_result_path(self, task_id: str) -> str:
-        """Where a public access token may read the result."""
         ...

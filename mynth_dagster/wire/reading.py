@@ -32,12 +32,20 @@ from mynth_dagster.models.task import (
 
 _TASK_ID_KEYS = ("task_id", "taskId")
 _PIXELS = re.compile(r"(\d{1,6})x(\d{1,6})")
+_HAS_ODD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def parse_json(raw: bytes) -> Any:
-    """The parsed body, or None for anything that is not strict UTF-8 JSON."""
+    """
+    The parsed body, or None for anything that is not strict UTF-8 JSON.
+
+    Escaped characters that no database keeps (NUL, lone surrogates) become U+FFFD:
+    a text must not stand in the way of the task id beside it.
+    """
     try:
-        return json.loads(raw.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant)
+        body = json.loads(raw.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant)
+        return _storable(body) if _HAS_ODD_ESCAPE.search(raw) else body
     except (ValueError, RecursionError):
         return None
 
@@ -97,11 +105,20 @@ def decode_full_task(
         images=decode_images(result.get("images"), default_format=image_format),
         faults=tuple(_fault(entry, "task_failed") for entry in _list(payload.get("errors"))),
         cost_units=_task_cost(payload, result),
-        metadata=_mapping(request.get("metadata")),
+        metadata=_plain(_mapping(request.get("metadata"))),
         prompt_sent=_prompt_sent(result),
         user_id=_text(_first(payload, "user_id", "userId")),
         api_key_id=_text(_first(payload, "api_key_id", "apiKeyId")),
     )
+
+
+def decode_result(operation: str, body: Any, *, revision: str) -> tuple[ImageOutcome, ...]:
+    """`GET /tasks/:id/results`, or `/result`: the images alone, as a token may read them."""
+    payload = _mapping(_unwrapped(body))
+    result = _mapping(payload.get("result")) or payload
+    if "images" not in result:
+        raise _missing(operation, "images", body, revision)
+    return decode_images(result.get("images"), default_format=None)
 
 
 def decode_images(entries: Any, *, default_format: str | None) -> tuple[ImageOutcome, ...]:
@@ -167,6 +184,16 @@ def decode_upload(operation: str, body: Any, *, revision: str) -> list[str]:
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise _missing(operation, "list of urls", body, revision)
     return urls
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(entry) for key, entry in value.items()}
+    return value
 
 
 def _unwrapped(body: Any) -> Any:
@@ -286,6 +313,15 @@ def _list(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _plain(value: Any) -> Any:
+    """The user's own JSON, with floats where money would be decimal."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _no_constant(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -15,6 +16,15 @@ KEY_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope", "f
 BALANCE_CODES = frozenset({"insufficient_balance"})
 LIMIT_CODES = frozenset({"spending_limit_exceeded", "key_limit_exceeded"})
 RATE_CODES = frozenset({"rate_limited", "too_many_requests"})
+ROUTE_CODES = frozenset({"not_found", "route_not_found", "method_not_allowed"})
+"""Said of an address, never of a row: nothing at the place of the paid call takes requests."""
+
+PAGE_MAX_BYTES = 8192
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_MARKUP = re.compile(
+    r"<!--.*?-->|<(style|script|head)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE
+)
 
 _BY_CODE: dict[str, type[RefusedError]] = {
     **dict.fromkeys(KEY_CODES, errors.UnauthorizedError),
@@ -73,7 +83,7 @@ def retry_after_s(headers: Mapping[str, str], *, now_us: int) -> float | None:
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
-    if value.replace(".", "", 1).isdigit():
+    if _SECONDS.fullmatch(value):
         return float(value)
     until = _http_date(value)
     if until is None:
@@ -115,12 +125,15 @@ def _first_issue_path(issues: Any) -> str | None:
 
 
 def _page_excerpt(body: Any, raw: bytes) -> str:
-    return "" if body is not None else cut(raw[:2000].decode("utf-8", "replace"))
+    """The words of a gateway's page; nothing where the body was JSON."""
+    if body is not None:
+        return ""
+    return cut(_MARKUP.sub(" ", raw[:PAGE_MAX_BYTES].decode("utf-8", "replace")))
 
 
 def _http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

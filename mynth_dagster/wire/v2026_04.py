@@ -21,6 +21,7 @@ HAS_TASK_LIST = False
 HAS_ESTIMATE = False
 HAS_CATALOG = False
 HAS_ACCOUNT = False
+RESULT_WORD = "results"
 OWN_FIELDS = frozenset({"access", "webhook"})
 
 DEFAULT_FORMAT = "webp"
@@ -52,11 +53,6 @@ def decode_task(operation: str, body: Any) -> Task:
     return reading.decode_full_task(
         operation, body, revision=REVISION, default_format=DEFAULT_FORMAT
     )
-
-
-def token_result_path(task_id: str) -> str:
-    """Where a public access token may read the result."""
-    return f"/tasks/{task_id}/results"
 
 
 def _prompt(request: ImageRequest) -> str | dict[str, Any]:

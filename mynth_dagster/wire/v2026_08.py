@@ -22,6 +22,7 @@ HAS_TASK_LIST = True
 HAS_ESTIMATE = True
 HAS_CATALOG = True
 HAS_ACCOUNT = True
+RESULT_WORD = "result"
 OWN_FIELDS = frozenset({"access", "webhook"})
 
 DEFAULT_FORMAT = "webp"
@@ -53,11 +54,6 @@ def decode_task(operation: str, body: Any) -> Task:
     return reading.decode_full_task(
         operation, body, revision=REVISION, default_format=DEFAULT_FORMAT
     )
-
-
-def token_result_path(task_id: str) -> str:
-    """Where a public access token may read the result."""
-    return f"/tasks/{task_id}/result"
 
 
 def _magic(enhance: str | None) -> bool | None:

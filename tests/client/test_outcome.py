@@ -1,0 +1,132 @@
+"""Sorting the answer to the paid call: every status with every kind of body."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mynth_dagster.client.http import Answer
+from mynth_dagster.client.outcome import Accepted, Cause, Refused, Unknown, sort_answer
+from mynth_dagster.limits import REVISIONS
+from mynth_dagster.wire import PROFILES
+
+STATUSES = [
+    *(200, 201, 202, 204, 206, 301, 302, 304, 307, 308),
+    *(400, 401, 402, 403, 404, 405, 407, 408, 409, 410, 413, 415, 418, 422, 425, 429, 451, 499),
+    *(500, 501, 502, 503, 504, 507, 520, 524, 599),
+]
+POSSIBLY_TAKEN = {408, 409, 425, 499}
+
+NOBODY = {
+    "empty": b"",
+    "html": b"<html><body>Bad</body></html>",
+    "bom": b"\xef\xbb\xbf{}",
+    "truncated": b'{"taskId":"tsk',
+    "null": b"null",
+    "list": b"[]",
+    "object": b"{}",
+    "id null": b'{"taskId":null}',
+    "id empty": b'{"data":{"taskId":""}}',
+    "id number": b'{"taskId":7}',
+    "id list": b'{"taskId":["tsk_A"]}',
+    "id in prose": b'{"message":"tsk_A"}',
+    "string error": b'{"error":"went wrong"}',
+}
+WITH_CODE = {
+    "nested": b'{"error":{"code":"weird_code","message":"m"}}',
+    "flat": b'{"code":"WEIRD_CODE","message":"m"}',
+    "flat error": b'{"code":"WEIRD_CODE","error":"m"}',
+}
+WITH_TASK = {
+    "bare": b'{"taskId":"tsk_A"}',
+    "enveloped": b'{"data":{"taskId":"tsk_A","estimatedCost":"nonsense"}}',
+    "in an error": b'{"error":{"code":"x","task_id":"tsk_A"}}',
+    "beside an error": b'{"code":"X","taskId":"tsk_A"}',
+}
+
+
+def sort(status, raw, revision="2026-08"):
+    """What this answer proves."""
+    return sort_answer("create task", Answer(status, {}, raw), PROFILES[revision], now_us=0)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("raw", WITH_TASK.values(), ids=WITH_TASK)
+def test_an_id_is_a_task_whatever_the_status(raw, status, revision):
+    """A task id at its place means that Mynth took the request, errors included."""
+    outcome = sort(status, raw, revision)
+
+    assert isinstance(outcome, Accepted)
+    assert outcome.created.task_id == "tsk_A"
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("raw", [*NOBODY.values(), *WITH_CODE.values()], ids=[*NOBODY, *WITH_CODE])
+def test_without_an_id_only_a_4xx_is_a_refusal(raw, status):
+    """No 2xx or 3xx without an id, no 5xx, and none of 408, 409, 425, 499 proves anything."""
+    outcome = sort(status, raw)
+
+    is_refusal = 400 <= status < 500 and status not in POSSIBLY_TAKEN
+    assert isinstance(outcome, Refused if is_refusal else Unknown)
+    if isinstance(outcome, Unknown):
+        assert outcome.http_status == status
+
+
+OWN_FAULT = {400, 404, 405, 410, 413, 415, 418, 422, 451, 403, 407}
+
+
+@pytest.mark.parametrize("status", sorted(OWN_FAULT))
+@pytest.mark.parametrize("raw", NOBODY.values(), ids=NOBODY)
+def test_a_4xx_that_is_not_the_apis_own_is_never_a_rows_fault(raw, status):
+    """A proxy's page stops the run instead of rejecting rows for good."""
+    assert sort(status, raw).cause is Cause.GATEWAY
+
+
+def error(code, field=None):
+    """An error body with this code."""
+    return json.dumps({"error": {"code": code, "message": "m", "field": field}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "field", "cause"),
+    [
+        (400, "validation_error", "prompt", Cause.ROW),
+        (400, "validation_error", None, Cause.ROW),
+        (400, "validation_error", "webhook", Cause.CONFIG),
+        (400, "validation_error", "webhook.custom", Cause.CONFIG),
+        (400, "VALIDATION_ERROR", "access.pat", Cause.CONFIG),
+        (422, "restricted_content", None, Cause.ROW),
+        (422, "INSUFFICIENT_BALANCE", None, Cause.BALANCE),
+        (402, "insufficient_balance", None, Cause.BALANCE),
+        (402, None, None, Cause.BALANCE),
+        (400, "insufficient_balance", "prompt", Cause.BALANCE),
+        (402, "spending_limit_exceeded", None, Cause.LIMIT),
+        (429, "spending_limit_exceeded", None, Cause.LIMIT),
+        (403, "key_limit_exceeded", None, Cause.LIMIT),
+        (429, "rate_limited", None, Cause.RATE),
+        (429, None, None, Cause.RATE),
+        (400, "rate_limited", None, Cause.RATE),
+        (401, "unauthorized", None, Cause.KEY),
+        (401, None, None, Cause.KEY),
+        (401, "some_other_code", None, Cause.KEY),
+        (403, "unauthorized", None, Cause.KEY),
+        (403, "forbidden_key", None, Cause.KEY),
+        (403, "insufficient_scope", None, Cause.KEY),
+        (403, "model_not_allowed", "model", Cause.ROW),
+        (403, None, None, Cause.GATEWAY),
+        (407, None, None, Cause.GATEWAY),
+        (404, "not_found", None, Cause.GATEWAY),
+        (405, "method_not_allowed", None, Cause.GATEWAY),
+        (404, "model_not_found", "model", Cause.ROW),
+    ],
+)
+def test_who_must_act_is_told_by_code_first_and_status_second(status, code, field, cause):
+    """The row, the key, the balance, the limit, the rate, our configuration, or a gateway."""
+    assert sort(status, error(code, field)).cause is cause
+
+
+def test_a_code_says_nothing_about_a_5xx():
+    """A server that fails may have acted first, whatever it calls its error."""
+    assert isinstance(sort(503, error("validation_error")), Unknown)

@@ -1,0 +1,63 @@
+"""What tests of several folders need: a clean environment, clocks, and simulators on sockets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.limits import REVISIONS
+from mynth_dagster.simulator import Scenario, SimulatorServer
+from tests.factories import LeapingClock
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on, or spends with, a key of the machine it runs on."""
+    for name in list(os.environ):
+        if name.startswith("MYNTH_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> LeapingClock:
+    """Time for engine and simulator alike; sleeping takes none."""
+    return LeapingClock()
+
+
+@pytest.fixture(params=REVISIONS)
+def revision(request: pytest.FixtureRequest) -> str:
+    """Each API revision in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def idle_simulators() -> Iterator[list[SimulatorServer]]:
+    """Simulators that no test uses now: stopping one takes as long as many tests."""
+    idle: list[SimulatorServer] = []
+    yield idle
+    for server in idle:
+        server.stop()
+
+
+@pytest.fixture
+def simulator(idle_simulators: list[SimulatorServer]) -> Iterator[Callable[..., SimulatorServer]]:
+    """Starts simulators on free ports; scenario fields by keyword, tasks finish at once."""
+    used: list[SimulatorServer] = []
+
+    def start(*, clock: Clock | None = None, **changes: Any) -> SimulatorServer:
+        scenario = Scenario.from_dict({"progress": "immediate", **changes})
+        if not idle_simulators:
+            idle_simulators.append(SimulatorServer())
+            idle_simulators[-1].start()
+        server = idle_simulators.pop()
+        server.app.clock = clock or SystemClock()
+        server.reset(scenario)
+        used.append(server)
+        return server
+
+    yield start
+    idle_simulators.extend(used)

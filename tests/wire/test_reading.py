@@ -1,0 +1,222 @@
+"""Tolerance and its bounds: odd answers are read, or refused in words, and never guessed at."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mynth_dagster.errors import ConfigError, UnexpectedPayloadError
+from mynth_dagster.wire import PROFILES, reading, refusals
+from mynth_dagster.wire.detection import detect_revision
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(
+    [
+        *("data", "error", "errors", "taskId", "task_id", "access", "id", "status", "result"),
+        *("request", "images", "cost", "estimatedCost", "createdAt", "size", "code", "issues"),
+    ]
+)
+SHAPES = st.recursive(
+    JSON | st.sampled_from(["completed", "failed", "succeeded", "Infinity", "NaN", "1e999999"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"taskId": "tsk_A"},
+        {"task_id": "tsk_A"},
+        {"data": {"taskId": "tsk_A"}},
+        {"data": {"task_id": "tsk_A"}},
+        {"error": {"code": "x", "task_id": "tsk_A"}},
+        {"code": "X", "taskId": "tsk_A"},
+    ],
+)
+def test_a_task_id_is_found_at_each_known_place(body):
+    """Any revision's spelling of a created task is understood, in errors too."""
+    assert reading.find_task_id(body) == "tsk_A"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(None, "tsk_A", ["tsk_A"], {}, {"id": "tsk_A"}, {"data": None}, {"data": ["tsk_A"]}),
+        {"message": "created tsk_A, taskId tsk_A"},
+        {"error": "task_id tsk_A"},
+        {"data": {"task": {"taskId": "tsk_A"}}},
+        {"request": {"metadata": {"taskId": "tsk_A"}}},
+        *({"taskId": value} for value in (None, "", "  ", 7, ["tsk_A"], {"id": "tsk_A"}, True)),
+    ],
+)
+def test_a_task_id_is_never_searched_for(body):
+    """An id in prose, under another name, of another type or deeper down is no id."""
+    assert reading.find_task_id(body) is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"not json", b"\xef\xbb\xbf{}", b"\xff\xfe", b'{"a":NaN}', b"{", b"[" * 100_000],
+    ids=["empty", "text", "bom", "utf16", "nan", "cut", "deep"],
+)
+def test_what_is_not_strict_json_is_nothing(raw):
+    """A byte order mark, a wrong charset or a cut body prove nothing."""
+    assert reading.parse_json(raw) is None
+
+
+def test_text_that_no_database_keeps_is_made_harmless():
+    """Lone surrogates and NUL characters of an answer cannot stop its task id being stored."""
+    raw = (
+        rb'{"taskId":"tsk_A","message":"a\ud800b\u0000c",'
+        rb'"n":{"\udfff":["\u0000"]},"ok":"\u00e9"}'
+    )
+
+    body = reading.parse_json(raw)
+
+    assert body["taskId"] == "tsk_A"
+    assert body["message"] == "a\ufffdb\ufffdc"
+    assert body["n"] == {"\ufffd": ["\ufffd"]}
+    assert body["ok"] == "é"
+
+
+@pytest.mark.parametrize("paired", ["\U0001f600", "𝒳"])
+def test_characters_beyond_the_base_plane_stay_as_they_are(paired):
+    """An emoji that the sender escapes as a surrogate pair is one character."""
+    assert reading.parse_json(json.dumps({"p": paired}).encode())["p"] == paired
+
+
+@pytest.mark.parametrize(
+    ("cost", "units"),
+    [
+        ("0.05", 5_000_000),
+        ("0.05000000", 5_000_000),
+        (Decimal("0.05"), 5_000_000),
+        (2, 200_000_000),
+        *((odd, None) for odd in ("Infinity", "-Infinity", "NaN", "sNaN", "1e999999", "", "free")),
+        *((odd, None) for odd in ("0.123456789", "1e12", True, [], {}, None)),
+    ],
+)
+def test_a_cost_is_exact_or_unknown(cost, units):
+    """No odd figure keeps a created task from being recorded."""
+    body = {"taskId": "tsk_A", "estimatedCost": cost}
+
+    created = reading.decode_created("create", body, revision="2026-08")
+
+    assert created.reserved_units == units
+
+
+@given(body=SHAPES)
+def test_readers_either_read_or_say_what_is_missing(body):
+    """Whatever JSON comes, a reader returns a value or raises the one error for it."""
+    profile = PROFILES["2026-08"]
+    readers = [
+        *(reading.decode_created, reading.decode_status, reading.decode_page),
+        *(reading.decode_estimate, reading.decode_catalog, reading.decode_account),
+        *(reading.decode_balance, reading.decode_upload),
+        lambda operation, body, revision: profile.decode_task(operation, body),
+    ]
+
+    for read in readers:
+        with suppress(UnexpectedPayloadError):
+            read("read", body, revision="2026-08")
+
+
+@given(body=SHAPES, status=st.integers(400, 599))
+def test_every_error_body_becomes_a_refusal(body, status):
+    """Whatever an error says, it is read into the tree."""
+    raw = json.dumps(body).encode("utf-8", "surrogatepass")
+
+    assert refusals.decode_refusal("read", status, {}, raw, now_us=0).status == status
+
+
+def test_an_error_about_a_shape_quotes_keys_and_never_values():
+    """An answer may hold a token: only its shape is told."""
+    body = {"data": {"access": {"publicAccessToken": "pat_secret"}, "n": [1, 2]}}
+
+    with pytest.raises(UnexpectedPayloadError) as caught:
+        reading.decode_created("create", body, revision="2026-08")
+
+    assert "publicAccessToken" not in str(caught.value) or "pat_secret" not in str(caught.value)
+    assert "access" in str(caught.value)
+
+
+def test_an_html_page_is_told_as_text():
+    """A gateway's page is an excerpt of its words, without markup, and on one line."""
+    page = (
+        b"<!doctype html><style>p {}</style><h1>502 Bad\nGateway</h1><!-- <b>x</b> --><p>nginx</p>"
+    )
+
+    error = refusals.decode_refusal("create", 502, {}, page * 50, now_us=0)
+
+    assert "<" not in str(error)
+    assert "HTTP 502, 502 Bad Gateway nginx" in str(error)
+    assert len(error.message) <= 200
+
+
+NOW_US = 1_795_000_000_000_000  # Wed, 18 Nov 2026 11:06:40 GMT
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "0"}, 0.0),
+        *(({"retry-after": odd}, None) for odd in ("", "-3", "nan", "1e400", "soon", "²", "1.2.3")),
+        ({"retry-after": "Wed, 18 Nov 2026 11:06:50 GMT"}, 10.0),
+        ({"retry-after": "Wed, 18 Nov 2026 11:06:00 GMT"}, 0.0),
+        (
+            {
+                "retry-after": "Wed, 18 Nov 2026 12:00:30 GMT",
+                "date": "Wed, 18 Nov 2026 12:00:00 GMT",
+            },
+            30.0,
+        ),
+        ({"retry-after": "Wed, 18 Nov 2026 11:06:50 GMT", "date": "yesterday"}, 10.0),
+        ({"retry-after": "Wed, 99 Nov 99999999999 11:06:50 GMT"}, None),
+    ],
+)
+def test_how_long_to_wait_is_read_from_seconds_or_a_date(headers, seconds):
+    """A date is measured by the answer's own clock where it has one; nonsense says nothing."""
+    assert refusals.retry_after_s(headers, now_us=NOW_US) == seconds
+
+
+def catalog(**entry):
+    return {"data": [{"id": "m", **entry}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "revision"),
+    [
+        *((status, None, "2026-04") for status in (401, 404, 405)),
+        (404, {"error": {"code": "not_found"}}, "2026-04"),
+        (200, catalog(displayName="M", pricing={"perImage": {"base": "1"}}), "2026-08"),
+        (200, catalog(displayName=None, pricing=None), "2026-08"),
+        (200, catalog(pricing={"perInput": "1"}), "2026-08"),
+        *((status, None, None) for status in (301, 403, 408, 429, 500, 502, 503)),
+        *((200, odd, None) for odd in (None, [], {}, {"data": []}, {"data": {}}, {"data": ["x"]})),
+        (200, catalog(), None),
+        (200, catalog(displayName="M", display_name="M"), None),
+        (200, catalog(displayName="M", pricing={"per_image": {}}), None),
+    ],
+)
+def test_the_revision_is_told_by_the_catalogue_or_not_at_all(status, body, revision):
+    """Only a clear sign counts; everything else leaves the last verdict standing."""
+    assert detect_revision(status, body) == revision
+
+
+def test_a_revision_of_the_future_is_refused_before_anything_is_sent():
+    """The spelling of 2026-10 is known, and not spoken."""
+    with pytest.raises(ConfigError, match="2026-10"):
+        detect_revision(200, catalog(display_name="M", pricing={"per_image": {}}))
