@@ -70,4 +70,5 @@ def _range(first: str, last: str) -> dict[str, str]:
     }
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,9 @@
 """
 The plan: the prompt table minus the ledger. Pure; computed anew at each run.
 
-A row is sent if nobody asked for it as it reads now, or if its delivery rests in a state from
-which it may be tried again. Everything else waits, is done, or is held for evidence.
+A row is sent if nobody asked for it as it reads now, if its delivery rests in a state from which
+it may be tried again, or if a person gave its last wish up and asked anew. Everything else waits,
+is done, or is held for evidence.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enum import Enum
 
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.request import ImageRequest
-from mynth_dagster.models.transitions import FINAL, HELD, SENDABLE
+from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 
 
 class Step(str, Enum):
@@ -65,6 +66,8 @@ def decide(request_hash: str, intents: Sequence[Intent]) -> Decision:
     if current is None:
         newest = max((intent.generation for intent in intents), default=0)
         return Decision(Step.SEND, generation=newest + 1, is_edit=newest > 0)
+    if current.state is IntentState.ABANDONED and current.reason == RESUBMIT:
+        return Decision(Step.SEND, generation=max(intent.generation for intent in intents) + 1)
     if current.state in SENDABLE:
         return Decision(Step.SEND, generation=current.generation, rest=current)
     if current.state in FINAL:

@@ -13,6 +13,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from mynth_dagster.errors import LedgerError, LedgerUnavailableError
+from mynth_dagster.errors import LedgerUnavailableError
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -92,6 +93,15 @@ class GroupCommit:
             if group:
                 self._commit(group)
                 _wake(group)
+        self._refuse_latecomers()
+
+    def _refuse_latecomers(self) -> None:
+        """Whoever queued a write while the ledger was being closed must not wait for ever."""
+        while not self._queue.empty():
+            late = self._queue.get_nowait()
+            if late is not None:
+                late.error = LedgerUnavailableError("the ledger is closed")
+                _wake([late])
 
     def _next_group(self) -> tuple[list[_Queued], bool]:
         first = self._queue.get()
@@ -111,7 +121,7 @@ class GroupCommit:
         group.sort(key=lambda queued: queued.write.rank)
         try:
             self._transact(group)
-        except (LedgerError, sa.exc.SQLAlchemyError) as error:
+        except Exception as error:  # noqa: BLE001 - a write that fails must not end the only writer
             if len(group) == 1:
                 group[0].error = _translated(error)
                 return
@@ -129,7 +139,7 @@ class GroupCommit:
 
 
 def _translated(error: Exception) -> Exception:
-    if isinstance(error, LedgerError):
+    if not isinstance(error, sa.exc.SQLAlchemyError):
         return error
     cause = getattr(error, "orig", None) or error
     unavailable = LedgerUnavailableError(f"the ledger did not confirm a write: {cause}")
@@ -142,7 +152,7 @@ def _wake(group: list[_Queued]) -> None:
     for queued in group:
         by_loop.setdefault(queued.loop, []).append(queued)
     for loop, members in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, members)
 
 

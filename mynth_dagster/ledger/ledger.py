@@ -20,7 +20,7 @@ from mynth_dagster.ledger.statements import (
     Sighting,
     StatusNote,
 )
-from mynth_dagster.models.intent import new_ledger_id
+from mynth_dagster.models.intent import Intent, new_ledger_id
 from mynth_dagster.models.partition import Slice
 
 
@@ -101,6 +101,10 @@ class Ledger:
     async def expire_sending(self, batch: str, window: str, before_us: int) -> int:
         """Turn rows that a gone process left `sending` into `unresolved`; how many."""
         return int(await self._call(partitions.expire_sending(batch, window, before_us)))
+
+    async def abandon(self, intent: Intent, reason: str) -> bool:
+        """Give an open delivery up by a person's word; False if it was settled meanwhile."""
+        return bool(await self._call(partitions.abandon(intent, reason)))
 
     async def ensure_account(self, base_url: str, user_id: str, key_id: str, *, now_us: int) -> int:
         """The ledger's number for an account."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.statements import insert_into
+from mynth_dagster.ledger.statements import insert_into, raise_versions_of
+from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.models.transitions import Event, IntentState, states_before
 
 _partitions = schema.partitions
 
@@ -26,10 +27,17 @@ def _is(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
 def open_partitions(
     batch: str, slices: Sequence[Slice], submitter: str
 ) -> Callable[[Connection], None]:
-    """Make the partitions known and say who is sending into them now."""
+    """
+    Make the partitions known and say who is sending into them now.
+
+    A partition that was not known has a version to show at once, so that its tables are written
+    even if none of its rows is ever sent.
+    """
 
     def call(connection: Connection) -> None:
-        rows = [{"batch": batch, "window": s.window, "fan_out": s.fan_out} for s in slices]
+        rows = [
+            {"batch": batch, "window": s.window, "fan_out": s.fan_out, "version": 1} for s in slices
+        ]
         connection.execute(insert_into(connection, _partitions).on_conflict_do_nothing(), rows)
         for slice_ in slices:
             statement = sa.update(_partitions).where(_is(batch, slice_))
@@ -63,6 +71,10 @@ def move_intents(
     """Intents by id whose rows are in another partition of the fan-out now."""
 
     def call(connection: Connection) -> None:
+        of_window = sa.select(schema.intents.c.fan_out).where(
+            schema.intents.c.batch == batch, schema.intents.c.window == window
+        )
+        left = list(connection.execute(of_window.distinct()).scalars())
         statement = (
             sa.update(schema.intents)
             .where(schema.intents.c.intent_id == sa.bindparam("b_intent_id"))
@@ -70,16 +82,21 @@ def move_intents(
         )
         rows = [{"b_intent_id": intent, "b_fan_out": fan_out} for intent, fan_out in moves]
         connection.execute(statement, rows)
-        raise_window(connection, batch, window)
+        raise_versions(connection, batch, window, [*left, *(fan_out for _, fan_out in moves)])
 
     return call
 
 
-def raise_window(connection: Connection, batch: str, window: str) -> None:
-    """All partitions of a window have something new to show."""
-    of_window = sa.and_(_partitions.c.batch == batch, _partitions.c.window == window)
-    raised = {"version": _partitions.c.version + 1}
-    connection.execute(sa.update(_partitions).where(of_window).values(raised))
+def raise_versions(
+    connection: Connection, batch: str, window: str, fan_outs: Iterable[str]
+) -> None:
+    """These partitions of a window have something new to show."""
+    statement = sa.update(_partitions).where(
+        _partitions.c.batch == batch,
+        _partitions.c.window == window,
+        _partitions.c.fan_out.in_(sorted(set(fan_outs))),
+    )
+    connection.execute(statement.values(version=_partitions.c.version + 1))
 
 
 def mark_collected(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
@@ -100,20 +117,39 @@ def expire_sending(batch: str, window: str, before_us: int) -> Callable[[Connect
     """Rows left `sending` by a process that is gone become `unresolved`; returns how many."""
 
     def call(connection: Connection) -> int:
+        interrupted = sa.and_(
+            schema.intents.c.batch == batch,
+            schema.intents.c.window == window,
+            schema.intents.c.state == IntentState.SENDING.value,
+            schema.intents.c.send_by_us < before_us,
+        )
+        places = sa.select(schema.intents.c.fan_out).where(interrupted).distinct()
+        fan_outs = list(connection.execute(places).scalars())
+        ended = {"state": IntentState.UNRESOLVED.value, "reason": "interrupted"}
+        result = connection.execute(sa.update(schema.intents).where(interrupted).values(ended))
+        raise_versions(connection, batch, window, fan_outs)
+        return result.rowcount
+
+    return call
+
+
+def abandon(intent: Intent, reason: str) -> Callable[[Connection], bool]:
+    """A person gives an open delivery up; False if it was settled in the meantime."""
+
+    def call(connection: Connection) -> bool:
+        may_move = [*states_before(Event.ABANDON), IntentState.ABANDONED]
         statement = (
             sa.update(schema.intents)
             .where(
-                schema.intents.c.batch == batch,
-                schema.intents.c.window == window,
-                schema.intents.c.state == IntentState.SENDING.value,
-                schema.intents.c.send_by_us < before_us,
+                schema.intents.c.intent_id == intent.intent_id,
+                schema.intents.c.state.in_([state.value for state in may_move]),
             )
-            .values(state=IntentState.UNRESOLVED.value, reason="interrupted")
+            .values(state=IntentState.ABANDONED.value, reason=reason)
         )
-        n_expired = connection.execute(statement).rowcount
-        if n_expired:
-            raise_window(connection, batch, window)
-        return n_expired
+        is_abandoned = connection.execute(statement).rowcount == 1
+        if is_abandoned:
+            raise_versions_of(connection, [intent.intent_id])
+        return is_abandoned
 
     return call
 

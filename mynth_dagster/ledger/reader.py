@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task, TaskStatus
-from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.models.transitions import HELD, IntentState
 
 _intents = schema.intents
 T = TypeVar("T")
@@ -40,6 +41,17 @@ class PartitionRow:
     submitter: str | None
     stop_code: str | None
     stop_message: str | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How one delivery ended without a task."""
+
+    attempt: int
+    outcome: str
+    http_status: int | None
+    detail: str | None
+    ended_at_us: int
 
 
 @dataclass(frozen=True)
@@ -108,13 +120,20 @@ class LedgerReader:
         accepted = self.intents_in(batch, slices, [IntentState.ACCEPTED])
         return [intent for intent in accepted if intent.is_finished_remotely]
 
-    def unresolved(self, batch: str | None = None) -> list[Intent]:
-        """All intents whose POST has an unknown outcome, oldest first."""
+    def in_doubt(self, batch: str | None = None) -> list[Intent]:
+        """All intents that only evidence or a person can settle, oldest first."""
         query = sa.select(_intents).where(
-            _intents.c.state == IntentState.UNRESOLVED.value,
+            _intents.c.state.in_([state.value for state in HELD]),
             *([] if batch is None else [_intents.c.batch == batch]),
         )
-        return list(self._intents(query.order_by(_intents.c.claimed_at_us)))
+        return list(self._intents(query.order_by(_intents.c.claimed_at_us, _intents.c.intent_id)))
+
+    def attempts_of(self, intent_id: str) -> list[Evidence]:
+        """How the deliveries of one intent ended, oldest first."""
+        table = schema.attempts
+        columns = [table.c[name] for name in Evidence.__dataclass_fields__]
+        query = sa.select(*columns).where(table.c.intent_id == intent_id)
+        return list(self._rows(query.order_by(table.c.attempt), lambda row: Evidence(**row)))
 
     def known_tasks(self, task_ids: Sequence[str]) -> set[str]:
         """Which of these task ids the ledger already has."""
@@ -207,10 +226,14 @@ class LedgerReader:
         return self._rows(query, intent_from_row)
 
     def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
-        with self._engine.connect() as connection:
-            result = connection.execution_options(yield_per=IN_MAX).execute(query)
-            for row in result.mappings():
-                yield read(row)
+        try:
+            with self._engine.connect() as connection:
+                result = connection.execution_options(yield_per=IN_MAX).execute(query)
+                for row in result.mappings():
+                    yield read(row)
+        except sa.exc.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise LedgerUnavailableError(f"the ledger cannot be read: {cause}") from error
 
 
 class SliceLookup:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
-
-import orjson
 
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.task import Fault, ImageOutcome, Task, TaskStatus
@@ -41,12 +40,12 @@ def intent_from_row(row: Mapping[str, Any]) -> Intent:
 
 def task_to_json(task: Task) -> str:
     """A finished task as stored in `schema.tasks.details`."""
-    return orjson.dumps(asdict(task), default=str).decode("utf-8")
+    return json.dumps(asdict(task), ensure_ascii=False, separators=(",", ":"))
 
 
 def task_from_json(text: str) -> Task:
     """The inverse of `task_to_json`."""
-    stored = orjson.loads(text)
+    stored = json.loads(text)
     stored["status"] = TaskStatus(stored["status"])
     stored["faults"] = tuple(Fault(**fault) for fault in stored["faults"])
     stored["images"] = tuple(_image(image) for image in stored["images"])

@@ -8,7 +8,7 @@ partition's version in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -53,11 +53,17 @@ class Sighting:
 
 
 class Attachment(str, Enum):
-    """What a sighting turned out to be."""
+    """
+    What a sighting turned out to be.
+
+    `surplus` is a further task of an intent that has one; `foreign` a task that is already
+    another intent's, which therefore proves nothing here.
+    """
 
     ATTACHED = "attached"
     KNOWN = "known"
     SURPLUS = "surplus"
+    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]
     won = dict(zip(map(id, new), _insert_claims(connection, new), strict=True))
     won |= zip(map(id, again), _repeat_claims(connection, again), strict=True)
     results = [won[id(claim)] for claim in claims]
-    _raise_versions(connection, [c.intent for c, w in zip(claims, results, strict=True) if w])
+    won_ids = [c.intent.intent_id for c, is_won in zip(claims, results, strict=True) if is_won]
+    raise_versions_of(connection, won_ids)
     return results
 
 
@@ -148,11 +155,20 @@ def _repeat_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool
     return _each_changed(connection, _REPEAT, rows)
 
 
+_others = _intents.alias("others")
 _ATTACH = (
     sa.update(_intents)
     .where(
         _intents.c.intent_id == sa.bindparam("b_intent_id"),
         _intents.c.state.in_([state.value for state in states_before(Event.SIGHT)]),
+        ~sa.exists().where(
+            schema.tasks.c.task_id == sa.bindparam("b_task_id"),
+            schema.tasks.c.intent_id != sa.bindparam("b_intent_id"),
+        ),
+        ~sa.exists().where(
+            _others.c.task_id == sa.bindparam("b_task_id"),
+            _others.c.intent_id != sa.bindparam("b_intent_id"),
+        ),
     )
     .values(
         state=IntentState.ACCEPTED.value,
@@ -185,33 +201,55 @@ def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[A
     ]
     attached = _each_changed(connection, _ATTACH, rows)
     results = [
-        Attachment.ATTACHED if was_attached else _second_task(connection, sighting)
+        Attachment.ATTACHED if was_attached else _unattached(connection, sighting)
         for sighting, was_attached in zip(seen, attached, strict=True)
     ]
-    _record_tasks(connection, seen, results)
-    _raise_versions(connection, [sighting.intent for sighting in seen])
+    news = _record_tasks(connection, seen, results)
+    _record_evidence(connection, seen)
+    raise_versions_of(connection, [sighting.intent.intent_id for sighting in news])
     return results
 
 
-def _second_task(connection: Connection, sighting: Sighting) -> Attachment:
-    query = sa.select(_intents.c.task_id).where(_intents.c.intent_id == sighting.intent.intent_id)
-    known = connection.execute(query).scalar()
-    return Attachment.KNOWN if known == sighting.task_id else Attachment.SURPLUS
+def _unattached(connection: Connection, sighting: Sighting) -> Attachment:
+    """What a task is that did not become the intent's first one."""
+    task_id, intent_id = sighting.task_id, sighting.intent.intent_id
+    owner = sa.select(schema.tasks.c.intent_id).where(schema.tasks.c.task_id == task_id)
+    attached_to = sa.select(_intents.c.intent_id).where(_intents.c.task_id == task_id)
+    owners = {*connection.execute(owner).scalars(), *connection.execute(attached_to).scalars()}
+    if owners - {intent_id}:
+        return Attachment.FOREIGN
+    query = sa.select(_intents.c.task_id).where(_intents.c.intent_id == intent_id)
+    return Attachment.KNOWN if connection.execute(query).scalar() == task_id else Attachment.SURPLUS
 
 
 def _record_tasks(
     connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
-) -> None:
-    tasks = [
+) -> list[Sighting]:
+    """Keep the tasks; the sightings that told of one we did not have."""
+    own = [
+        (sighting, result)
+        for sighting, result in zip(seen, results, strict=True)
+        if result in (Attachment.ATTACHED, Attachment.SURPLUS)
+    ]
+    rows = [
         {
             "task_id": sighting.task_id,
             "intent_id": sighting.intent.intent_id,
             "is_surplus": result is Attachment.SURPLUS,
         }
-        for sighting, result in zip(seen, results, strict=True)
+        for sighting, result in own
     ]
-    connection.execute(insert_into(connection, schema.tasks).on_conflict_do_nothing(), tasks)
-    sightings = [
+    statement = insert_into(connection, schema.tasks).on_conflict_do_nothing()
+    is_new = _each_changed(connection, statement, rows)
+    return [
+        sighting
+        for (sighting, result), new in zip(own, is_new, strict=True)
+        if new or result is Attachment.ATTACHED
+    ]
+
+
+def _record_evidence(connection: Connection, seen: Sequence[Sighting]) -> None:
+    rows = [
         {
             "task_id": sighting.task_id,
             "intent_id": sighting.intent.intent_id,
@@ -221,9 +259,7 @@ def _record_tasks(
         }
         for sighting in seen
     ]
-    connection.execute(
-        insert_into(connection, schema.sightings).on_conflict_do_nothing(), sightings
-    )
+    connection.execute(insert_into(connection, schema.sightings).on_conflict_do_nothing(), rows)
 
 
 _END = (
@@ -249,7 +285,8 @@ def _apply_endings(connection: Connection, endings: Sequence[Ending]) -> list[bo
     results = _each_changed(connection, _END, rows)
     evidence = [_attempt_row(ending) for ending in endings]
     connection.execute(insert_into(connection, schema.attempts).on_conflict_do_nothing(), evidence)
-    _raise_versions(connection, [ending.intent for ending in endings])
+    changed = [e.intent.intent_id for e, done in zip(endings, results, strict=True) if done]
+    raise_versions_of(connection, changed)
     return results
 
 
@@ -313,7 +350,7 @@ _FINISH = (
 )
 _STORE_DETAILS = (
     sa.update(schema.tasks)
-    .where(schema.tasks.c.task_id == sa.bindparam("b_task_id"))
+    .where(schema.tasks.c.task_id == sa.bindparam("b_task_id"), schema.tasks.c.details.is_(None))
     .values(details=sa.bindparam("b_details"), read_at_us=sa.bindparam("b_read_at"))
 )
 
@@ -328,8 +365,13 @@ def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list
         }
         for reading in readings
     ]
-    connection.execute(_STORE_DETAILS, details)
-    _raise_versions(connection, [reading.intent for reading in readings])
+    stored = _each_changed(connection, _STORE_DETAILS, details)
+    news = [
+        reading.intent.intent_id
+        for reading, finished, is_new in zip(readings, results, stored, strict=True)
+        if finished or is_new
+    ]
+    raise_versions_of(connection, news)
     return results
 
 
@@ -366,11 +408,16 @@ _RAISE = (
 )
 
 
-def _raise_versions(connection: Connection, changed: Iterable[Intent]) -> None:
-    touched = sorted({(i.row.batch, i.row.window, i.fan_out) for i in changed})
-    if touched:
-        rows = [{"b_batch": b, "b_window": w, "b_fan_out": f} for b, w, f in touched]
-        connection.execute(_RAISE, rows)
+def raise_versions_of(connection: Connection, intent_ids: Sequence[str]) -> None:
+    """The partitions where these intents are now have something new to show."""
+    if intent_ids:
+        place = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
+        query = sa.select(*place).where(_intents.c.intent_id.in_(intent_ids)).distinct()
+        rows = [
+            {"b_batch": batch, "b_window": window, "b_fan_out": fan_out}
+            for batch, window, fan_out in connection.execute(query)
+        ]
+        connection.execute(_RAISE, sorted(rows, key=str))
 
 
 def _each_changed(

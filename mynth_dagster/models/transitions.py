@@ -28,6 +28,9 @@ class IntentState(str, Enum):
     REJECTED = "rejected"
 
 
+RESUBMIT = "resubmit"
+"""Reason of an `abandoned` intent whose row a person asked for again: a new generation is sent."""
+
 STALLED = "stalled"
 """Shown for `accepted` past its deadline; computed at read, never stored."""
 
@@ -62,6 +65,7 @@ TRANSITIONS: dict[tuple[IntentState | None, Event], IntentState] = {
     (_S.SENDING, _E.LOSE_SIGHT): _S.UNRESOLVED,
     (_S.UNRESOLVED, _E.CLEAR): _S.CLEARED,
     (_S.UNRESOLVED, _E.ABANDON): _S.ABANDONED,
+    (_S.LOST, _E.ABANDON): _S.ABANDONED,
     (_S.SENDING, _E.SIGHT): _S.ACCEPTED,
     (_S.WITHHELD, _E.SIGHT): _S.ACCEPTED,
     (_S.UNRESOLVED, _E.SIGHT): _S.ACCEPTED,

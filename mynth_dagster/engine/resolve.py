@@ -1,0 +1,107 @@
+"""Settling by a person what no evidence has settled: which task it was, send anew, or give up."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.ledger import Ledger, LedgerReader
+from mynth_dagster.ledger.reader import Evidence
+from mynth_dagster.ledger.statements import Attachment, Sighting
+from mynth_dagster.limits import INTENT_TAG_KEY, TASK_DEADLINE_S
+from mynth_dagster.models.intent import Intent, parse_tag
+from mynth_dagster.models.task import Task
+from mynth_dagster.models.transitions import HELD, RESUBMIT
+
+GIVEN_UP = "given up by a person"
+
+
+@dataclass(frozen=True)
+class InDoubt:
+    """
+    An intent that waits for evidence or a person.
+
+    `exposure_units` is the most that it may have cost (10⁻⁸ USD), None where no price is known.
+    """
+
+    intent: Intent
+    age_s: float
+    exposure_units: int | None
+    evidence: tuple[Evidence, ...]
+
+
+def list_in_doubt(reader: LedgerReader, batch: str | None, *, now_us: int) -> list[InDoubt]:
+    """What is in doubt, oldest first, with its evidence."""
+    return [
+        InDoubt(
+            intent=intent,
+            age_s=(now_us - intent.claimed_at_us) / 1_000_000,
+            exposure_units=intent.reserved_units or intent.quoted_units,
+            evidence=tuple(reader.attempts_of(intent.intent_id)),
+        )
+        for intent in reader.in_doubt(batch)
+    ]
+
+
+def find_in_doubt(reader: LedgerReader, intent_id: str) -> Intent:
+    """
+    The intent with this id, if a person may settle it.
+
+    Raises:
+        ConfigError: There is none, or it is not in doubt.
+    """
+    intent = reader.intents_by_id([intent_id]).get(intent_id)
+    if intent is None:
+        raise ConfigError("INTENT_ID", f"the ledger has no {intent_id}")
+    if intent.state not in HELD:
+        raise ConfigError("INTENT_ID", f"{intent_id} is {intent.state.value}, not in doubt")
+    return intent
+
+
+async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
+    """
+    Say that this task is what came of an intent; the task is read to check it.
+
+    Raises:
+        ConfigError: The task carries the tag of another wish.
+        ApiError: The task cannot be read; nothing was changed.
+    """
+    intent = await asyncio.to_thread(find_in_doubt, session.ledger.read, intent_id)
+    task = await session.client.get_task(task_id)
+    _require_no_other_owner(task, intent)
+    now_us = session.clock.now_us()
+    return await session.ledger.record_sighting(
+        Sighting(
+            intent=intent,
+            task_id=task_id,
+            source="person",
+            seen_at_us=now_us,
+            deadline_at_us=now_us + round(TASK_DEADLINE_S * 1_000_000),
+        )
+    )
+
+
+async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
+    """
+    Stop waiting for an intent; with `ask_again` the next run sends its row as a new generation.
+
+    Its money stays unknown until evidence comes: a task of it that is seen later is still
+    polled, charged and listed.
+
+    Raises:
+        ConfigError: There is no such intent in doubt.
+    """
+    intent = await asyncio.to_thread(find_in_doubt, ledger.read, intent_id)
+    if not await ledger.abandon(intent, RESUBMIT if ask_again else GIVEN_UP):
+        raise ConfigError("INTENT_ID", f"{intent_id} was settled in the meantime")
+    return intent
+
+
+def _require_no_other_owner(task: Task, intent: Intent) -> None:
+    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+    if tag is not None and tag.intent_id != intent.intent_id:
+        raise ConfigError("--attach", f"{task.task_id} was made for {tag.intent_id}")
+    if tag is not None and not tag.matches(intent.request_hash):
+        raise ConfigError("--attach", f"{task.task_id} was made for another text of this row")
