@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from mynth_dagster.models.request import Rating as Rating
     from mynth_dagster.models.request import RatingLevel as RatingLevel
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
+    from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
     from mynth_dagster.plugin.resource import MynthResource as MynthResource
 
 _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
     "MynthError": "mynth_dagster.errors",
+    "MynthImagesComponent": "mynth_dagster.plugin.component",
     "MynthResource": "mynth_dagster.plugin.resource",
     "Rating": "mynth_dagster.models.request",
     "RatingLevel": "mynth_dagster.models.request",
@@ -32,6 +34,7 @@ _OWNERS = {
 __all__ = [
     "Batch",
     "MynthError",
+    "MynthImagesComponent",
     "MynthResource",
     "Rating",
     "RatingLevel",

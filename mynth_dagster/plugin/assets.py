@@ -5,19 +5,15 @@ Annotations are real objects in this module (no postponed evaluation): Dagster r
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.plugin.bodies import (
-    BatchAssets,
-    collect_results,
-    prepare_prompts,
-    submit_tasks,
-)
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.plugin.bodies import BatchAssets, execute
 from mynth_dagster.plugin.checks import accounted_for_spec
-
-Body = Callable[[dg.AssetExecutionContext, Any, BatchAssets], Iterator[Any]]
+from mynth_dagster.plugin.resource import MynthResource
 
 _DESCRIPTIONS = {
     "prompts": "Prompt rows, checked and normalised; a row that breaks a rule is kept with its "
@@ -48,34 +44,60 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     )
 
 
-def build_assets(assets: BatchAssets, resource_key: str) -> list[dg.AssetsDefinition]:
+@dataclass(frozen=True)
+class Overrides:
+    """
+    What a subclass of the component may change.
+
+    Args:
+        get_asset_spec: From a batch and a table's name to its spec; the key must stay.
+        execute: The body of `prepare`, `submit` and `collect`.
+    """
+
+    get_asset_spec: Callable[[BatchAssets, str], dg.AssetSpec] = get_asset_spec
+    execute: Callable[[Any, str, MynthResource, BatchAssets], Iterator[Any]] = execute
+
+
+DEFAULT_OVERRIDES = Overrides()
+
+
+def build_assets(
+    assets: BatchAssets, resource_key: str, overrides: Overrides
+) -> list[dg.AssetsDefinition]:
     """The three operations of a batch: prepare, submit, collect."""
-    collected = ["images", "failures"]
     checks = [accounted_for_spec(assets.key("images"))]
     return [
-        _build(assets, "prepare", ["prompts"], prepare_prompts, resource_key),
-        _build(assets, "submit", ["tasks"], submit_tasks, resource_key),
-        _build(assets, "collect", collected, collect_results, resource_key, checks),
+        _build(assets, "prepare", ["prompts"], resource_key, overrides),
+        _build(assets, "submit", ["tasks"], resource_key, overrides),
+        _build(assets, "collect", ["images", "failures"], resource_key, overrides, checks),
     ]
 
 
 def _build(
     assets: BatchAssets,
-    operation: str,
+    phase: str,
     tables: list[str],
-    body: Body,
     resource_key: str,
+    overrides: Overrides,
     checks: list[dg.AssetCheckSpec] | None = None,
 ) -> dg.AssetsDefinition:
     @dg.multi_asset(
-        name=f"{assets.batch.name}__{operation}",
-        specs=[get_asset_spec(assets, table) for table in tables],
+        name=f"{assets.batch.name}__{phase}",
+        specs=[_spec(assets, table, overrides) for table in tables],
         check_specs=checks,
         required_resource_keys={resource_key},
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=False,
     )
-    def operation_body(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        yield from body(context, getattr(context.resources, resource_key), assets)
+    def phase_body(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        mynth = getattr(context.resources, resource_key)
+        yield from overrides.execute(context, phase, mynth, assets)
 
-    return operation_body
+    return phase_body
+
+
+def _spec(assets: BatchAssets, table: str, overrides: Overrides) -> dg.AssetSpec:
+    spec = overrides.get_asset_spec(assets, table)
+    if spec.key != assets.key(table):
+        raise ConfigError("get_asset_spec", f"the key of {table} must stay {assets.key(table)}")
+    return spec

@@ -11,7 +11,7 @@ import dagster as dg
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, RequestDefaults
-from mynth_dagster.plugin.assets import build_assets
+from mynth_dagster.plugin.assets import DEFAULT_OVERRIDES, Overrides, build_assets
 from mynth_dagster.plugin.bodies import BatchAssets
 from mynth_dagster.plugin.jobs import build_jobs, build_schedule
 from mynth_dagster.plugin.partitions import BatchPartitions
@@ -40,6 +40,7 @@ def build_image_batch(
     identity: str | None = None,
     resource_key: str = "mynth",
     sensor_interval_s: int = DEFAULT_SENSOR_INTERVAL_S,
+    overrides: Overrides = DEFAULT_OVERRIDES,
 ) -> dg.Definitions:
     """
     Assets, jobs, completion sensor, schedule and checks of one batch.
@@ -63,6 +64,7 @@ def build_image_batch(
         identity: Identity of the rows in the ledger, to survive a rename; default: the name.
         resource_key: Key of the `MynthResource`.
         sensor_interval_s: Seconds between two looks of the completion sensor.
+        overrides: Other specs or bodies; what a subclass of the component passes.
 
     Raises:
         ConfigError: A setting is wrong; says which and what is allowed.
@@ -82,7 +84,7 @@ def build_image_batch(
     assets = BatchAssets(batch, BatchPartitions(batch, windows), _opener(prompts, windows))
     phase = _scheduled_phase(wait)
     return dg.Definitions(
-        assets=build_assets(assets, resource_key),
+        assets=build_assets(assets, resource_key, overrides),
         jobs=build_jobs(assets),
         sensors=[build_sensor(assets, resource_key, interval_s=sensor_interval_s)],
         schedules=[]

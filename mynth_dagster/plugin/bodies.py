@@ -144,6 +144,16 @@ def collect_results(
     yield from record_all(context, assets.partitions, tables, checks=[check])
 
 
+_BODIES = {"prepare": prepare_prompts, "submit": submit_tasks, "collect": collect_results}
+
+
+def execute(
+    context: dg.AssetExecutionContext, phase: str, mynth: MynthResource, assets: BatchAssets
+) -> Iterator[Result]:
+    """The body of `prepare`, `submit` or `collect`."""
+    yield from _BODIES[phase](context, mynth, assets)
+
+
 @contextmanager
 def _recording_what_is_done(
     context: dg.AssetExecutionContext,

@@ -1,0 +1,144 @@
+"""The component: the same batch from YAML, and what a user may override."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+import yaml
+from dagster.components.testing import create_defs_folder_sandbox
+
+from mynth_dagster import MynthImagesComponent, build_image_batch
+
+ATTRIBUTES = {
+    "name": "shots",
+    "prompts": "p.parquet",
+    "models": ["a/x", "b/y"],
+    "windows": {"type": "daily", "start_date": "2026-11-18"},
+    "shards": 2,
+    "schedule": "0 2 * * *",
+}
+
+
+def _load(attributes, component=MynthImagesComponent):
+    contents = {
+        "type": f"{component.__module__}.{component.__name__}",
+        "attributes": attributes,
+    }
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(
+            component_cls=MynthImagesComponent, defs_yaml_contents=contents
+        )
+        with sandbox.load_component_and_build_defs(defs_path=path) as (_, defs):
+            return defs
+
+
+def test_yaml_makes_the_same_batch_as_python(tmp_path):
+    """Assets, partitions, jobs, sensor and schedule are those of `build_image_batch`."""
+    from_yaml = _load({**ATTRIBUTES, "api_key_env": "MYNTH_API_KEY", "root": str(tmp_path)})
+    from_python = build_image_batch(
+        "shots",
+        prompts="p.parquet",
+        models=["a/x", "b/y"],
+        windows=dg.DailyPartitionsDefinition("2026-11-18"),
+        shards=2,
+        schedule="0 2 * * *",
+    )
+
+    def shape(defs):
+        specs = {spec.key: spec for assets in defs.assets for spec in assets.specs}
+        return (
+            {key: (spec.partitions_def, spec.group_name) for key, spec in specs.items()},
+            sorted(sensor.name for sensor in defs.sensors),
+            sorted(schedule.name for schedule in defs.schedules),
+            sorted(job.name for job in defs.jobs),
+        )
+
+    assert shape(from_yaml) == shape(from_python)
+    assert set(from_yaml.resources) == {"mynth"}
+
+
+def test_without_key_variable_no_resource_is_registered():
+    """Then the user's own resource is used."""
+    assert not _load(ATTRIBUTES).resources
+
+
+def test_equal_connections_share_one_resource(tmp_path):
+    """Two batches with the same connection can live in one code location."""
+    shared = {"api_key_env": "MYNTH_API_KEY", "root": str(tmp_path)}
+    first = _load({**ATTRIBUTES, **shared})
+    second = _load({**ATTRIBUTES, "name": "others", **shared})
+
+    assert first.resources["mynth"] is second.resources["mynth"]
+    dg.Definitions.validate_loadable(dg.Definitions.merge(first, second))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("shards", "eight", "shards"),
+        ("wait", "never", "'sensor' or 'run'"),
+        ("colour", "red", "colour"),
+        ("windows", {"type": "daily"}, "start date"),
+        ("windows", {"type": "static"}, "need keys"),
+        ("fan_out", "moon", "'shard' or 'model'"),
+        ("prices_usd", {"a/x": "cheap"}, "0.04"),
+    ],
+)
+def test_wrong_yaml_names_field_and_what_is_allowed(field, value, said):
+    """Whatever is wrong is refused when definitions load, in words that help."""
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - Dagster wraps it by version
+        _load({**ATTRIBUTES, field: value})
+
+    chain, error = "", refused.value
+    while error is not None:
+        chain, error = chain + str(error), error.__cause__ or error.__context__
+    assert said in chain
+
+
+def test_scaffolded_yaml_loads(tmp_path):
+    """The commented file that `dg scaffold defs` writes is valid as it stands."""
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=MynthImagesComponent)
+        written = (path / "defs.yaml").read_text()
+        with sandbox.load_component_and_build_defs(defs_path=path) as (component, defs):
+            names = {key.path[0] for key in defs.resolve_asset_graph().get_all_asset_keys()}
+
+    assert isinstance(component, MynthImagesComponent)
+    assert written.count("#") >= 8
+    assert yaml.safe_load(written)["attributes"]["name"] in names
+
+
+class TaggedComponent(MynthImagesComponent):
+    """What a user may write."""
+
+    def get_asset_spec(self, assets, table):
+        return super().get_asset_spec(assets, table).replace_attributes(owners=["team:studio"])
+
+    def execute(self, context, phase, mynth, assets):
+        context.log.info(f"our own {phase}")
+        yield from super().execute(context, phase, mynth, assets)
+
+
+def test_subclass_changes_specs_and_bodies(project):
+    """`get_asset_spec` and `execute` are the two places to override."""
+    project.simulator.set_scenario(progress="immediate")
+    component = TaggedComponent(
+        name="shots", prompts=str(project.folder / "prompts.parquet"), models=["recraft/recraft-v4"]
+    )
+    batch = component.build_defs(None)
+    defs = dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": project.resource}))
+
+    assert project.execute("all", defs=defs).success
+    owners = {tuple(spec.owners) for assets in batch.assets for spec in assets.specs}
+    assert owners == {("team:studio",)}
+
+
+def test_spec_may_not_change_its_key():
+    """The tables of a batch are found by their keys, so an override may not move them."""
+
+    class Moved(MynthImagesComponent):
+        def get_asset_spec(self, assets, table):
+            return super().get_asset_spec(assets, table).replace_attributes(key="elsewhere")
+
+    with pytest.raises(Exception, match="must stay"):
+        Moved(name="shots", prompts="p.parquet").build_defs(None)
