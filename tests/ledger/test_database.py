@@ -1,0 +1,108 @@
+"""Opening: what makes it durable, the schema, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from mynth_dagster import ledger as package
+from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.database import HEAD, open_engines
+from mynth_dagster.ledger.schema import METADATA
+from tests.factories import make_intent
+
+MIGRATIONS = Path(package.__file__).parent / "migrations" / "versions"
+
+
+def test_the_migrations_make_the_schema_that_statements_are_written_for(book):
+    """Alembic finds no difference between the migrated database and `schema.METADATA`."""
+    with book.eyes.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+
+    assert differences == []
+
+
+def test_the_head_is_the_newest_migration():
+    """A new migration that nobody opens ledgers with would never run."""
+    assert max(path.name[:4] for path in MIGRATIONS.glob("0*.py")) == HEAD
+
+
+def test_sqlite_is_as_durable_as_it_can_be(ledger_url):
+    """WAL and FULL on every connection of writer and readers."""
+    for engine in open_engines(ledger_url):
+        with engine.connect() as connection:
+            found = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous")
+            ]
+        engine.dispose()
+        assert found == ["wal", 2]
+
+
+def test_the_writer_takes_its_lock_at_the_start(ledger_url):
+    """BEGIN IMMEDIATE: two writers wait for each other instead of failing half-way."""
+    writer, reader = open_engines(ledger_url)
+    begun = []
+    sa.event.listen(writer, "before_cursor_execute", lambda *args: begun.append(args[2]))
+    with writer.begin() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    writer.dispose()
+    reader.dispose()
+
+    assert begun[0] == "BEGIN IMMEDIATE"
+
+
+@pytest.mark.parametrize("version", ["0002", "9999"])
+def test_a_newer_ledger_is_refused(book, ledger_url, version):
+    """A release that does not know the schema does not touch it."""
+    book.execute("UPDATE alembic_version SET version_num = :v", v=version)
+
+    with pytest.raises(SchemaVersionError, match=version):
+        Ledger.open(ledger_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "not a database URL"),
+        ("mysql://host/db", "neither sqlite nor postgresql"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
+        ("sqlite:////no/such/folder/ledger.db", "/no/such/folder does not exist"),
+    ],
+)
+def test_a_url_that_cannot_keep_a_ledger_is_named(url, said):
+    """Before anything is sent."""
+    with pytest.raises(ConfigError, match=said):
+        Ledger.open(url)
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path):
+    """A damaged or foreign file spends nothing, and the error names it without a password."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"not a database, and long enough to be looked at" * 90)
+
+    with pytest.raises(LedgerUnavailableError, match="Nothing was sent"):
+        Ledger.open(f"sqlite:///{path}")
+
+
+def test_a_database_that_does_not_answer_is_told_without_its_password():
+    """The URL is shown; the secret in it is not."""
+    with pytest.raises(LedgerUnavailableError) as caught:
+        Ledger.open("postgresql://user:hunter2@127.0.0.1:1/db")
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_ledger_that_breaks_while_it_is_read_says_so(book):
+    """A reader's failure is ours, with the driver's words."""
+    book.claim(make_intent())
+    book.execute("ALTER TABLE intents RENAME TO gone")
+
+    with pytest.raises(LedgerUnavailableError, match="cannot be read: no such table"):
+        book.ledger.read.intents_by_id(["x"])
