@@ -41,9 +41,10 @@ def main() -> int:
         url = running.enter_context(simulator(place))
         console.print(f"simulated Mynth at {url}; starting Dagster's daemon …")
         environment = place.environment(url)
+        # Opened first: processes that make Dagster's databases at the same time collide.
+        watch = running.enter_context(Watch(place, slices))
         dagster = running.enter_context(daemon(place, environment))
         launch(place, environment, json.dumps(_range(slices[0].key, slices[-1].key)))
-        watch = running.enter_context(Watch(place, slices))
         with Live(console=console, get_renderable=watch.render, refresh_per_second=2):
             while not watch.is_over():
                 if dagster.poll() is not None or time.monotonic() - started_s > DEADLINE_S:
