@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from mynth_dagster.engine.session import Session
-from mynth_dagster.errors import ApiError
+from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.statements import Attachment, Sighting
 from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.batch import Batch
@@ -25,6 +25,7 @@ OLDER_BY_US = 600 * US_PER_S
 """A walk goes on until it meets a task this much older than the oldest intent in question."""
 
 WALK_PAGES_MAX = 10_000
+IMAGE_TASK = "image.generate"
 
 
 async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[str]) -> int:
@@ -43,11 +44,20 @@ async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[s
     return sum(expired)
 
 
-async def attach_by_evidence(session: Session, batch: Batch, slices: Sequence[Slice]) -> int:
+async def attach_by_evidence(
+    session: Session, batch: Batch, slices: Sequence[Slice], *, until_s: float | None = None
+) -> int:
     """
     Look for the tasks of open deliveries in the task list; how many were attached.
 
-    Costs nothing where nothing is open or where the revision has no list.
+    Costs nothing where nothing is open or where the revision has no list. A list that cannot be
+    read proves nothing and is no error: the rows stay open.
+
+    Args:
+        until_s: On `Clock.elapsed_s`; no page is asked for later.
+
+    Raises:
+        UnauthorizedError: The key is refused.
     """
     if not session.client.profile.HAS_TASK_LIST:
         return 0
@@ -57,32 +67,38 @@ async def attach_by_evidence(session: Session, batch: Batch, slices: Sequence[Sl
     )
     if not open_:
         return 0
-    oldest_us = min(intent.claimed_at_us for intent in open_)
+    oldest_us = min(intent.claimed_at_us for intent in open_) - OLDER_BY_US
     n_attached = 0
-    async for page in _walk(session, oldest_us - OLDER_BY_US):
-        attachments = [
-            await _attach(session, batch, task) for task in await _unknown(session, page)
-        ]
-        n_attached += sum(found is not None for found in attachments)
+    async for page in _walk(session, oldest_us, until_s):
+        recent = [task for task in page if task.created_at_us >= oldest_us]
+        for task in await _unknown(session, recent):
+            n_attached += await _attach(session, batch, task) is Attachment.ATTACHED
     return n_attached
 
 
-async def _walk(session: Session, until_us: int) -> AsyncIterator[list[ListedTask]]:
+async def _walk(
+    session: Session, oldest_us: int, until_s: float | None
+) -> AsyncIterator[list[ListedTask]]:
     after: str | None = None
     size = session.client.profile.LIMITS.list_page_max
     for _ in range(WALK_PAGES_MAX):
-        page = await session.client.list_tasks(limit=size, after=after)
-        if not page:
+        if until_s is not None and session.clock.elapsed_s() >= until_s:
+            return
+        try:
+            page = await session.client.list_tasks(limit=size, after=after)
+        except UnauthorizedError:
+            raise
+        except ApiError:
             return
         yield page
-        if page[-1].created_at_us < until_us or len(page) < size:
+        if len(page) < size or page[-1].created_at_us < oldest_us:
             return
         after = page[-1].task_id
 
 
 async def _unknown(session: Session, page: Sequence[ListedTask]) -> list[Task]:
     """The tasks of a page that the ledger has never seen, read whole."""
-    ids = [task.task_id for task in page]
+    ids = [task.task_id for task in page if task.type == IMAGE_TASK]
     known = await asyncio.to_thread(session.ledger.read.known_tasks, ids)
     unknown = [task_id for task_id in ids if task_id not in known]
     read = await asyncio.gather(*(_read(session, task_id) for task_id in unknown))

@@ -65,7 +65,7 @@ async def watch(
     rows = await asyncio.to_thread(reader.partitions, name)
     slices = [batch.slice(row.window, row.fan_out) for row in rows]
     await expire_interrupted(session, batch, sorted({slice_.window for slice_ in slices}))
-    await attach_by_evidence(session, batch, slices)
+    await attach_by_evidence(session, batch, slices, until_s=until_s - budget_s / 2)
     moving = [IntentState.ACCEPTED, IntentState.SENDING]
     intents = await asyncio.to_thread(reader.intents_in, name, slices, moving)
     accepted = [intent for intent in intents if intent.state is IntentState.ACCEPTED]
