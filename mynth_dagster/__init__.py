@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mynth_dagster.models.request import RatingLevel as RatingLevel
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
     from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
+    from mynth_dagster.plugin.io_manager import MynthTables as MynthTables
     from mynth_dagster.plugin.resource import MynthResource as MynthResource
 
 _OWNERS = {
@@ -25,6 +26,7 @@ _OWNERS = {
     "MynthError": "mynth_dagster.errors",
     "MynthImagesComponent": "mynth_dagster.plugin.component",
     "MynthResource": "mynth_dagster.plugin.resource",
+    "MynthTables": "mynth_dagster.plugin.io_manager",
     "Rating": "mynth_dagster.models.request",
     "RatingLevel": "mynth_dagster.models.request",
     "RequestDefaults": "mynth_dagster.models.batch",
@@ -36,6 +38,7 @@ __all__ = [
     "MynthError",
     "MynthImagesComponent",
     "MynthResource",
+    "MynthTables",
     "Rating",
     "RatingLevel",
     "RequestDefaults",

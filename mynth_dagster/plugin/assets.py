@@ -41,6 +41,7 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
         group_name=assets.batch.name,
         kinds=_KINDS[table],
         partitions_def=assets.partitions.definition,
+        metadata=assets.partitions.layout(table).to_metadata(),
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import groupby
+from typing import Any
 
 import dagster as dg
 
@@ -14,6 +15,38 @@ from mynth_dagster.models.partition import Slice
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _DIMENSION_TAG = "dagster/partition/"
+LAYOUT_KEY = "mynth/layout"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a table's partitions lie, as told to whoever reads it; metadata of every asset."""
+
+    batch: str
+    table: str
+    window_dimension: str
+    has_windows: bool
+    has_fan_out: bool
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Under one key, for the asset's definition."""
+        return {LAYOUT_KEY: dg.MetadataValue.json(asdict(self))}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Layout | None:
+        """The inverse; None for an asset that is not ours."""
+        stored = metadata.get(LAYOUT_KEY)
+        fields = getattr(stored, "value", stored)
+        return cls(**fields) if isinstance(fields, Mapping) else None
+
+    def slice_of(self, batch: Batch, key: str) -> Slice:
+        """The slice behind one of Dagster's partition keys."""
+        if self.has_windows and self.has_fan_out:
+            window, _, fan_out = key.partition("|")
+            return batch.slice(window, fan_out)
+        if self.has_windows:
+            return batch.slice(window=key)
+        return batch.slice(fan_out=key)
 
 
 @dataclass(frozen=True)
@@ -43,14 +76,19 @@ class BatchPartitions:
     def is_product(self) -> bool:
         return self.windows is not None and bool(self.batch.fan_out_keys)
 
+    def layout(self, table: str) -> Layout:
+        """Where one of the batch's tables lies."""
+        return Layout(
+            batch=self.batch.name,
+            table=table,
+            window_dimension=self.batch.window_dimension,
+            has_windows=self.windows is not None,
+            has_fan_out=bool(self.batch.fan_out_keys),
+        )
+
     def slice_of(self, key: str) -> Slice:
         """The slice behind one of Dagster's partition keys."""
-        if self.is_product:
-            window, _, fan_out = key.partition("|")
-            return self.batch.slice(window, fan_out)
-        if self.windows is not None:
-            return self.batch.slice(window=key)
-        return self.batch.slice(fan_out=key)
+        return self.layout("").slice_of(self.batch, key)
 
     def key_of(self, slice_: Slice) -> str | None:
         """Dagster's partition key of a slice; None for an unpartitioned batch."""

@@ -1,0 +1,108 @@
+"""Downstream assets read the tables of a batch in the form they ask for."""
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pytest
+
+from mynth_dagster import MynthTables
+from tests.plugin.conftest import DAILY
+
+IMAGES = dg.AssetKey(["shots", "images"])
+SEEN = {}
+
+
+def _definitions(project, downstream):
+    tables = dg.Definitions(
+        assets=[downstream], resources={"tables": MynthTables(root=str(project.folder / "data"))}
+    )
+    return dg.Definitions.merge(project.definitions(), tables)
+
+
+def _materialize(project, downstream, partition_key=None, **kwargs):
+    defs = _definitions(project, downstream)
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        instance=project.instance,
+        asset_selection=[downstream.key],
+        partition_key=partition_key,
+        raise_on_error=False,
+        **kwargs,
+    )
+
+
+def _input(**metadata):
+    return dg.AssetIn(IMAGES, input_manager_key="tables", metadata=metadata)
+
+
+@pytest.fixture
+def made(project):
+    """Both shards of two days are in the tables."""
+    project.simulator.set_scenario(progress="immediate")
+    project.execute("all", "2026-11-19|000", "2026-11-20|001")
+    SEEN.clear()
+    return project
+
+
+def test_daily_asset_reads_all_shards_of_its_day(made):
+    """A daily downstream asset gets its day's shards as one frame."""
+
+    @dg.asset(ins={"images": _input()}, partitions_def=DAILY)
+    def report(images: pd.DataFrame) -> None:
+        SEEN["images"] = images
+
+    assert _materialize(made, report, "2026-11-19").success
+    assert sorted(SEEN["images"]["prompt_id"]) == sorted(f"p{i}" for i in range(12))
+
+
+def test_arrow_table_with_chosen_columns(made):
+    """As an Arrow table, with only the columns that the input's metadata names."""
+
+    @dg.asset(ins={"images": _input(columns=["prompt_id", "cost_usd"])}, partitions_def=DAILY)
+    def report(images: pa.Table) -> None:
+        SEEN["images"] = images
+
+    assert _materialize(made, report, "2026-11-20").success
+    assert SEEN["images"].column_names == ["prompt_id", "cost_usd"]
+    assert SEEN["images"].schema.field("cost_usd").type == pa.decimal128(18, 8)
+
+
+def test_dataset_is_lazy(made):
+    """As a dataset nothing is read until the asset asks."""
+
+    @dg.asset(ins={"images": _input()}, partitions_def=DAILY)
+    def report(images: pads.Dataset) -> None:
+        SEEN["n_rows"] = images.count_rows()
+
+    assert _materialize(made, report, "2026-11-20").success
+    assert SEEN["n_rows"] == 12
+
+
+def test_missing_partition_is_an_error_that_names_it(made):
+    """A day without tables stops the downstream asset and says what to do."""
+
+    @dg.asset(ins={"images": _input()}, partitions_def=DAILY)
+    def report(images: pd.DataFrame) -> None:
+        SEEN["images"] = images
+
+    result = _materialize(made, report, "2026-11-21")
+
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "no table yet for 2026-11-21|000" in str(failure.step_failure_data.error)
+
+
+def test_writing_is_refused():
+    """Only the batch's own assets write its tables."""
+
+    @dg.asset(io_manager_key="tables")
+    def other() -> int:
+        return 1
+
+    tables = MynthTables(root="data")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [other], resources={"tables": tables}, instance=instance, raise_on_error=False
+        )
+
+    assert not result.success
