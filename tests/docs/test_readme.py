@@ -1,0 +1,134 @@
+"""The README: its tables are those of the code, and its examples run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster.plugin.assets import Overrides
+from mynth_dagster.simulator import SimulatorServer
+from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from tests.docs.markdown import README, blocks, code_in, commands, read, rows, section
+
+SIMULATOR_URL = "http://127.0.0.1:8787"
+REQUIRED = "required"
+START_TAG = "dagster/asset_partition_range_start"
+END_TAG = "dagster/asset_partition_range_end"
+
+
+def _value(told: str) -> Any:
+    if told == REQUIRED:
+        return REQUIRED
+    return Overrides() if told == "Overrides()" else ast.literal_eval(told)
+
+
+def _told_defaults(first_header: str) -> dict[str, Any]:
+    table = rows(section(README, "Configuration"), first_header)
+    defaults = {}
+    for name, default, *_ in table:
+        told = default.strip("`")
+        defaults[name.strip("`")] = _value(told)
+    return defaults
+
+
+def test_resource_table_has_all_fields_and_defaults():
+    """The table of `MynthResource` names each field with its default."""
+    fields = {
+        name: REQUIRED if field.is_required() else field.default
+        for name, field in MynthResource.model_fields.items()
+    }
+    assert _told_defaults("field") == fields
+
+
+def test_batch_table_has_all_arguments_and_defaults():
+    """The table of `build_image_batch` names each argument with its default."""
+    arguments = {
+        name: REQUIRED if argument.default is inspect.Parameter.empty else argument.default
+        for name, argument in inspect.signature(build_image_batch).parameters.items()
+    }
+    assert _told_defaults("argument") == arguments
+
+
+def test_result_tables_have_the_columns_told():
+    """The columns of each table, in their order."""
+    told = {
+        code_in(name)[0]: code_in(columns)
+        for name, _, columns in rows(section(README, "The tables it writes"), "table")
+    }
+    none = pa.schema([])
+    assert told == {
+        "tasks": TASKS_SCHEMA.names,
+        "images": images_schema(none).names,
+        "failures": failures_schema(none).names,
+    }
+
+
+def test_readme_is_short():
+    """At most 200 lines."""
+    assert len(read(README).splitlines()) <= 200
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a reader would be: a folder with a prompt table."""
+    pq.write_table(
+        pa.table({"prompt": ["a red kite", "a blue kite"]}), tmp_path / "prompts.parquet"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_quick_start_runs(
+    folder: Path,
+    simulator: Callable[..., SimulatorServer],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The quick start's code location loads, and its jobs submit and collect one day."""
+    mynth = simulator()
+    monkeypatch.setenv("MYNTH_API_KEY", "mak_simulator")
+    names: dict[str, Any] = {}
+    exec(blocks(README, "python")[0].replace(SIMULATOR_URL, mynth.url), names)
+    defs = names["defs"]
+    partitions = defs.resolve_job_def("packaging_all").partitions_def
+    day = partitions.primary_dimension.partitions_def.get_last_partition_key()
+    tags = {START_TAG: f"{day}|000", END_TAG: f"{day}|003"}
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for phase in ("submit", "collect"):
+            job = defs.resolve_job_def(f"packaging_{phase}")
+            assert job.execute_in_process(tags=tags, instance=instance).success
+
+    assert mynth.log()["totals"]["accepted"] == 2
+    assert len(list((folder / "tables/packaging/images").rglob("*.parquet"))) == 4
+
+
+def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServer]):
+    """The commands under "Without Dagster" work as told, and twice cost nothing more."""
+    mynth = simulator()
+    environment = {**os.environ, "MYNTH_API_KEY": "mak_simulator", "MYNTH_BASE_URL": mynth.url}
+    typed = [line for line in commands(README) if line.startswith("mynth-dagster run")]
+    assert typed
+    for line in typed * 2:
+        command = [sys.executable, "-m", "mynth_dagster.cli", *shlex.split(line)[1:]]
+        subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+    assert mynth.log()["totals"]["accepted"] == 2
+
+
+def test_example_test_passes(tmp_path: Path):
+    """The test that users are told to write passes."""
+    names: dict[str, Any] = {}
+    exec(blocks(README, "python")[1], names)
+    names["test_every_prompt_becomes_one_image"](tmp_path)

@@ -1,0 +1,188 @@
+"""The pages that list what the code has: states, tables, the simulator's settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+
+import pyarrow as pa
+import pytest
+
+from mynth_dagster.engine.stop import CANCELLED
+from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.models.batch import PROMPT_COLUMNS
+from mynth_dagster.models.failure import _WORDS_BY_STATUS
+from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
+from mynth_dagster.simulator import ApiKey, Distribution, FailureRule, FaultRule, Scenario, Switches
+from mynth_dagster.simulator.rules import FailureKind, FaultKind
+from mynth_dagster.tables.prompt_schema import prompts_schema
+from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from tests.docs.markdown import DOCS, ROOT, blocks, code_in, read, rows, section
+
+STATES = DOCS / "state-machine.md"
+TABLES = DOCS / "tables.md"
+SIMULATOR = DOCS / "simulator.md"
+WIRE = DOCS / "wire.md"
+OPERATIONS = DOCS / "operations.md"
+NONE = pa.schema([])
+SCHEMAS = {
+    "prompts": prompts_schema(NONE),
+    "tasks": TASKS_SCHEMA,
+    "images": images_schema(NONE),
+    "failures": failures_schema(NONE),
+}
+
+
+def test_states_page_draws_the_table_of_transitions():
+    """Exactly the arrows of `models.transitions`, none more and none less."""
+    (diagram,) = blocks(STATES, "mermaid")
+    drawn = re.findall(r"^ +(\S+) --> (\S+) : (.+)$", diagram, re.MULTILINE)
+    table = {
+        ("[*]" if state is None else state.value, target.value, event.value)
+        for (state, event), target in TRANSITIONS.items()
+    }
+    assert len(drawn) == len(TRANSITIONS)
+    assert set(drawn) == table
+
+
+def _kind_of(state: IntentState) -> str:
+    if state in FINAL:
+        return "final"
+    if state in MOVING:
+        return "moving"
+    return "resting, held" if state in HELD else "resting"
+
+
+def test_states_page_tells_each_state_with_its_kind():
+    """Each state once, called moving, resting, held or final as the code has it."""
+    told = {code_in(state)[0]: kind for state, kind, _ in rows(read(STATES), "state")}
+    assert told == {state.value: _kind_of(state) for state in IntentState}
+
+
+def test_states_page_tells_each_event():
+    """Each event once, in the code's words."""
+    assert [event for event, _ in rows(read(STATES), "event")] == [e.value for e in Event]
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_tables_page_has_the_columns_of_the_code(table: str):
+    """Names, order and types of each table's own columns."""
+    told = [
+        (code_in(column)[0], kind)
+        for column, kind, *_ in rows(section(TABLES, f"`{table}`"), "column")
+    ]
+    assert told == [(column.name, _type_in_words(column.type)) for column in SCHEMAS[table]]
+
+
+def _type_in_words(kind: pa.DataType) -> str:
+    return "list of struct" if pa.types.is_list(kind) else str(kind)
+
+
+def test_tables_page_has_the_prompt_columns():
+    """Each column that means something in a prompt table."""
+    told = rows(section(TABLES, "The prompt table that you bring"), "column")
+    assert {name for row in told for name in code_in(row[0])} == set(PROMPT_COLUMNS)
+
+
+def test_tables_page_has_the_problem_codes():
+    """Each code that the checks of rows can give."""
+    sources = (ROOT / "mynth_dagster" / "tables").glob("*.py")
+    text = "".join(read(path) for path in sources)
+    found = set(re.findall(r'_complaint\(\s*"(\w+)"', text))
+    found |= {"invalid_count", "invalid_output_quality", "invalid_inputs", "invalid_metadata"}
+    found |= {"invalid_text", "prompt_too_long", "negative_prompt_too_long"}
+    line = next(line for line in read(TABLES).splitlines() if line.startswith("Problem codes:"))
+    assert set(code_in(line)) == found
+
+
+def test_tables_page_has_each_status_of_a_failure():
+    """Each status under which a row can be without an image."""
+    told = {
+        name
+        for row in rows(section(TABLES, "What a failure means"), "`status`")
+        for name in code_in(row[0])
+    }
+    statuses = set(_WORDS_BY_STATUS) - {IntentState.COMPLETED.value}
+    assert told == statuses | {"failed", "rejected_input", "not_submitted"}
+
+
+def test_operations_page_has_the_codes_of_a_stop():
+    """Each reason that the engine gives for ending a run early."""
+    text = read(ROOT / "mynth_dagster" / "engine" / "stop.py")
+    given = set(re.findall(r'StopReason\("(\w+)"', text))
+    given |= set(re.findall(r'Cause\.\w+: \("(\w+)"', text)) | {CANCELLED.code}
+    given |= set(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
+    told = {code_in(code)[0] for code, *_ in rows(read(OPERATIONS), "code")}
+    assert told == given
+
+
+@pytest.mark.parametrize("title", ["The scenario", "Switches"])
+def test_simulator_page_has_each_setting(title: str):
+    """Each field of the scenario, and each switch."""
+    settings, header = {
+        "The scenario": (Scenario, "field"),
+        "Switches": (Switches, "switch"),
+    }[title]
+    told = [code_in(name)[0] for name, *_ in rows(section(SIMULATOR, title), header)]
+    assert told == [setting.name for setting in fields(settings)]
+
+
+def test_simulator_page_tells_the_switches_of_each_revision():
+    """The readings told are those that the revisions have."""
+    old, new = (Switches().filled(revision) for revision in LIMITS_BY_REVISION)
+    for name, told_old, told_new, _ in rows(section(SIMULATOR, "Switches"), "switch"):
+        switch = code_in(name)[0]
+        told = told_old if told_new == "same" else told_new
+        assert told_old.strip("`") == _in_words(getattr(old, switch)), switch
+        assert told.strip("`") == _in_words(getattr(new, switch)), switch
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("title", "kinds"),
+    [("Tasks that fail", FailureKind), ("Faults on the wire", FaultKind)],
+)
+def test_simulator_page_has_each_kind_of_rule(title: str, kinds: object):
+    """Each kind of failure and of fault."""
+    told = {code_in(kind)[0] for kind, *_ in rows(section(SIMULATOR, title), "`kind`")}
+    assert told == set(kinds.__args__)  # type: ignore[attr-defined]
+
+
+def test_simulator_page_tells_which_faults_carry_a_request_out():
+    """What the page says of each fault is what the rule does."""
+    for kind, carried, _ in rows(section(SIMULATOR, "Faults on the wire"), "`kind`"):
+        name = code_in(kind)[0]
+        with_task = FaultRule(kind=name, with_task=True).carries_out
+        without = FaultRule(kind=name).carries_out
+        expected = "if `with_task`" if with_task != without else "yes" if without else "no"
+        assert carried == expected, name
+
+
+def test_simulator_page_names_each_field_of_a_rule():
+    """Each field of rules, keys and durations is at least named."""
+    named = set(code_in(read(SIMULATOR))) | set(re.findall(r"\b\w+\b", read(SIMULATOR)))
+    for settings in (FailureRule, FaultRule, ApiKey, Distribution):
+        assert {setting.name for setting in fields(settings)} <= named
+
+
+def test_simulator_page_has_playable_examples():
+    """The scenario in JSON is one, and the example in Python runs."""
+    (scenario,) = blocks(SIMULATOR, "json")
+    assert Scenario.from_dict(json.loads(scenario)).seed == 7
+    (example,) = blocks(SIMULATOR, "python")
+    exec(example, {"print": lambda _: None})
+
+
+def test_wire_page_tells_the_limits_of_each_revision():
+    """Lengths and counts are those of `limits`."""
+    told = {name: cells for name, *cells in rows(read(WIRE), "about")}
+    for place, limits in enumerate(LIMITS_BY_REVISION.values()):
+        assert str(limits.prompt_max_chars) in told["prompt length"][place]
+        assert f"{limits.count_min} to {limits.count_max}" in told["images per request"][place]
+        assert f"{limits.quality_min} to 100" in told["output quality"][place]
