@@ -16,6 +16,10 @@ EXIT_INPUT = 2
 EXIT_OPEN = 3
 
 NOTHING_SENT = "Nothing was sent and nothing was charged."
+AS_FAR_AS_IT_CAME = (
+    "What was sent before is in the ledger. Run the same command again: "
+    "only what is still missing is sent."
+)
 
 _INPUT_ERRORS = (ConfigError, TableError, UnauthorizedError)
 
@@ -30,6 +34,9 @@ def errors_as_exit_codes(console: Console) -> Iterator[None]:
         raise typer.Exit(EXIT_INPUT) from None
     except MynthError as error:
         say(console, str(error))
+        raise typer.Exit(EXIT_OTHER) from None
+    except OSError as error:
+        say(console, f"{error}\n{AS_FAR_AS_IT_CAME}")
         raise typer.Exit(EXIT_OTHER) from None
 
 

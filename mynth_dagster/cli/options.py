@@ -47,15 +47,27 @@ def engine_settings(
 
 
 def ledger_url(root: str) -> str:
-    """The SQLite file in a local root."""
-    if "://" in root:
-        raise ConfigError("--ledger", f"{root} is not a local folder: say where the ledger is")
-    folder = Path(root).absolute()
+    """The SQLite file in a local root; the root is made."""
+    folder = _local_folder(root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError("--root", f"{folder} cannot be made: {error.strerror}") from None
     return f"sqlite:///{folder / LEDGER_FILE}"
+
+
+def known_ledger_url(root: str) -> str:
+    """The SQLite file that a local root has: looking must not make one."""
+    folder = _local_folder(root)
+    if not (folder / LEDGER_FILE).is_file():
+        raise ConfigError("--root", f"{folder} holds no ledger")
+    return f"sqlite:///{folder / LEDGER_FILE}"
+
+
+def _local_folder(root: str) -> Path:
+    if "://" in root:
+        raise ConfigError("--ledger", f"{root} is not a local folder: say where the ledger is")
+    return Path(root).absolute()
 
 
 def batch_name(prompts: str) -> str:

@@ -16,7 +16,7 @@ from mynth_dagster.cli.options import (
     Revision,
     Root,
     engine_settings,
-    ledger_url,
+    known_ledger_url,
 )
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
@@ -48,7 +48,7 @@ def resolve(
     """List rows whose paid request has an unknown outcome, or settle one of them."""
     console = Console()
     with errors_as_exit_codes(Console(stderr=True)):
-        url = ledger or ledger_url(root)
+        url = ledger or known_ledger_url(root)
         choice = _one_of(attach=attach_task is not None, resubmit=resubmit, abandon=abandon)
         if choice is None:
             _list(console, url, batch)

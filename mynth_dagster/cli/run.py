@@ -68,7 +68,7 @@ def run(
 
     The API key is read from MYNTH_API_KEY.
     Exit codes: 0 all rows accounted for, 2 wrong input or settings (nothing was sent),
-    3 rows unresolved or stalled, 1 anything else.
+    3 rows unresolved, stalled or still under way, 1 anything else.
     """
     console = Console(stderr=True)
     with errors_as_exit_codes(console):
@@ -117,4 +117,6 @@ def exit_code(report: RunReport) -> int:
     """What the shell learns."""
     if report.is_accounted_for:
         return EXIT_OK
-    return EXIT_OPEN if report.unresolved or report.stalled else EXIT_OTHER
+    is_under_way = report.pending and report.stopped is None
+    is_open = report.unresolved or report.stalled or is_under_way
+    return EXIT_OPEN if is_open else EXIT_OTHER

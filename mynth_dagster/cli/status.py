@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
-from mynth_dagster.cli.options import Ledger, Root, ledger_url
+from mynth_dagster.cli.options import Ledger, Root, known_ledger_url
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.reader import LedgerReader, StateCount
 from mynth_dagster.models.money import format_usd, usd_from_units
@@ -25,7 +25,7 @@ def status(
     """Show, by batch and partition, what was asked, what came back and what it cost."""
     console = Console()
     with errors_as_exit_codes(Console(stderr=True)):
-        opened = OpenLedger.open(ledger or ledger_url(root))
+        opened = OpenLedger.open(ledger or known_ledger_url(root))
         try:
             known = _known(opened.read, batch)
             ledger_id = opened.ledger_id

@@ -81,7 +81,9 @@ async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:
         except ApiError:
             n_failed += 1
             continue
-        if task.status.is_final:
+        if not task.status.is_final:
+            n_failed += 1  # the status ran ahead of the task: read again later
+        else:
             event = outcome_event(task, intent.n_asked)
             reading = Reading(intent, task, event, session.clock.now_us())
             await session.ledger.record_reading(reading)

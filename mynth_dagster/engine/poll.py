@@ -2,7 +2,8 @@
 Noticing that tasks are finished, with few requests.
 
 Where the revision has a task list, pending tasks are looked up a page of a hundred at a time,
-and only pages that hold a pending task are asked for; a lone straggler costs one status request.
+and only pages that may hold a pending task are asked for; a lone straggler costs one status
+request. While the list fails, no more than one page's worth of statuses is asked for in its place.
 Elsewhere every pending task costs one status request a round. Nothing here reads a task whole
 or writes tables; every request is a GET.
 """
@@ -10,6 +11,7 @@ or writes tables; every request is a GET.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,11 +31,12 @@ class PollRound:
     """
     What one round found.
 
-    `finished` carry their new `remote_status`; `n_failed` reads went wrong and are tried again
-    in the next round.
+    `finished` carry their new `remote_status`; `n_answered` reads went well; `n_failed` went wrong
+    and are tried again in the next round.
     """
 
     finished: tuple[Intent, ...] = ()
+    n_answered: int = 0
     n_failed: int = 0
     is_complete: bool = True
 
@@ -44,7 +47,8 @@ class ListWalk:
 
     It goes from the newest pending task to the oldest. Pages that adjoin are chained by the last
     entry of the page before; a stretch without a pending task is jumped over by starting at one
-    of our own tasks. What a page should have shown and did not is `missed`.
+    of our own tasks, always an older one than seen so far. What a page should have shown and did
+    not is `missed`. Others' tasks may lie between ours.
 
     Args:
         tasks: All accepted intents of the work at hand, oldest first, pending or finished.
@@ -56,8 +60,9 @@ class ListWalk:
         self._page_size = page_size
         self._place = {str(task.task_id): place for place, task in enumerate(tasks)}
         self._unchecked = [p for p, task in enumerate(tasks) if not task.is_finished_remotely]
+        self._oldest = len(tasks)
         self.missed: list[Intent] = []
-        self.after = self._anchor()
+        self.after = self._next_after(None)
 
     @property
     def is_over(self) -> bool:
@@ -68,32 +73,46 @@ class ListWalk:
         return len(self._unchecked)
 
     def give_up(self) -> list[Intent]:
-        """All that was not checked yet; the walk is then over."""
-        left = [self._tasks[place] for place in self._unchecked]
+        """All that was not checked yet, newest first; the walk is then over."""
+        left = [self._tasks[place] for place in reversed(self._unchecked)]
         self._unchecked = []
         return left
 
     def note(self, listed: Sequence[str]) -> list[Intent]:
         """Take in a page (task ids, newest first); the intents that were looked for on it."""
         on_page = {self._place[task_id] for task_id in listed if task_id in self._place}
-        shown = [self._tasks[place] for place in self._unchecked if place in on_page]
-        self._unchecked = [place for place in self._unchecked if place not in on_page]
-        oldest = min(on_page, default=len(self._tasks))
-        is_last = len(listed) < self._page_size
-        while self._unchecked and (is_last or self._unchecked[-1] >= oldest + OVERTAKING_MAX):
-            self.missed.append(self._tasks[self._unchecked.pop()])
-        if not on_page and self._unchecked:
-            self.missed.append(self._tasks[self._unchecked.pop()])
-        adjoins = self._unchecked and self._unchecked[-1] >= oldest - self._page_size
-        self.after = listed[-1] if on_page and adjoins else self._anchor()
+        self._oldest = min(self._oldest, *on_page, len(self._tasks))
+        shown = self._take(on_page)
+        if len(listed) < self._page_size:
+            self._miss_from(0)
+        elif on_page:
+            self._miss_from(self._oldest + OVERTAKING_MAX)
+        elif self._unchecked:
+            # Others' tasks only: a stretch of ours is asked for one by one, the rest further on.
+            self._miss_from(self._unchecked[-1] - OVERTAKING_MAX + 1)
+        self.after = self._next_after(listed[-1] if listed else None)
         return shown
 
-    def _anchor(self) -> str | None:
-        """One of our tasks that is surely newer than the newest unchecked; None: the top."""
-        if not self._unchecked:
-            return None
-        place = self._unchecked[-1] + OVERTAKING_MAX
-        return self._tasks[place].task_id if place < len(self._tasks) else None
+    def _take(self, on_page: set[int]) -> list[Intent]:
+        """Strike out what a page shows; only the newest of what is unchecked can be on it."""
+        start = bisect_left(self._unchecked, self._oldest)
+        newest = self._unchecked[start:]
+        self._unchecked[start:] = [place for place in newest if place not in on_page]
+        return [self._tasks[place] for place in newest if place in on_page]
+
+    def _miss_from(self, place: int) -> None:
+        """What is unchecked and as new as this should have been shown."""
+        start = bisect_left(self._unchecked, max(place, 0))
+        self.missed += [self._tasks[missed] for missed in reversed(self._unchecked[start:])]
+        del self._unchecked[start:]
+
+    def _next_after(self, last_listed: str | None) -> str | None:
+        """Jump to one of our tasks that is surely newer than the next unchecked, or go on."""
+        place = self._unchecked[-1] + OVERTAKING_MAX if self._unchecked else self._oldest
+        if place >= self._oldest:
+            return last_listed
+        self._oldest = place
+        return self._tasks[place].task_id
 
 
 class Poller:
@@ -108,6 +127,7 @@ class Poller:
         self._session = session
         self._until_s = until_s
         self._slots = asyncio.Semaphore(POLLS_IN_FLIGHT)
+        self._n_answered = 0
         self._n_failed = 0
         self._is_complete = True
 
@@ -124,11 +144,12 @@ class Poller:
             pending = [task for task in tasks if not task.is_finished_remotely]
             finished = await self._poll_each(pending)
         await asyncio.gather(*(self._note(intent) for intent in finished))
-        return PollRound(tuple(finished), self._n_failed, self._is_complete)
+        return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
 
     async def _walk_list(self, tasks: Sequence[Intent]) -> list[Intent]:
         size = self._session.client.profile.LIMITS.list_page_max
-        walk, finished = ListWalk(tasks, size), []
+        walk = ListWalk(tasks, size)
+        finished: list[Intent] = []
         while walk.n_unchecked > 1 and self._may_start():
             try:
                 page = await self._session.client.list_tasks(limit=size, after=walk.after)
@@ -136,7 +157,8 @@ class Poller:
                 raise
             except ApiError:
                 self._n_failed += 1
-                break
+                return finished + await self._poll_each([*walk.missed, *walk.give_up()][:size])
+            self._n_answered += 1
             statuses = {task.task_id: task.status for task in page}
             shown = walk.note([task.task_id for task in page])
             updated = [replace(i, remote_status=statuses[str(i.task_id)]) for i in shown]
@@ -158,6 +180,7 @@ class Poller:
             except ApiError:
                 self._n_failed += 1
                 return []
+            self._n_answered += 1
         return [replace(intent, remote_status=status)] if status.is_final else []
 
     async def _note(self, intent: Intent) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
 from mynth_dagster.client.retry import backoff_s
+from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.limits import (
     EQUAL_REFUSALS_MAX,
     NOT_SENT_RETRIES_MAX,
@@ -25,11 +26,19 @@ class StopReason:
     next_step: str = RERUN
 
 
+CANCELLED = StopReason("cancelled", "The run was cancelled; answers in flight were recorded.")
+
+
 class StopSwitch:
-    """Set once; the first reason stays."""
+    """
+    Set to send nothing more; the first reason stays.
+
+    Being cancelled also ends the waiting for what was sent before.
+    """
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
+        self.is_cancelled = False
 
     @property
     def is_set(self) -> bool:
@@ -37,11 +46,10 @@ class StopSwitch:
 
     def set(self, reason: StopReason) -> None:
         """Send nothing more, for this reason."""
+        self.is_cancelled = self.is_cancelled or reason is CANCELLED
         if self.reason is None:
             self.reason = reason
 
-
-CANCELLED = StopReason("cancelled", "The run was cancelled; answers in flight were recorded.")
 
 _STOPS_BY_CAUSE: dict[Cause, tuple[str, str]] = {
     Cause.KEY: ("unauthorized", "check the API key, then "),
@@ -50,6 +58,20 @@ _STOPS_BY_CAUSE: dict[Cause, tuple[str, str]] = {
     Cause.CONFIG: ("configuration", "pin the right api_revision, then "),
     Cause.GATEWAY: ("gateway", "find out what answers in Mynth's place, then "),
 }
+
+
+def key_refused(error: UnauthorizedError) -> StopReason:
+    """The key was good when the run began, and is not any more."""
+    code, advice = _STOPS_BY_CAUSE[Cause.KEY]
+    return StopReason(code, f"Mynth refused: {error.reason}.", advice + RERUN)
+
+
+_GIVEN_UP = {
+    "unreachable": "Mynth could not be reached for a while.",
+    "rate_limited": "Mynth kept asking for less.",
+}
+ASKED_RETRIES_MAX = 4 * NOT_SENT_RETRIES_MAX
+"""Rounds of 429 that say how long to wait: such a server is alive."""
 
 
 @dataclass
@@ -97,22 +119,27 @@ class Breaker:
         said = f"{self.unresolved} answers were lost, last: {unknown.error.reason}."
         return StopReason("outcomes_unknown", said, "settle them with `mynth-dagster resolve`.")
 
-    def note_silence(self, now_s: float, asked_s: float | None) -> float | StopReason:
+    def note_silence(
+        self, now_s: float, asked_s: float | None, *, code: str = "unreachable"
+    ) -> float | StopReason:
         """
         Nobody answered, or 429: seconds to pause, shared by all, or the reason to stop.
 
         Failures within one pause count as one round.
+
+        Args:
+            asked_s: What `Retry-After` said, None where it said nothing.
+            code: `unreachable` or `rate_limited`; the reason's, where the run must stop.
         """
         if asked_s is not None and asked_s > RETRY_AFTER_MAX_S:
             said = f"Mynth asks to come back in {asked_s:.0f} s."
-            return StopReason("rate_limited", said, f"in {asked_s:.0f} s {RERUN}")
+            return StopReason(code, said, f"in {asked_s:.0f} s {RERUN}")
         if now_s >= self.silent_until_s:
             self.silent_rounds += 1
-            if self.silent_rounds > NOT_SENT_RETRIES_MAX and asked_s is None:
-                return StopReason("unreachable", "Mynth could not be reached for a while.")
-            if self.silent_rounds > 4 * NOT_SENT_RETRIES_MAX:
-                return StopReason("rate_limited", "Mynth kept asking for less.")
-            self.silent_until_s = now_s + (asked_s or backoff_s(self.silent_rounds))
+            rounds_max = NOT_SENT_RETRIES_MAX if asked_s is None else ASKED_RETRIES_MAX
+            if self.silent_rounds > rounds_max:
+                return StopReason(code, _GIVEN_UP[code], f"in a few minutes {RERUN}")
+            self.silent_until_s = now_s + max(asked_s or 0.0, backoff_s(self.silent_rounds))
         elif asked_s is not None:
             self.silent_until_s = max(self.silent_until_s, now_s + asked_s)
-        return max(0.0, self.silent_until_s - now_s)
+        return self.silent_until_s - now_s

@@ -9,7 +9,8 @@ slots, and a crash leaves at most that many outcomes open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
@@ -17,8 +18,8 @@ from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
-from mynth_dagster.errors import LedgerUnavailableError
-from mynth_dagster.ledger.statements import Claim, Ending, Sighting
+from mynth_dagster.errors import LedgerUnavailableError, UnexpectedPayloadError
+from mynth_dagster.ledger.statements import Attachment, Claim, Ending, Sighting
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
@@ -70,59 +71,39 @@ class Submitter:
         self._stop = stop
         self._counts = counts
         self._breaker = Breaker(max_unresolved=session.settings.client.concurrency)
+        self._turn = asyncio.Lock()
 
-    async def send_all(self, deliveries: AsyncIterator[Delivery]) -> None:
+    async def send_all(self, deliveries: AsyncGenerator[Delivery, None]) -> None:
         """Send until there is no more, or until the switch is set; answers in flight are kept."""
         n_workers = self._session.settings.client.concurrency
-        work: asyncio.Queue[Delivery | None] = asyncio.Queue(maxsize=2 * n_workers)
-        workers = [asyncio.create_task(self._work(work)) for _ in range(n_workers)]
+        async with aclosing(deliveries):
+            workers = [asyncio.create_task(self._work(deliveries)) for _ in range(n_workers)]
+            try:
+                await asyncio.wait(workers)
+            except BaseException:
+                self._stop.set(StopReason("interrupted", "The run was interrupted."))
+                await asyncio.wait(workers)
+                raise
+        errors = [worker.exception() for worker in workers if not worker.cancelled()]
+        for error in filter(None, errors):
+            raise error
+
+    async def _work(self, deliveries: AsyncGenerator[Delivery, None]) -> None:
         try:
-            await self._feed(deliveries, work, workers)
-        except BaseException:
-            self._stop.set(StopReason("interrupted", "The run was interrupted."))
-            raise
-        finally:
-            await self._finish(work, workers)
-
-    async def _feed(
-        self,
-        deliveries: AsyncIterator[Delivery],
-        work: asyncio.Queue[Delivery | None],
-        workers: list[asyncio.Task[None]],
-    ) -> None:
-        async for delivery in deliveries:
-            if self._stop.is_set or any(worker.done() for worker in workers):
-                return
-            await work.put(delivery)
-
-    async def _finish(
-        self, work: asyncio.Queue[Delivery | None], workers: list[asyncio.Task[None]]
-    ) -> None:
-        if self._stop.is_set:
-            while not work.empty():
-                work.get_nowait()
-        for worker in workers:
-            if not worker.done():
-                await work.put(None)
-        outcomes = await asyncio.gather(*workers, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _work(self, work: asyncio.Queue[Delivery | None]) -> None:
-        try:
-            while (delivery := await work.get()) is not None:
+            while (delivery := await self._next(deliveries)) is not None:
                 await self._deliver(delivery)
         except BaseException:
             self._stop.set(StopReason("failed", "The run failed; see the error."))
-            while not work.empty():
-                work.get_nowait()
             raise
+
+    async def _next(self, deliveries: AsyncGenerator[Delivery, None]) -> Delivery | None:
+        async with self._turn:
+            return None if self._stop.is_set else await anext(deliveries, None)
 
     async def _deliver(self, delivery: Delivery) -> None:
         pending: Delivery | None = delivery
         while pending is not None:
-            await self._session.throttle.acquire()
+            await self._session.throttle.acquire(give_up=lambda: self._stop.is_set)
             try:
                 if self._stop.is_set:
                     return
@@ -142,8 +123,9 @@ class Submitter:
             return None
         if session.clock.elapsed_s() > send_by_s:
             return await self._give_back(delivery, intent, "too_late", "not sent in time")
-        self._counts.n_posts += 1
-        return await self._record(delivery, intent, await session.client.create_task(content))
+        outcome = await session.client.create_task(content)
+        self._counts.n_posts += not isinstance(outcome, NotSent)
+        return await self._record(delivery, intent, outcome)
 
     def _intent(self, delivery: Delivery) -> Intent:
         row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)
@@ -174,14 +156,15 @@ class Submitter:
             await self._record_unknown(intent, outcome)
             return None
         if isinstance(outcome, NotSent):
-            reason, message, asked_s = "not_sent", outcome.error.reason, None
+            reason, code, asked_s = "not_sent", "unreachable", None
         elif outcome.cause is Cause.RATE:
-            reason, message = "rate_limited", outcome.error.reason
+            reason = code = "rate_limited"
             asked_s = outcome.error.retry_after_s
         else:
             return await self._record_refusal(delivery, intent, outcome)
-        again = await self._give_back(delivery, intent, reason, message)
-        pause_s = self._breaker.note_silence(self._session.clock.elapsed_s(), asked_s)
+        again = await self._give_back(delivery, intent, reason, outcome.error.reason)
+        now_s = self._session.clock.elapsed_s()
+        pause_s = self._breaker.note_silence(now_s, asked_s, code=code)
         if isinstance(pause_s, StopReason):
             self._stop.set(pause_s)
             return None
@@ -189,8 +172,8 @@ class Submitter:
         return again
 
     async def _record_accepted(self, intent: Intent, outcome: Accepted) -> None:
-        clock, created = self._session.clock, outcome.created
-        now_us = clock.now_us()
+        session, created = self._session, outcome.created
+        now_us = session.clock.now_us()
         sighting = Sighting(
             intent=intent,
             task_id=created.task_id,
@@ -199,18 +182,25 @@ class Submitter:
             deadline_at_us=now_us + round(self._batch.deadline_s * US_PER_S),
             reserved_units=created.reserved_units,
         )
-        for attempt in range(1, LEDGER_WRITE_ATTEMPTS + 1):
-            try:
-                await self._session.ledger.record_sighting(sighting)
-                break
-            except LedgerUnavailableError:
-                if attempt == LEDGER_WRITE_ATTEMPTS:
-                    raise
-                await clock.sleep(attempt)
+        if await self._keep(sighting) is Attachment.FOREIGN:
+            # An answer to somebody else's request, replayed: what became of ours is not known.
+            error = UnexpectedPayloadError(
+                "create task", revision=session.client.profile.REVISION, path="task of its own"
+            )
+            await self._record_unknown(intent, Unknown(error))
+            return
         self._counts.n_accepted += 1
         self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
         self._breaker.note_accepted()
-        self._session.throttle.note_success()
+        session.throttle.note_success()
+
+    async def _keep(self, sighting: Sighting) -> Attachment:
+        """A task id that was paid for is not given up because the database is busy once."""
+        for attempt in range(1, LEDGER_WRITE_ATTEMPTS):
+            with suppress(LedgerUnavailableError):
+                return await self._session.ledger.record_sighting(sighting)
+            await self._session.clock.sleep(attempt)
+        return await self._session.ledger.record_sighting(sighting)
 
     async def _record_unknown(self, intent: Intent, outcome: Unknown) -> None:
         await self._end(

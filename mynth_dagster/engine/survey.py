@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mynth_dagster.engine.plan import (
@@ -78,7 +78,7 @@ async def survey(session: Session, batch: Batch, slices: Sequence[Slice]) -> Sur
 
 async def deliveries(
     session: Session, batch: Batch, slices: Sequence[Slice]
-) -> AsyncIterator[Delivery]:
+) -> AsyncGenerator[Delivery, None]:
     """The rows to send, in the order of the tables."""
     for slice_ in slices:
         async for decided in _decided(session, batch, slice_):

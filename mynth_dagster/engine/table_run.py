@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
+from mynth_dagster.engine.collect import write_tables
+from mynth_dagster.engine.pipeline import collect, prepare, submit
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport, build_report
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import StopSwitch, key_refused
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.wait import Waiting, wait_until_settled
+from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource
 
 
@@ -49,24 +53,17 @@ async def run_table(
     """
     Check, price, send, wait and write; to be repeated as often as wanted.
 
-    Ends when nothing is pending before its deadline, or when `stop` is set. Waiting starts while
-    submission is still going on, so that early tasks are read early.
+    Ends when nothing is pending before its deadline, or when `stop` is cancelled. Whatever stops
+    it after the first paid request, the tables show what is known by then.
+
+    Raises:
+        UnauthorizedError: The key is refused from the start; nothing was sent.
     """
     slices = batch.slices(window)
     await session.client.check_key()
     progress.on_phase("prepare")
     progress.on_prepared(await prepare(session, batch, source, window=window))
     progress.on_phase("submit")
-    submitted = await _submit_and_wait(session, batch, window, stop, progress)
-    progress.on_phase("collect")
-    results = await collect(session, batch, slices)
-    return build_report(submitted, results, n_requests=session.client.n_requests)
-
-
-async def _submit_and_wait(
-    session: Session, batch: Batch, window: str, stop: StopSwitch, progress: Progress
-) -> SubmitReport:
-    slices = batch.slices(window)
     submitted = await submit(
         session,
         batch,
@@ -76,7 +73,23 @@ async def _submit_and_wait(
         counts=progress.counts,
         on_quote=progress.on_quote,
     )
-    progress.on_phase("wait")
-    cancelled = stop if stop.reason and stop.reason.code == "cancelled" else StopSwitch()
-    await wait_until_settled(session, batch, slices, stop=cancelled, on_round=progress.on_round)
-    return submitted
+    results = await _results(session, batch, slices, stop, progress)
+    submitted = replace(submitted, stopped=stop.reason)
+    return build_report(submitted, results, n_requests=session.client.n_requests)
+
+
+async def _results(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    stop: StopSwitch,
+    progress: Progress,
+) -> list[ResultsSummary]:
+    try:
+        progress.on_phase("wait")
+        await wait_until_settled(session, batch, slices, stop=stop, on_round=progress.on_round)
+        progress.on_phase("collect")
+        return await collect(session, batch, slices)
+    except UnauthorizedError as error:
+        stop.set(key_refused(error))
+        return [await write_tables(session, batch, slice_) for slice_ in slices]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.engine.collect import read_finished
-from mynth_dagster.engine.poll import Poller
+from mynth_dagster.engine.poll import Poller, PollRound
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import PollFetchError
@@ -16,6 +16,9 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import STALLED, IntentState
+
+LOOK_UP_S = 1.0
+"""How often a pause looks whether the run was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +41,37 @@ async def wait_until_settled(
     """
     Poll until no task is pending before its deadline, reading tasks as they finish.
 
+    Ends early when `stop` is cancelled, or when nothing is left but finished tasks that cannot
+    be read; a run that merely may not send any more waits on for what it sent.
+
     Raises:
         UnauthorizedError: The key is refused.
-        PollFetchError: Too many rounds in a row in which nothing could be read.
+        PollFetchError: Too many rounds in a row in which nothing could be asked.
     """
-    interval_s, barren_rounds = session.settings.poll_interval_min_s, 0
+    interval_s, barren_rounds, unread_rounds = session.settings.poll_interval_min_s, 0, 0
     while True:
         tasks = await _accepted(session, batch, slices)
-        pending = [task for task in tasks if not task.is_finished_remotely]
         found = await Poller(session).run(tasks)
-        unread = [task for task in tasks if task.is_finished_remotely]
-        n_unread = await read_finished(session, [*unread, *found.finished])
-        waiting = _count(session, tasks, len(found.finished))
+        known = [task for task in tasks if task.is_finished_remotely]
+        n_unread = await read_finished(session, [*known, *found.finished])
+        waiting = _count(session, tasks, found)
         on_round(waiting)
-        is_barren = bool(found.n_failed or n_unread) and not found.finished
-        barren_rounds = barren_rounds + 1 if is_barren else 0
-        if barren_rounds >= POLL_FAILURES_MAX and pending:
-            raise PollFetchError(str(pending[0].task_id), f"{barren_rounds} rounds failed")
-        if (waiting.n_pending == 0 and n_unread == 0) or stop.is_set:
+        is_settled = waiting.n_pending == 0 and n_unread == 0
+        unread_rounds = unread_rounds + 1 if waiting.n_pending == 0 else 0
+        if is_settled or stop.is_cancelled or unread_rounds > POLL_FAILURES_MAX:
             return waiting
+        barren_rounds = barren_rounds + 1 if found.n_failed and not found.n_answered else 0
+        if barren_rounds > POLL_FAILURES_MAX:
+            raise PollFetchError(str(tasks[0].task_id), f"{barren_rounds} rounds of polling failed")
         interval_s = _next_interval_s(session, interval_s, progressed=bool(found.finished))
-        await session.clock.sleep(interval_s)
+        await _pause(session, interval_s, stop)
+
+
+async def _pause(session: Session, delay_s: float, stop: StopSwitch) -> None:
+    """Sleep, looking up often enough to be cancelled."""
+    until_s = session.clock.elapsed_s() + delay_s
+    while not stop.is_cancelled and (left_s := until_s - session.clock.elapsed_s()) > 0:
+        await session.clock.sleep(min(left_s, LOOK_UP_S))
 
 
 async def _accepted(session: Session, batch: Batch, slices: Sequence[Slice]) -> list[Intent]:
@@ -68,11 +81,13 @@ async def _accepted(session: Session, batch: Batch, slices: Sequence[Slice]) -> 
     )
 
 
-def _count(session: Session, tasks: Sequence[Intent], n_finished: int) -> Waiting:
+def _count(session: Session, tasks: Sequence[Intent], found: PollRound) -> Waiting:
     now_us = session.clock.now_us()
-    n_stalled = sum(task.shown_status(now_us) == STALLED for task in tasks)
-    n_unfinished = sum(not task.is_finished_remotely for task in tasks)
-    return Waiting(max(0, n_unfinished - n_finished - n_stalled), n_finished, n_stalled)
+    finished = {task.intent_id for task in found.finished}
+    finished |= {task.intent_id for task in tasks if task.is_finished_remotely}
+    left = [task for task in tasks if task.intent_id not in finished]
+    n_stalled = sum(task.shown_status(now_us) == STALLED for task in left)
+    return Waiting(len(left) - n_stalled, len(found.finished), n_stalled)
 
 
 def _next_interval_s(session: Session, interval_s: float, *, progressed: bool) -> float:

@@ -1,0 +1,140 @@
+"""What tests of the engine drive: runs of one batch, and what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from mynth_dagster.client.http import Transport
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.session import EngineSettings, Session, open_session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.table_run import Progress, run_table
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.simulator import SimulatorServer
+from mynth_dagster.tables.source import source_from_arrow
+from tests.factories import KEY, MODEL, LeapingClock
+
+TABLES = ("tasks", "images", "failures")
+
+
+class Bench:
+    """A simulator, a ledger, a root, and one clock for all of them."""
+
+    def __init__(self, server: SimulatorServer, clock: LeapingClock, folder: Path) -> None:
+        self.server = server
+        self.clock = clock
+        self.folder = folder
+        self.root = folder / "root"
+        self.ledger_url = f"sqlite:///{folder / 'ledger.db'}"
+
+    def settings(self, **changes: Any) -> EngineSettings:
+        client = {"concurrency": 16, "request_timeout_s": 20.0, "api_key": KEY, **changes}
+        return EngineSettings(
+            ClientSettings(base_url=self.server.url, **client), self.ledger_url, str(self.root)
+        )
+
+    def session(
+        self, transport: Transport | None = None, **changes: Any
+    ) -> AbstractAsyncContextManager[Session]:
+        return open_session(self.settings(**changes), clock=self.clock, transport=transport)
+
+    def run(
+        self,
+        rows: Sequence[dict[str, Any]] | int = 20,
+        *,
+        stop: StopSwitch | None = None,
+        progress: Progress | None = None,
+        transport: Transport | None = None,
+        settings: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> RunReport:
+        """One run of the batch over these prompts, or over so many."""
+        batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
+
+        async def once() -> RunReport:
+            source = source_from_arrow(pa.Table.from_pylist(prompts(rows)), "prompts")
+            async with self.session(transport, **(settings or {})) as session:
+                return await run_table(
+                    session,
+                    batch,
+                    source,
+                    window="",
+                    stop=stop or StopSwitch(),
+                    progress=progress or Progress(),
+                )
+
+        return asyncio.run(once())
+
+    @property
+    def log(self) -> dict[str, Any]:
+        """What the simulator saw: the judge of every case."""
+        return self.server.log()
+
+    @property
+    def n_posts(self) -> int:
+        """Paid requests that arrived."""
+        return int(self.log["requests"].get("POST /image/generate", 0))
+
+    @property
+    def accepted(self) -> Counter[str]:
+        """Tasks by the intent they were made for."""
+        return Counter(entry["intent_id"] for entry in self.log["accepted"])
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a result table, over all partitions."""
+        files = sorted((self.root / "b" / name).rglob("*.parquet"))
+        return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+
+    def bytes_of_tables(self) -> dict[str, bytes]:
+        """Every file of the result tables."""
+        return {
+            str(file.relative_to(self.root)): file.read_bytes()
+            for name in TABLES
+            for file in sorted((self.root / "b" / name).rglob("*.parquet"))
+        }
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """A look into the ledger with a connection of its own."""
+        engine = sa.create_engine(self.ledger_url)
+        with engine.connect() as connection:
+            rows = [tuple(row) for row in connection.execute(sa.text(statement))]
+        engine.dispose()
+        return rows
+
+    def states(self) -> dict[str, int]:
+        """Intents by state."""
+        return dict(self.query("SELECT state, count(*) FROM intents GROUP BY state"))
+
+    def require_sound(self, n_rows: int, *, count: int = 1) -> None:
+        """No intent paid twice, every row in exactly its tables, every task in the ledger."""
+        assert max(self.accepted.values(), default=0) <= 1
+        assert self.log["duplicate_intents"] == []
+        images, failures = self.table("images"), self.table("failures")
+        outcomes = Counter(row["prompt_id"] for row in images)
+        whole = Counter()
+        for row in failures:
+            if row["image_index"] is None:
+                whole[row["prompt_id"]] += 1
+            else:
+                outcomes[row["prompt_id"]] += 1
+        assert len(outcomes | whole) == n_rows
+        assert not set(outcomes) & set(whole)
+        assert set(outcomes.values()) <= {count}
+        assert set(whole.values()) <= {1}
+
+
+def prompts(rows: Sequence[dict[str, Any]] | int) -> list[dict[str, Any]]:
+    """Prompt rows as given, or so many."""
+    if not isinstance(rows, int):
+        return list(rows)
+    return [{"prompt_id": f"p{n:05d}", "prompt": f"prompt {n}"} for n in range(rows)]
