@@ -21,7 +21,7 @@ from mynth_dagster import MynthResource, build_image_batch
 from mynth_dagster.plugin.assets import Overrides
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
-from tests.docs.markdown import README, blocks, code_in, commands, read, rows, section
+from tests.docs.markdown import DOCS, README, blocks, code_in, commands, read, rows, section
 
 SIMULATOR_URL = "http://127.0.0.1:8787"
 REQUIRED = "required"
@@ -96,23 +96,32 @@ def test_quick_start_runs(
     simulator: Callable[..., SimulatorServer],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """The quick start's code location loads, and its jobs submit and collect one day."""
+    """The quick start loads, submits and collects one day; readers read it as the pages say."""
     mynth = simulator()
     monkeypatch.setenv("MYNTH_API_KEY", "mak_simulator")
     names: dict[str, Any] = {}
     exec(blocks(README, "python")[0].replace(SIMULATOR_URL, mynth.url), names)
+    assert sum(isinstance(value, dg.Definitions) for value in names.values()) == 1
     defs = names["defs"]
     partitions = defs.resolve_job_def("packaging_all").partitions_def
     day = partitions.primary_dimension.partitions_def.get_last_partition_key()
     tags = {START_TAG: f"{day}|000", END_TAG: f"{day}|003"}
+    by_folder, by_asset = blocks(DOCS / "tables.md", "python")
 
     with dg.DagsterInstance.ephemeral() as instance:
         for phase in ("submit", "collect"):
             job = defs.resolve_job_def(f"packaging_{phase}")
             assert job.execute_in_process(tags=tags, instance=instance).success
+        assert mynth.log()["totals"]["accepted"] == 2
 
-    assert mynth.log()["totals"]["accepted"] == 2
-    assert len(list((folder / "tables/packaging/images").rglob("*.parquet"))) == 4
+        exec(by_folder.replace("2026-11-21", day), names)
+        assert names["one_day"].num_rows == 2
+        exec(by_asset, names)
+        everything = dg.Definitions.merge(defs, names["downstream"])
+        reading = everything.resolve_implicit_global_asset_job_def()
+        assert reading.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("report")], partition_key=day
+        ).success
 
 
 def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServer]):
