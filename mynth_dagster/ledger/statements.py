@@ -110,9 +110,17 @@ def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]
 
 
 def _insert_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
-    statement = insert_into(connection, _intents).on_conflict_do_nothing()
+    if not claims:
+        return []
     rows = [{**intent_to_row(claim.intent), "account": claim.account} for claim in claims]
-    return _each_changed(connection, statement, rows)
+    insert = insert_into(connection, _intents).on_conflict_do_nothing()
+    # Postgres tells no row count of an insert; the rows themselves say who won.
+    inserted = set(connection.execute(insert.returning(_intents.c.intent_id), rows).scalars())
+    won = []
+    for claim in claims:
+        won.append(claim.intent.intent_id in inserted)
+        inserted.discard(claim.intent.intent_id)
+    return won
 
 
 _REPEAT = (
