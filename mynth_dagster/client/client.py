@@ -191,5 +191,6 @@ async def probe_revision(settings: ClientSettings, *, transport: Transport | Non
     try:
         answer = await http.exchange(Call("probe revision", "GET", "/models", anonymous=True))
     finally:
-        await http.aclose()
+        if transport is None:
+            await http.aclose()
     return answer.status, reading.parse_json(answer.body)

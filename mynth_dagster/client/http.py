@@ -112,9 +112,8 @@ class HttpSession:
         raise (NoAnswerError if handover.happened else NotSentError)(call.operation, said)
 
     async def aclose(self) -> None:
-        """Close all connections; a transport that was handed in is its owner's to close."""
-        if self._can_prove:
-            await self._transport.aclose()
+        """Close all connections."""
+        await self._transport.aclose()
 
     def _request(self, call: Call) -> httpx.Request:
         headers = {"accept": "application/json", "user-agent": USER_AGENT}
