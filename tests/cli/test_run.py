@@ -1,0 +1,238 @@
+"""`mynth-dagster run`: exit codes, the report, and errors that cost nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from mynth_dagster.cli.options import batch_name, columns
+from mynth_dagster.errors import ConfigError
+
+REPORT_FIELDS = {
+    *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
+    *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
+    *("unresolved", "stalled", "pending", "withheld", "tables", "notes", "stopped"),
+}
+
+
+def test_a_table_of_prompts_becomes_a_table_of_images(shell):
+    """Exit code 0, and the tables lie where the report says."""
+    work = shell()
+
+    result = work.run(work.prompts(3))
+
+    assert result.exit_code == 0, result.stderr
+    assert "3 rows: 3 images, failures: none." in result.stderr
+    assert result.stdout == ""
+    images = pq.read_table(work.root / "kites" / "images" / "part-0.parquet")
+    assert images.num_rows == 3
+
+
+def test_the_json_report_has_all_its_fields_and_nothing_else_on_stdout(shell):
+    """For machines: one JSON object, money as decimal strings."""
+    work = shell()
+
+    result = work.run(work.prompts(3), "--json")
+
+    report = json.loads(result.stdout)
+    assert report.keys() == REPORT_FIELDS
+    assert (report["rows"], report["images"], report["posts_sent"]) == (3, 3, 3)
+    assert report["charged_usd"] == work.server.log()["totals"]["charged"]
+    assert result.stderr == ""
+
+
+def test_running_again_costs_nothing(shell):
+    """The second run sends no paid request and exits 0."""
+    work = shell()
+    table = work.prompts(3)
+    work.run(table)
+
+    result = work.run(table)
+
+    assert result.exit_code == 0
+    assert "0 paid requests" in result.stderr
+    assert work.n_posts == 3
+
+
+def test_failures_are_accounted_for(shell):
+    """A row that failed at Mynth is a result: exit code 0."""
+    work = shell(failures=[{"kind": "task", "prompt_contains": "prompt 1"}])
+
+    result = work.run(work.prompts(3))
+
+    assert result.exit_code == 0
+    assert "2 images, failures: 1" in result.stderr
+
+
+def test_open_rows_are_exit_code_3(shell):
+    """Unresolved rows need evidence or a person."""
+    work = shell(faults=[{"kind": "lost_answer", "count": 1}])
+
+    result = work.run(work.prompts(3))
+
+    assert result.exit_code == 3
+    assert "1 rows are unresolved" in result.stderr
+
+
+def test_stalled_rows_are_exit_code_3(shell):
+    """Past their deadline, not given up."""
+    work = shell(failures=[{"kind": "stuck", "prompt_contains": "prompt 1"}])
+
+    result = work.run(work.prompts(3), "--deadline", "0")
+
+    assert result.exit_code == 3
+    assert "1 rows are past their deadline" in result.stderr
+
+
+def test_a_run_that_stopped_early_is_exit_code_1_and_says_how_to_go_on(shell):
+    """A used-up balance fails no row."""
+    work = shell(balance_usd="0.000001")
+
+    result = work.run(work.prompts(3))
+
+    assert result.exit_code == 1
+    assert "insufficient_balance" in result.stderr
+    assert "Run the same command again" in result.stderr
+
+
+def test_a_key_revoked_in_mid_run_never_claims_that_nothing_was_sent(shell):
+    """What was sent is told as sent."""
+    work = shell(faults=[{"kind": "status", "status": 401, "code": "unauthorized", "after": 2}])
+
+    result = work.run(work.prompts(9), "--concurrency", "1")
+
+    assert result.exit_code == 1
+    assert "Nothing was sent" not in result.stderr
+    assert "2 images" in result.stderr
+
+
+@pytest.mark.parametrize("key", ["mak_wrong", "mak_simulator2"])
+def test_a_wrong_key_is_one_error(shell, key):
+    """Exit code 2, one line, no paid request, and the key is not quoted."""
+    work = shell()
+
+    result = work.run(work.prompts(3), MYNTH_API_KEY=key)
+
+    assert result.exit_code == 2
+    assert "401" in result.stderr
+    assert "Nothing was sent and nothing was charged." in result.stderr
+    assert key not in result.output
+    assert work.n_posts == 0
+
+
+@pytest.mark.parametrize("key", [None, "", "mak\nx"])
+def test_a_missing_key_is_named_by_its_variable(new_shell, key):
+    """Before anything is asked of the server."""
+    work = new_shell()
+
+    result = work.run(work.prompts(3), MYNTH_API_KEY=key)
+
+    assert result.exit_code == 2
+    assert "key" in result.stderr.lower()
+    assert work.server.log()["requests"] == {}
+
+
+BAD = [
+    "no prompt column",
+    "duplicate ids",
+    "no file",
+    "empty pattern",
+    "not parquet",
+    "zero bytes",
+    "unknown model",
+    "unknown column",
+    "column syntax",
+    "bad name",
+    "bad size",
+    "bad count",
+    "bad url",
+    "bad revision",
+    "bad ledger",
+    "remote root",
+]
+
+
+def bad_tables(work):
+    """Arguments that are wrong, by what is wrong with them, and what is said of it."""
+    text = work.folder / "text.parquet"
+    text.write_text("prompt\na kite\n")
+    empty = work.folder / "empty.parquet"
+    empty.write_bytes(b"")
+    twice = [{"prompt_id": "a", "prompt": "x"}, {"prompt_id": "a", "prompt": "y"}]
+    captions = [{"caption": "a"}]
+    return {
+        "no prompt column": ([work.prompts(captions, "captions.parquet")], "caption"),
+        "duplicate ids": ([work.prompts(twice, "twice.parquet")], "'a'"),
+        "no file": ([str(work.folder / "none.parquet")], "none.parquet"),
+        "empty pattern": ([str(work.folder / "no*such.parquet")], "no*such.parquet"),
+        "not parquet": ([str(text)], "text.parquet"),
+        "zero bytes": ([str(empty)], "empty.parquet"),
+        "unknown model": ([work.prompts(3), "--model", "no/such-model"], "no/such-model"),
+        "unknown column": ([work.prompts(3), "--column", "x=y"], "x"),
+        "column syntax": ([work.prompts(3), "--column", "prompt"], "ours=theirs"),
+        "bad name": ([work.prompts(3), "--batch", "a b"], "a b"),
+        "bad size": ([work.prompts(3), "--size", "huge"], "huge"),
+        "bad count": ([work.prompts(3), "--count", "1000"], "1000"),
+        "bad url": ([work.prompts(3), "--base-url", "nowhere"], "base_url"),
+        "bad revision": ([work.prompts(3), "--api-revision", "2027"], "2026-08"),
+        "bad ledger": ([work.prompts(3), "--ledger", "mysql://x/y"], "ledger_url"),
+        "remote root": ([work.prompts(3), "--root", "s3://bucket/x"], "--ledger"),
+    }
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_input_is_one_clear_error_that_costs_nothing(new_shell, case):
+    """Exit code 2, the culprit named, no traceback, no paid request."""
+    work = new_shell()
+    arguments, said = bad_tables(work)[case]
+
+    result = work.run(*arguments)
+
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert "Nothing was sent and nothing was charged." in result.stderr
+    assert work.n_posts == 0
+
+
+def test_a_table_of_bad_rows_alone_is_accounted_for(shell):
+    """Rows that fail our own checks are results: listed, not sent, not charged."""
+    work = shell()
+
+    result = work.run(work.prompts([{"prompt_id": "a", "prompt": " "}]))
+
+    assert result.exit_code == 0
+    assert work.n_posts == 0
+
+
+def test_other_column_names_are_mapped(new_shell):
+    """`--column prompt=caption`."""
+    work = new_shell()
+    table = work.prompts([{"sku": 7, "caption": "a kite"}])
+
+    result = work.run(table, "--column", "prompt=caption", "--column", "prompt_id=sku")
+
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompts", "name"),
+    [
+        ("data/kites.parquet", "kites"),
+        ("s3://bucket/day-1.v2.parquet", "day_1"),
+        ("data/*.parquet", "images"),
+        ("folder/", "folder"),
+    ],
+)
+def test_a_batch_is_named_after_its_table(prompts, name):
+    """Letters, digits and underscores; `images` where nothing is left."""
+    assert batch_name(prompts) == name
+
+
+def test_pairs_of_columns_are_read_or_refused():
+    """Each pair is `ours=theirs`; theirs may hold anything."""
+    assert columns(["prompt=a=b"]) == {"prompt": "a=b"}
+    with pytest.raises(ConfigError, match="ours=theirs"):
+        columns(["=x"])

@@ -1,0 +1,65 @@
+"""The clocks: one moved by hand, and exact ways between times and microseconds."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mynth_dagster.clock import ManualClock, SystemClock, us_from_utc, utc_from_us
+
+
+def test_sleepers_wake_in_the_order_of_their_time():
+    """Nobody early, nobody late."""
+    clock, woken = ManualClock(), []
+
+    async def sleep(delay_s: float) -> None:
+        await clock.sleep(delay_s)
+        woken.append(delay_s)
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(sleep(delay_s)) for delay_s in (3.0, 1.0, 2.0)]
+        await asyncio.sleep(0)
+        assert clock.n_sleepers == 3
+        clock.advance(2.0)
+        await asyncio.gather(*tasks[1:])
+        assert woken == [1.0, 2.0]
+        clock.advance(1.0)
+        await tasks[0]
+
+    asyncio.run(scenario())
+
+
+def test_setting_the_wall_clock_is_no_time_passing():
+    """An administrator moves one reading, sleeping machines move both."""
+    clock = ManualClock()
+    before_us = clock.now_us()
+
+    clock.jump_wall(-3600)
+
+    assert clock.now_us() == before_us - 3_600_000_000
+    assert clock.elapsed_s() == 0
+
+
+def test_elapsed_time_never_goes_back():
+    """As far as one can look."""
+    clock = SystemClock()
+    readings = [clock.elapsed_s() for _ in range(100)]
+
+    assert readings == sorted(readings)
+
+
+@given(st.integers(0, 4_102_444_800_000_000))
+def test_times_are_exact_to_the_microsecond(at_us):
+    """No float in between."""
+    assert us_from_utc(utc_from_us(at_us)) == at_us
+
+
+def test_a_time_without_a_zone_is_refused():
+    """It is no moment."""
+    with pytest.raises(ValueError, match="zone"):
+        us_from_utc(datetime(2026, 1, 1))  # noqa: DTZ001
+    assert us_from_utc(datetime(1970, 1, 1, tzinfo=timezone.utc)) == 0
