@@ -45,6 +45,9 @@ def open_engines(url: str) -> tuple[Engine, Engine]:
             f"the ledger at {parsed.render_as_string(hide_password=True)} "
             f"cannot be opened: {error.orig}. Nothing was sent."
         ) from error
+    except BaseException:
+        writer.dispose()
+        raise
     return writer, reader
 
 

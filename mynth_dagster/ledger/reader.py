@@ -220,7 +220,8 @@ class LedgerReader:
     def meta(self, key: str) -> str | None:
         """One remembered fact."""
         query = sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
-        return next(self._rows(query, lambda row: str(row["value"])), None)
+        values = list(self._rows(query, lambda row: str(row["value"])))
+        return values[0] if values else None
 
     def _intents(self, query: sa.Select[Any]) -> Iterator[Intent]:
         return self._rows(query, intent_from_row)

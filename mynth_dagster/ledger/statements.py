@@ -110,17 +110,8 @@ def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]
 
 
 def _insert_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
-    if not claims:
-        return []
     rows = [{**intent_to_row(claim.intent), "account": claim.account} for claim in claims]
-    insert = insert_into(connection, _intents).on_conflict_do_nothing()
-    # Postgres tells no row count of an insert; the rows themselves say who won.
-    inserted = set(connection.execute(insert.returning(_intents.c.intent_id), rows).scalars())
-    won = []
-    for claim in claims:
-        won.append(claim.intent.intent_id in inserted)
-        inserted.discard(claim.intent.intent_id)
-    return won
+    return _each_inserted(connection, _intents, "intent_id", rows)
 
 
 _REPEAT = (
@@ -247,8 +238,7 @@ def _record_tasks(
         }
         for sighting, result in own
     ]
-    statement = insert_into(connection, schema.tasks).on_conflict_do_nothing()
-    is_new = _each_changed(connection, statement, rows)
+    is_new = _each_inserted(connection, schema.tasks, "task_id", rows)
     return [
         sighting
         for (sighting, result), new in zip(own, is_new, strict=True)
@@ -442,6 +432,25 @@ def _each_changed(
         return [True] * len(rows)
     savepoint.rollback()
     return [connection.execute(statement, row).rowcount == 1 for row in rows]
+
+
+def _each_inserted(
+    connection: Connection, table: sa.Table, key: str, rows: Sequence[dict[str, Any]]
+) -> list[bool]:
+    """
+    Whether each member became a row of its own.
+
+    Postgres tells no row count of an insert; the rows that come back say who won.
+    """
+    if not rows:
+        return []
+    statement = insert_into(connection, table).on_conflict_do_nothing().returning(table.c[key])
+    inserted = set(connection.execute(statement, rows).scalars())
+    is_new = []
+    for row in rows:
+        is_new.append(row[key] in inserted)
+        inserted.discard(row[key])
+    return is_new
 
 
 def insert_into(connection: Connection, table: sa.Table) -> Any:

@@ -76,7 +76,7 @@ class Book:
             if state in HAS_TASK:
                 self.execute(
                     "INSERT INTO tasks (task_id, intent_id, is_surplus)"
-                    " VALUES ('tsk_first', :id, 0)",
+                    " VALUES ('tsk_first', :id, FALSE)",
                     id=intent.intent_id,
                 )
 

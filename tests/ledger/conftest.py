@@ -1,20 +1,64 @@
-"""A ledger on disk; `ledger_url` is the one place that says of which kind."""
+"""
+A ledger of each kind: SQLite on disk, and a real Postgres started from a wheel.
+
+`ledger_url` is the one place that says of which kind; a test that is about one database alone
+asks for `sqlite_url` or `postgres_url`.
+"""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from mynth_dagster.ledger import Ledger
 from tests.ledger.book import Book
+from tests.ledger.postgres import running_postgres
+
+TEMPLATE = "ledger_template"
 
 
 @pytest.fixture
-def ledger_url(tmp_path: Path) -> str:
-    """Where the ledger under test lies."""
+def sqlite_url(tmp_path: Path) -> str:
+    """A file of its own."""
     return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[sa.URL]:
+    """One server for all tests of a process, with an empty ledger to copy."""
+    with running_postgres() as url:
+        _create_database(url, TEMPLATE)
+        Ledger.open(_in(url, TEMPLATE)).close()
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres: sa.URL) -> str:
+    """A database of its own."""
+    name = f"ledger_{uuid.uuid4().hex}"
+    _create_database(postgres, f"{name} TEMPLATE {TEMPLATE}")
+    return _in(postgres, name)
+
+
+def _create_database(server: sa.URL, name: str) -> None:
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+
+
+def _in(server: sa.URL, database: str) -> str:
+    return server.set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """Where the ledger under test lies; each kind in turn."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture

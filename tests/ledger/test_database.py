@@ -32,9 +32,9 @@ def test_the_head_is_the_newest_migration():
     assert max(path.name[:4] for path in MIGRATIONS.glob("0*.py")) == HEAD
 
 
-def test_sqlite_is_as_durable_as_it_can_be(ledger_url):
+def test_sqlite_is_as_durable_as_it_can_be(sqlite_url):
     """WAL and FULL on every connection of writer and readers."""
-    for engine in open_engines(ledger_url):
+    for engine in open_engines(sqlite_url):
         with engine.connect() as connection:
             found = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -44,9 +44,9 @@ def test_sqlite_is_as_durable_as_it_can_be(ledger_url):
         assert found == ["wal", 2]
 
 
-def test_the_writer_takes_its_lock_at_the_start(ledger_url):
+def test_the_writer_takes_its_lock_at_the_start(sqlite_url):
     """BEGIN IMMEDIATE: two writers wait for each other instead of failing half-way."""
-    writer, reader = open_engines(ledger_url)
+    writer, reader = open_engines(sqlite_url)
     begun = []
     sa.event.listen(writer, "before_cursor_execute", lambda *args: begun.append(args[2]))
     with writer.begin() as connection:
@@ -104,5 +104,5 @@ def test_a_ledger_that_breaks_while_it_is_read_says_so(book):
     book.claim(make_intent())
     book.execute("ALTER TABLE intents RENAME TO gone")
 
-    with pytest.raises(LedgerUnavailableError, match="cannot be read: no such table"):
+    with pytest.raises(LedgerUnavailableError, match=r"cannot be read: .*intents"):
         book.ledger.read.intents_by_id(["x"])
