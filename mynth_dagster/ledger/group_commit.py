@@ -2,6 +2,8 @@
 One writer thread; whatever is queued when the last COMMIT returns goes into the next one.
 
 No timer: an idle ledger commits a lone write at once, a busy one commits hundreds together.
+What is asked for within one turn of an event loop is handed over together: callers that one
+COMMIT woke would otherwise meet the writer one by one.
 Callers wake only after COMMIT. Writes run in the order of their `rank`, so that answers, which
 are paid for, go ahead of new intents. A failed group is retried member by member: one bad
 write must not take its neighbours' task ids with it.
@@ -58,7 +60,9 @@ class GroupCommit:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Queued] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._this_turn: dict[asyncio.AbstractEventLoop, list[_Queued]] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="mynth-ledger", daemon=True)
         self._thread.start()
@@ -71,20 +75,35 @@ class GroupCommit:
             LedgerError: What `apply` raised for this member.
             LedgerUnavailableError: The database did not confirm.
         """
-        if self._closed:
-            raise LedgerUnavailableError("the ledger is closed")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[R] = loop.create_future()
-        self._queue.put(_Queued(write, params, loop, done))
+        with self._lock:
+            if self._closed:
+                raise LedgerUnavailableError("the ledger is closed")
+            waiting = self._this_turn.setdefault(loop, [])
+            waiting.append(_Queued(write, params, loop, done))
+        if len(waiting) == 1:
+            loop.call_soon(self._hand_over, loop)
         # A write is never taken back: a cancelled caller must not lose a task id.
         return await asyncio.shield(done)
 
     def close(self) -> None:
-        """Commit what is queued and end the thread."""
-        if not self._closed:
+        """Commit what was asked for and end the thread."""
+        with self._lock:
+            if self._closed:
+                return
             self._closed = True
+            for waiting in self._this_turn.values():
+                self._queue.put(waiting)
+            self._this_turn.clear()
             self._queue.put(None)
-            self._thread.join()
+        self._thread.join()
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            waiting = self._this_turn.pop(loop, None)
+            if waiting:
+                self._queue.put(waiting)
 
     def _run(self) -> None:
         open_ = True
@@ -93,22 +112,12 @@ class GroupCommit:
             if group:
                 self._commit(group)
                 _wake(group)
-        self._refuse_latecomers()
-
-    def _refuse_latecomers(self) -> None:
-        """Whoever queued a write while the ledger was being closed must not wait for ever."""
-        while not self._queue.empty():
-            late = self._queue.get_nowait()
-            if late is not None:
-                late.error = LedgerUnavailableError("the ledger is closed")
-                _wake([late])
 
     def _next_group(self) -> tuple[list[_Queued], bool]:
-        first = self._queue.get()
         group: list[_Queued] = []
-        item: _Queued | None = first
+        item = self._queue.get()
         while item is not None:
-            group.append(item)
+            group += item
             if len(group) >= GROUP_MAX:
                 return group, True
             try:

@@ -98,6 +98,11 @@ class Reading:
     read_at_us: int
 
 
+def _is_before(event: Event) -> sa.ColumnElement[bool]:
+    """In a state in which this may happen; no IN list, which no group of members could share."""
+    return sa.or_(*(_intents.c.state == state.value for state in states_before(event)))
+
+
 def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[bool]:
     new = [claim for claim in claims if claim.from_attempt is None]
     again = [claim for claim in claims if claim.from_attempt is not None]
@@ -119,7 +124,7 @@ _REPEAT = (
     .where(
         _intents.c.intent_id == sa.bindparam("b_intent_id"),
         _intents.c.attempt == sa.bindparam("b_attempt"),
-        _intents.c.state.in_([state.value for state in states_before(Event.CLAIM)]),
+        _is_before(Event.CLAIM),
     )
     .values(
         state=IntentState.SENDING.value,
@@ -159,7 +164,7 @@ _ATTACH = (
     sa.update(_intents)
     .where(
         _intents.c.intent_id == sa.bindparam("b_intent_id"),
-        _intents.c.state.in_([state.value for state in states_before(Event.SIGHT)]),
+        _is_before(Event.SIGHT),
         ~sa.exists().where(
             schema.tasks.c.task_id == sa.bindparam("b_task_id"),
             schema.tasks.c.intent_id != sa.bindparam("b_intent_id"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
-from mynth_dagster.ledger.statements import CALL, Claim
+from mynth_dagster.ledger.statements import CALL, Attachment, Claim, Reading, StatusNote
+from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event
-from tests.factories import make_intent
+from tests.factories import make_intent, make_task
 from tests.ledger.book import ending, sighting
 
 
@@ -192,3 +194,36 @@ def test_a_write_after_the_end_is_refused(commits):
 
     with pytest.raises(LedgerUnavailableError, match="closed"):
         asyncio.run(commits.submit(Gate().note("late", 0), "x"))
+
+
+EVERY_KIND = {
+    "claim": lambda ledger, n, intent: ledger.claim(Claim(intent)),
+    "claim again": lambda ledger, n, intent: ledger.claim(Claim(replace(intent, attempt=2), 1, 1)),
+    "sight": lambda ledger, n, intent: ledger.record_sighting(sighting(intent, f"tsk_{n}")),
+    "end": lambda ledger, n, intent: ledger.record_ending(ending(intent, Event.GIVE_BACK)),
+    "note": lambda ledger, n, intent: ledger.note_status(
+        StatusNote(f"tsk_{n}", TaskStatus.COMPLETED)
+    ),
+    "read": lambda ledger, n, intent: ledger.record_reading(
+        Reading(intent, make_task(f"tsk_{n}"), Event.COMPLETE, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [["claim"], ["claim", "end", "claim again", "sight", "note", "read"]],
+    ids=["new", "whole life"],
+)
+def test_what_is_asked_for_in_one_turn_goes_in_one_commit(book, kinds):
+    """A hundred rows, one COMMIT a step: no kind of write falls back to one by one."""
+    intents = [make_intent(f"p{n}") for n in range(100)]
+    commits = []
+    sa.event.listen(book.ledger._engines[0], "commit", commits.append)
+
+    for kind in kinds:
+        commits.clear()
+        write = EVERY_KIND[kind]
+        results = book.run(*(write(book.ledger, n, intent) for n, intent in enumerate(intents)))
+        assert len(commits) == 1, kind
+        assert set(results) <= {True, None, Attachment.ATTACHED}
