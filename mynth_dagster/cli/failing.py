@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 from rich.console import Console
 
-from mynth_dagster.errors import ConfigError, MynthError, TableError, UnauthorizedError
+from mynth_dagster.errors import (
+    ConfigError,
+    ConfirmationNeededError,
+    MynthError,
+    TableError,
+    UnauthorizedError,
+)
 
 EXIT_OK = 0
 EXIT_OTHER = 1
@@ -21,17 +27,25 @@ AS_FAR_AS_IT_CAME = (
     "only what is still missing is sent."
 )
 
-_INPUT_ERRORS = (ConfigError, TableError, UnauthorizedError)
+_INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedError)
 
 
 @contextmanager
-def errors_as_exit_codes(console: Console) -> Iterator[None]:
-    """Print what this package raises on purpose, and exit with the code it stands for."""
+def errors_as_exit_codes(
+    console: Console, n_posts: Callable[[], int] = lambda: 0
+) -> Iterator[None]:
+    """
+    Print what this package raises on purpose, and exit with the code it stands for.
+
+    ``n_posts`` tells how many paid requests were made by then: an unusable table is an input
+    error only before the first.
+    """
     try:
         yield
     except _INPUT_ERRORS as error:
-        say(console, f"{error}\n{NOTHING_SENT}")
-        raise typer.Exit(EXIT_INPUT) from None
+        was_sent = n_posts() > 0
+        say(console, f"{error}\n{AS_FAR_AS_IT_CAME if was_sent else NOTHING_SENT}")
+        raise typer.Exit(EXIT_OTHER if was_sent else EXIT_INPUT) from None
     except MynthError as error:
         say(console, str(error))
         raise typer.Exit(EXIT_OTHER) from None

@@ -19,7 +19,7 @@ Root = Annotated[
 ]
 Ledger = Annotated[
     str | None,
-    typer.Option(help="URL of the ledger [default: a SQLite file in the root]."),
+    typer.Option(help="URL of the ledger; by default a SQLite file in the root."),
 ]
 BaseUrl = Annotated[str, typer.Option(envvar="MYNTH_BASE_URL", help="Where the API is.")]
 Revision = Annotated[

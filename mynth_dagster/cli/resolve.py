@@ -80,8 +80,9 @@ def _list(console: Console, url: str, batch: str | None) -> None:
         opened.close()
     for row in rows:
         _describe(console, row)
-    total = sum(row.exposure_units or 0 for row in rows)
-    say(console, f"{len(rows)} in doubt, at most {format_usd(total)} exposed.")
+    known = [row.exposure_units for row in rows if row.exposure_units is not None]
+    unknown = f", {len(rows) - len(known)} of unknown price" if len(known) < len(rows) else ""
+    say(console, f"{len(rows)} in doubt, at most {format_usd(sum(known))} exposed{unknown}.")
 
 
 def _describe(console: Console, row: InDoubt) -> None:

@@ -29,6 +29,7 @@ from mynth_dagster.cli.options import (
 )
 from mynth_dagster.cli.progress import ShownProgress, print_report
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
+from mynth_dagster.engine.asking import Asking, Retry
 from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
@@ -44,7 +45,7 @@ def run(
         str, typer.Argument(help="Parquet file, folder or pattern; any fsspec URL.")
     ],
     root: Root,
-    batch: Annotated[str | None, typer.Option(help="Name [default: the table's].")] = None,
+    batch: Annotated[str | None, typer.Option(help="Name; by default the table's.")] = None,
     partition: Annotated[str, typer.Option(help="Key of this run's partition.")] = "",
     model: Annotated[
         list[str] | None, typer.Option(help="Model id; several: each prompt is asked of each.")
@@ -61,6 +62,18 @@ def run(
     column: Annotated[
         list[str] | None, typer.Option(help="ours=theirs, such as prompt=caption_en.")
     ] = None,
+    retry: Annotated[
+        Retry, typer.Option(help="Finished rows to ask for again; each is paid for anew.")
+    ] = Retry.NONE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ask for every finished row again, delivered or not.")
+    ] = False,
+    prompt_id: Annotated[
+        list[str] | None, typer.Option(help="Send only this row; may be given several times.")
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Yes, pay again for a large part of the table.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """
@@ -71,7 +84,8 @@ def run(
     3 rows unresolved, stalled or still under way, 1 anything else.
     """
     console = Console(stderr=True)
-    with errors_as_exit_codes(console):
+    shown = ShownProgress(console, quiet=as_json)
+    with errors_as_exit_codes(console, lambda: shown.progress.counts.n_posts):
         settings = engine_settings(
             root, ledger, base_url, api_revision, os.environ.get("MYNTH_API_KEY"), concurrency
         )
@@ -83,8 +97,10 @@ def run(
             deadline_s=deadline,
             window_dimension="partition",
         )
-        with ShownProgress(console, quiet=as_json) as shown:
-            report = asyncio.run(_run(settings, wanted, prompts, partition, shown.progress))
+        asking = Asking(retry, force, frozenset(prompt_id or []), confirm)
+        with shown:
+            work = _run(settings, wanted, prompts, partition, asking, shown.progress)
+            report = asyncio.run(work)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
@@ -93,7 +109,12 @@ def run(
 
 
 async def _run(
-    settings: EngineSettings, batch: Batch, prompts: str, window: str, progress: Progress
+    settings: EngineSettings,
+    batch: Batch,
+    prompts: str,
+    window: str,
+    asking: Asking,
+    progress: Progress,
 ) -> RunReport:
     source = await asyncio.to_thread(open_source, prompts)
     stop = StopSwitch()
@@ -101,7 +122,15 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _cancel, stop, number)
     async with open_session(settings) as session:
-        return await run_table(session, batch, source, window=window, stop=stop, progress=progress)
+        return await run_table(
+            session,
+            batch,
+            source,
+            window=window,
+            stop=stop,
+            progress=progress,
+            asking=asking,
+        )
 
 
 def _cancel(stop: StopSwitch, number: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
@@ -72,10 +73,10 @@ async def prepare(
 
 
 async def draft_quote(
-    session: Session, batch: Batch, slices: Sequence[Slice]
+    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
 ) -> tuple[Survey, Quote]:
     """What a submission of these partitions would send, and what it would reserve."""
-    surveyed = await survey(session, batch, slices)
+    surveyed = await survey(session, batch, slices, asking)
     quote = await build_quote(
         session.client, surveyed.samples, surveyed.n_requests, batch.prices_usd
     )
@@ -89,20 +90,23 @@ async def submit(
     *,
     submitter: str,
     stop: StopSwitch,
+    asking: Asking = NOTHING_SPECIAL,
     counts: SubmitCounts | None = None,
     on_quote: Callable[[Survey, Quote], None] = lambda _, __: None,
 ) -> SubmitReport:
     """
-    Send what is missing in these partitions, and nothing else.
+    Send what is missing in these partitions and what a person asks for again, nothing else.
 
     Args:
         submitter: Names the run in the ledger while it sends.
         stop: Set it to end early; what is in flight is recorded.
+        asking: What a person wants beyond what is missing.
         counts: Kept up to date while sending, to be shown as progress.
         on_quote: Called before the first paid request.
 
     Raises:
         UnauthorizedError: The key is refused; nothing was sent.
+        ConfirmationNeededError: Much would be paid again and nobody confirmed it.
         LedgerError: The ledger failed; what could be recorded was.
     """
     account = await _account(session)
@@ -112,16 +116,17 @@ async def submit(
     try:
         await expire_interrupted(session, batch, windows)
         n_attached = await attach_by_evidence(session, batch, slices)
-        surveyed, quote = await draft_quote(session, batch, slices)
+        surveyed, quote = await draft_quote(session, batch, slices, asking)
         for window, moves in surveyed.moved.items():
             await session.ledger.move_intents(batch.ledger_name, window, moves)
         on_quote(surveyed, quote)
+        require_confirmed(asking, surveyed.paid, quote.total_units)
         for window in windows:
             of_window = [slice_ for slice_ in slices if slice_.window == window]
             sender = Submitter(
                 session, batch, window, quote, account=account, stop=stop, counts=counts
             )
-            await sender.send_all(deliveries(session, batch, of_window))
+            await sender.send_all(deliveries(session, batch, of_window, asking))
     finally:
         await _close(session, batch, slices, stop)
     return SubmitReport(surveyed, quote, counts, n_attached, stop.reason)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
@@ -52,27 +53,52 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Decision:
-    """A row's step, with the intent that it rests on or the generation to be made."""
+    """
+    A row's step, with the intent that it rests on or the generation to be made.
+
+    `was_paid`: some generation of the row has a task that cost, or may have cost, something.
+    """
 
     step: Step
     generation: int = 1
     rest: Intent | None = None
-    is_edit: bool = False
+    was_paid: bool = False
+
+    @property
+    def is_first_wish(self) -> bool:
+        """The row is sent, and nobody ever asked for it under its key."""
+        return self.step is Step.SEND and self.rest is None and self.generation == 1
+
+    @property
+    def is_further_wish(self) -> bool:
+        """The row is sent as a new generation: edited, or asked for again."""
+        return self.step is Step.SEND and self.rest is None and self.generation > 1
 
 
-def decide(request_hash: str, intents: Sequence[Intent]) -> Decision:
+def decide(
+    request_hash: str, intents: Sequence[Intent], asking: Asking = NOTHING_SPECIAL
+) -> Decision:
     """What to do with a valid row, given all generations that the ledger has of it."""
     current = choose_current(intents, request_hash)
-    if current is None:
+    was_paid = any(intent.task_id and intent.charged_units != 0 for intent in intents)
+    if current is None or _is_asked_anew(current, asking):
         newest = max((intent.generation for intent in intents), default=0)
-        return Decision(Step.SEND, generation=newest + 1, is_edit=newest > 0)
-    if current.state is IntentState.ABANDONED and current.reason == RESUBMIT:
-        return Decision(Step.SEND, generation=max(intent.generation for intent in intents) + 1)
+        return Decision(Step.SEND, newest + 1, None, was_paid)
+    return Decision(_step_of(current), current.generation, current, was_paid)
+
+
+def _is_asked_anew(current: Intent, asking: Asking) -> bool:
+    """By a person: given up with the wish to send again, or finished and asked for once more."""
+    is_resubmitted = current.state is IntentState.ABANDONED and current.reason == RESUBMIT
+    return is_resubmitted or asking.wants_again(current)
+
+
+def _step_of(current: Intent) -> Step:
     if current.state in SENDABLE:
-        return Decision(Step.SEND, generation=current.generation, rest=current)
+        return Step.SEND
     if current.state in FINAL:
-        return Decision(Step.DONE, rest=current)
-    return Decision(Step.HOLD if current.state in HELD else Step.WAIT, rest=current)
+        return Step.DONE
+    return Step.HOLD if current.state in HELD else Step.WAIT
 
 
 @dataclass(frozen=True)

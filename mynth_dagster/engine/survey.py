@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, PaidAgain
 from mynth_dagster.engine.plan import (
     Decision,
     Delivery,
@@ -21,7 +22,6 @@ from mynth_dagster.engine.plan import (
     price_class,
 )
 from mynth_dagster.engine.session import Session
-from mynth_dagster.ledger import LedgerReader
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import ImageRequest
@@ -34,17 +34,19 @@ class Survey:
     """
     What a run would do.
 
-    `rows` counts rows by step; `n_edited` of those to send were sent before as something else,
-    `n_repeated` rest in the middle of a delivery. `moved` are, by window, the intents of rows
+    `rows` counts rows by step; `n_again` of those to send were asked for before, as they read now
+    or otherwise; `n_repeated` rest in the middle of a delivery. `paid` tells by partition how
+    much would be paid again. `moved` are, by window, the intents of rows
     whose partition changed with the fan-out, each with its new key.
     """
 
     rows: Counter[Step] = field(default_factory=Counter)
     n_requests: Counter[PriceClass] = field(default_factory=Counter)
     samples: dict[PriceClass, ImageRequest] = field(default_factory=dict)
-    n_edited: int = 0
+    n_again: int = 0
     n_repeated: int = 0
     moved: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    paid: dict[str, PaidAgain] = field(default_factory=dict)
 
     @property
     def n_to_send(self) -> int:
@@ -57,31 +59,39 @@ class Survey:
         if rest is not None and rest.fan_out != slice_.fan_out:
             moved = self.moved.setdefault(slice_.window, [])
             moved.append((rest.intent_id, slice_.fan_out))
+        paid = self.paid.setdefault(slice_.key, PaidAgain())
+        paid.n_present += decision.was_paid
+        paid.n_again += decision.was_paid and decision.is_further_wish
+        paid.n_new += decision.is_first_wish
         if decision.step is not Step.SEND:
             return
         kind = price_class(row.request)
         self.n_requests[kind] += 1
         self.samples.setdefault(kind, row.request)
-        self.n_edited += decision.is_edit
+        self.n_again += decision.is_further_wish
         self.n_repeated += rest is not None
 
 
-async def survey(session: Session, batch: Batch, slices: Sequence[Slice]) -> Survey:
+async def survey(
+    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
+) -> Survey:
     """Count and classify every row of these partitions; sends nothing."""
-    counted = Survey()
+    counted, reader = Survey(), session.ledger.read
     for slice_ in slices:
-        async for decided in _decided(session, batch, slice_):
+        n_paid = await asyncio.to_thread(reader.n_paid_rows, batch.ledger_name, slice_)
+        counted.paid[slice_.key] = PaidAgain(n_paid=n_paid)
+        async for decided in _decided(session, batch, slice_, asking):
             for row, decision in decided:
                 counted.add(row, decision, slice_)
     return counted
 
 
 async def deliveries(
-    session: Session, batch: Batch, slices: Sequence[Slice]
+    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
 ) -> AsyncGenerator[Delivery, None]:
     """The rows to send, in the order of the tables."""
     for slice_ in slices:
-        async for decided in _decided(session, batch, slice_):
+        async for decided in _decided(session, batch, slice_, asking):
             for row, decision in decided:
                 if decision.step is Step.SEND:
                     yield _delivery(row, decision, slice_)
@@ -100,25 +110,23 @@ def _delivery(row: PromptRow, decision: Decision, slice_: Slice) -> Delivery:
 
 
 async def _decided(
-    session: Session, batch: Batch, slice_: Slice
+    session: Session, batch: Batch, slice_: Slice, asking: Asking
 ) -> AsyncIterator[list[tuple[PromptRow, Decision]]]:
     """Row batches with their decisions; files and ledger are read on a worker thread."""
-    batches = _decide_batches(session, batch, slice_)
+    batches = _decide_batches(session, batch, slice_, asking)
     while (decided := await asyncio.to_thread(next, batches, None)) is not None:
         yield decided
 
 
 def _decide_batches(
-    session: Session, batch: Batch, slice_: Slice
+    session: Session, batch: Batch, slice_: Slice, asking: Asking
 ) -> Iterator[list[tuple[PromptRow, Decision]]]:
     store = TableStore(session.settings.root, batch.name)
     for rows in iter_planned_rows(store, slice_, batch=batch):
-        yield _decide_rows(session.ledger.read, batch, slice_, rows)
-
-
-def _decide_rows(
-    reader: LedgerReader, batch: Batch, slice_: Slice, rows: Sequence[PromptRow]
-) -> list[tuple[PromptRow, Decision]]:
-    keys = [row.request_key for row in rows]
-    known = reader.intents_for(batch.ledger_name, slice_.window, keys)
-    return [(row, decide(row.request_hash, known.get(row.request_key, ()))) for row in rows]
+        covered = [row for row in rows if asking.covers(row.prompt_id)]
+        keys = [row.request_key for row in covered]
+        known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
+        yield [
+            (row, decide(row.request_hash, known.get(row.request_key, ()), asking))
+            for row in covered
+        ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import write_tables
 from mynth_dagster.engine.pipeline import collect, prepare, submit
 from mynth_dagster.engine.quote import Quote
@@ -49,6 +50,7 @@ async def run_table(
     window: str,
     stop: StopSwitch,
     progress: Progress,
+    asking: Asking = NOTHING_SPECIAL,
 ) -> RunReport:
     """
     Check, price, send, wait and write; to be repeated as often as wanted.
@@ -58,6 +60,7 @@ async def run_table(
 
     Raises:
         UnauthorizedError: The key is refused from the start; nothing was sent.
+        ConfirmationNeededError: Much would be paid again and nobody confirmed it.
     """
     slices = batch.slices(window)
     await session.client.check_key()
@@ -70,6 +73,7 @@ async def run_table(
         slices,
         submitter="command line",
         stop=stop,
+        asking=asking,
         counts=progress.counts,
         on_quote=progress.on_quote,
     )

@@ -176,6 +176,16 @@ class LedgerReader:
         )
         return self._intents(query)
 
+    def n_paid_rows(self, batch: str, slice_: Slice) -> int:
+        """Rows of a partition with a task that cost something, or whose cost is not known."""
+        query = (
+            sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows"))
+            .where(_intents.c.batch == batch, _in_slices([slice_]))
+            .where(_intents.c.task_id.is_not(None))
+            .where(sa.func.coalesce(_intents.c.charged_units, 1) != 0)
+        )
+        return sum(self._rows(query, lambda row: int(row["n_rows"])))
+
     def partitions(self, batch: str) -> list[PartitionRow]:
         """All partitions that anything was ever sent for."""
         table = schema.partitions

@@ -105,6 +105,11 @@ def failure_of_problem(code: str, field: str | None, message: str) -> Failure:
     )
 
 
+def is_retryable(intent: Intent) -> bool:
+    """Whether asking for a failed or refused row again may end otherwise."""
+    return intent.error_code is None or code_of(intent.error_code, "failed") not in _NEVER_BETTER
+
+
 def failure_not_submitted(stop_reason: str | None = None) -> Failure:
     """A valid row that nobody asked for yet, with the reason why the last run stopped."""
     because = f": {stop_reason}" if stop_reason else ""
@@ -364,7 +369,7 @@ def _money(reserved_units: int | None, charged_units: int | None) -> MoneyOutcom
 def _next_for(code: str, retry: str) -> str:
     if code in _NEVER_BETTER:
         return "Edit this row: the same request would be refused again."
-    return f"To pay for another try, materialize tasks with retry: {retry}."
+    return f"To pay for another try, submit again with retry: {retry}."
 
 
 def _shown(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.engine.asking import Retry
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.bodies import BatchAssets, execute
 from mynth_dagster.plugin.checks import accounted_for_spec
@@ -43,6 +44,27 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
         partitions_def=assets.partitions.definition,
         metadata=assets.partitions.layout(table).to_metadata(),
     )
+
+
+ASKING_CONFIG = {
+    "retry": dg.Field(
+        dg.Enum("MynthRetry", [dg.EnumValue(choice.value) for choice in Retry]),
+        default_value=Retry.NONE.value,
+        description="Finished rows to ask for again, each paid for anew: retryable (failed, and "
+        "may end otherwise), failed (all failed or refused), partial (also those of which some "
+        "images failed).",
+    ),
+    "force": dg.Field(
+        bool, default_value=False, description="Ask for every finished row again, delivered or not."
+    ),
+    "prompt_ids": dg.Field(
+        [str], default_value=[], description="Send only these rows; empty: all that are missing."
+    ),
+    "confirm": dg.Field(
+        bool, default_value=False, description="Yes, pay again for a large part of a partition."
+    ),
+}
+"""The launchpad's fields of `<batch>__submit`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,7 @@ def _build(
         check_specs=checks,
         required_resource_keys={resource_key},
         backfill_policy=dg.BackfillPolicy.single_run(),
+        config_schema=ASKING_CONFIG if phase == "submit" else None,
         can_subset=False,
     )
     def phase_body(context: dg.AssetExecutionContext) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.engine.asking import Asking, Retry
 from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
@@ -86,6 +87,7 @@ def submit_tasks(
             slices,
             submitter=context.run.run_id,
             stop=stop,
+            asking=_asking(context),
             on_quote=lambda surveyed, quote: notices.put(
                 lambda: context.log.info(
                     f"{surveyed.n_to_send} rows to send, {format_usd(quote.total_units)}"
@@ -169,6 +171,17 @@ def _recording_what_is_done(
     except BaseException:
         record_some(context, assets.partitions, tables)
         raise
+
+
+def _asking(context: dg.AssetExecutionContext) -> Asking:
+    """What the launchpad says."""
+    config = context.op_execution_context.op_config
+    return Asking(
+        retry=Retry(config["retry"]),
+        force=config["force"],
+        prompt_ids=frozenset(config["prompt_ids"]),
+        confirm=config["confirm"],
+    )
 
 
 async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: SubmitReport) -> bool:

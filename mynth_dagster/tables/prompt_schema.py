@@ -48,7 +48,7 @@ OUR_COLUMNS: tuple[str, ...] = (
     *(name for name, _ in _PROBLEM_FIELDS),
 )
 
-_FOLDER_COLUMNS = frozenset({"date", "file", "partition", "fan_out"})
+_FOLDER_COLUMNS = frozenset({"date", "file", "key", "partition", "fan_out"})
 """What readers of hive-style folders call their columns; equal names in the files would clash."""
 
 RESERVED_COLUMNS = RESULT_COLUMNS.union(OUR_COLUMNS, _FOLDER_COLUMNS)

@@ -138,3 +138,25 @@ def test_check_is_recorded_and_passes(project):
     assert evaluation.passed
     assert evaluation.blocking
     assert evaluation.metadata["mynth/rows"].value == 36
+
+
+def test_retry_from_the_launchpad_pays_for_failed_rows_only(project):
+    """The operation's configuration asks for failed rows again, as a new generation."""
+    project.simulator.set_scenario(
+        progress="immediate", failures=[{"prompt_contains": "number 3", "first": 1}]
+    )
+    project.execute("all", "2026-11-19|000", "2026-11-19|001")
+
+    job = project.definitions().resolve_job_def("shots_all")
+    result = job.execute_in_process(
+        instance=project.instance,
+        tags={
+            "dagster/asset_partition_range_start": "2026-11-19|000",
+            "dagster/asset_partition_range_end": "2026-11-19|001",
+        },
+        run_config={"ops": {"shots__submit": {"config": {"retry": "retryable"}}}},
+    )
+
+    assert result.success
+    assert project.n_accepted == 13
+    assert project.simulator.log()["duplicate_intents"] == []
