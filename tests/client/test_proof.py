@@ -137,7 +137,9 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    "base_url", [f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid"]
+    "base_url",
+    [f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid"],
+    ids=["refused", "no such host"],
 )
 def test_without_a_connection_nothing_was_sent(base_url):
     """Refused, and no such name: proved by the connection that was never handed over."""
