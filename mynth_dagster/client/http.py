@@ -13,10 +13,12 @@ trace hooks set a flag as soon as a connection is handed over; only an unset fla
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -123,7 +125,7 @@ class HttpSession:
             headers["authorization"] = f"Bearer {secret}"
         if call.content is not None:
             headers["content-type"] = call.content_type
-        url = self._base.copy_with(path=self._base.path.rstrip("/") + call.path)
+        url = _join(self._base, call.path)
         return httpx.Request(
             call.method,
             url.copy_merge_params(call.params) if call.params else url,
@@ -145,8 +147,17 @@ class HttpSession:
                     raise ValueError(f"the answer is longer than {ANSWER_MAX_BYTES} bytes")
         finally:
             await response.aclose()
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in response.headers.raw
+        }
         return Answer(response.status_code, headers, _redacted(bytes(body), self._secret(call)))
+
+
+@lru_cache(maxsize=16)
+def _join(base: httpx.URL, path: str) -> httpx.URL:
+    """Kept for the few paths that thousands of requests share: parsing one is not cheap."""
+    return base.copy_with(path=base.path.rstrip("/") + path)
 
 
 def _redacted(body: bytes, secret: str | None) -> bytes:
@@ -154,8 +165,14 @@ def _redacted(body: bytes, secret: str | None) -> bytes:
     return body.replace(secret.encode("ascii"), b"[redacted]") if secret else body
 
 
+@lru_cache(maxsize=1)
+def _tls_context() -> ssl.SSLContext:
+    """One for all sessions: reading the certificate authorities costs as much as fifty requests."""
+    return httpx.create_ssl_context()
+
+
 def _aiohttp_transport(settings: ClientSettings) -> Transport:
-    transport = AiohttpTransport()
+    transport = AiohttpTransport(verify=_tls_context())
 
     def make_session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(

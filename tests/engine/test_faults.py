@@ -89,16 +89,16 @@ def test_a_storm_of_faults_of_all_kinds_is_accounted_for_exactly(bench):
     faults += [{"route": route, "kind": "server_error", "share": 0.2} for route in (STATUS, FULL)]
     work = bench(faults=faults, seed=7)
 
-    for _ in range(6):
-        work.run(150)
+    for _ in range(4):
+        work.run(90)
 
     work.server.set_scenario(faults=())
-    report = work.run(150)
+    report = work.run(90)
     n_accepted = len(work.log["accepted"])
-    assert report.images + report.unresolved == 150
+    assert report.images + report.unresolved == 90
     if work.server.scenario.revision == "2026-08":
         assert report.images == n_accepted
-    work.require_sound(150)
+    work.require_sound(90)
 
 
 def test_others_tasks_prove_nothing(new_bench, tmp_path, clock):

@@ -51,7 +51,7 @@ def walk_through(tasks, entries, page_size):
     return shown, walk.missed, n_pages
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(lists(), st.sampled_from([20, 73, 100]))
 def test_every_pending_task_is_shown_or_missed_exactly_once(made, page_size):
     """Any pattern of pending tasks, any overtaking within the margin, others' tasks between."""
@@ -63,7 +63,7 @@ def test_every_pending_task_is_shown_or_missed_exactly_once(made, page_size):
     assert found == sorted(task.task_id for task in tasks if not task.is_finished_remotely)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lists(foreign_max=1), st.sampled_from([73, 100]))
 def test_among_our_own_tasks_nothing_is_missed(made, page_size):
     """Within the margin of overtaking, a status request is needed for none."""
@@ -76,7 +76,7 @@ def test_among_our_own_tasks_nothing_is_missed(made, page_size):
     assert n_pages <= len(own) // page_size + 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lists(moved_max=600), st.data())
 def test_a_list_in_any_order_with_gaps_ends_all_the_same(made, data):
     """Overtaking beyond the margin and tasks that the list lacks: missed at worst, never lost."""
