@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.ledger.finish import Reading
 from mynth_dagster.ledger.reader import SliceLookup
-from mynth_dagster.ledger.statements import Reading
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.statements import StatusNote
+from mynth_dagster.ledger.finish import StatusNote
 from mynth_dagster.models.intent import Intent
 
 OVERTAKING_MAX = 128

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger, LedgerReader
+from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.ledger.reader import Evidence
-from mynth_dagster.ledger.statements import Attachment, Sighting
 from mynth_dagster.limits import INTENT_TAG_KEY, TASK_DEADLINE_S
 from mynth_dagster.models.intent import Intent, parse_tag
 from mynth_dagster.models.task import Task

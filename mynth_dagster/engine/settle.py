@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.statements import Attachment, Sighting
+from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, IntentTag, parse_tag

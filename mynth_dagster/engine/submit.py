@@ -19,7 +19,8 @@ from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
 from mynth_dagster.errors import LedgerUnavailableError, UnexpectedPayloadError
-from mynth_dagster.ledger.statements import Attachment, Claim, Ending, Sighting
+from mynth_dagster.ledger.delivery import Claim, Ending
+from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag

@@ -8,18 +8,14 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from mynth_dagster.ledger import partitions, statements
+from mynth_dagster.ledger import partitions
 from mynth_dagster.ledger.database import open_engines
+from mynth_dagster.ledger.delivery import CLAIM, END, Claim, Ending
+from mynth_dagster.ledger.evidence import SIGHT, Attachment, Sighting
+from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit
+from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.reader import LedgerReader
-from mynth_dagster.ledger.statements import (
-    Attachment,
-    Claim,
-    Ending,
-    Reading,
-    Sighting,
-    StatusNote,
-)
 from mynth_dagster.models.intent import Intent, new_ledger_id
 from mynth_dagster.models.partition import Slice
 
@@ -57,23 +53,23 @@ class Ledger:
 
     async def claim(self, claim: Claim) -> bool:
         """Commit an intent as `sending`; False if another run holds or finished the row."""
-        return await self._commits.submit(statements.CLAIM, claim)
+        return await self._commits.submit(CLAIM, claim)
 
     async def record_sighting(self, sighting: Sighting) -> Attachment:
         """Keep a task id, whatever the state of its intent; nothing here can refuse it."""
-        return await self._commits.submit(statements.SIGHT, sighting)
+        return await self._commits.submit(SIGHT, sighting)
 
     async def record_ending(self, ending: Ending) -> bool:
         """End a delivery without a task; False if evidence came first."""
-        return await self._commits.submit(statements.END, ending)
+        return await self._commits.submit(END, ending)
 
     async def note_status(self, note: StatusNote) -> None:
         """Remember what Mynth says of a pending task."""
-        await self._commits.submit(statements.NOTE, note)
+        await self._commits.submit(NOTE, note)
 
     async def record_reading(self, reading: Reading) -> bool:
         """Keep a finished task; False if it was read before."""
-        return await self._commits.submit(statements.READ, reading)
+        return await self._commits.submit(READ, reading)
 
     async def open_partitions(self, batch: str, slices: Sequence[Slice], submitter: str) -> None:
         """Make partitions known and say who sends into them."""
@@ -116,7 +112,7 @@ class Ledger:
         await self._call(partitions.set_meta(key, value))
 
     async def _call(self, call: Callable[[Connection], Any]) -> Any:
-        return await self._commits.submit(statements.CALL, call)
+        return await self._commits.submit(CALL, call)
 
 
 def _ensure_id(writer: Engine) -> str:

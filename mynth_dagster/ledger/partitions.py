@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.statements import insert_into, raise_versions_of
+from mynth_dagster.ledger.grouped import insert_into, raise_versions_of
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import Event, IntentState, states_before

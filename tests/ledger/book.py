@@ -8,7 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.statements import Attachment, Claim, Ending, Reading, Sighting
+from mynth_dagster.ledger.delivery import Claim, Ending
+from mynth_dagster.ledger.evidence import Attachment, Sighting
+from mynth_dagster.ledger.finish import Reading
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task, outcome_event

@@ -10,7 +10,9 @@ import pytest
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.statements import Attachment, Claim, StatusNote
+from mynth_dagster.ledger.delivery import Claim
+from mynth_dagster.ledger.evidence import Attachment
+from mynth_dagster.ledger.finish import StatusNote
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState, states_before

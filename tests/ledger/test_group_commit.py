@@ -11,8 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
+from mynth_dagster.ledger.delivery import Claim
+from mynth_dagster.ledger.evidence import Attachment
+from mynth_dagster.ledger.finish import Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
-from mynth_dagster.ledger.statements import CALL, Attachment, Claim, Reading, StatusNote
+from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event
 from tests.factories import make_intent, make_task

@@ -1,0 +1,162 @@
+"""
+Evidence: a task id that belongs to an intent is kept, whatever the state and however late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.group_commit import Write
+from mynth_dagster.ledger.grouped import (
+    each_changed,
+    each_inserted,
+    insert_into,
+    is_before,
+    raise_versions_of,
+)
+from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.task import TaskStatus
+from mynth_dagster.models.transitions import Event, IntentState
+
+_intents = schema.intents
+_others = _intents.alias("others")
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Evidence that a task belongs to an intent; `source` is `answer`, `list`, `webhook`, …"""
+
+    intent: Intent
+    task_id: str
+    source: str
+    seen_at_us: int
+    deadline_at_us: int
+    reserved_units: int | None = None
+
+
+class Attachment(str, Enum):
+    """
+    What a sighting turned out to be.
+
+    `surplus` is a further task of an intent that has one; `foreign` a task that is already
+    another intent's, which therefore proves nothing here.
+    """
+
+    ATTACHED = "attached"
+    KNOWN = "known"
+    SURPLUS = "surplus"
+    FOREIGN = "foreign"
+
+
+_ATTACH = (
+    sa.update(_intents)
+    .where(
+        _intents.c.intent_id == sa.bindparam("b_intent_id"),
+        is_before(Event.SIGHT),
+        ~sa.exists().where(
+            schema.tasks.c.task_id == sa.bindparam("b_task_id"),
+            schema.tasks.c.intent_id != sa.bindparam("b_intent_id"),
+        ),
+        ~sa.exists().where(
+            _others.c.task_id == sa.bindparam("b_task_id"),
+            _others.c.intent_id != sa.bindparam("b_intent_id"),
+        ),
+    )
+    .values(
+        state=IntentState.ACCEPTED.value,
+        reason=None,
+        error_code=None,
+        error_message=None,
+        error_field=None,
+        http_status=None,
+        task_id=sa.bindparam("b_task_id"),
+        remote_status=TaskStatus.PENDING.value,
+        reserved_units=sa.func.coalesce(
+            sa.bindparam("b_reserved", type_=sa.BigInteger), _intents.c.quoted_units
+        ),
+        submitted_at_us=sa.bindparam("b_at"),
+        deadline_at_us=sa.bindparam("b_deadline"),
+    )
+)
+
+
+def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
+    rows = [
+        {
+            "b_intent_id": sighting.intent.intent_id,
+            "b_task_id": sighting.task_id,
+            "b_reserved": sighting.reserved_units,
+            "b_at": sighting.seen_at_us,
+            "b_deadline": sighting.deadline_at_us,
+        }
+        for sighting in seen
+    ]
+    attached = each_changed(connection, _ATTACH, rows)
+    results = [
+        Attachment.ATTACHED if was_attached else _unattached(connection, sighting)
+        for sighting, was_attached in zip(seen, attached, strict=True)
+    ]
+    news = _record_tasks(connection, seen, results)
+    _record_evidence(connection, seen)
+    raise_versions_of(connection, [sighting.intent.intent_id for sighting in news])
+    return results
+
+
+def _unattached(connection: Connection, sighting: Sighting) -> Attachment:
+    """What a task is that did not become the intent's first one."""
+    task_id, intent_id = sighting.task_id, sighting.intent.intent_id
+    owner = sa.select(schema.tasks.c.intent_id).where(schema.tasks.c.task_id == task_id)
+    attached_to = sa.select(_intents.c.intent_id).where(_intents.c.task_id == task_id)
+    owners = {*connection.execute(owner).scalars(), *connection.execute(attached_to).scalars()}
+    if owners - {intent_id}:
+        return Attachment.FOREIGN
+    query = sa.select(_intents.c.task_id).where(_intents.c.intent_id == intent_id)
+    return Attachment.KNOWN if connection.execute(query).scalar() == task_id else Attachment.SURPLUS
+
+
+def _record_tasks(
+    connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
+) -> list[Sighting]:
+    """Keep the tasks; the sightings that told of one we did not have."""
+    own = [
+        (sighting, result)
+        for sighting, result in zip(seen, results, strict=True)
+        if result in (Attachment.ATTACHED, Attachment.SURPLUS)
+    ]
+    rows = [
+        {
+            "task_id": sighting.task_id,
+            "intent_id": sighting.intent.intent_id,
+            "is_surplus": result is Attachment.SURPLUS,
+        }
+        for sighting, result in own
+    ]
+    is_new = each_inserted(connection, schema.tasks, "task_id", rows)
+    return [
+        sighting
+        for (sighting, result), new in zip(own, is_new, strict=True)
+        if new or result is Attachment.ATTACHED
+    ]
+
+
+def _record_evidence(connection: Connection, seen: Sequence[Sighting]) -> None:
+    rows = [
+        {
+            "task_id": sighting.task_id,
+            "intent_id": sighting.intent.intent_id,
+            "source": sighting.source,
+            "attempt": sighting.intent.attempt,
+            "seen_at_us": sighting.seen_at_us,
+        }
+        for sighting in seen
+    ]
+    connection.execute(insert_into(connection, schema.sightings).on_conflict_do_nothing(), rows)
+
+
+SIGHT = Write("sight", 0, _apply_sightings)
