@@ -69,7 +69,24 @@ async def prepare(
         store=TableStore(session.settings.root, batch.name),
         wanted=wanted,
         known_models=await _known_models(session),
+        before_publishing=_raising_versions(session, batch),
     )
+
+
+def _raising_versions(session: Session, batch: Batch) -> Callable[[list[PromptsSummary]], None]:
+    """
+    Called on the thread that writes, before the new rows are visible.
+
+    In this order a crash in between makes the results be written once too often, never too seldom.
+    """
+    loop = asyncio.get_running_loop()
+
+    def announce(summaries: list[PromptsSummary]) -> None:
+        changed = [summary.slice for summary in summaries if summary.is_changed]
+        raising = session.ledger.raise_partitions(batch.ledger_name, changed)
+        asyncio.run_coroutine_threadsafe(raising, loop).result()
+
+    return announce
 
 
 async def draft_quote(

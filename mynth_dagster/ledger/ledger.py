@@ -86,6 +86,10 @@ class Ledger:
         """Nobody sends any more; with the reason where the run ended early."""
         await self._call(partitions.close_partitions(batch, slices, stop_code, stop_message))
 
+    async def raise_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
+        """The prompt rows of these partitions changed, so their results have to be written anew."""
+        await self._call(partitions.raise_partitions(batch, slices))
+
     async def move_intents(self, batch: str, window: str, moves: Sequence[tuple[str, str]]) -> None:
         """Follow rows into another partition of the fan-out, as (intent id, fan-out key)."""
         await self._call(partitions.move_intents(batch, window, moves))

@@ -99,6 +99,16 @@ def raise_versions(
     connection.execute(statement.values(version=_partitions.c.version + 1))
 
 
+def raise_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connection], None]:
+    """The rows of these partitions changed; those that nobody sent into stay unknown."""
+
+    def call(connection: Connection) -> None:
+        for slice_ in slices:
+            raise_versions(connection, batch, slice_.window, [slice_.fan_out])
+
+    return call
+
+
 def mark_collected(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
     """The tables now show this version; False where they already show a newer one."""
 

@@ -9,7 +9,7 @@ the whole table ambiguous (a prompt id given twice) stops before anything is pub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -44,6 +44,7 @@ class PromptsSummary:
     Args:
         n_rows: Request rows, good and rejected.
         n_images_asked: Over the good rows.
+        is_changed: The table reads otherwise than the one that was there before.
         renamed: Carried columns that had to change their name: theirs -> ours.
         sample: The first rows in short, for people.
     """
@@ -54,6 +55,7 @@ class PromptsSummary:
     n_valid: int
     n_rejected: int
     n_images_asked: int
+    is_changed: bool = True
     problems_by_code: dict[str, int] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     sample: tuple[dict[str, object], ...] = ()
@@ -68,12 +70,14 @@ def write_prompts(
     store: TableStore,
     wanted: Sequence[Slice] | None = None,
     known_models: frozenset[str] | None = None,
+    before_publishing: Callable[[list[PromptsSummary]], None] = lambda _: None,
 ) -> list[PromptsSummary]:
     """
     Read a source once and write the wanted slices of one window, all published together.
 
     ``wanted`` are slices of this window, all of them by default; a slice without rows becomes
     an empty table. ``known_models`` are the ids that the server lists, if it lists them.
+    ``before_publishing`` is called when all tables are complete and none is visible yet.
 
     Raises:
         ConfigError: The batch's models or defaults cannot be asked for; nothing was read.
@@ -93,6 +97,7 @@ def write_prompts(
             _fill(tables, FanOut(batch), rows)
             staging.close()
             summaries += [table.summary(found) for table in tables.values()]
+        before_publishing(summaries)
     return summaries
 
 
@@ -131,6 +136,7 @@ class _SliceTable:
             n_valid=n_rows - self._n_rejected,
             n_rejected=self._n_rejected,
             n_images_asked=self._n_images_asked,
+            is_changed=self._staged.differs_from_published(),
             problems_by_code=dict(sorted(self._codes.items())),
             renamed=found.renamed,
             sample=tuple(self._sample),

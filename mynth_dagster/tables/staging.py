@@ -7,6 +7,7 @@ Temporary names start with a dot and do not end in `.parquet`: no dataset reader
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import secrets
@@ -23,6 +24,7 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors
 from mynth_dagster.tables.files import SCHEMA_KEY, SCHEMA_VERSION, TableStore
 
+DIGEST_CHUNK_BYTES = 1024 * 1024
 ROW_GROUP_ROWS = 4 * READ_BATCH_ROWS
 _TEMP_PREFIX = ".part-0."
 _TEMP_SUFFIX = ".tmp"
@@ -81,6 +83,22 @@ class StagedTable:
             self._sink.close()
             if self._is_local:
                 _sync(self._temp_path)
+
+    def differs_from_published(self) -> bool:
+        """Whether publishing will change what a reader sees; to be asked after `close`."""
+        with as_table_errors(self.uri, "cannot compare the table"):
+            if not self._fs.exists(self._final_path):
+                return True
+            if self._fs.size(self._temp_path) != self._fs.size(self._final_path):
+                return True
+            return self._digest(self._temp_path) != self._digest(self._final_path)
+
+    def _digest(self, path: str) -> bytes:
+        digest = hashlib.sha256()
+        with self._fs.open(path, "rb") as file:
+            while chunk := file.read(DIGEST_CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.digest()
 
     def publish(self) -> None:
         """Give the table its name; a reader sees the old rows until here and the new ones after."""

@@ -158,3 +158,29 @@ def test_outage_skips_the_tick_with_a_reason(project):
 
     assert tick.run_requests == []
     assert "Nothing is lost" in tick.skip_message
+
+
+def test_removed_rows_are_news_too(project):
+    """After rows left the prompt table, the results are asked for anew, and nothing is sent."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    _collect(project, project.tick().run_requests)
+    sent = project.n_accepted
+    project.write_prompts([f"a red kite, number {index}" for index in range(6)])
+
+    project.execute("submit", FIRST)
+
+    (request,) = project.tick().run_requests
+    assert request.partition_key == FIRST
+    assert project.n_accepted == sent
+
+
+def test_same_prompts_are_no_news(project):
+    """Preparing and submitting the same table again leaves the sensor quiet."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    _collect(project, project.tick().run_requests)
+
+    project.execute("submit", FIRST)
+
+    assert project.tick().run_requests == []

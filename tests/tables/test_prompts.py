@@ -585,3 +585,23 @@ def test_fan_out_is_a_partition(rows, shards, n_models, by_model):
     assert sorted(map(str, (row[1:] for row in whole))) == sorted(
         map(str, (row[1:] for row in parts))
     )
+
+
+@pytest.mark.parametrize(("n_rows", "is_changed"), [(3, False), (2, True)])
+def test_summary_tells_whether_the_table_reads_otherwise(tmp_path, n_rows, is_changed):
+    """Writing the same rows again is no change; a missing row is."""
+    store = TableStore(str(tmp_path), "shots")
+
+    def write(n_written: int):
+        rows = pa.table({"prompt": [f"a kite, number {i}" for i in range(n_written)]})
+        (summary,) = write_prompts(
+            source_from_arrow(rows, "rows"),
+            batch=Batch("shots"),
+            window="",
+            limits=LIMITS_BY_REVISION["2026-08"],
+            store=store,
+        )
+        return summary
+
+    assert write(3).is_changed
+    assert write(n_rows).is_changed is is_changed
