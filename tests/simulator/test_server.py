@@ -50,7 +50,7 @@ def test_server_starts_and_stops_quickly():
 
 
 def test_server_stop_is_idempotent():
-    """Stopping twice, or before a start, does nothing; helpers work on a stopped server."""
+    """Stopping twice, or before a start, does nothing; its methods work on a stopped server."""
     server = SimulatorServer()
     server.stop()
     server.start()
