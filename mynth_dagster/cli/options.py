@@ -9,10 +9,8 @@ from typing import Annotated
 import typer
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.session import EngineSettings
+from mynth_dagster.engine.session import EngineSettings, ledger_url_in
 from mynth_dagster.errors import ConfigError
-
-LEDGER_FILE = "mynth-ledger.db"
 
 Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of the tables.", show_default="required")
@@ -40,34 +38,10 @@ def engine_settings(
         raise ConfigError("MYNTH_API_KEY", "the environment variable holds no API key")
     return EngineSettings(
         client=ClientSettings(base_url=base_url, api_key=key, concurrency=concurrency),
-        ledger_url=ledger or ledger_url(root),
+        ledger_url=ledger or ledger_url_in(root),
         root=root,
         api_revision=revision,
     )
-
-
-def ledger_url(root: str) -> str:
-    """The SQLite file in a local root; the root is made."""
-    folder = _local_folder(root)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError("--root", f"{folder} cannot be made: {error.strerror}") from None
-    return f"sqlite:///{folder / LEDGER_FILE}"
-
-
-def known_ledger_url(root: str) -> str:
-    """The SQLite file that a local root has: looking must not make one."""
-    folder = _local_folder(root)
-    if not (folder / LEDGER_FILE).is_file():
-        raise ConfigError("--root", f"{folder} holds no ledger")
-    return f"sqlite:///{folder / LEDGER_FILE}"
-
-
-def _local_folder(root: str) -> Path:
-    if "://" in root:
-        raise ConfigError("--ledger", f"{root} is not a local folder: say where the ledger is")
-    return Path(root).absolute()
 
 
 def batch_name(prompts: str) -> str:

@@ -16,15 +16,15 @@ from mynth_dagster.cli.options import (
     Revision,
     Root,
     engine_settings,
-    known_ledger_url,
 )
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
-from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.partition import Slice
 from mynth_dagster.wire import AUTO_REVISION
 
 
@@ -48,7 +48,7 @@ def resolve(
     """List rows whose paid request has an unknown outcome, or settle one of them."""
     console = Console()
     with errors_as_exit_codes(Console(stderr=True)):
-        url = ledger or known_ledger_url(root)
+        url = ledger or ledger_url_in(root, must_exist=True)
         choice = _one_of(attach=attach_task is not None, resubmit=resubmit, abandon=abandon)
         if choice is None:
             _list(console, url, batch)
@@ -87,7 +87,7 @@ def _list(console: Console, url: str, batch: str | None) -> None:
 
 def _describe(console: Console, row: InDoubt) -> None:
     intent = row.intent
-    where = "|".join(part for part in (intent.row.window, intent.fan_out) if part) or "all"
+    where = Slice(intent.row.window, intent.fan_out).key
     say(
         console,
         f"{intent.intent_id}  {intent.state.value}  {intent.row.batch} {where} "

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
-from mynth_dagster.cli.options import Ledger, Root, known_ledger_url
+from mynth_dagster.cli.options import Ledger, Root
+from mynth_dagster.engine.session import ledger_url_in
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.reader import LedgerReader, StateCount
 from mynth_dagster.models.money import format_usd, usd_from_units
+from mynth_dagster.models.partition import Slice
 
 
 def status(
@@ -25,7 +27,7 @@ def status(
     """Show, by batch and partition, what was asked, what came back and what it cost."""
     console = Console()
     with errors_as_exit_codes(Console(stderr=True)):
-        opened = OpenLedger.open(ledger or known_ledger_url(root))
+        opened = OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))
         try:
             known = _known(opened.read, batch)
             ledger_id = opened.ledger_id
@@ -47,7 +49,7 @@ def _as_table(known: dict[str, list[StateCount]]) -> Table:
     table = Table("batch", "partition", "state", "rows", "reserved", "charged")
     for name, counts in known.items():
         for count in counts:
-            key = "|".join(part for part in (count.window, count.fan_out) if part) or "all"
+            key = Slice(count.window, count.fan_out).key
             money = (format_usd(count.reserved_units), format_usd(count.charged_units))
             table.add_row(name, key, _state(count), str(count.n_intents), *money)
     return table

@@ -8,7 +8,7 @@ and days if need be. What a phase needs to know lies in the tables and the ledge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
@@ -150,20 +150,13 @@ async def submit(
 
 
 async def collect(
-    session: Session,
-    batch: Batch,
-    slices: Sequence[Slice],
-    *,
-    on_slice: Callable[[ResultsSummary], None] = lambda _: None,
-) -> list[ResultsSummary]:
+    session: Session, batch: Batch, slices: Sequence[Slice]
+) -> AsyncIterator[ResultsSummary]:
     """Bring the tables of these partitions up to date, one after the other; idempotent."""
     windows = sorted({slice_.window for slice_ in slices})
     await expire_interrupted(session, batch, windows)
-    summaries = []
     for slice_ in slices:
-        summaries.append(await collect_slice(session, batch, slice_))
-        on_slice(summaries[-1])
-    return summaries
+        yield await collect_slice(session, batch, slice_)
 
 
 async def _account(session: Session) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger, LedgerReader
@@ -37,7 +38,7 @@ def list_in_doubt(reader: LedgerReader, batch: str | None, *, now_us: int) -> li
     return [
         InDoubt(
             intent=intent,
-            age_s=(now_us - intent.claimed_at_us) / 1_000_000,
+            age_s=(now_us - intent.claimed_at_us) / US_PER_S,
             exposure_units=intent.reserved_units or intent.quoted_units,
             evidence=tuple(reader.attempts_of(intent.intent_id)),
         )
@@ -78,7 +79,7 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
             task_id=task_id,
             source="person",
             seen_at_us=now_us,
-            deadline_at_us=now_us + round(TASK_DEADLINE_S * 1_000_000),
+            deadline_at_us=now_us + round(TASK_DEADLINE_S * US_PER_S),
         )
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from mynth_dagster.client.client import MynthClient, probe_revision
 from mynth_dagster.client.http import Transport
@@ -21,6 +22,30 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 from mynth_dagster.wire.detection import detect_revision
+
+LEDGER_FILE = "mynth-ledger.db"
+
+
+def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
+    """
+    URL of the SQLite ledger in a local root.
+
+    The folder is made unless the ledger `must_exist`: looking must not make one.
+
+    Raises:
+        ConfigError: The root is no local folder, cannot be made, or holds no ledger.
+    """
+    if "://" in root:
+        said = f"the root {root} is no local folder: name the ledger (--ledger, ledger_url)"
+        raise ConfigError("ledger_url", said)
+    folder = Path(root).absolute()
+    if must_exist and not (folder / LEDGER_FILE).is_file():
+        raise ConfigError("root", f"{folder} holds no ledger")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("root", f"{folder} cannot be made: {error.strerror}") from None
+    return f"sqlite:///{folder / LEDGER_FILE}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
@@ -20,7 +21,6 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import ListedTask, Task
 from mynth_dagster.models.transitions import IntentState
 
-US_PER_S = 1_000_000
 OLDER_BY_US = 600 * US_PER_S
 """A walk goes on until it meets a task this much older than the oldest intent in question."""
 

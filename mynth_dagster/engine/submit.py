@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
@@ -26,7 +27,6 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.transitions import Event, IntentState
 
-US_PER_S = 1_000_000
 LEDGER_WRITE_ATTEMPTS = 5
 
 
@@ -239,15 +239,7 @@ class Submitter:
     ) -> Delivery:
         await self._end(intent, Event.GIVE_BACK, reason, message)
         self._counts.n_given_back += 1
-        return Delivery(
-            prompt_id=delivery.prompt_id,
-            request_key=delivery.request_key,
-            request_hash=delivery.request_hash,
-            request=delivery.request,
-            fan_out=delivery.fan_out,
-            generation=delivery.generation,
-            rest=intent,
-        )
+        return replace(delivery, rest=intent)
 
     async def _end(
         self,

@@ -93,7 +93,7 @@ async def _results(
         progress.on_phase("wait")
         await wait_until_settled(session, batch, slices, stop=stop, on_round=progress.on_round)
         progress.on_phase("collect")
-        return await collect(session, batch, slices)
+        return [summary async for summary in collect(session, batch, slices)]
     except UnauthorizedError as error:
         stop.set(key_refused(error))
         return [await write_tables(session, batch, slice_) for slice_ in slices]

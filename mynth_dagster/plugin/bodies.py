@@ -126,10 +126,9 @@ def collect_results(
             on_round=lambda waiting: notices.put(lambda: _observe(context, assets, waiting)),
         )
         store = TableStore(session.settings.root, batch.name)
-        for slice_ in slices:
-            (summary,) = await collect(session, batch, [slice_])
-            audits[slice_] = await asyncio.to_thread(audit_slice, store, slice_)
-            summaries[slice_] = summary
+        async for summary in collect(session, batch, slices):
+            audits[summary.slice] = await asyncio.to_thread(audit_slice, store, summary.slice)
+            summaries[summary.slice] = summary
 
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {
         assets.key("images"): {},

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
 from pydantic import Field
 
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
-from mynth_dagster.engine.session import EngineSettings, Session, open_session
+from mynth_dagster.engine.session import EngineSettings, Session, ledger_url_in, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import (
     CONCURRENCY_DEFAULT,
     CONNECT_TIMEOUT_S,
@@ -78,7 +76,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         return EngineSettings(
             client=client,
-            ledger_url=self.ledger_url or _ledger_in(self.root),
+            ledger_url=self.ledger_url or ledger_url_in(self.root),
             root=self.root,
             api_revision=self.api_revision,
             poll_interval_min_s=self.poll_interval_min_s,
@@ -100,11 +98,3 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 return await work(session)
 
         return run_on_engine_thread(in_session, stop=stop or StopSwitch(), notices=notices)
-
-
-def _ledger_in(root: str) -> str:
-    if "://" in root:
-        raise ConfigError("ledger_url", f"the root {root} is no local folder: name the ledger")
-    folder = Path(root).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mynth-ledger.db'}"

@@ -122,9 +122,10 @@ def _request(
 
 def _active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns:
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_ACTIVE))
-    images = assets.key("images")
-    collecting = [run for run in runs if images in (run.asset_selection or ())]
-    collecting += [run for run in runs if run.job_name == job_name(assets.batch.name, "collect")]
+    images, collect = assets.key("images"), job_name(assets.batch.name, "collect")
+    collecting = [
+        run for run in runs if run.job_name == collect or images in (run.asset_selection or ())
+    ]
     slices = [slice_ for run in collecting for slice_ in _slices_of(assets, run)]
     return ActiveRuns(frozenset(run.run_id for run in runs), frozenset(slices))
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.errors import WebhookRejectedError
 
 TOLERANCE_S = 300
@@ -38,7 +39,7 @@ def verify(body: bytes, header: str | None, secrets: Sequence[str], *, now_us: i
         WebhookRejectedError: Missing, malformed, stale, or signed by nobody we know.
     """
     at_s, signatures = _parse(header)
-    if abs(now_us - at_s * 1_000_000) > TOLERANCE_S * 1_000_000:
+    if abs(now_us - at_s * US_PER_S) > TOLERANCE_S * US_PER_S:
         raise WebhookRejectedError("the signed time is more than 300 s off: check the clock")
     expected = [_digest(body, secret, at_s).encode("ascii") for secret in secrets]
     matches = [hmac.compare_digest(known, given) for known in expected for given in signatures]
