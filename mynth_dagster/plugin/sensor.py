@@ -144,6 +144,8 @@ def _slices_of(assets: BatchAssets, run: dg.DagsterRun) -> list[Slice]:
 def _between(assets: BatchAssets, first: Slice, last: Slice) -> list[Slice]:
     """The rectangle of a range; windows compare as text, as time windows' keys do."""
     keys = assets.batch.fan_out_keys or [""]
+    if first.fan_out not in keys or last.fan_out not in keys:
+        return [first, last]  # of an earlier definition: nothing that could be asked for now
     inside = keys[keys.index(first.fan_out) : keys.index(last.fan_out) + 1]
     windows = {first.window, last.window}
     definition = assets.partitions.windows

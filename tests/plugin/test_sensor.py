@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
+from tests.plugin.conftest import range_tags
+
 FIRST, LAST = "2026-11-19|000", "2026-11-20|001"
 
 
@@ -184,3 +186,18 @@ def test_same_prompts_are_no_news(project):
     project.execute("submit", FIRST)
 
     assert project.tick().run_requests == []
+
+
+def test_active_run_over_vanished_shards_does_not_stop_the_tick(project):
+    """A run that still collects shards of an earlier definition leaves the others alone."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    project.instance.create_run_for_job(
+        project.definitions(shards=4).resolve_job_def("shots_collect"),
+        tags=range_tags("2026-11-19|002", "2026-11-19|003"),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+
+    (request,) = project.tick().run_requests
+
+    assert request.partition_key == FIRST
