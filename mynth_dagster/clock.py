@@ -4,6 +4,7 @@ The only place that reads time.
 Two readings, for two purposes: `Clock.now_us` says *when* something happened
 (UTC, compared across processes), `Clock.elapsed_s` says *how long* something takes
 (a clock that no administrator sets and that goes on while the machine sleeps).
+`Clock.instant` holds both, for what another process will measure from.
 """
 
 from __future__ import annotations
@@ -12,10 +13,54 @@ import asyncio
 import heapq
 import itertools
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 US_PER_S = 1_000_000
+
+
+@dataclass(frozen=True)
+class Instant:
+    """
+    A moment that another process can measure from.
+
+    Args:
+        wall_us: Microseconds since 1970-01-01 UTC, as the clock was set then.
+        boot_us: Microseconds since the machine started; None for a database's time.
+        boot_id: Which start of which machine; empty where the system does not tell.
+    """
+
+    wall_us: int
+    boot_us: int | None = None
+    boot_id: str = ""
+
+    def __str__(self) -> str:
+        boot = "" if self.boot_us is None else str(self.boot_us)
+        return f"{self.wall_us}/{boot}/{self.boot_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Instant:
+        """The inverse of `str`."""
+        wall, boot, boot_id = text.split("/", 2)
+        return cls(int(wall), int(boot) if boot else None, boot_id)
+
+    def surely_elapsed_us(self, until: Instant) -> int:
+        """
+        What has passed at least, 0 or more: no clock that was set can make it longer.
+
+        Within one start of a machine both clocks have to agree. After a restart the time since
+        then is sure, and what the wall clock says beyond it is not.
+        """
+        by_wall = until.wall_us - self.wall_us
+        if until.boot_us is None or not until.boot_id:
+            return max(by_wall, 0)
+        same_boot = until.boot_id == self.boot_id and self.boot_us is not None
+        by_boot = until.boot_us - (self.boot_us or 0) if same_boot else until.boot_us
+        return max(min(by_wall, by_boot), 0)
 
 
 class Clock(Protocol):
@@ -27,6 +72,10 @@ class Clock(Protocol):
 
     def elapsed_s(self) -> float:
         """Seconds since an arbitrary start; never goes back, counts time asleep."""
+        ...
+
+    def instant(self) -> Instant:
+        """Now, as another process can measure from it."""
         ...
 
     async def sleep(self, delay_s: float) -> None:
@@ -42,6 +91,9 @@ class SystemClock:
 
     def elapsed_s(self) -> float:
         return _boot_time_s()
+
+    def instant(self) -> Instant:
+        return Instant(self.now_us(), round(_boot_time_s() * US_PER_S), _boot_id())
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -66,6 +118,9 @@ class ManualClock:
 
     def elapsed_s(self) -> float:
         return self._elapsed_s
+
+    def instant(self) -> Instant:
+        return Instant(self.now_us(), round(self._elapsed_s * US_PER_S), "manual")
 
     async def sleep(self, delay_s: float) -> None:
         wake_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,3 +178,10 @@ def _finish(wake_up: asyncio.Future[None]) -> None:
 def _boot_time_s() -> float:
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+@lru_cache(maxsize=1)
+def _boot_id() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""

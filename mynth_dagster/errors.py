@@ -25,9 +25,11 @@ MynthError                        everything this package raises on purpose
 │   ├── TaskFetchError            the finished task could not be read
 │   └── TaskFailedError           the task ended `failed` (`faults`)
 ├── RunStoppedError               a run ended before all rows were sent; resumable
+│   ├── PriceUnknownError         a budget is set, and a price is not known
 │   └── ConfirmationNeededError   it would pay for rows again: a person has to say so
 ├── LedgerError
 │   ├── LedgerUnavailableError    the database did not confirm: outcome of the write unknown
+│   ├── AccountMismatchError      the key is another account's than the ledger's tasks
 │   ├── LedgerMismatchError       another ledger, or an older copy, than the tables know
 │   ├── SchemaVersionError        written by a newer release
 │   └── IllegalTransitionError    a state may not move that way; nothing was written
@@ -219,6 +221,19 @@ class ConfirmationNeededError(RunStoppedError):
     """The run would pay again for rows that were paid before."""
 
 
+class PriceUnknownError(RunStoppedError):
+    """A budget is set and the price of some requests is not known; nothing was sent."""
+
+    def __init__(self, models: Sequence[str], budget: str) -> None:
+        super().__init__(
+            "price_unknown",
+            f"The budget ({budget}) cannot be kept: the price of {name_some(models)} is unknown.",
+            money="nothing was sent and nothing was charged.",
+            next_step="give the price per image in `prices_usd`, or take the budget away.",
+        )
+        self.models = tuple(models)
+
+
 class LedgerError(MynthError):
     """The ledger could not do what was asked."""
 
@@ -229,6 +244,20 @@ class LedgerUnavailableError(LedgerError):
 
 class LedgerMismatchError(LedgerError):
     """The ledger is not the one that the tables at hand belong to, or an older copy of it."""
+
+
+class AccountMismatchError(LedgerError):
+    """The key belongs, or may belong, to another account than the one the ledger's tasks have."""
+
+    def __init__(self, base_url: str, known: Sequence[str], doubt: str = "") -> None:
+        users = ", ".join(sorted({user for user in known if user})) or "another account"
+        said = f"whose it is could not be asked ({doubt})" if doubt else "this key is not its"
+        super().__init__(
+            f"the ledger's tasks at {base_url} were paid for by {users}, and {said}. Nothing was "
+            "sent or asked about them. Use that account's key or another ledger; if it is what "
+            "you want: mynth-dagster account adopt"
+        )
+        self.base_url = base_url
 
 
 class SchemaVersionError(LedgerError):

@@ -112,6 +112,14 @@ POLL_INTERVAL_MAX_S = 20.0
 TASK_DEADLINE_S = 1800.0  # the official clients' newest waiting budget: 30 minutes
 POLL_FAILURES_MAX = 20  # consecutive failed reads before a wait gives up (official SDK, newest)
 
+CLEAR_AFTER_S = 900.0  # a walk sooner than this after a lost request proves nothing
+CLEAR_AGAIN_AFTER_S = 120.0  # between the two walks that have to agree
+CLEAR_WITHOUT_WITNESS_AFTER_S = 3600.0  # where no later task of ours shows that the list is fresh
+WALK_MARGIN_S = 600.0  # a walk goes on to a task this much older than the request
+WALK_PAGES = (100, 73)  # two sizes: entries of equal time must not fall between pages twice
+LOST_AFTER_MISSES = 3  # reads by id that found no such task …
+LOST_AFTER_S = 3600.0  # … over this time make it lost
+
 EQUAL_REFUSALS_MAX = 10  # the same refusal this often in a row stops the run
 UNKNOWN_IN_A_ROW_MAX = 10  # as many POSTs of unknown outcome in a row stop the run
 

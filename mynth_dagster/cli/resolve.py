@@ -75,7 +75,7 @@ def _one_of(**chosen: bool) -> str | None:
 def _list(console: Console, url: str, batch: str | None) -> None:
     opened = OpenLedger.open(url)
     try:
-        rows = list_in_doubt(opened.read, batch, now_us=SystemClock().now_us())
+        rows = list_in_doubt(opened, batch, now_us=SystemClock().now_us())
     finally:
         opened.close()
     for row in rows:

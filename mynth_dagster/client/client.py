@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -13,7 +15,7 @@ from mynth_dagster.client.http import Answer, Call, HttpSession, Transport
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
 from mynth_dagster.client.retry import decide_retry_s
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.clock import Clock
+from mynth_dagster.clock import Clock, us_from_utc
 from mynth_dagster.errors import ApiError, NoAnswerError, NotFoundError, NotSentError
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import (
@@ -54,6 +56,11 @@ class MynthClient:
         self.profile = profile
         self._clock = clock
         self._http = HttpSession(settings, transport)
+
+    @property
+    def server_now_us(self) -> int | None:
+        """The server's clock at its newest answer, to the second; None where it told none."""
+        return _us_of_date(self._http.server_date)
 
     @property
     def n_requests(self) -> int:
@@ -179,6 +186,14 @@ class MynthClient:
         if body is None:
             raise NoAnswerError(call.operation, "the answer is no JSON")
         return body
+
+
+@lru_cache(maxsize=16)
+def _us_of_date(date: str) -> int | None:
+    try:
+        return us_from_utc(parsedate_to_datetime(date))
+    except (ValueError, TypeError):
+        return None
 
 
 def _task_path(task_id: str) -> str:

@@ -82,6 +82,8 @@ class HttpSession:
     Args:
         transport: Any httpx transport, for tests and proxies; by default aiohttp's,
             the only one whose failures can be proved "not sent".
+
+    `server_date` is the `Date` of the newest answer that had one.
     """
 
     def __init__(self, settings: ClientSettings, transport: Transport | None = None) -> None:
@@ -89,6 +91,7 @@ class HttpSession:
         self._base = httpx.URL(settings.normalised_base_url)
         self._can_prove = transport is None
         self.n_requests = 0
+        self.server_date = ""
         self._transport = transport or _aiohttp_transport(settings)
 
     async def exchange(self, call: Call) -> Answer:
@@ -151,6 +154,7 @@ class HttpSession:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in response.headers.raw
         }
+        self.server_date = headers.get("date", self.server_date)
         return Answer(response.status_code, headers, _redacted(bytes(body), self._secret(call)))
 
 

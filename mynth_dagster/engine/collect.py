@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
@@ -30,6 +31,18 @@ async def read_finished(session: Session, intents: Sequence[Intent]) -> int:
     return sum(failed)
 
 
+async def read_surplus(session: Session, batch: Batch, slices: Sequence[Slice]) -> None:
+    """Further tasks of an intent cost money too: they are read when they are finished."""
+    open_ = await asyncio.to_thread(session.ledger.read.unread_surplus, batch.ledger_name, slices)
+    for intent, task_id in open_:
+        with suppress(ApiError):
+            task = await session.client.get_task(task_id)
+            if task.status.is_final:
+                event = outcome_event(task, intent.n_asked)
+                reading = Reading(intent, task, event, session.clock.now_us())
+                await session.ledger.record_reading(reading)
+
+
 async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
     """
     Bring one partition's tables up to its version; idempotent.
@@ -39,6 +52,7 @@ async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> Result
     """
     unread = await asyncio.to_thread(session.ledger.read.unread, batch.ledger_name, [slice_])
     await read_finished(session, unread)
+    await read_surplus(session, batch, [slice_])
     return await write_tables(session, batch, slice_)
 
 

@@ -13,9 +13,16 @@ from dataclasses import dataclass
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
 from mynth_dagster.engine.collect import collect_slice
+from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
 from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.settle import attach_by_evidence, expire_interrupted
+from mynth_dagster.engine.settle import (
+    ALL_OPEN,
+    NOTHING_SETTLED,
+    Settled,
+    expire_interrupted,
+    settle,
+)
 from mynth_dagster.engine.stop import StopReason, StopSwitch
 from mynth_dagster.engine.submit import SubmitCounts, Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
@@ -39,7 +46,7 @@ class SubmitReport:
     survey: Survey
     quote: Quote
     counts: SubmitCounts
-    n_attached: int = 0
+    settled: Settled = NOTHING_SETTLED
     stopped: StopReason | None = None
 
 
@@ -124,49 +131,50 @@ async def submit(
     Raises:
         UnauthorizedError: The key is refused; nothing was sent.
         ConfirmationNeededError: Much would be paid again and nobody confirmed it.
+        PriceUnknownError: There is a budget and not every price is known; nothing was sent.
+        AccountMismatchError: The key is another account's; nothing was sent.
         LedgerError: The ledger failed; what could be recorded was.
     """
-    account = await _account(session)
-    counts = counts or SubmitCounts()
+    await session.client.check_key()
+    account = await session.account.number()
+    counts, funds = counts or SubmitCounts(), Funds()
     windows = sorted({slice_.window for slice_ in slices})
     await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
     try:
         await expire_interrupted(session, batch, windows)
-        n_attached = await attach_by_evidence(session, batch, slices)
+        settled = await settle(session, batch, slices, states=ALL_OPEN)
         surveyed, quote = await draft_quote(session, batch, slices, asking)
-        for window, moves in surveyed.moved.items():
-            await session.ledger.move_intents(batch.ledger_name, window, moves)
+        await session.ledger.move_intents(surveyed.moved)
         on_quote(surveyed, quote)
+        require_prices(batch, quote)
         require_confirmed(asking, surveyed.paid, quote.total_units)
         for window in windows:
             of_window = [slice_ for slice_ in slices if slice_.window == window]
             sender = Submitter(
-                session, batch, window, quote, account=account, stop=stop, counts=counts
+                session,
+                batch,
+                window,
+                quote,
+                account=account,
+                stop=stop,
+                funds=funds,
+                counts=counts,
             )
             await sender.send_all(deliveries(session, batch, of_window, asking))
     finally:
-        await _close(session, batch, slices, stop)
-    return SubmitReport(surveyed, quote, counts, n_attached, stop.reason)
+        await _close(session, batch, slices, stop, funds, counts)
+    return SubmitReport(surveyed, quote, counts, settled, stop.reason)
 
 
 async def collect(
     session: Session, batch: Batch, slices: Sequence[Slice]
 ) -> AsyncIterator[ResultsSummary]:
     """Bring the tables of these partitions up to date, one after the other; idempotent."""
+    await session.account.number()
     windows = sorted({slice_.window for slice_ in slices})
     await expire_interrupted(session, batch, windows)
     for slice_ in slices:
         yield await collect_slice(session, batch, slice_)
-
-
-async def _account(session: Session) -> int:
-    """The ledger's number of the paying account; proves the key, free of charge."""
-    found = await session.client.check_key()
-    base_url = session.settings.client.normalised_base_url
-    user_id = found.user_id if found else ""
-    key_id = (found.key_id if found else None) or ""
-    now_us = session.clock.now_us()
-    return await session.ledger.ensure_account(base_url, user_id, key_id, now_us=now_us)
 
 
 async def _known_models(session: Session) -> frozenset[str] | None:
@@ -180,8 +188,28 @@ async def _known_models(session: Session) -> frozenset[str] | None:
         return None  # the catalogue is a courtesy; Mynth itself still checks each request
 
 
-async def _close(session: Session, batch: Batch, slices: Sequence[Slice], stop: StopSwitch) -> None:
-    reason = stop.reason
+async def _close(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    stop: StopSwitch,
+    funds: Funds,
+    counts: SubmitCounts,
+) -> None:
+    """Nobody sends any more; each partition is told why it was left, if it was left early."""
+    closed = [slice_ for slice_ in slices if funds.is_closed(slice_)]
+    others = [slice_ for slice_ in slices if not funds.is_closed(slice_)]
+    await _close_for(session, batch, others, stop.reason)
+    if closed:
+        rows = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
+        reason = budget_reason(batch, rows, closed, counts.n_over_budget)
+        await _close_for(session, batch, closed, reason)
+        stop.set(reason)
+
+
+async def _close_for(
+    session: Session, batch: Batch, slices: Sequence[Slice], reason: StopReason | None
+) -> None:
     await session.ledger.close_partitions(
         batch.ledger_name,
         slices,

@@ -15,8 +15,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mynth_dagster.engine.missing import note_missing
 from mynth_dagster.engine.session import Session
-from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
 from mynth_dagster.ledger.finish import StatusNote
 from mynth_dagster.models.intent import Intent
 
@@ -129,6 +130,8 @@ class Poller:
         self._slots = asyncio.Semaphore(POLLS_IN_FLIGHT)
         self._n_answered = 0
         self._n_failed = 0
+        self._found: list[Intent] = []
+        self._not_found: list[Intent] = []
         self._is_complete = True
 
     async def run(self, tasks: Sequence[Intent]) -> PollRound:
@@ -144,6 +147,7 @@ class Poller:
             pending = [task for task in tasks if not task.is_finished_remotely]
             finished = await self._poll_each(pending)
         await asyncio.gather(*(self._note(intent) for intent in finished))
+        await note_missing(self._session, self._not_found, found=self._found)
         return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
 
     async def _walk_list(self, tasks: Sequence[Intent]) -> list[Intent]:
@@ -161,6 +165,7 @@ class Poller:
             self._n_answered += 1
             statuses = {task.task_id: task.status for task in page}
             shown = walk.note([task.task_id for task in page])
+            self._found += shown
             updated = [replace(i, remote_status=statuses[str(i.task_id)]) for i in shown]
             finished += [intent for intent in updated if intent.is_finished_remotely]
         return finished + await self._poll_each([*walk.missed, *walk.give_up()])
@@ -177,10 +182,15 @@ class Poller:
                 status = await self._session.client.get_status(str(intent.task_id))
             except UnauthorizedError:
                 raise
+            except NotFoundError:
+                self._n_answered += 1
+                self._not_found.append(intent)
+                return []
             except ApiError:
                 self._n_failed += 1
                 return []
             self._n_answered += 1
+            self._found.append(intent)
         return [replace(intent, remote_status=status)] if status.is_final else []
 
     async def _note(self, intent: Intent) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.ledger import Ledger, LedgerReader
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.doubt_reader import Evidence
 from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.ledger.reader import Evidence
 from mynth_dagster.limits import INTENT_TAG_KEY, TASK_DEADLINE_S
 from mynth_dagster.models.intent import Intent, parse_tag
 from mynth_dagster.models.task import Task
@@ -33,27 +33,27 @@ class InDoubt:
     evidence: tuple[Evidence, ...]
 
 
-def list_in_doubt(reader: LedgerReader, batch: str | None, *, now_us: int) -> list[InDoubt]:
+def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InDoubt]:
     """What is in doubt, oldest first, with its evidence."""
     return [
         InDoubt(
             intent=intent,
             age_s=(now_us - intent.claimed_at_us) / US_PER_S,
             exposure_units=intent.reserved_units or intent.quoted_units,
-            evidence=tuple(reader.attempts_of(intent.intent_id)),
+            evidence=tuple(ledger.doubts.attempts_of(intent.intent_id)),
         )
-        for intent in reader.in_doubt(batch)
+        for intent in ledger.doubts.held(batch)
     ]
 
 
-def find_in_doubt(reader: LedgerReader, intent_id: str) -> Intent:
+def find_in_doubt(ledger: Ledger, intent_id: str) -> Intent:
     """
     The intent with this id, if a person may settle it.
 
     Raises:
         ConfigError: There is none, or it is not in doubt.
     """
-    intent = reader.intents_by_id([intent_id]).get(intent_id)
+    intent = ledger.read.intents_by_id([intent_id]).get(intent_id)
     if intent is None:
         raise ConfigError("INTENT_ID", f"the ledger has no {intent_id}")
     if intent.state not in HELD:
@@ -69,7 +69,7 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
         ConfigError: The task carries the tag of another wish.
         ApiError: The task cannot be read; nothing was changed.
     """
-    intent = await asyncio.to_thread(find_in_doubt, session.ledger.read, intent_id)
+    intent = await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
     task = await session.client.get_task(task_id)
     _require_no_other_owner(task, intent)
     now_us = session.clock.now_us()
@@ -94,7 +94,7 @@ async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
     Raises:
         ConfigError: There is no such intent in doubt.
     """
-    intent = await asyncio.to_thread(find_in_doubt, ledger.read, intent_id)
+    intent = await asyncio.to_thread(find_in_doubt, ledger, intent_id)
     if not await ledger.abandon(intent, RESUBMIT if ask_again else GIVEN_UP):
         raise ConfigError("INTENT_ID", f"{intent_id} was settled in the meantime")
     return intent

@@ -17,6 +17,7 @@ from mynth_dagster.client.http import Transport
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.client.throttle import Throttle
 from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.engine.account import PayingAccount
 from mynth_dagster.errors import ApiError, ConfigError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S
@@ -83,6 +84,7 @@ class Session:
     settings: EngineSettings
     client: MynthClient
     ledger: Ledger
+    account: PayingAccount
     throttle: Throttle
     clock: Clock
 
@@ -108,7 +110,8 @@ async def open_session(
         client = MynthClient(settings.client, profile_of(revision), clock, transport=transport)
         try:
             throttle = Throttle(settings.client.concurrency, clock)
-            yield Session(settings, client, ledger, throttle, clock)
+            account = PayingAccount(client, ledger, clock)
+            yield Session(settings, client, ledger, account, throttle, clock)
         finally:
             await client.aclose()
     finally:

@@ -2,30 +2,43 @@
 Finding out what happened to a POST whose answer was lost.
 
 Only evidence attaches a task to an intent: the tag that we sent along, read from the whole task.
-A walk over the task list can find that evidence; where there is no list, the intent is held.
+A walk over the task list can find that evidence, and two of them can prove that there is none
+(`engine.clearing` says when). Where there is no list, the intent is held.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mynth_dagster.clock import US_PER_S
+from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
+from mynth_dagster.engine.clearing import (
+    is_cleared,
+    is_walk_due,
+    next_page_size,
+    oldest_wanted_us,
+)
 from mynth_dagster.engine.session import Session
-from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.limits import INTENT_TAG_KEY
+from mynth_dagster.engine.walk import walk_list
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
+from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import ListedTask, Task
 from mynth_dagster.models.transitions import IntentState
 
-OLDER_BY_US = 600 * US_PER_S
-"""A walk goes on until it meets a task this much older than the oldest intent in question."""
+UNRESOLVED = (IntentState.UNRESOLVED,)
+ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)
 
-WALK_PAGES_MAX = 10_000
-IMAGE_TASK = "image.generate"
+
+@dataclass(frozen=True)
+class Settled:
+    """What a search came to: tasks found, and requests proved not to have been accepted."""
+
+    n_attached: int = 0
+    n_cleared: int = 0
+
+
+NOTHING_SETTLED = Settled()
 
 
 async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[str]) -> int:
@@ -35,105 +48,78 @@ async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[s
     A row counts as interrupted once its time to send and the whole deadline of the POST are over,
     whoever owned it.
     """
-    timeout_us = round(session.settings.client.request_timeout_s * US_PER_S)
-    before_us = session.clock.now_us() - timeout_us
+    grace_us = round(session.settings.client.request_timeout_s * US_PER_S)
+    now = session.clock.instant()
     expired = [
-        await session.ledger.expire_sending(batch.ledger_name, window, before_us)
+        await session.ledger.expire_sending(batch.ledger_name, window, grace_us, now)
         for window in windows
     ]
     return sum(expired)
 
 
-async def attach_by_evidence(
-    session: Session, batch: Batch, slices: Sequence[Slice], *, until_s: float | None = None
-) -> int:
+async def settle(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    *,
+    states: Sequence[IntentState] = UNRESOLVED,
+    until_s: float | None = None,
+) -> Settled:
     """
-    Look for the tasks of open deliveries in the task list; how many were attached.
+    Search for the tasks of deliveries in doubt, if a search is due.
 
     Costs nothing where nothing is open or where the revision has no list. A list that cannot be
-    read proves nothing and is no error: the rows stay open.
+    read proves nothing and is no error: the rows stay in doubt.
 
     Args:
+        states: `ALL_OPEN` also looks for requests that a killed process may have sent just now.
         until_s: On `Clock.elapsed_s`; no page is asked for later.
 
     Raises:
         UnauthorizedError: The key is refused.
     """
     if not session.client.profile.HAS_TASK_LIST:
-        return 0
-    states = [IntentState.SENDING, IntentState.UNRESOLVED]
-    open_ = await asyncio.to_thread(
-        session.ledger.read.intents_in, batch.ledger_name, slices, states
-    )
+        return NOTHING_SETTLED
+    open_ = await _doubts(session, batch, slices, states)
     if not open_:
-        return 0
-    oldest_us = min(intent.claimed_at_us for intent in open_) - OLDER_BY_US
-    n_attached = 0
-    async for page in _walk(session, oldest_us, until_s):
-        recent = [task for task in page if task.created_at_us >= oldest_us]
-        for task in await _unknown(session, recent):
-            n_attached += await _attach(session, batch, task) is Attachment.ATTACHED
-    return n_attached
-
-
-async def _walk(
-    session: Session, oldest_us: int, until_s: float | None
-) -> AsyncIterator[list[ListedTask]]:
-    after: str | None = None
-    size = session.client.profile.LIMITS.list_page_max
-    for _ in range(WALK_PAGES_MAX):
-        if until_s is not None and session.clock.elapsed_s() >= until_s:
-            return
-        try:
-            page = await session.client.list_tasks(limit=size, after=after)
-        except UnauthorizedError:
-            raise
-        except ApiError:
-            return
-        yield page
-        if len(page) < size or page[-1].created_at_us < oldest_us:
-            return
-        after = page[-1].task_id
-
-
-async def _unknown(session: Session, page: Sequence[ListedTask]) -> list[Task]:
-    """The tasks of a page that the ledger has never seen, read whole."""
-    ids = [task.task_id for task in page if task.type == IMAGE_TASK]
-    known = await asyncio.to_thread(session.ledger.read.known_tasks, ids)
-    unknown = [task_id for task_id in ids if task_id not in known]
-    read = await asyncio.gather(*(_read(session, task_id) for task_id in unknown))
-    return [task for task in read if task is not None]
-
-
-async def _read(session: Session, task_id: str) -> Task | None:
-    await session.throttle.acquire()
-    try:
-        return await session.client.get_task(task_id)
-    except ApiError:
-        return None  # proves nothing: the next walk asks again
-    finally:
-        await session.throttle.release()
-
-
-async def _attach(session: Session, batch: Batch, task: Task) -> Attachment | None:
-    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
-    if tag is None or tag.ledger_id != session.ledger.ledger_id:
-        return None
-    intent = await _intent_of(session, tag)
-    if intent is None or not tag.matches(intent.request_hash):
-        return None
-    now_us = session.clock.now_us()
-    return await session.ledger.record_sighting(
-        Sighting(
-            intent=intent,
-            task_id=task.task_id,
-            source="list",
-            seen_at_us=now_us,
-            deadline_at_us=now_us + round(batch.deadline_s * US_PER_S),
-        )
+        return NOTHING_SETTLED
+    account = await session.account.number()
+    walks = await asyncio.to_thread(session.ledger.doubts.walks, account)
+    now = await _now(session)
+    may_clear = batch.clears_unresolved
+    if not any(is_walk_due(doubt, walks, now, may_clear=may_clear) for doubt in open_):
+        return NOTHING_SETTLED
+    oldest_us = oldest_wanted_us(open_)
+    found = await walk_list(
+        session, batch, oldest_us=oldest_us, page_size=next_page_size(walks), until_s=until_s
     )
+    if not found.is_complete:
+        return Settled(found.n_attached)
+    ended = await _now(session)
+    walk = Walk(account, found.page_size, now, ended, found.reached_us, found.witness_no)
+    await session.ledger.record_walk(walk)
+    n_cleared = 0
+    if may_clear:
+        left = await _doubts(session, batch, slices, UNRESOLVED)
+        n_cleared = await _clear(session, left, [*walks, walk])
+    return Settled(found.n_attached, n_cleared)
 
 
-async def _intent_of(session: Session, tag: IntentTag) -> Intent | None:
-    found = await asyncio.to_thread(session.ledger.read.intents_by_id, [tag.intent_id])
-    return found.get(tag.intent_id)
+async def _clear(session: Session, doubts: Sequence[Doubt], walks: Sequence[Walk]) -> int:
+    cleared = [doubt for doubt in doubts if is_cleared(doubt, walks)]
+    if not cleared:
+        return 0
+    last = utc_from_us(walks[-1].ended.wall_us)
+    said = f"two complete walks over the task list found nothing, the last at {last:%F %TZ}"
+    return await session.ledger.clear(cleared, said)
+
+
+async def _doubts(
+    session: Session, batch: Batch, slices: Sequence[Slice], states: Sequence[IntentState]
+) -> list[Doubt]:
+    read = session.ledger.doubts.doubts
+    return await asyncio.to_thread(read, batch.ledger_name, slices, states)
+
+
+async def _now(session: Session) -> Instant:
+    return await session.ledger.moment(session.clock.instant())

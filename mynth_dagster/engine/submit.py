@@ -15,16 +15,18 @@ from dataclasses import dataclass, replace
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
 from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.funds import Funds
 from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
 from mynth_dagster.errors import LedgerUnavailableError, UnexpectedPayloadError
-from mynth_dagster.ledger.delivery import Claim, Ending
+from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
+from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import Event, IntentState
 
 LEDGER_WRITE_ATTEMPTS = 5
@@ -40,6 +42,7 @@ class SubmitCounts:
     n_unresolved: int = 0
     n_given_back: int = 0
     n_lost_races: int = 0
+    n_over_budget: int = 0
     reserved_units: int = 0
 
 
@@ -51,6 +54,7 @@ class Submitter:
         window: Part of the identity of every row.
         account: The ledger's number of the account that pays.
         stop: Looked at before each claim; set here when the run must end.
+        funds: Which partitions have no money left.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Submitter:
         *,
         account: int,
         stop: StopSwitch,
+        funds: Funds,
         counts: SubmitCounts,
     ) -> None:
         self._session = session
@@ -70,6 +75,7 @@ class Submitter:
         self._quote = quote
         self._account = account
         self._stop = stop
+        self._funds = funds
         self._counts = counts
         self._breaker = Breaker(max_unresolved=session.settings.client.concurrency)
         self._turn = asyncio.Lock()
@@ -99,7 +105,15 @@ class Submitter:
 
     async def _next(self, deliveries: AsyncGenerator[Delivery, None]) -> Delivery | None:
         async with self._turn:
-            return None if self._stop.is_set else await anext(deliveries, None)
+            while not self._stop.is_set:
+                delivery = await anext(deliveries, None)
+                if delivery is None or not self._funds.is_closed(self._slice(delivery)):
+                    return delivery
+                self._counts.n_over_budget += 1
+            return None
+
+    def _slice(self, delivery: Delivery) -> Slice:
+        return self._batch.slice(self._window, delivery.fan_out)
 
     async def _deliver(self, delivery: Delivery) -> None:
         pending: Delivery | None = delivery
@@ -118,15 +132,30 @@ class Submitter:
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
         content = session.client.encode(delivery.request, str(tag))
         send_by_s = session.clock.elapsed_s() + SEND_BY_S
-        from_attempt = delivery.rest.attempt if delivery.rest else None
-        if not await session.ledger.claim(Claim(intent, self._account, from_attempt)):
-            self._counts.n_lost_races += 1
+        if not await self._claim(delivery, intent):
             return None
         if session.clock.elapsed_s() > send_by_s:
             return await self._give_back(delivery, intent, "too_late", "not sent in time")
         outcome = await session.client.create_task(content)
         self._counts.n_posts += not isinstance(outcome, NotSent)
         return await self._record(delivery, intent, outcome)
+
+    async def _claim(self, delivery: Delivery, intent: Intent) -> bool:
+        """Whether the row is ours to send now, and there is money for it."""
+        claim = Claim(
+            intent,
+            self._account,
+            delivery.rest.attempt if delivery.rest else None,
+            self._session.client.server_now_us,
+            self._batch.budget,
+        )
+        claimed = await self._session.ledger.claim(claim)
+        if claimed is Claimed.LOST:
+            self._counts.n_lost_races += 1
+        elif claimed is not Claimed.WON:
+            self._funds.close(claimed, self._slice(delivery))
+            self._counts.n_over_budget += 1
+        return claimed is Claimed.WON
 
     def _intent(self, delivery: Delivery) -> Intent:
         row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)
@@ -255,7 +284,7 @@ class Submitter:
             Ending(
                 intent=intent,
                 event=event,
-                ended_at_us=self._session.clock.now_us(),
+                ended_at=self._session.clock.instant(),
                 reason=reason,
                 error_code=reason,
                 error_message=message,

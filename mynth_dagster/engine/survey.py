@@ -36,8 +36,8 @@ class Survey:
 
     `rows` counts rows by step; `n_again` of those to send were asked for before, as they read now
     or otherwise; `n_repeated` rest in the middle of a delivery. `paid` tells by partition how
-    much would be paid again. `moved` are, by window, the intents of rows
-    whose partition changed with the fan-out, each with its new key.
+    much would be paid again. `moved` are the intents of rows whose partition changed with the
+    fan-out, each with its new key.
     """
 
     rows: Counter[Step] = field(default_factory=Counter)
@@ -45,7 +45,7 @@ class Survey:
     samples: dict[PriceClass, ImageRequest] = field(default_factory=dict)
     n_again: int = 0
     n_repeated: int = 0
-    moved: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    moved: list[tuple[str, str]] = field(default_factory=list)
     paid: dict[str, PaidAgain] = field(default_factory=dict)
 
     @property
@@ -57,8 +57,7 @@ class Survey:
         self.rows[decision.step] += 1
         rest = decision.rest
         if rest is not None and rest.fan_out != slice_.fan_out:
-            moved = self.moved.setdefault(slice_.window, [])
-            moved.append((rest.intent_id, slice_.fan_out))
+            self.moved.append((rest.intent_id, slice_.fan_out))
         paid = self.paid.setdefault(slice_.key, PaidAgain())
         paid.n_present += decision.was_paid
         paid.n_again += decision.was_paid and decision.is_further_wish

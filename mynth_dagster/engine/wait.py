@@ -46,8 +46,10 @@ async def wait_until_settled(
 
     Raises:
         UnauthorizedError: The key is refused.
+        AccountMismatchError: The key is another account's; nothing was asked.
         PollFetchError: Too many rounds in a row in which nothing could be asked.
     """
+    await session.account.number()
     interval_s, barren_rounds, unread_rounds = session.settings.poll_interval_min_s, 0, 0
     while True:
         tasks = await _accepted(session, batch, slices)

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mynth_dagster.engine.collect import read_surplus
 from mynth_dagster.engine.poll import Poller
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.settle import attach_by_evidence, expire_interrupted
+from mynth_dagster.engine.settle import expire_interrupted, settle
 from mynth_dagster.ledger.reader import PartitionRow
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent
@@ -59,17 +60,20 @@ async def watch(
 
     Raises:
         UnauthorizedError: The key is refused.
+        AccountMismatchError: The key is another account's; nothing was asked.
     """
+    await session.account.number()
     until_s = session.clock.elapsed_s() + budget_s
     reader, name = session.ledger.read, batch.ledger_name
     rows = await asyncio.to_thread(reader.partitions, name)
     slices = [batch.slice(row.window, row.fan_out) for row in rows]
     await expire_interrupted(session, batch, sorted({slice_.window for slice_ in slices}))
-    await attach_by_evidence(session, batch, slices, until_s=until_s - budget_s / 2)
+    await settle(session, batch, slices, until_s=until_s - budget_s / 2)
     moving = [IntentState.ACCEPTED, IntentState.SENDING]
     intents = await asyncio.to_thread(reader.intents_in, name, slices, moving)
     accepted = [intent for intent in intents if intent.state is IntentState.ACCEPTED]
     found = await Poller(session, until_s).run(accepted)
+    await read_surplus(session, batch, slices)
     finished = {intent.intent_id for intent in found.finished}
     now_us = session.clock.now_us()
     rows = await asyncio.to_thread(reader.partitions, name)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test compares it with the migrations folder."""
 
 BUSY_TIMEOUT_MS = 30_000

@@ -12,14 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.counters import look_at, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import (
-    each_changed,
-    each_inserted,
-    insert_into,
-    is_before,
-    raise_versions_of,
-)
+from mynth_dagster.ledger.grouped import each_changed, each_inserted, insert_into, is_before
+from mynth_dagster.models.exposure import exposure_of_surplus
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
@@ -82,6 +78,10 @@ _ATTACH = (
         ),
         submitted_at_us=sa.bindparam("b_at"),
         deadline_at_us=sa.bindparam("b_deadline"),
+        missed=0,
+        missing_since=None,
+        doubted_no=None,
+        doubted_since=None,
     )
 )
 
@@ -97,6 +97,7 @@ def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[A
         }
         for sighting in seen
     ]
+    before = look_at(connection, [sighting.intent.intent_id for sighting in seen])
     attached = each_changed(connection, _ATTACH, rows)
     results = [
         Attachment.ATTACHED if was_attached else _unattached(connection, sighting)
@@ -104,8 +105,21 @@ def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[A
     ]
     news = _record_tasks(connection, seen, results)
     _record_evidence(connection, seen)
-    raise_versions_of(connection, [sighting.intent.intent_id for sighting in news])
+    surplus = [
+        (sighting.intent.intent_id, exposure_of_surplus(_held_units(sighting), None))
+        for sighting, result in news
+        if result is Attachment.SURPLUS
+    ]
+    changed = [sighting.intent.intent_id for sighting, _ in news]
+    note_difference(connection, before, changed, surplus)
     return results
+
+
+def _held_units(sighting: Sighting) -> int | None:
+    """What Mynth holds for the task: as it said, else as it was expected."""
+    if sighting.reserved_units is not None:
+        return sighting.reserved_units
+    return sighting.intent.quoted_units
 
 
 def _unattached(connection: Connection, sighting: Sighting) -> Attachment:
@@ -122,8 +136,8 @@ def _unattached(connection: Connection, sighting: Sighting) -> Attachment:
 
 def _record_tasks(
     connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
-) -> list[Sighting]:
-    """Keep the tasks; the sightings that told of one we did not have."""
+) -> list[tuple[Sighting, Attachment]]:
+    """Keep the tasks; the sightings that told of one we did not have, with their results."""
     own = [
         (sighting, result)
         for sighting, result in zip(seen, results, strict=True)
@@ -134,12 +148,13 @@ def _record_tasks(
             "task_id": sighting.task_id,
             "intent_id": sighting.intent.intent_id,
             "is_surplus": result is Attachment.SURPLUS,
+            "reserved_units": _held_units(sighting),
         }
         for sighting, result in own
     ]
     is_new = each_inserted(connection, schema.tasks, "task_id", rows)
     return [
-        sighting
+        (sighting, result)
         for (sighting, result), new in zip(own, is_new, strict=True)
         if new or result is Attachment.ATTACHED
     ]

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.counters import look_at, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import each_changed, raise_versions_of
+from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.records import task_to_json
+from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, next_state
@@ -75,28 +77,48 @@ _FINISH = (
 _STORE_DETAILS = (
     sa.update(schema.tasks)
     .where(schema.tasks.c.task_id == sa.bindparam("b_task_id"), schema.tasks.c.details.is_(None))
-    .values(details=sa.bindparam("b_details"), read_at_us=sa.bindparam("b_read_at"))
+    .values(
+        details=sa.bindparam("b_details"),
+        charged_units=sa.bindparam("b_charged"),
+        read_at_us=sa.bindparam("b_read_at"),
+    )
 )
 
 
 def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list[bool]:
+    before = look_at(connection, [reading.intent.intent_id for reading in readings])
     results = each_changed(connection, _FINISH, [_finish_row(reading) for reading in readings])
     details = [
         {
             "b_task_id": reading.task.task_id,
             "b_details": task_to_json(reading.task),
+            "b_charged": _charged_units(reading.task),
             "b_read_at": reading.read_at_us,
         }
         for reading in readings
     ]
     stored = each_changed(connection, _STORE_DETAILS, details)
     news = [
-        reading.intent.intent_id
+        reading
         for reading, finished, is_new in zip(readings, results, stored, strict=True)
         if finished or is_new
     ]
-    raise_versions_of(connection, news)
+    surplus = _of_surplus(connection, [reading.task.task_id for reading in news])
+    changed = [reading.intent.intent_id for reading in news]
+    note_difference(connection, before, changed, surplus)
     return results
+
+
+def _of_surplus(connection: Connection, task_ids: Sequence[str]) -> list[tuple[str, Exposure]]:
+    """What the reading of further tasks changes in their intents' exposure."""
+    tasks = schema.tasks
+    query = sa.select(tasks.c.intent_id, tasks.c.reserved_units, tasks.c.charged_units).where(
+        tasks.c.task_id.in_(task_ids), tasks.c.is_surplus
+    )
+    return [
+        (intent_id, exposure_of_surplus(held, charged) - exposure_of_surplus(held, None))
+        for intent_id, held, charged in connection.execute(query)
+    ]
 
 
 def _finish_row(reading: Reading) -> dict[str, Any]:

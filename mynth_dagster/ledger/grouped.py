@@ -26,29 +26,6 @@ def is_before(event: Event) -> sa.ColumnElement[bool]:
     return sa.or_(*(_intents.c.state == state.value for state in states_before(event)))
 
 
-_RAISE = (
-    sa.update(schema.partitions)
-    .where(
-        schema.partitions.c.batch == sa.bindparam("b_batch"),
-        schema.partitions.c.window == sa.bindparam("b_window"),
-        schema.partitions.c.fan_out == sa.bindparam("b_fan_out"),
-    )
-    .values(version=schema.partitions.c.version + 1)
-)
-
-
-def raise_versions_of(connection: Connection, intent_ids: Sequence[str]) -> None:
-    """The partitions where these intents are now have something new to show."""
-    if intent_ids:
-        place = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
-        query = sa.select(*place).where(_intents.c.intent_id.in_(intent_ids)).distinct()
-        rows = [
-            {"b_batch": batch, "b_window": window, "b_fan_out": fan_out}
-            for batch, window, fan_out in connection.execute(query)
-        ]
-        connection.execute(_RAISE, sorted(rows, key=str))
-
-
 def each_changed(
     connection: Connection, statement: sa.Executable, rows: Sequence[dict[str, Any]]
 ) -> list[bool]:

@@ -8,14 +8,19 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from mynth_dagster.ledger import partitions
+from mynth_dagster.clock import Instant
+from mynth_dagster.ledger import accounts, doubts, partitions
+from mynth_dagster.ledger.accounts import AccountReader
 from mynth_dagster.ledger.database import open_engines
-from mynth_dagster.ledger.delivery import CLAIM, END, Claim, Ending
+from mynth_dagster.ledger.delivery import CLAIM, END, Claim, Claimed, Ending
+from mynth_dagster.ledger.doubt_reader import DoubtReader
+from mynth_dagster.ledger.doubts import Missing
 from mynth_dagster.ledger.evidence import SIGHT, Attachment, Sighting
 from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.reader import LedgerReader
+from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.intent import Intent, new_ledger_id
 from mynth_dagster.models.partition import Slice
 
@@ -30,7 +35,10 @@ class Ledger:
     def __init__(self, writer: Engine, reader: Engine) -> None:
         self._engines = (writer, reader)
         self.read = LedgerReader(reader)
-        self.ledger_id = _ensure_id(writer)
+        self.doubts = DoubtReader(reader)
+        self.accounts = AccountReader(reader)
+        self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)))
+        self.salt = _ensure(writer, "salt", os.urandom(16).hex())
         self._commits = GroupCommit(writer)
 
     @classmethod
@@ -51,8 +59,8 @@ class Ledger:
         for engine in self._engines:
             engine.dispose()
 
-    async def claim(self, claim: Claim) -> bool:
-        """Commit an intent as `sending`; False if another run holds or finished the row."""
+    async def claim(self, claim: Claim) -> Claimed:
+        """Commit an intent as `sending`, unless another run has the row or a cap is reached."""
         return await self._commits.submit(CLAIM, claim)
 
     async def record_sighting(self, sighting: Sighting) -> Attachment:
@@ -90,25 +98,48 @@ class Ledger:
         """The prompt rows of these partitions changed, so their results have to be written anew."""
         await self._call(partitions.raise_partitions(batch, slices))
 
-    async def move_intents(self, batch: str, window: str, moves: Sequence[tuple[str, str]]) -> None:
+    async def move_intents(self, moves: Sequence[tuple[str, str]]) -> None:
         """Follow rows into another partition of the fan-out, as (intent id, fan-out key)."""
-        await self._call(partitions.move_intents(batch, window, moves))
+        await self._call(partitions.move_intents(moves))
 
     async def mark_collected(self, batch: str, slice_: Slice, version: int) -> bool:
         """The tables show this version; False where they already show a newer one."""
         return bool(await self._call(partitions.mark_collected(batch, slice_, version)))
 
-    async def expire_sending(self, batch: str, window: str, before_us: int) -> int:
+    async def moment(self, ours: Instant) -> Instant:
+        """Now, on the clock that waits are measured with: the database's, or this machine's."""
+        found: Instant = await self._call(doubts.moment(ours))
+        return found
+
+    async def expire_sending(self, batch: str, window: str, grace_us: int, now: Instant) -> int:
         """Turn rows that a gone process left `sending` into `unresolved`; how many."""
-        return int(await self._call(partitions.expire_sending(batch, window, before_us)))
+        return int(await self._call(doubts.expire_sending(batch, window, grace_us, now)))
+
+    async def record_walk(self, walk: Walk) -> None:
+        """Keep a complete walk over the task list."""
+        await self._call(doubts.record_walk(walk))
+
+    async def record_dispute(self, intent: Intent, task_id: str, now: Instant) -> None:
+        """Keep a task that names an intent with another request's hash."""
+        await self._call(doubts.record_dispute(intent, task_id, now))
+
+    async def clear(self, settled: Sequence[Doubt], said: str) -> int:
+        """These requests were not accepted and may be sent again; how many were in doubt still."""
+        return int(await self._call(doubts.clear(settled, said)))
+
+    async def note_missing(self, found: Sequence[Missing], now: Instant) -> int:
+        """Count tasks that Mynth does not know, or knows again; how many are lost now."""
+        return int(await self._call(doubts.note_missing(found, now)))
 
     async def abandon(self, intent: Intent, reason: str) -> bool:
         """Give an open delivery up by a person's word; False if it was settled meanwhile."""
-        return bool(await self._call(partitions.abandon(intent, reason)))
+        return bool(await self._call(doubts.abandon(intent, reason)))
 
-    async def ensure_account(self, base_url: str, user_id: str, key_id: str, *, now_us: int) -> int:
-        """The ledger's number for an account."""
-        call = partitions.ensure_account(base_url, user_id, key_id, now_us)
+    async def ensure_account(
+        self, base_url: str, fingerprint: str, *, user_id: str, key_id: str, now_us: int
+    ) -> int:
+        """The ledger's number of a key, given at first sight."""
+        call = accounts.ensure_account(base_url, fingerprint, user_id, key_id, now_us)
         return int(await self._call(call))
 
     async def set_meta(self, key: str, value: str) -> None:
@@ -119,6 +150,6 @@ class Ledger:
         return await self._commits.submit(CALL, call)
 
 
-def _ensure_id(writer: Engine) -> str:
+def _ensure(writer: Engine, key: str, value: str) -> str:
     with writer.begin() as connection:
-        return partitions.ensure_meta("ledger_id", new_ledger_id(os.urandom(16)))(connection)
+        return partitions.ensure_meta(key, value)(connection)

@@ -14,24 +14,22 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
+from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task, TaskStatus
-from mynth_dagster.models.transitions import HELD, IntentState
+from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents
 T = TypeVar("T")
 
-IN_MAX = 5000
-"""Values in one IN list; SQLite allows 32,766 bound values in all."""
-
 
 @dataclass(frozen=True)
 class PartitionRow:
-    """One partition as the ledger knows it."""
+    """One partition as the ledger knows it; money in units of 10⁻⁸ USD."""
 
     batch: str
     window: str
@@ -41,17 +39,13 @@ class PartitionRow:
     submitter: str | None
     stop_code: str | None
     stop_message: str | None
+    spent_units: int = 0
+    reserved_units: int = 0
+    unknown_units: int = 0
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """How one delivery ended without a task."""
-
-    attempt: int
-    outcome: str
-    http_status: int | None
-    detail: str | None
-    ended_at_us: int
+    @property
+    def exposure(self) -> Exposure:
+        return Exposure(self.spent_units, self.reserved_units, self.unknown_units)
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class LedgerReader:
     ) -> dict[str, list[Intent]]:
         """All generations of these rows, by request key, oldest first."""
         found: dict[str, list[Intent]] = {}
-        for keys in _chunks(request_keys):
+        for keys in chunks(request_keys):
             query = _of(batch, window).where(_intents.c.request_key.in_(keys))
             for intent in self._intents(query.order_by(_intents.c.generation)):
                 found.setdefault(intent.row.request_key, []).append(intent)
@@ -87,7 +81,7 @@ class LedgerReader:
     def intents_of_tasks(self, task_ids: Sequence[str]) -> dict[str, Intent]:
         """The intents that these tasks are attached to, by task id."""
         found: dict[str, Intent] = {}
-        for ids in _chunks(task_ids):
+        for ids in chunks(task_ids):
             query = sa.select(_intents).where(_intents.c.task_id.in_(ids))
             found |= {str(intent.task_id): intent for intent in self._intents(query)}
         return found
@@ -95,7 +89,7 @@ class LedgerReader:
     def intents_by_id(self, intent_ids: Sequence[str]) -> dict[str, Intent]:
         """These intents, by id."""
         found: dict[str, Intent] = {}
-        for ids in _chunks(intent_ids):
+        for ids in chunks(intent_ids):
             query = sa.select(_intents).where(_intents.c.intent_id.in_(ids))
             found |= {intent.intent_id: intent for intent in self._intents(query)}
         return found
@@ -108,7 +102,7 @@ class LedgerReader:
             sa.select(_intents)
             .where(
                 _intents.c.batch == batch,
-                _in_slices(slices),
+                in_slices(slices),
                 _intents.c.state.in_([state.value for state in states]),
             )
             .order_by(_intents.c.submitted_at_us, _intents.c.claimed_at_us, _intents.c.intent_id)
@@ -120,25 +114,10 @@ class LedgerReader:
         accepted = self.intents_in(batch, slices, [IntentState.ACCEPTED])
         return [intent for intent in accepted if intent.is_finished_remotely]
 
-    def in_doubt(self, batch: str | None = None) -> list[Intent]:
-        """All intents that only evidence or a person can settle, oldest first."""
-        query = sa.select(_intents).where(
-            _intents.c.state.in_([state.value for state in HELD]),
-            *([] if batch is None else [_intents.c.batch == batch]),
-        )
-        return list(self._intents(query.order_by(_intents.c.claimed_at_us, _intents.c.intent_id)))
-
-    def attempts_of(self, intent_id: str) -> list[Evidence]:
-        """How the deliveries of one intent ended, oldest first."""
-        table = schema.attempts
-        columns = [table.c[name] for name in Evidence.__dataclass_fields__]
-        query = sa.select(*columns).where(table.c.intent_id == intent_id)
-        return list(self._rows(query.order_by(table.c.attempt), lambda row: Evidence(**row)))
-
     def known_tasks(self, task_ids: Sequence[str]) -> set[str]:
         """Which of these task ids the ledger already has."""
         known: set[str] = set()
-        for ids in _chunks(task_ids):
+        for ids in chunks(task_ids):
             query = sa.select(schema.tasks.c.task_id).where(schema.tasks.c.task_id.in_(ids))
             known.update(self._rows(query, lambda row: str(row["task_id"])))
         return known
@@ -146,7 +125,7 @@ class LedgerReader:
     def tasks_for(self, task_ids: Sequence[str]) -> dict[str, Task]:
         """The finished tasks among these, as read."""
         found: dict[str, Task] = {}
-        for ids in _chunks(task_ids):
+        for ids in chunks(task_ids):
             query = sa.select(schema.tasks.c.details).where(
                 schema.tasks.c.task_id.in_(ids), schema.tasks.c.details.is_not(None)
             )
@@ -157,7 +136,7 @@ class LedgerReader:
     def surplus_for(self, intent_ids: Sequence[str]) -> dict[str, list[SurplusTask]]:
         """Further tasks of these intents, by intent id."""
         found: dict[str, list[SurplusTask]] = {}
-        for ids in _chunks(intent_ids):
+        for ids in chunks(intent_ids):
             query = (
                 sa.select(schema.tasks)
                 .where(schema.tasks.c.intent_id.in_(ids), schema.tasks.c.is_surplus)
@@ -166,6 +145,18 @@ class LedgerReader:
             for surplus in self._rows(query, _surplus):
                 found.setdefault(surplus.intent_id, []).append(surplus)
         return found
+
+    def unread_surplus(self, batch: str, slices: Iterable[Slice]) -> list[tuple[Intent, str]]:
+        """Further tasks of these partitions' intents that were not read yet."""
+        tasks = schema.tasks
+        query = (
+            sa.select(_intents, tasks.c.task_id.label("surplus_id"))
+            .join(tasks, tasks.c.intent_id == _intents.c.intent_id)
+            .where(_intents.c.batch == batch, in_slices(slices))
+            .where(tasks.c.is_surplus, tasks.c.details.is_(None))
+            .order_by(tasks.c.task_id)
+        )
+        return list(self._rows(query, lambda row: (intent_from_row(row), str(row["surplus_id"]))))
 
     def intents_of_slice(self, batch: str, slice_: Slice) -> Iterator[Intent]:
         """Every intent of a partition, by request key and generation, streamed."""
@@ -180,7 +171,7 @@ class LedgerReader:
         """Rows of a partition with a task that cost something, or whose cost is not known."""
         query = (
             sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows"))
-            .where(_intents.c.batch == batch, _in_slices([slice_]))
+            .where(_intents.c.batch == batch, in_slices([slice_]))
             .where(_intents.c.task_id.is_not(None))
             .where(sa.func.coalesce(_intents.c.charged_units, 1) != 0)
         )
@@ -224,7 +215,7 @@ class LedgerReader:
             .order_by(_intents.c.window, _intents.c.fan_out)
         )
         if slices is not None:
-            query = query.where(_in_slices(slices))
+            query = query.where(in_slices(slices))
         return list(self._rows(query, _state_count))
 
     def meta(self, key: str) -> str | None:
@@ -237,14 +228,7 @@ class LedgerReader:
         return self._rows(query, intent_from_row)
 
     def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
-        try:
-            with self._engine.connect() as connection:
-                result = connection.execution_options(yield_per=IN_MAX).execute(query)
-                for row in result.mappings():
-                    yield read(row)
-        except sa.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            raise LedgerUnavailableError(f"the ledger cannot be read: {cause}") from error
+        return rows_of(self._engine, query, read)
 
 
 class SliceLookup:
@@ -278,17 +262,6 @@ def _of(batch: str, window: str) -> sa.Select[Any]:
     return sa.select(_intents).where(_intents.c.batch == batch, _intents.c.window == window)
 
 
-def _in_slices(slices: Iterable[Slice]) -> sa.ColumnElement[bool]:
-    by_window: dict[str, list[str]] = {}
-    for slice_ in slices:
-        by_window.setdefault(slice_.window, []).append(slice_.fan_out)
-    windows = [
-        sa.and_(_intents.c.window == window, _intents.c.fan_out.in_(fan_outs))
-        for window, fan_outs in by_window.items()
-    ]
-    return sa.or_(sa.false(), *windows)
-
-
 def _surplus(row: Any) -> SurplusTask:
     details = row["details"]
     return SurplusTask(
@@ -308,8 +281,3 @@ def _state_count(row: Any) -> StateCount:
         reserved_units=row["reserved_units"],
         charged_units=row["charged_units"],
     )
-
-
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), IN_MAX):
-        yield values[start : start + IN_MAX]

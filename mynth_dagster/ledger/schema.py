@@ -20,19 +20,26 @@ meta = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""`ledger_id`, `salt`, and the last verdict on a server's revision."""
+"""
+`ledger_id`, `salt`, the last verdict on a server's revision, and on SQLite the newest running
+number (`number`; Postgres has a sequence).
+"""
 
 accounts = sa.Table(
     "accounts",
     METADATA,
     sa.Column("account", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("base_url", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("user_id", sa.Text, nullable=False, server_default=""),
     sa.Column("key_id", sa.Text, nullable=False, server_default=""),
     sa.Column("first_seen_at_us", _US, nullable=False),
-    sa.UniqueConstraint("base_url", "user_id", "key_id"),
+    sa.UniqueConstraint("base_url", "fingerprint"),
 )
-"""Who sent: base URL, the vendor's user id and the key's id (empty where not known)."""
+"""
+Which keys sent: base URL, the key under the ledger's salt, and what the vendor calls account and
+key (empty where not known).
+"""
 
 partitions = sa.Table(
     "partitions",
@@ -46,11 +53,15 @@ partitions = sa.Table(
     sa.Column("stop_code", sa.Text),
     sa.Column("stop_message", sa.Text),
     sa.Column("requested", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("spent_units", _UNITS, nullable=False, server_default="0"),
+    sa.Column("reserved_units", _UNITS, nullable=False, server_default="0"),
+    sa.Column("unknown_units", _UNITS, nullable=False, server_default="0"),
 )
 """
 `version` rises with any change that the partition's tables show; `collected` is the version
 that the tables have. `submitter` names the run that is sending now. `requested` counts how often
-collection was asked for.
+collection was asked for. The three amounts are its exposure, which caps are checked against;
+they change in the transaction of whatever changes them.
 """
 
 intents = sa.Table(
@@ -81,6 +92,11 @@ intents = sa.Table(
     sa.Column("task_id", sa.Text),
     sa.Column("remote_status", sa.Text),
     sa.Column("missed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("missing_since", sa.Text),
+    sa.Column("claimed_no", sa.BigInteger),
+    sa.Column("claimed_server_us", _US),
+    sa.Column("doubted_no", sa.BigInteger),
+    sa.Column("doubted_since", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("error_field", sa.Text),
@@ -89,6 +105,10 @@ intents = sa.Table(
     sa.Index("intents_by_state", "batch", "window", "fan_out", "state"),
     sa.Index("intents_by_task", "task_id"),
 )
+"""
+`claimed_no` and `doubted_no` are running numbers: they order events whatever the clocks say.
+`missing_since` and `doubted_since` are instants (`clock.Instant`), to measure waits from.
+"""
 
 tasks = sa.Table(
     "tasks",
@@ -97,8 +117,16 @@ tasks = sa.Table(
     sa.Column("intent_id", sa.Text, nullable=False),
     sa.Column("is_surplus", sa.Boolean, nullable=False),
     sa.Column("details", sa.Text),
+    sa.Column("reserved_units", _UNITS),
+    sa.Column("charged_units", _UNITS),
     sa.Column("read_at_us", _US),
     sa.Index("tasks_by_intent", "intent_id"),
+    sa.Index(
+        "surplus_tasks",
+        "intent_id",
+        sqlite_where=sa.text("is_surplus"),
+        postgresql_where=sa.text("is_surplus"),
+    ),
 )
 """Every task of ours; `details` is the finished task as read, null until then."""
 
@@ -125,12 +153,15 @@ sightings = sa.Table(
 )
 """Each task id that was ever connected with an intent, however late and from wherever."""
 
-budgets = sa.Table(
-    "budgets",
+walks = sa.Table(
+    "walks",
     METADATA,
-    sa.Column("scope", sa.Text, primary_key=True),
-    sa.Column("spent_units", _UNITS, nullable=False, server_default="0"),
-    sa.Column("reserved_units", _UNITS, nullable=False, server_default="0"),
-    sa.Column("unknown_units", _UNITS, nullable=False, server_default="0"),
+    sa.Column("walk", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("account", sa.Integer, nullable=False),
+    sa.Column("page_size", sa.Integer, nullable=False),
+    sa.Column("began", sa.Text, nullable=False),
+    sa.Column("ended", sa.Text, nullable=False),
+    sa.Column("reached_us", _US),
+    sa.Column("witness_no", sa.BigInteger, nullable=False),
 )
-"""Counters per scope, changed in the transaction of the intent that changes them."""
+"""Complete walks over the task list, as `models.doubt.Walk`."""

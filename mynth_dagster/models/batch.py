@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
+from mynth_dagster.models.budget import NO_BUDGET, Budget
 from mynth_dagster.models.partition import MODEL_DIMENSION, SHARD_DIMENSION, Slice, shard_keys
 from mynth_dagster.models.request import Rating
 
@@ -28,6 +29,9 @@ PROMPT_COLUMNS = (
     "metadata",
 )
 """The columns of a prompt table that mean something to us; all others are carried through."""
+
+
+HOLD, CLEAR = "hold", "clear"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ class Batch:
         prices_usd: USD per image by model id, used where Mynth offers no price.
         identity: What identifies the batch in the ledger, to survive a rename.
         window_dimension: What the window is called in paths: `date`, `file`, `partition`.
+        budget: Caps on money; rows beyond them are not sent.
+        on_unresolved: `clear` sends a row again once it is proved that its request was not
+            accepted, where the revision has a task list; `hold` leaves that to a person.
     """
 
     name: str
@@ -75,6 +82,8 @@ class Batch:
     prices_usd: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}))
     identity: str | None = None
     window_dimension: str = "date"
+    budget: Budget = NO_BUDGET
+    on_unresolved: str = CLEAR
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -84,6 +93,8 @@ class Batch:
             raise ConfigError("fan_out", f"{self.fan_out!r} is neither 'shard' nor 'model'")
         if not 1 <= self.shards <= 1000:
             raise ConfigError("shards", f"{self.shards} is not between 1 and 1000")
+        if self.on_unresolved not in (HOLD, CLEAR):
+            raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is neither hold nor clear")
         unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))
         if unknown:
             known = ", ".join(PROMPT_COLUMNS)
@@ -93,6 +104,10 @@ class Batch:
     def ledger_name(self) -> str:
         """The batch's part of a row's identity."""
         return self.identity or self.name
+
+    @property
+    def clears_unresolved(self) -> bool:
+        return self.on_unresolved == CLEAR
 
     @property
     def has_several_models(self) -> bool:

@@ -72,6 +72,7 @@ class Intent:
         deadline_at_us: After this an accepted task is shown as stalled.
         remote_status: What Mynth last said of the task; final here while the intent is still
             `accepted` means: finished, not read yet.
+        missed: How often in a row Mynth said that it does not know the task.
     """
 
     intent_id: str
@@ -92,6 +93,7 @@ class Intent:
     charged_units: int | None = None
     task_id: str | None = None
     remote_status: TaskStatus | None = None
+    missed: int = 0
     submitted_at_us: int | None = None
     completed_at_us: int | None = None
     deadline_at_us: int | None = None

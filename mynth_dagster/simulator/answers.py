@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 import orjson
+
+from mynth_dagster.clock import US_PER_S
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,3 +43,13 @@ class Answer:
 def answer_json(payload: Any, status: int = 200) -> Answer:
     """A JSON answer."""
     return Answer(status, orjson.dumps(payload))
+
+
+def date_of(at_us: int) -> tuple[bytes, bytes]:
+    """The ``Date`` header of an answer."""
+    return b"date", _http_date(at_us // US_PER_S)
+
+
+@lru_cache(maxsize=4)
+def _http_date(at_s: int) -> bytes:
+    return formatdate(at_s, usegmt=True).encode()

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json
+from mynth_dagster.simulator.answers import Answer, answer_json, date_of
 from mynth_dagster.simulator.calls import Call
 from mynth_dagster.simulator.draws import draw
 from mynth_dagster.simulator.endpoints import control
@@ -156,6 +156,7 @@ class Simulator:
             answer.headers += retry_after(fault, now_us)
         if call.route.pattern in POLLED:
             answer.headers.append(CORS)
+        answer.headers.append(date_of(self.clock.now_us()))
         return answer if fault is None else spoil(fault, answer)
 
     async def _answer(self, call: Call) -> Answer:

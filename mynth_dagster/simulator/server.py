@@ -241,6 +241,7 @@ def _configure(app: Simulator) -> uvicorn.Config:
         lifespan="off",
         proxy_headers=False,
         server_header=False,
+        date_header=False,  # the scenario's clock dates the answers
         access_log=False,
         log_config=None,
         log_level="warning",

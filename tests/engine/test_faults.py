@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.settle import attach_by_evidence
+from mynth_dagster.engine.settle import Settled, settle
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.models.batch import Batch
@@ -137,13 +137,13 @@ def test_looking_for_evidence_keeps_to_its_time(new_bench):
     work.run(8)
     before = work.log["requests"].get(LIST, 0)
 
-    async def look() -> int:
+    async def look() -> Settled:
         async with work.session() as session:
             batch = Batch(name="b", models=(MODEL,))
             now_s = session.clock.elapsed_s()
-            return await attach_by_evidence(session, batch, batch.slices(), until_s=now_s)
+            return await settle(session, batch, batch.slices(), until_s=now_s)
 
-    assert asyncio.run(look()) == 0
+    assert asyncio.run(look()) == Settled()
     assert work.log["requests"].get(LIST, 0) == before
 
 

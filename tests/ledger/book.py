@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import astuple
 from typing import Any
 
 import sqlalchemy as sa
 
+from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Ending
+from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.ledger.finish import Reading
 from mynth_dagster.models.intent import Intent
@@ -16,6 +18,8 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task, outcome_event
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import START_US
+
+LATER = Instant(START_US + 3_600_000_000)
 
 
 class Book:
@@ -40,7 +44,30 @@ class Book:
         self.run(self.ledger.open_partitions(batch, slices, "run 1"))
 
     def claim(self, intent: Intent, from_attempt: int | None = None) -> bool:
-        return bool(self.run(self.ledger.claim(Claim(intent, 1, from_attempt)))[0])
+        return self.try_claim(intent, from_attempt=from_attempt) is Claimed.WON
+
+    def try_claim(self, intent: Intent, **fields: Any) -> Claimed:
+        """A claim of account 1, with whatever else a claim may carry."""
+        return Claimed(self.run(self.ledger.claim(Claim(intent, 1, **fields)))[0])
+
+    @property
+    def now(self) -> Instant:
+        """The ledger's own now: the database's, or an hour after the factories' start."""
+        return Instant(*astuple(self.run(self.ledger.moment(LATER))[0]))
+
+    def set_send_by(self, intent: Intent, *, age_s: float) -> None:
+        """As if its time to be sent had run out so long ago."""
+        send_by_us = self.now.wall_us - round(age_s * 1e6)
+        self.execute(
+            "UPDATE intents SET send_by_us = :at WHERE intent_id = :id",
+            at=send_by_us,
+            id=intent.intent_id,
+        )
+
+    def expire(self, *, grace_s: float) -> int:
+        """How many interrupted rows of batch b became unresolved."""
+        grace_us = round(grace_s * 1e6)
+        return int(self.run(self.ledger.expire_sending("b", "", grace_us, LATER))[0])
 
     def sight(self, intent: Intent, task_id: str = "tsk_1", source: str = "answer") -> Attachment:
         return Attachment(
@@ -107,4 +134,6 @@ def sighting(intent: Intent, task_id: str = "tsk_1", source: str = "answer") -> 
 
 
 def ending(intent: Intent, event: Event, **fields: Any) -> Ending:
-    return Ending(intent, event, START_US + 1, reason="because", error_message="words", **fields)
+    return Ending(
+        intent, event, Instant(START_US + 1), reason="because", error_message="words", **fields
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim
+from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import StatusNote
 from mynth_dagster.models.partition import Slice
@@ -223,7 +223,7 @@ def test_two_claims_in_one_breath_have_one_winner(book):
 
     won = book.run(*(book.ledger.claim(Claim(intent)) for _ in range(5)))
 
-    assert sorted(won) == [False, False, False, False, True]
+    assert sorted(won) == [*[Claimed.LOST] * 4, Claimed.WON]
 
 
 def claim_all(url: str, n_rows: int, barrier, results) -> None:
@@ -233,7 +233,7 @@ def claim_all(url: str, n_rows: int, barrier, results) -> None:
     barrier.wait(30)
     won = book.run(*(ledger.claim(Claim(make_intent(f"p{n}"))) for n in range(n_rows)))
     ledger.close()
-    results.put(sum(won))
+    results.put(won.count(Claimed.WON))
 
 
 def test_two_processes_that_claim_the_same_rows_win_each_row_once(book):
@@ -312,7 +312,7 @@ def test_news_go_to_the_partition_where_the_row_is_now(book):
     book.open("000", "001")
     intent = make_intent(fan_out="000")
     book.claim(intent)
-    book.run(book.ledger.move_intents("b", "", [(intent.intent_id, "001")]))
+    book.run(book.ledger.move_intents([(intent.intent_id, "001")]))
     before = book.version("000"), book.version("001")
 
     book.sight(intent)
@@ -329,7 +329,7 @@ def test_moving_rows_is_news_for_both_partitions_and_for_no_other_window(book):
     book.claim(intent)
     before = book.version("000"), book.version("001")
 
-    book.run(book.ledger.move_intents("b", "", [(intent.intent_id, "001")]))
+    book.run(book.ledger.move_intents([(intent.intent_id, "001")]))
 
     assert book.at(intent).fan_out == "001"
     assert (book.version("000"), book.version("001")) == (before[0] + 1, before[1] + 1)
@@ -374,18 +374,15 @@ def test_the_end_of_a_run_is_news_only_where_its_reason_changed(book):
 def test_rows_of_a_gone_process_become_unresolved_after_their_time(book):
     """Past `send_by` and the POST's deadline, whoever owned them; others and other windows stay."""
     book.open("000", "001")
-    old = make_intent("old", fan_out="000", send_by_us=100)
-    young = make_intent("young", fan_out="001", send_by_us=200)
-    elsewhere = make_intent("old", window="w", send_by_us=100)
-    done = make_intent("done", fan_out="000", send_by_us=100)
+    old, done = make_intent("old", fan_out="000"), make_intent("done", fan_out="000")
+    young, elsewhere = make_intent("young", fan_out="001"), make_intent("old", window="w")
     for intent in (old, young, elsewhere, done):
         book.claim(intent)
+        book.set_send_by(intent, age_s=59 if intent is young else 61)
     book.sight(done)
     before = book.version("000"), book.version("001")
 
-    expired = book.run(book.ledger.expire_sending("b", "", 200))
-
-    assert expired == [1]
+    assert book.expire(grace_s=60) == 1
     states = [book.state(intent).value for intent in (old, young, elsewhere, done)]
     assert states == ["unresolved", "sending", "sending", "accepted"]
     assert book.at(old).reason == "interrupted"
@@ -394,9 +391,10 @@ def test_rows_of_a_gone_process_become_unresolved_after_their_time(book):
 
 def test_an_answer_that_comes_after_the_row_was_given_up_still_counts(book):
     """A frozen process wakes up with an id: the row is accepted."""
-    intent = make_intent(send_by_us=100)
+    intent = make_intent()
     book.claim(intent)
-    book.run(book.ledger.expire_sending("b", "", 200))
+    book.set_send_by(intent, age_s=61)
+    assert book.expire(grace_s=60) == 1
 
     assert book.sight(intent) is Attachment.ATTACHED
     assert book.state(intent) is IntentState.ACCEPTED
@@ -415,16 +413,19 @@ def test_a_status_is_noted_only_for_tasks_that_are_not_read(book):
     assert book.ledger.read.unread("b", [Slice()]) == []
 
 
-def test_an_account_has_one_number(book):
-    """Base URL, user and key name it; the same names give the same number."""
+def test_a_key_has_one_number(book):
+    """Base URL and fingerprint name it; the same names give the same number."""
 
-    def number(*names: str) -> int:
-        return int(book.run(book.ledger.ensure_account(*names, now_us=1))[0])
+    def number(base_url: str, fingerprint: str) -> int:
+        names = {"user_id": "user_1", "key_id": ""}
+        call = book.ledger.ensure_account(base_url, fingerprint, **names, now_us=1)
+        return int(book.run(call)[0])
 
-    first = number("https://a", "user_1", "key_1")
+    first = number("https://a", "f1")
 
-    assert number("https://a", "user_1", "key_1") == first
-    assert len({first, number("https://a", "user_1", "key_2"), number("https://b", "", "")}) == 3
+    assert number("https://a", "f1") == first
+    assert len({first, number("https://a", "f2"), number("https://b", "f1")}) == 3
+    assert [row.user_id for row in book.ledger.accounts.all()] == ["user_1"] * 3
 
 
 def test_facts_are_remembered_across_openings(book, ledger_url):

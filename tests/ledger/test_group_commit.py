@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
-from mynth_dagster.ledger.delivery import Claim
+from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
@@ -229,4 +229,4 @@ def test_what_is_asked_for_in_one_turn_goes_in_one_commit(book, kinds):
         write = EVERY_KIND[kind]
         results = book.run(*(write(book.ledger, n, intent) for n, intent in enumerate(intents)))
         assert len(commits) == 1, kind
-        assert set(results) <= {True, None, Attachment.ATTACHED}
+        assert set(results) <= {True, None, Claimed.WON, Attachment.ATTACHED}

@@ -1,0 +1,101 @@
+"""
+Whose money it is: the account behind the key, and that it is the one which the ledger knows.
+
+The same key at the same address is the same account. Another key is taken in when it can be shown
+to belong to the account that paid for the ledger's tasks; a foreign one stops before anything is
+asked about those tasks or spent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+from collections.abc import Sequence
+
+from mynth_dagster.client.client import MynthClient
+from mynth_dagster.clock import Clock
+from mynth_dagster.errors import AccountMismatchError, ApiError, NotFoundError, UnauthorizedError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.accounts import AccountRow
+from mynth_dagster.models.task import Account
+
+_log = logging.getLogger(__name__)
+FINGERPRINT_CHARS = 32
+
+
+class PayingAccount:
+    """The account of one session, found out when it is first needed."""
+
+    def __init__(self, client: MynthClient, ledger: Ledger, clock: Clock) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._clock = clock
+        self._number: int | None = None
+
+    async def number(self) -> int:
+        """
+        The ledger's number of the account and key in use; asks Mynth only about a new key.
+
+        Raises:
+            AccountMismatchError: The key belongs, or may belong, to another account than the one
+                that paid for the ledger's tasks.
+            ApiError: Mynth could not be asked about a new key.
+        """
+        if self._number is None:
+            self._number = await self._find()
+        return self._number
+
+    async def adopt(self) -> int:
+        """Take in the key without asking whose it is, by a person's word."""
+        return await self._remember(await self._client.check_key())
+
+    async def _find(self) -> int:
+        known = await asyncio.to_thread(self._ledger.accounts.all)
+        base_url, fingerprint = self._base_url, self._fingerprint()
+        for account in known:
+            if (account.base_url, account.fingerprint) == (base_url, fingerprint):
+                return account.number
+        found = await self._client.check_key()
+        if known and not await self._is_same(found, known):
+            raise AccountMismatchError(base_url, [account.user_id for account in known])
+        number = await self._remember(found)
+        if known:
+            _log.warning("a new key of the same account is used from now on at %s", base_url)
+        return number
+
+    async def _is_same(self, found: Account | None, known: Sequence[AccountRow]) -> bool:
+        """By the vendor's user id, else by a task that only the account's own keys can read."""
+        users = {account.user_id for account in known if account.user_id}
+        if found is not None and users:
+            return found.user_id in users
+        task_id = await asyncio.to_thread(self._ledger.accounts.newest_task)
+        if task_id is None:
+            return True
+        try:
+            task = await self._client.get_task(task_id)
+        except (NotFoundError, UnauthorizedError):
+            return False
+        except ApiError as error:
+            raise AccountMismatchError(self._base_url, sorted(users), error.reason) from error
+        return not users or task.user_id is None or task.user_id in users
+
+    async def _remember(self, found: Account | None) -> int:
+        return await self._ledger.ensure_account(
+            self._base_url,
+            self._fingerprint(),
+            user_id=found.user_id if found else "",
+            key_id=(found.key_id if found else None) or "",
+            now_us=self._clock.now_us(),
+        )
+
+    @property
+    def _base_url(self) -> str:
+        return self._client.settings.normalised_base_url
+
+    def _fingerprint(self) -> str:
+        """The key under the ledger's salt: equal keys are recognised, and none can be read."""
+        key = (self._client.settings.api_key or "").encode("ascii")
+        digest = hmac.new(self._ledger.salt.encode("ascii"), key, hashlib.sha256)
+        return digest.hexdigest()[:FINGERPRINT_CHARS]

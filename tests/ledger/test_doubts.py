@@ -1,0 +1,179 @@
+"""Rows in doubt: when the doubt began, how it is ended, and what a database's clock has to say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mynth_dagster.clock import Instant
+from mynth_dagster.ledger.doubts import WALKS_KEPT, Missing
+from mynth_dagster.models.doubt import Walk
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState
+from tests.factories import START_US, make_intent
+from tests.ledger.book import Book
+
+HOUR_US = 3_600_000_000
+
+
+def doubts(book: Book, *states: IntentState):
+    return book.ledger.doubts.doubts("b", [Slice()], states or [IntentState.UNRESOLVED])
+
+
+def in_doubt(book: Book, key: str = "p1"):
+    intent = make_intent(key)
+    book.claim(intent)
+    book.end(intent, Event.LOSE_SIGHT)
+    return intent
+
+
+def test_a_doubt_tells_when_it_began_and_who_sent(book):
+    """The moment on the ledger's own clock, after the claim by its running number."""
+    book.open()
+    intent = make_intent()
+    book.try_claim(intent, server_us=77)
+    assert [doubt.since for doubt in doubts(book, IntentState.SENDING)] == [None]
+
+    book.end(intent, Event.LOSE_SIGHT)
+
+    (doubt,) = doubts(book)
+    claimed = book.query("SELECT claimed_no FROM intents")[0][0]
+    assert (doubt.account, doubt.claimed_server_us) == (1, 77)
+    assert doubt.since_no > claimed
+    assert doubt.since is not None
+    assert doubt.since.surely_elapsed_us(book.now) < 2 * HOUR_US
+
+
+def test_a_row_is_cleared_only_while_it_is_in_that_doubt(book):
+    """A task that came meanwhile, or a later attempt, is left alone."""
+    book.open()
+    in_doubt(book)
+    stale = doubts(book)[0]
+
+    assert book.run(book.ledger.clear([replace(stale, since_no=stale.since_no + 1)], "x")) == [0]
+    assert book.run(book.ledger.clear([stale], "looked twice")) == [1]
+    assert book.state(stale.intent) is IntentState.CLEARED
+    assert book.at(stale.intent).error_message == "looked twice"
+    assert book.run(book.ledger.clear([stale], "again")) == [0]
+
+
+@pytest.mark.parametrize("state", list(IntentState))
+def test_clearing_keeps_to_the_table_of_transitions(book, state):
+    """Only an unresolved row can be cleared, whoever believes otherwise."""
+    book.open()
+    in_doubt(book)
+    stale = doubts(book)[0]
+    book.execute("UPDATE intents SET state = :state", state=state.value)
+
+    cleared = book.run(book.ledger.clear([stale], "x"))
+
+    assert cleared == [int((state, Event.CLEAR) in TRANSITIONS)]
+
+
+def test_a_cleared_row_can_be_sent_again_and_late_evidence_still_counts(book):
+    """The attempt is raised; a task of the first one that turns up then is a further task."""
+    book.open()
+    intent = in_doubt(book)
+    book.run(book.ledger.clear(doubts(book), "x"))
+
+    assert book.claim(replace(intent, attempt=2), from_attempt=1)
+    assert doubts(book) == []
+    book.sight(replace(intent, attempt=2), "tsk_new")
+    assert book.sight(intent, "tsk_old").value == "surplus"
+
+
+def test_walks_are_kept_by_account_and_only_the_newest(book):
+    """Oldest first; a list that is walked for ever does not fill the ledger."""
+    walks = [
+        Walk(account, 100, Instant(n, n, "boot/1"), Instant(n + 1), n or None, n)
+        for n in range(WALKS_KEPT + 5)
+        for account in (1, 2)
+    ]
+    for walk in walks:
+        book.run(book.ledger.record_walk(walk))
+
+    found = book.ledger.doubts.walks(1)
+
+    assert found == [walk for walk in walks if walk.account == 1][5:]
+
+
+def test_the_newest_claim_among_listed_tasks_is_the_witness(book):
+    """By running number, so that no clock has a say; tasks of others count for nothing."""
+    book.open()
+    for n in range(3):
+        intent = make_intent(f"p{n}")
+        book.claim(intent)
+        book.sight(intent, f"tsk_{n}")
+    numbers = [number for (number,) in book.query("SELECT claimed_no FROM intents ORDER BY 1")]
+
+    assert book.ledger.doubts.witness_no(["tsk_0", "tsk_1", "tsk_other"]) == numbers[1]
+    assert book.ledger.doubts.witness_no([]) == 0
+
+
+def test_a_task_with_another_hash_is_a_dispute(book):
+    """It proves nothing, is kept to be seen, and no walk clears the row any more."""
+    book.open()
+    intent = in_doubt(book)
+
+    book.run(book.ledger.record_dispute(intent, "tsk_odd", Instant(START_US)))
+    book.run(book.ledger.record_dispute(intent, "tsk_odd", Instant(START_US)))
+
+    assert [doubt.is_disputed for doubt in doubts(book)] == [True]
+    assert book.state(intent) is IntentState.UNRESOLVED
+
+
+def accepted(book: Book):
+    book.open()
+    intent = make_intent()
+    book.claim(intent)
+    book.sight(intent)
+    return intent
+
+
+def look(book: Book, intent, *, is_missing: bool = True, ours: Instant) -> int:
+    return book.run(book.ledger.note_missing([Missing(intent, is_missing)], ours))[0]
+
+
+def test_a_task_is_lost_after_three_looks_over_an_hour(book):
+    """Two are not enough, nor is less than an hour, nor a wall clock that was set forward."""
+    intent = accepted(book)
+    now = Instant(START_US, 0, "boot")
+    set_forward = Instant(START_US + 5 * HOUR_US, HOUR_US // 2, "boot")
+
+    assert [look(book, intent, ours=at) for at in (now, now, now, set_forward)] == [0, 0, 0, 0]
+    assert book.at(intent).missed == 4
+    book.execute("UPDATE intents SET missing_since = :since", since=f"{START_US - 9 * HOUR_US}//")
+    late = Instant(START_US + 2 * HOUR_US, 2 * HOUR_US, "boot")
+    assert look(book, intent, ours=late) == 1
+    assert book.state(intent) is IntentState.LOST
+
+
+def test_a_task_that_is_found_again_is_not_missing_any_more(book):
+    """One good answer begins the count anew."""
+    intent = accepted(book)
+    for _ in range(5):
+        look(book, intent, ours=Instant(START_US))
+
+    look(book, intent, is_missing=False, ours=Instant(START_US))
+
+    assert book.query("SELECT missed, missing_since FROM intents") == [(0, None)]
+
+
+def test_postgres_measures_waits_with_its_own_clock(postgres_url):
+    """Hosts whose clocks differ agree on when a row was claimed and its doubt began."""
+    from mynth_dagster.ledger import Ledger  # noqa: PLC0415
+
+    ledger = Ledger.open(postgres_url)
+    book = Book(ledger, postgres_url)
+    book.open()
+    intent = in_doubt(book)
+
+    wrong = Instant(START_US - 9 * HOUR_US, 5, "other host")
+    assert abs(book.run(ledger.moment(wrong))[0].wall_us - wrong.wall_us) > HOUR_US
+    assert book.at(intent).send_by_us - book.at(intent).claimed_at_us == 30_000_000
+    (doubt,) = doubts(book)
+    assert 0 <= doubt.since.surely_elapsed_us(book.now) < 60_000_000
+    assert abs(book.at(intent).claimed_at_us - book.now.wall_us) < 60_000_000
+    book.eyes.dispose()
+    ledger.close()
