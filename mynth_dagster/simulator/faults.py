@@ -54,6 +54,8 @@ class FaultPicker:
         for position, rule in enumerate(self.rules):
             if rule.route not in (route.name, ANY_ROUTE):
                 continue
+            if rule.task_id is not None and rule.task_id != route.param:
+                continue
             if rule.prompt_contains is not None and rule.prompt_contains not in (prompt or ""):
                 continue
             if self._fires(position, rule, route, prompt):

@@ -96,6 +96,7 @@ class FaultRule:
         after: Not before so many matching requests have passed.
         count: No more than so many times in all; None: no such limit.
         prompt_contains: Only requests whose prompt has this text; None: any.
+        task_id: Only requests about this task; None: any.
         status: HTTP status; None: 500, for ``html_error`` 502, for ``status`` 503.
         code: Error code, any case; None: the status's usual one.
         with_task: Whether ``html_error`` and ``status`` carry the request out first.
@@ -114,6 +115,7 @@ class FaultRule:
     after: int = 0
     count: int | None = None
     prompt_contains: str | None = None
+    task_id: str | None = None
     status: int | None = None
     code: str | None = None
     with_task: bool = False

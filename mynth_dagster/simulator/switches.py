@@ -43,6 +43,7 @@ class Switches:
         image_cost_trimmed: Whether 2026-08 trims zeros of an image's cost; False.
         unknown_after: ``GET /tasks`` after an unknown id: ``refuse`` (400, default) or ``empty``.
         status_lag_s: How long the status route lags behind the task, seconds; 0.
+        list_lag_s: How long a new task is missing from the list, seconds; 0.
     """
 
     all_failed: Literal["failed_without_result", "failed_with_images", "completed"] | None = None
@@ -63,6 +64,7 @@ class Switches:
     image_cost_trimmed: bool | None = None
     unknown_after: Literal["refuse", "empty"] | None = None
     status_lag_s: float | None = None
+    list_lag_s: float | None = None
 
     def filled(self, revision: str) -> Switches:
         """The same choices, with every None replaced by the revision's reading."""
@@ -94,6 +96,7 @@ _2026_04 = Switches(
     image_cost_trimmed=False,
     unknown_after="refuse",
     status_lag_s=0.0,
+    list_lag_s=0.0,
 )
 _BY_REVISION = {
     "2026-04": _2026_04,

@@ -106,10 +106,15 @@ class World:
         return task, index
 
     def page(self, key: Key, *, limit: int, before: Task | None) -> Sequence[Task]:
-        """A key's newest tasks, newest first, created before ``before`` if given."""
+        """A key's newest listed tasks, newest first, created before ``before`` if given."""
         self.settle_due()
         numbers = key.task_numbers
         end = len(numbers) if before is None else bisect_left(numbers, before.number)
+        lag_us = round((self.scenario.choices.list_lag_s or 0.0) * US_PER_S)
+        if lag_us:
+            shown_until_us = self.clock.now_us() - lag_us
+            while end and self.tasks[numbers[end - 1]].created_us > shown_until_us:
+                end -= 1
         return [self.tasks[number] for number in reversed(numbers[max(0, end - limit) : end])]
 
     def settle_due(self) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
+
 import pytest
 
 TWO_KEYS = [{"key": "mak_a", "user_id": "user_a"}, {"key": "mak_b", "user_id": "user_b"}]
@@ -246,6 +248,28 @@ def test_status_may_lag_but_not_lead(connect):
 
     assert lagging == ("completed", "pending")
     assert api.get(f"/tasks/{task_id}/status")["status"] == "completed"
+
+
+def test_a_list_may_lag_behind_its_tasks(connect):
+    """With a lag a new task can be read by its id before the list shows it."""
+    api = connect(revision="2026-08", switches={"list_lag_s": 30.0})
+    task_id = api.create()
+
+    assert api.get("/tasks") == []
+    assert api.detail(task_id)["id"] == task_id
+    api.server.advance(31)
+    assert [task["id"] for task in api.get("/tasks")] == [task_id]
+
+
+def test_answers_are_dated_by_the_scenarios_clock(connect):
+    """A client can tell the server's time, also where a test makes it."""
+    api = connect()
+    before = parsedate_to_datetime(api.client.get("/models").headers["date"])
+    api.server.advance(3600)
+
+    after = parsedate_to_datetime(api.client.get("/models").headers["date"])
+
+    assert (after - before).total_seconds() == 3600
 
 
 def test_revision_may_change_under_way(old_api):

@@ -1,0 +1,245 @@
+"""A lost request that came to nothing is proved so and sent again, once; judged by Mynth's log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from mynth_dagster.engine.settle import NOTHING_SETTLED, Settled, settle
+from mynth_dagster.engine.watch import watch
+from mynth_dagster.models.batch import Batch
+from tests.engine.bench import Bench
+from tests.factories import KEY, MODEL, LeapingClock
+
+LIST, FULL = "GET /tasks", "GET /tasks/:id"
+LOST = [{"kind": "reset", "every": 4, "first": 20}]
+BATCH = Batch(name="b", models=(MODEL,))
+MINUTE_S = 60.0
+
+
+def look(work: Bench, **fields) -> Settled:
+    """One search, as a run or a tick of the sensor makes it."""
+
+    async def once() -> Settled:
+        async with work.session() as session:
+            return await settle(session, replace(BATCH, **fields), BATCH.slices())
+
+    return asyncio.run(once())
+
+
+def lose_five(work: Bench) -> None:
+    """Forty rows, five of whose requests never arrived; from then on all is well."""
+    assert work.run(40).unresolved == 5
+    work.server.set_scenario(faults=())
+
+
+def test_rows_whose_request_came_to_nothing_are_sent_again(new_bench):
+    """Two searches after a quarter of an hour prove it; the next run completes the table."""
+    work = new_bench(faults=LOST)
+    lose_five(work)
+
+    work.clock.advance(16 * MINUTE_S)
+    assert look(work) == NOTHING_SETTLED
+    work.clock.advance(3 * MINUTE_S)
+    assert look(work) == Settled(n_cleared=5)
+    report = work.run(40)
+
+    assert (report.images, report.posts_sent, report.unresolved) == (40, 5, 0)
+    assert len(work.log["accepted"]) == 40
+    work.require_sound(40)
+
+
+def test_cleared_rows_say_so_in_the_tables(new_bench):
+    """Not charged, to be sent by the next run, and by what it was proved."""
+    work = new_bench(faults=LOST)
+    lose_five(work)
+    for minutes in (16, 3):
+        work.clock.advance(minutes * MINUTE_S)
+        look(work)
+
+    cleared = work.query("SELECT error_message FROM intents WHERE state = 'cleared'")
+
+    assert len(cleared) == 5
+    assert "two complete walks" in cleared[0][0]
+
+
+def test_a_run_searches_and_sends_in_one_go(new_bench):
+    """Nobody has to know of searches: running the same command again is enough."""
+    work = new_bench(faults=LOST)
+    lose_five(work)
+
+    work.clock.advance(16 * MINUTE_S)
+    assert work.run(40).unresolved == 5
+    work.clock.advance(3 * MINUTE_S)
+
+    assert work.run(40).images == 40
+    work.require_sound(40)
+
+
+def test_the_sensor_searches_too(new_bench):
+    """Its ticks settle what waits, with nothing but free reads."""
+    work = new_bench(faults=LOST)
+    lose_five(work)
+    n_posts = work.n_posts
+
+    async def tick() -> None:
+        async with work.session() as session:
+            await watch(session, BATCH, budget_s=40)
+
+    for _ in range(30):
+        work.clock.advance(MINUTE_S)
+        asyncio.run(tick())
+
+    assert work.states() == {"completed": 35, "cleared": 5}
+    assert work.n_posts == n_posts
+    assert work.log["requests"][LIST] <= 10
+
+
+def test_a_task_that_appears_late_in_the_list_is_found(new_bench):
+    """A list that lags is no proof: its newest tasks are missing, so the witness is too."""
+    work = new_bench(faults=[{**LOST[0], "kind": "lost_answer"}], switches={"list_lag_s": 2000})
+    lose_five(work)
+
+    for minutes in (16, 3, 5):
+        work.clock.advance(minutes * MINUTE_S)
+        assert look(work) == NOTHING_SETTLED
+    work.clock.advance(20 * MINUTE_S)
+
+    assert look(work) == Settled(n_attached=5)
+    assert work.run(40).images == 40
+    assert len(work.log["accepted"]) == 40
+
+
+def test_without_a_later_task_of_ours_an_hour_has_to_pass(new_bench):
+    """The last request of a run has no witness behind it."""
+    work = new_bench(faults=[{"kind": "reset", "prompt_contains": "prompt 2"}])
+    assert work.run(3).unresolved == 1
+    work.server.set_scenario(faults=())
+
+    for minutes in (16, 3, 30):
+        work.clock.advance(minutes * MINUTE_S)
+        look(work)
+    assert work.states()["unresolved"] == 1
+    for minutes in (20, 3):
+        work.clock.advance(minutes * MINUTE_S)
+        look(work)
+
+    assert work.states()["cleared"] == 1
+
+
+def test_a_wall_clock_that_is_set_forward_clears_nothing(new_bench):
+    """A day by the wall is no time at all where the machine says otherwise."""
+    work = new_bench(faults=LOST)
+    lose_five(work)
+
+    for _ in range(4):
+        work.clock.jump_wall(24 * 60 * MINUTE_S)
+        look(work)
+
+    assert work.states() == {"completed": 35, "unresolved": 5}
+
+
+def test_another_key_proves_nothing(new_bench):
+    """A key lists its own tasks only: rows of the old key stay until it looks itself."""
+    keys = [{"key": KEY}, {"key": "mak_new"}]
+    work = new_bench(faults=LOST, api_keys=keys)
+    lose_five(work)
+
+    for _ in range(6):
+        work.clock.advance(30 * MINUTE_S)
+        assert work.run(40, settings={"api_key": "mak_new"}).unresolved == 5
+
+    for minutes in (1, 3):
+        work.clock.advance(minutes * MINUTE_S)
+        look(work)
+    assert work.states() == {"completed": 35, "cleared": 5}
+
+
+def test_rows_may_be_held_for_a_person(new_bench):
+    """`on_unresolved: hold` finds tasks and never clears."""
+    work = new_bench(faults=LOST)
+    lose_five(work)
+
+    for _ in range(5):
+        work.clock.advance(30 * MINUTE_S)
+        assert look(work, on_unresolved="hold") == NOTHING_SETTLED
+
+    assert work.states() == {"completed": 35, "unresolved": 5}
+    assert work.log["requests"][LIST] <= 6
+
+
+def test_a_search_that_could_not_read_everything_proves_nothing(new_bench):
+    """One task of somebody else that cannot be read might have been ours."""
+    work = new_bench(faults=[{"kind": "lost_answer", "prompt_contains": "prompt 0"}, *LOST])
+    work.run(40)
+    work.server.set_scenario(faults=[{"route": FULL, "kind": "server_error"}])
+
+    for minutes in (16, 3, 5, 5):
+        work.clock.advance(minutes * MINUTE_S)
+        assert look(work) == NOTHING_SETTLED
+    assert work.query("SELECT count(*) FROM walks") == [(0,)]
+
+    work.server.set_scenario(faults=())
+    assert look(work).n_attached == 1
+
+
+@pytest.mark.parametrize("n_others", [21, 101, 199])
+def test_no_task_falls_between_two_pages(new_bench, n_others, tmp_path):
+    """Whatever lies above it in the list, and although more arrives while it is read."""
+    work = new_bench(faults=[{"kind": "lost_answer", "prompt_contains": "prompt 3"}])
+    assert work.run(5).unresolved == 1
+    (tmp_path / "other").mkdir()
+    Bench(work.server, work.clock, tmp_path / "other").run(n_others)
+
+    assert work.run(5).images == 5
+    work.require_sound(5)
+
+
+@pytest.mark.parametrize("n_missing", [1, 3])
+def test_a_task_that_mynth_forgot_is_lost_after_an_hour_and_not_before(new_bench, n_missing):
+    """Beside tasks that it knows; the id is kept, nothing is sent again, and it may come back."""
+    work = new_bench(progress="clock", latency=1e6)
+    work.run(6, deadline_s=10.0)
+    ids = [task_id for (task_id,) in work.query("SELECT task_id FROM intents")][:n_missing]
+    gone = {"kind": "status", "status": 404, "code": "not_found"}
+    faults = [
+        {**gone, "route": route, "task_id": task_id}
+        for task_id in ids
+        for route in (FULL, "GET /tasks/:id/status")
+    ]
+    work.server.set_scenario(faults=[*faults, {"route": LIST, "kind": "server_error"}])
+
+    async def tick() -> None:
+        async with work.session() as session:
+            await watch(session, BATCH, budget_s=40)
+
+    for _ in range(4):
+        asyncio.run(tick())
+    assert work.states() == {"accepted": 6}
+    work.clock.advance(61 * MINUTE_S)
+    asyncio.run(tick())
+
+    assert work.states() == {"accepted": 6 - n_missing, "lost": n_missing}
+    report = work.run(6, deadline_s=10.0)
+    assert report.posts_sent == 0
+    assert sum(row["error_code"] == "task_lost" for row in work.table("failures")) == n_missing
+
+
+def test_an_outage_of_all_tasks_makes_none_lost(new_bench, clock: LeapingClock):
+    """Where no task can be read there is no witness: the server may be the wrong one."""
+    work = new_bench(progress="clock", latency=1e6)
+    work.run(3, deadline_s=10.0)
+    gone = {"kind": "status", "status": 404, "code": "not_found", "route": "*"}
+    work.server.set_scenario(faults=[gone])
+
+    async def tick() -> None:
+        async with work.session() as session:
+            await watch(session, BATCH, budget_s=40)
+
+    for _ in range(5):
+        asyncio.run(tick())
+        clock.advance(30 * MINUTE_S)
+
+    assert work.states() == {"accepted": 3}
