@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -52,8 +53,21 @@ def batch_name(prompts: str) -> str:
 
 def columns(pairs: list[str]) -> dict[str, str]:
     """`ours=theirs` pairs as a mapping."""
+    return _mapping("--column", pairs, "ours=theirs")
+
+
+def prices(pairs: list[str]) -> dict[str, Decimal]:
+    """`model=USD` pairs as prices by model."""
+    by_model = _mapping("--price-usd", pairs, "model=0.04")
+    try:
+        return {model: Decimal(price) for model, price in by_model.items()}
+    except InvalidOperation:
+        raise ConfigError("--price-usd", "amounts are numbers such as 0.04") from None
+
+
+def _mapping(option: str, pairs: list[str], form: str) -> dict[str, str]:
     split = [pair.partition("=") for pair in pairs]
-    bad = [ours for ours, equals, theirs in split if not (ours and equals and theirs)]
+    bad = [pair for pair, parts in zip(pairs, split, strict=True) if not all(parts)]
     if bad:
-        raise ConfigError("--column", f"{bad[0]!r}: write it as ours=theirs")
-    return {ours: theirs for ours, _, theirs in split}
+        raise ConfigError(option, f"{bad[0]!r}: write it as {form}")
+    return {left: right for left, _, right in split}

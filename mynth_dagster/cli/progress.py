@@ -21,6 +21,7 @@ from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.engine.wait import Waiting
 from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.receipt import Receipt
 from mynth_dagster.tables.prompts import PromptsSummary
 
 
@@ -89,6 +90,18 @@ class ShownProgress:
             say(self._console, text)
 
 
+def receipt_line(receipt: Receipt) -> str:
+    """The money of a table over all its runs, in one line."""
+    parts = [
+        f"reserved {format_usd(receipt.reserved)}",
+        f"charged {format_usd(receipt.charged)} for {receipt.n_charged} tasks",
+        f"given back {format_usd(receipt.refunded)}",
+        f"still held {format_usd(receipt.open)}",
+        f"unknown at most {format_usd(receipt.unknown)} in {receipt.n_unknown}",
+    ]
+    return f"Over all runs: {', '.join(parts)}; {receipt.n_not_charged} requests cost nothing."
+
+
 def print_report(console: Console, report: RunReport) -> None:
     """The end of a run in a few lines."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
@@ -99,6 +112,7 @@ def print_report(console: Console, report: RunReport) -> None:
         f"Quoted {format_usd(report.quoted_units)}, charged {format_usd(report.charged_units)}"
         + (f", {report.n_cost_unknown} tasks of unknown cost." if report.n_cost_unknown else "."),
     )
+    say(console, receipt_line(report.receipt))
     for name, uris in report.tables.items():
         say(console, f"{name}: {uris[0]}" + (f" and {len(uris) - 1} more" if uris[1:] else ""))
     if report.stopped:

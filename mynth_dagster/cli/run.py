@@ -26,6 +26,7 @@ from mynth_dagster.cli.options import (
     batch_name,
     columns,
     engine_settings,
+    prices,
 )
 from mynth_dagster.cli.progress import ShownProgress, print_report
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
@@ -36,6 +37,7 @@ from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.tables.source import open_source
 from mynth_dagster.wire import AUTO_REVISION
 
@@ -61,6 +63,12 @@ def run(
     ] = TASK_DEADLINE_S,
     column: Annotated[
         list[str] | None, typer.Option(help="ours=theirs, such as prompt=caption_en.")
+    ] = None,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="The most this batch may cost, over all its runs.")
+    ] = None,
+    price_usd: Annotated[
+        list[str] | None, typer.Option(help="model=USD per image, where Mynth tells no price.")
     ] = None,
     retry: Annotated[
         Retry, typer.Option(help="Finished rows to ask for again; each is paid for anew.")
@@ -96,6 +104,8 @@ def run(
             defaults=RequestDefaults(size=size, count=count),
             deadline_s=deadline,
             window_dimension="partition",
+            prices_usd=prices(price_usd or []),
+            budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )
         asking = Asking(retry, force, frozenset(prompt_id or []), confirm)
         with shown:

@@ -80,7 +80,7 @@ async def _write(
         lookup=SliceLookup(reader, name, slice_),
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
-        stop_reason=row.stop_code if row else None,
+        stop_code=row.stop_code if row else None,
         tables=tables,
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.models.receipt import NO_MONEY, Receipt
 from mynth_dagster.tables.results import ResultsSummary
 
 
@@ -25,6 +26,7 @@ class RunReport:
         requests: HTTP requests of this run, of every kind.
         quoted_units: What this run's quote said; None where a price was unknown.
         reserved_units: Reserved by this run's accepted requests, as far as known.
+        receipt: The money of all the table's rows, over all runs.
         charged_units: Known charges of all the table's tasks, over all runs.
         n_cost_unknown: Tasks that may have cost something which is not known yet.
     """
@@ -45,6 +47,7 @@ class RunReport:
     stalled: int
     pending: int
     withheld: int
+    receipt: Receipt = NO_MONEY
     tables: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     stopped: str | None = None
@@ -74,6 +77,7 @@ class RunReport:
             "stalled": self.stalled,
             "pending": self.pending,
             "withheld": self.withheld,
+            "receipt": receipt_json(self.receipt),
             "tables": self.tables,
             "notes": list(self.notes),
             "stopped": self.stopped,
@@ -81,7 +85,11 @@ class RunReport:
 
 
 def build_report(
-    submitted: SubmitReport, results: Sequence[ResultsSummary], *, n_requests: int
+    submitted: SubmitReport,
+    results: Sequence[ResultsSummary],
+    *,
+    n_requests: int,
+    receipt: Receipt = NO_MONEY,
 ) -> RunReport:
     """Add up the partitions of one run."""
     statuses = _added(summary.rows_by_status for summary in results)
@@ -102,6 +110,7 @@ def build_report(
         stalled=sum(summary.n_stalled for summary in results),
         pending=sum(summary.n_pending for summary in results),
         withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["cleared"],
+        receipt=receipt,
         tables=_tables(results),
         notes=submitted.quote.notes,
         stopped=submitted.stopped.code if submitted.stopped else None,
@@ -121,6 +130,16 @@ def _tables(results: Sequence[ResultsSummary]) -> dict[str, list[str]]:
         for name, uri in summary.uris.items():
             tables.setdefault(name, []).append(uri)
     return tables
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """For machines: amounts as decimal strings in USD, counts as numbers."""
+    return {
+        name if name.startswith("n_") else f"{name}_usd": (
+            value if name.startswith("n_") else _usd(value)
+        )
+        for name, value in asdict(receipt).items()
+    }
 
 
 def _usd(units: int | None) -> str | None:

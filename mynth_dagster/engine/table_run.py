@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -79,7 +80,9 @@ async def run_table(
     )
     results = await _results(session, batch, slices, stop, progress)
     submitted = replace(submitted, stopped=stop.reason)
-    return build_report(submitted, results, n_requests=session.client.n_requests)
+    receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
+    n_requests = session.client.n_requests
+    return build_report(submitted, results, n_requests=n_requests, receipt=receipt)
 
 
 async def _results(

@@ -19,6 +19,7 @@ from mynth_dagster.ledger.evidence import SIGHT, Attachment, Sighting
 from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL
+from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.intent import Intent, new_ledger_id
@@ -37,6 +38,7 @@ class Ledger:
         self.read = LedgerReader(reader)
         self.doubts = DoubtReader(reader)
         self.accounts = AccountReader(reader)
+        self.money = MoneyReader(reader)
         self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)))
         self.salt = _ensure(writer, "salt", os.urandom(16).hex())
         self._commits = GroupCommit(writer)

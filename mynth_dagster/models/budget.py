@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.exposure import Exposure
-from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.money import format_usd, units_from_usd
 
 
 class Scope(str, Enum):
@@ -57,3 +60,24 @@ class Budget:
 
 
 NO_BUDGET = Budget()
+
+
+def budget_from_usd(amounts: Mapping[str, Decimal | str]) -> Budget:
+    """
+    Caps in USD by what they are about: `partition`, `window`, `batch`.
+
+    Raises:
+        ConfigError: Another name, or no amount of money above zero.
+    """
+    scopes = [scope.value for scope in Scope]
+    units: dict[str, int] = {}
+    for name, amount in amounts.items():
+        if name not in scopes:
+            raise ConfigError("budget_usd", f"{name!r} is none of {', '.join(scopes)}")
+        try:
+            units[f"{name}_units"] = units_from_usd(amount)
+        except ValueError as error:
+            raise ConfigError(f"budget_usd.{name}", str(error)) from None
+        if units[f"{name}_units"] <= 0:
+            raise ConfigError(f"budget_usd.{name}", f"{amount} is not above zero")
+    return Budget(**units)

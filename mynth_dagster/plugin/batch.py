@@ -11,6 +11,7 @@ import dagster as dg
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.plugin.assets import DEFAULT_OVERRIDES, Overrides, build_assets
 from mynth_dagster.plugin.bodies import BatchAssets
 from mynth_dagster.plugin.jobs import build_jobs, build_schedule
@@ -37,6 +38,8 @@ def build_image_batch(
     runs: Literal["one", "per_partition"] = "one",
     deadline_s: float = TASK_DEADLINE_S,
     prices_usd: Mapping[str, Decimal] | None = None,
+    budget_usd: Mapping[str, Decimal | str] | None = None,
+    on_unresolved: Literal["clear", "hold"] = "clear",
     identity: str | None = None,
     resource_key: str = "mynth",
     sensor_interval_s: int = DEFAULT_SENSOR_INTERVAL_S,
@@ -61,6 +64,10 @@ def build_image_batch(
         runs: One run for all of a window's partitions, or one for each.
         deadline_s: Seconds after which a pending task counts as stalled.
         prices_usd: USD per image by model, used where Mynth tells no price.
+        budget_usd: Caps in USD, by `partition`, `window` and `batch`: what is spent, reserved
+            and unknown together; rows beyond them are withheld.
+        on_unresolved: `clear`: a row whose request is proved not to have been accepted is sent
+            again, where the revision has a task list; `hold`: a person decides.
         identity: Identity of the rows in the ledger, to survive a rename; default: the name.
         resource_key: Key of the `MynthResource`.
         sensor_interval_s: Seconds between two looks of the completion sensor.
@@ -78,6 +85,8 @@ def build_image_batch(
         defaults=defaults or RequestDefaults(),
         deadline_s=deadline_s,
         prices_usd=dict(prices_usd or {}),
+        budget=budget_from_usd(budget_usd or {}),
+        on_unresolved=on_unresolved,
         identity=identity,
         window_dimension=_window_dimension(windows),
     )

@@ -122,6 +122,15 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     prices_usd: dict[str, str] = Field(
         default_factory=dict, description="USD per image by model, where Mynth tells no price."
     )
+    budget_usd: dict[str, str] = Field(
+        default_factory=dict,
+        description="Caps in USD by partition, window and batch: spent, reserved and unknown "
+        "together. Rows beyond them are withheld.",
+    )
+    on_unresolved: Literal["clear", "hold"] = Field(
+        default="clear",
+        description="clear: send a row again once its request is proved not accepted; hold: never.",
+    )
     identity: str | None = Field(default=None, description="Of the rows, to survive a rename.")
     sensor_interval_s: int = Field(
         default=DEFAULT_SENSOR_INTERVAL_S, description="Seconds between two looks of the sensor."
@@ -154,6 +163,8 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             runs=self.runs,
             deadline_s=self.deadline_s,
             prices_usd=_prices(self.prices_usd),
+            budget_usd=self.budget_usd,
+            on_unresolved=self.on_unresolved,
             identity=self.identity,
             resource_key=self.resource_key,
             sensor_interval_s=self.sensor_interval_s,

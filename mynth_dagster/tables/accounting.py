@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.models.failure import (
-    NOT_SUBMITTED,
     REJECTED_INPUT,
     Failure,
     failure_not_submitted,
@@ -74,7 +73,7 @@ def account_for(
     tasks: Mapping[str, Task],
     *,
     now_us: int,
-    stop_reason: str | None = None,
+    stop_code: str | None = None,
 ) -> RowAccount:
     """
     What became of a row whose intents, of all generations, are given.
@@ -89,7 +88,8 @@ def account_for(
     assert row.request_hash is not None
     shown = choose_shown(intents, row.request_hash)
     if shown is None:
-        return RowAccount(NOT_SUBMITTED, failures=(failure_not_submitted(stop_reason),))
+        failure = failure_not_submitted(stop_code)
+        return RowAccount(failure.status, failures=(failure,))
     task = tasks.get(shown.task_id or "")
     if shown.state not in DELIVERING or task is None:
         failure = failure_of_intent(shown, now_us=now_us, task=task)

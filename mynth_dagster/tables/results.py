@@ -114,13 +114,13 @@ def write_results(
     lookup: IntentLookup,
     version: int,
     now_us: int,
-    stop_reason: str | None = None,
+    stop_code: str | None = None,
     tables: Collection[str] = RESULT_TABLES,
 ) -> ResultsSummary:
     """
     Write result tables of a slice, all three unless told otherwise, published together.
 
-    ``now_us`` only decides which accepted rows are past their deadline; ``stop_reason`` is said
+    ``now_us`` only decides which accepted rows are past their deadline; ``stop_code`` is said
     of good rows that nobody asked for.
 
     Raises:
@@ -143,7 +143,7 @@ def write_results(
         }
         writing = _ResultTables(opened, slice_, carried, version, now_us)
         for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
-            writing.add_prompts(prompts, lookup, stop_reason)
+            writing.add_prompts(prompts, lookup, stop_code)
         for intents in lookup.removed(writing.seen):
             writing.add_removed(intents, lookup)
     return writing.summary()
@@ -181,7 +181,7 @@ class _ResultTables:
         self.seen = SeenKeys()
 
     def add_prompts(
-        self, prompts: pa.RecordBatch, lookup: IntentLookup, stop_reason: str | None
+        self, prompts: pa.RecordBatch, lookup: IntentLookup, stop_code: str | None
     ) -> None:
         """Account for a batch of prompt rows."""
         asked = list(_asked_rows(prompts))
@@ -193,7 +193,7 @@ class _ResultTables:
             self._add_tasks(
                 intents, choose_current(intents, row.request_hash or ""), tasks, surplus
             )
-            account = account_for(row, intents, tasks, now_us=self._now_us, stop_reason=stop_reason)
+            account = account_for(row, intents, tasks, now_us=self._now_us, stop_code=stop_code)
             self._add_account(place, row, account)
         self._tables[TASKS].write(self._tasks.take())
         self._tables[IMAGES].write(self._images.take(prompts))

@@ -13,7 +13,7 @@ from mynth_dagster.errors import ConfigError
 REPORT_FIELDS = {
     *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
-    *("unresolved", "stalled", "pending", "withheld", "tables", "notes", "stopped"),
+    *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
 }
 
 

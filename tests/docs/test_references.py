@@ -12,7 +12,7 @@ import pytest
 from mynth_dagster.engine.stop import CANCELLED
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
-from mynth_dagster.models.failure import _WORDS_BY_STATUS
+from mynth_dagster.models.failure_words import _WORDS_BY_STATUS
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
 from mynth_dagster.simulator import ApiKey, Distribution, FailureRule, FaultRule, Scenario, Switches
 from mynth_dagster.simulator.rules import FailureKind, FaultKind

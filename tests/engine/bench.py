@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
+from mynth_dagster.engine.walk import walk_list
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
@@ -89,6 +91,26 @@ class Bench:
     def accepted(self) -> Counter[str]:
         """Tasks by the intent they were made for."""
         return Counter(entry["intent_id"] for entry in self.log["accepted"])
+
+    def post_again(self, entry: dict[str, Any]) -> None:
+        """Somebody sends a request of ours once more, tag and all."""
+        body = {
+            "prompt": entry["prompt"],
+            "model": entry["model"],
+            "metadata": {"mynth_dagster": entry["intent_tag"]},
+        }
+        headers = {"authorization": f"Bearer {KEY}"}
+        httpx.post(f"{self.server.url}/image/generate", json=body, headers=headers)
+
+    def look_for_tasks(self) -> int:
+        """Walk the whole task list once; how many were attached as a first task."""
+
+        async def once() -> int:
+            batch = Batch(name="b", models=(MODEL,))
+            async with self.session() as session:
+                return (await walk_list(session, batch, oldest_us=0, page_size=100)).n_attached
+
+        return asyncio.run(once())
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """The rows of a result table, over all partitions."""

@@ -6,16 +6,13 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.models.failure import (
-    MESSAGE_MAX_CHARS,
-    MoneyOutcome,
-    Stage,
-    code_of,
     failure_not_submitted,
     failure_of_image,
     failure_of_intent,
     failure_of_missing_image,
     failure_of_problem,
 )
+from mynth_dagster.models.failure_words import MESSAGE_MAX_CHARS, MoneyOutcome, Stage, code_of
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.task import Fault, ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
@@ -126,8 +123,8 @@ def test_finished_but_unread_row_is_not_collected():
     ("reason", "code", "hint"),
     [
         ("insufficient_balance", "insufficient_balance", "Top up"),
-        ("budget", "budget", "Raise the batch's budget"),
-        ("The run was stopped.", "withheld", "Materialize tasks again"),
+        ("budget_exceeded", "budget_exceeded", "Raise the batch's budget"),
+        ("The run was stopped.", "withheld", "Materialize tasks for"),
     ],
 )
 def test_withheld_row_tells_its_reason(reason, code, hint):
@@ -227,9 +224,12 @@ def test_problem_of_validation_is_told():
 
 
 def test_row_that_was_not_submitted_tells_why():
-    """The stop of the last run is the reason."""
-    assert failure_not_submitted("no key").error_message == "not asked for yet: no key"
-    assert failure_not_submitted().error_message == "not asked for yet"
+    """Withheld by the stop of the last run, or never tried; the stop decides the next step."""
+    stopped, new = failure_not_submitted("insufficient_balance"), failure_not_submitted()
+
+    assert (stopped.status, stopped.error_code) == ("withheld", "insufficient_balance")
+    assert stopped.next_step.startswith("Top up")
+    assert (new.status, new.error_code) == ("not_submitted", "not_submitted")
 
 
 def test_long_messages_are_cut():

@@ -1,0 +1,122 @@
+"""Whose money it is: rotated keys are taken in, foreign ones stop before anything is asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mynth_dagster.engine.watch import watch
+from mynth_dagster.errors import AccountMismatchError
+from mynth_dagster.models.batch import Batch
+from tests.engine.bench import Bench
+from tests.factories import KEY, MODEL
+
+MINE, ROTATED, FOREIGN = KEY, "mak_rotated", "mak_foreign"
+KEYS = [{"key": MINE}, {"key": ROTATED}, {"key": FOREIGN, "user_id": "usr_somebody_else"}]
+
+
+@pytest.fixture
+def paid(bench):
+    """Five rows that the first key paid for, of which two are still running."""
+
+    def start() -> Bench:
+        work = bench(api_keys=KEYS)
+        work.run(5)
+        return work
+
+    return start
+
+
+def test_a_rotated_key_goes_on_where_the_old_one_stopped(paid):
+    """Same account, new key: nothing is paid again, new rows are."""
+    work = paid()
+
+    report = work.run(7, settings={"api_key": ROTATED})
+
+    assert (report.images, report.posts_sent) == (7, 2)
+    assert len(work.query("SELECT account FROM accounts")) == 2
+    work.require_sound(7)
+
+
+def test_a_key_of_another_account_stops_before_it_asks_or_spends(paid):
+    """Its requests would be paid twice, and its answers about our tasks would mean nothing."""
+    work = paid()
+    before = dict(work.log["requests"])
+
+    with pytest.raises(AccountMismatchError, match="account adopt"):
+        work.run(7, settings={"api_key": FOREIGN})
+
+    after = work.log["requests"]
+    assert after["POST /image/generate"] == before["POST /image/generate"]
+    assert after.get("GET /tasks", 0) == before.get("GET /tasks", 0)
+    assert work.run(7).images == 7
+
+
+def test_the_sensor_stops_too(paid):
+    """Before the first poll."""
+    work = paid()
+
+    async def tick() -> None:
+        async with work.session(api_key=FOREIGN) as session:
+            await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+
+    with pytest.raises(AccountMismatchError):
+        asyncio.run(tick())
+
+
+def test_a_person_may_take_in_a_foreign_key(paid):
+    """What is done stays done; what is missing is paid by the other account."""
+    work = paid()
+
+    async def adopt() -> int:
+        async with work.session(api_key=FOREIGN) as session:
+            return await session.account.adopt()
+
+    assert asyncio.run(adopt()) == 2
+    report = work.run(7, settings={"api_key": FOREIGN})
+
+    assert (report.images, report.posts_sent) == (7, 2)
+
+
+def test_an_account_that_cannot_be_asked_about_is_not_taken_in(bench):
+    """Mynth does not answer: no guess is made, and nothing is sent."""
+    work = bench(api_keys=KEYS)
+    work.run(5)
+    work.server.set_scenario(
+        faults=[
+            {"route": "GET /tasks/:id", "kind": "server_error"},
+            {"route": "GET /me", "kind": "status", "status": 404, "code": "not_found"},
+        ]
+    )
+    n_posts = work.n_posts
+
+    with pytest.raises(Exception, match=r"could not be asked|HTTP 404"):
+        work.run(7, settings={"api_key": ROTATED})
+
+    assert work.n_posts == n_posts
+
+
+def test_the_same_key_is_known_without_asking(paid):
+    """Polling sessions cost no request to find out who they are."""
+    work = paid()
+    before = work.log["requests"].get("GET /me", 0)
+
+    async def tick() -> None:
+        async with work.session() as session:
+            await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+
+    asyncio.run(tick())
+
+    assert work.log["requests"].get("GET /me", 0) == before
+
+
+def test_the_ledger_holds_no_key(paid):
+    """Only a fingerprint under its own salt, which no other ledger shares."""
+    work = paid()
+
+    raw = b"".join(path.read_bytes() for path in work.folder.glob("ledger.db*"))
+
+    assert KEY.encode() not in raw
+    ((fingerprint,),) = work.query("SELECT fingerprint FROM accounts")
+    assert len(fingerprint) == 32
