@@ -151,6 +151,11 @@ class ManualClock:
                 wake_up.get_loop().call_soon_threadsafe(_finish, wake_up)
 
 
+def block_s(delay_s: float) -> None:
+    """Hold up the calling thread; never one that runs an event loop."""
+    time.sleep(delay_s)
+
+
 def utc_from_us(at_us: int) -> datetime:
     """The aware UTC datetime of a microsecond timestamp."""
     seconds, micros = divmod(at_us, US_PER_S)

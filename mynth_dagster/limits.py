@@ -120,6 +120,8 @@ WALK_PAGES = (100, 73)  # two sizes: entries of equal time must not fall between
 LOST_AFTER_MISSES = 3  # reads by id that found no such task …
 LOST_AFTER_S = 3600.0  # … over this time make it lost
 
+LEDGER_OUTAGE_MAX_S = 120.0  # how long a run waits for a database that is away
+
 EQUAL_REFUSALS_MAX = 10  # the same refusal this often in a row stops the run
 UNKNOWN_IN_A_ROW_MAX = 10  # as many POSTs of unknown outcome in a row stop the run
 

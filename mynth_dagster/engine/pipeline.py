@@ -137,6 +137,7 @@ async def submit(
     """
     await session.client.check_key()
     account = await session.account.number()
+    session.ledger.prepare_to_send(session.settings.spool_folder)
     counts, funds = counts or SubmitCounts(), Funds()
     windows = sorted({slice_.window for slice_ in slices})
     await session.ledger.open_partitions(batch.ledger_name, slices, submitter)

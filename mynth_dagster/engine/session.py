@@ -7,6 +7,7 @@ hands it down; nothing below reads settings or the environment.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.client.throttle import Throttle
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.engine.account import PayingAccount
+from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S
@@ -25,6 +27,8 @@ from mynth_dagster.wire import AUTO_REVISION, profile_of
 from mynth_dagster.wire.detection import detect_revision
 
 LEDGER_FILE = "mynth-ledger.db"
+SPOOL_FOLDER = "mynth-spool"
+SQLITE = "sqlite:///"
 
 
 def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
@@ -59,6 +63,8 @@ class EngineSettings:
         ledger_url: SQLAlchemy URL of the ledger, SQLite or Postgres.
         root: Where the tables lie, any fsspec path.
         api_revision: A revision's name, or `auto` to ask the server.
+        spool_dir: Local folder for answers that the ledger cannot take; empty: beside a SQLite
+            ledger, else in a local root, else in the system's folder for temporary files.
         poll_interval_min_s: Shortest pause between two rounds of polling.
         poll_interval_max_s: Longest pause between two rounds of polling.
     """
@@ -67,8 +73,20 @@ class EngineSettings:
     ledger_url: str
     root: str
     api_revision: str = AUTO_REVISION
+    spool_dir: str = ""
     poll_interval_min_s: float = POLL_INTERVAL_MIN_S
     poll_interval_max_s: float = POLL_INTERVAL_MAX_S
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where answers go that the ledger cannot take."""
+        if self.spool_dir:
+            return Path(self.spool_dir)
+        if self.ledger_url.startswith(SQLITE):
+            return Path(self.ledger_url.removeprefix(SQLITE) + "-spool")
+        if "://" not in self.root:
+            return Path(self.root).absolute() / SPOOL_FOLDER
+        return Path(tempfile.gettempdir()) / SPOOL_FOLDER
 
     def __post_init__(self) -> None:
         if not 0 < self.poll_interval_min_s <= self.poll_interval_max_s:
@@ -106,6 +124,7 @@ async def open_session(
     clock = clock or SystemClock()
     ledger = Ledger.open(settings.ledger_url)
     try:
+        await take_in_spools(ledger, settings.spool_folder)
         revision = await _revision(settings, ledger, transport)
         client = MynthClient(settings.client, profile_of(revision), clock, transport=transport)
         try:

@@ -9,8 +9,9 @@ slots, and a crash leaves at most that many outcomes open.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
@@ -20,7 +21,7 @@ from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
-from mynth_dagster.errors import LedgerUnavailableError, UnexpectedPayloadError
+from mynth_dagster.errors import UnexpectedPayloadError
 from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.limits import SEND_BY_S
@@ -28,8 +29,6 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import Event, IntentState
-
-LEDGER_WRITE_ATTEMPTS = 5
 
 
 @dataclass
@@ -79,6 +78,7 @@ class Submitter:
         self._counts = counts
         self._breaker = Breaker(max_unresolved=session.settings.client.concurrency)
         self._turn = asyncio.Lock()
+        self._claimant = os.urandom(8).hex()
 
     async def send_all(self, deliveries: AsyncGenerator[Delivery, None]) -> None:
         """Send until there is no more, or until the switch is set; answers in flight are kept."""
@@ -148,6 +148,7 @@ class Submitter:
             delivery.rest.attempt if delivery.rest else None,
             self._session.client.server_now_us,
             self._batch.budget,
+            self._claimant,
         )
         claimed = await self._session.ledger.claim(claim)
         if claimed is Claimed.LOST:
@@ -212,7 +213,7 @@ class Submitter:
             deadline_at_us=now_us + round(self._batch.deadline_s * US_PER_S),
             reserved_units=created.reserved_units,
         )
-        if await self._keep(sighting) is Attachment.FOREIGN:
+        if await session.ledger.record_sighting(sighting) is Attachment.FOREIGN:
             # An answer to somebody else's request, replayed: what became of ours is not known.
             error = UnexpectedPayloadError(
                 "create task", revision=session.client.profile.REVISION, path="task of its own"
@@ -223,14 +224,6 @@ class Submitter:
         self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
         self._breaker.note_accepted()
         session.throttle.note_success()
-
-    async def _keep(self, sighting: Sighting) -> Attachment:
-        """A task id that was paid for is not given up because the database is busy once."""
-        for attempt in range(1, LEDGER_WRITE_ATTEMPTS):
-            with suppress(LedgerUnavailableError):
-                return await self._session.ledger.record_sighting(sighting)
-            await self._session.clock.sleep(attempt)
-        return await self._session.ledger.record_sighting(sighting)
 
     async def _record_unknown(self, intent: Intent, outcome: Unknown) -> None:
         await self._end(

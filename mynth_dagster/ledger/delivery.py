@@ -38,6 +38,7 @@ class Claim:
         from_attempt: None for a new generation, else the attempt that rests and is followed.
         server_us: Now, on the server's clock, where that is known.
         budget: The caps that it has to fit under.
+        claimant: Names who claims, so that a claim whose COMMIT was not confirmed is known again.
     """
 
     intent: Intent
@@ -45,6 +46,7 @@ class Claim:
     from_attempt: int | None = None
     server_us: int | None = None
     budget: Budget = NO_BUDGET
+    claimant: str | None = None
 
 
 class Claimed(str, Enum):
@@ -83,20 +85,41 @@ def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[Claim
     wishes = [Wish(_place(c), c.budget, c.intent.quoted_units or 0) for c in claims]
     exceeded = exceeded_scopes(connection, wishes)
     fitting = [claim for claim, scope in zip(claims, exceeded, strict=True) if scope is None]
-    number = next_number(connection)
-    new = [claim for claim in fitting if claim.from_attempt is None]
-    again = [claim for claim in fitting if claim.from_attempt is not None]
-    is_won = dict(zip(map(id, new), _insert_claims(connection, new, number), strict=True))
-    is_won |= zip(map(id, again), _repeat_claims(connection, again, number), strict=True)
+    won = _win(connection, fitting)
     changes = Changes()
-    for claim in fitting:
-        if is_won[id(claim)]:
-            changes.add(_place(claim), Exposure(reserved=claim.intent.quoted_units or 0))
+    for claim in won:
+        changes.add(_place(claim), Exposure(reserved=claim.intent.quoted_units or 0))
     apply_changes(connection, changes)
+    is_won = {id(claim) for claim in won}
+    is_won |= _confirmed_before(connection, [c for c in claims if id(c) not in is_won])
     return [
-        _OVER[scope] if scope else Claimed.WON if is_won[id(claim)] else Claimed.LOST
+        Claimed.WON if id(claim) in is_won else _OVER[scope] if scope else Claimed.LOST
         for claim, scope in zip(claims, exceeded, strict=True)
     ]
+
+
+def _win(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
+    """The claims that became rows, or attempts, of their own."""
+    number = next_number(connection)
+    new = [claim for claim in claims if claim.from_attempt is None]
+    again = [claim for claim in claims if claim.from_attempt is not None]
+    is_won = [*_insert_claims(connection, new, number), *_repeat_claims(connection, again, number)]
+    return [claim for claim, won in zip([*new, *again], is_won, strict=True) if won]
+
+
+def _confirmed_before(connection: Connection, claims: Sequence[Claim]) -> set[int]:
+    """The claims (by id) that an earlier COMMIT kept although nobody heard of it."""
+    named = {claim.intent.intent_id: claim for claim in claims if claim.claimant is not None}
+    if not named:
+        return set()
+    query = sa.select(_intents.c.intent_id, _intents.c.attempt, _intents.c.claimant).where(
+        _intents.c.intent_id.in_(named), _intents.c.state == IntentState.SENDING.value
+    )
+    return {
+        id(named[intent_id])
+        for intent_id, attempt, claimant in connection.execute(query)
+        if (attempt, claimant) == (named[intent_id].intent.attempt, named[intent_id].claimant)
+    }
 
 
 def _place(claim: Claim) -> Place:
@@ -129,6 +152,7 @@ def _insert_claims(connection: Connection, claims: Sequence[Claim], number: int)
             "account": claim.account,
             "claimed_no": number,
             "claimed_server_us": claim.server_us,
+            "claimant": claim.claimant,
         }
         for claim in claims
     ]
@@ -154,6 +178,7 @@ _REPEAT = (
         account=sa.bindparam("b_account"),
         claimed_no=sa.bindparam("b_number"),
         claimed_server_us=sa.bindparam("b_server_us"),
+        claimant=sa.bindparam("b_claimant"),
         doubted_no=None,
         doubted_since=None,
         fan_out=sa.bindparam("b_fan_out"),
@@ -172,6 +197,7 @@ def _repeat_claims(connection: Connection, claims: Sequence[Claim], number: int)
             "b_account": claim.account,
             "b_number": number,
             "b_server_us": claim.server_us,
+            "b_claimant": claim.claimant,
             "b_fan_out": claim.intent.fan_out,
             "b_claimed": claim.intent.claimed_at_us,
             "b_send_by": claim.intent.send_by_us,

@@ -15,6 +15,7 @@ from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import look_at, note_difference
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import each_changed, each_inserted, insert_into, is_before
+from mynth_dagster.ledger.spool import SpooledAnswer
 from mynth_dagster.models.exposure import exposure_of_surplus
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import TaskStatus
@@ -174,4 +175,15 @@ def _record_evidence(connection: Connection, seen: Sequence[Sighting]) -> None:
     connection.execute(insert_into(connection, schema.sightings).on_conflict_do_nothing(), rows)
 
 
-SIGHT = Write("sight", 0, _apply_sightings)
+def _spooled(sighting: Sighting) -> SpooledAnswer:
+    return SpooledAnswer(
+        intent_id=sighting.intent.intent_id,
+        attempt=sighting.intent.attempt,
+        task_id=sighting.task_id,
+        reserved_units=sighting.reserved_units,
+        seen_at_us=sighting.seen_at_us,
+        deadline_at_us=sighting.deadline_at_us,
+    )
+
+
+SIGHT = Write("sight", 0, _apply_sightings, _spooled)

@@ -7,6 +7,8 @@ COMMIT woke would otherwise meet the writer one by one.
 Callers wake only after COMMIT. Writes run in the order of their `rank`, so that answers, which
 are paid for, go ahead of new intents. A failed group is retried member by member: one bad
 write must not take its neighbours' task ids with it.
+A database that is away is waited for. Every write may be repeated, so the whole group is; what
+was paid for is written to the spool meanwhile, and whatever comes in joins the group.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from mynth_dagster.clock import block_s
 from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
+from mynth_dagster.ledger.spool import Spool, SpooledAnswer
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -37,12 +41,15 @@ class Write(Generic[P, R]):
     A kind of write.
 
     `apply` runs inside a transaction on all queued members at once and returns their results
-    in order. `rank` orders the kinds of one group; lower goes first.
+    in order; it may be called again with the same members, and then changes nothing more.
+    `rank` orders the kinds of one group; lower goes first. `spooled` is what has to survive
+    this process if the database does not answer.
     """
 
     name: str
     rank: int
     apply: Callable[[Connection, Sequence[P]], Sequence[R]]
+    spooled: Callable[[P], SpooledAnswer] | None = None
 
 
 @dataclass
@@ -53,17 +60,22 @@ class _Queued:
     done: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = field(default=None)
+    is_spooled: bool = False
 
 
 class GroupCommit:
     """The writer thread of one process; `submit` from any event loop, `close` once."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, pause: Callable[[float], None] = block_s) -> None:
         self._engine = engine
+        self._pause = pause
+        self.spool: Spool | None = None
+        self._has_left_answers = False
         self._queue: queue.SimpleQueue[list[_Queued] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._this_turn: dict[asyncio.AbstractEventLoop, list[_Queued]] = {}
         self._closed = False
+        self._open = True
         self._thread = threading.Thread(target=self._run, name="mynth-ledger", daemon=True)
         self._thread.start()
 
@@ -106,36 +118,75 @@ class GroupCommit:
                 self._queue.put(waiting)
 
     def _run(self) -> None:
-        open_ = True
-        while open_:
-            group, open_ = self._next_group()
+        while self._open:
+            group = self._next_group()
             if group:
                 self._commit(group)
                 _wake(group)
 
-    def _next_group(self) -> tuple[list[_Queued], bool]:
-        group: list[_Queued] = []
+    def _next_group(self) -> list[_Queued]:
+        """Wait for something, and take what there is."""
         item = self._queue.get()
-        while item is not None:
-            group += item
-            if len(group) >= GROUP_MAX:
-                return group, True
+        self._open = item is not None
+        return [*(item or ()), *(self._queued() if self._open else ())]
+
+    def _queued(self) -> list[_Queued]:
+        """What is in the queue now, without waiting."""
+        more: list[_Queued] = []
+        while self._open and len(more) < GROUP_MAX:
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
-                return group, True
-        return group, False
+                break
+            self._open = item is not None
+            more += item or ()
+        return more
 
     def _commit(self, group: list[_Queued]) -> None:
+        """Commit a group that grows while the database is away."""
+        patience = Patience()
+        while (error := self._try(group)) is not None:
+            pause_s = patience.next_pause_s() if is_outage(error) else None
+            if pause_s is None:
+                self._fail(group, error)
+                return
+            self._keep_answers(group)
+            self._pause(pause_s)
+            group += self._queued()
+        self._forget_answers(group)
+
+    def _try(self, group: list[_Queued]) -> Exception | None:
         group.sort(key=lambda queued: queued.write.rank)
         try:
             self._transact(group)
         except Exception as error:  # noqa: BLE001 - a write that fails must not end the only writer
-            if len(group) == 1:
-                group[0].error = _translated(error)
-                return
-            for queued in group:
-                self._commit([queued])
+            return error
+        return None
+
+    def _fail(self, group: list[_Queued], error: Exception) -> None:
+        """Each member by itself where only one of them may be bad; all where nothing works."""
+        for queued in group:
+            failure = error if is_outage(error) or len(group) == 1 else self._try([queued])
+            if failure is not None:
+                queued.error = in_our_words(failure, "the ledger did not confirm a write")
+                self._has_left_answers |= queued.is_spooled
+
+    def _keep_answers(self, group: list[_Queued]) -> None:
+        """What was paid for is on disk before anybody waits for the database."""
+        paid = [q for q in group if q.write.spooled is not None and not q.is_spooled]
+        if self.spool is None or not paid:
+            return
+        with suppress(OSError):  # the last resort failed too: the database may still come back
+            self.spool.keep([q.write.spooled(q.params) for q in paid if q.write.spooled])
+            for queued in paid:
+                queued.is_spooled = True
+
+    def _forget_answers(self, group: list[_Queued]) -> None:
+        if self.spool is None or self._has_left_answers:
+            return
+        if any(queued.is_spooled for queued in group):
+            with suppress(OSError):  # taken in once more by whoever comes next, to no effect
+                self.spool.clear()
 
     def _transact(self, group: Iterable[_Queued]) -> None:
         with self._engine.begin() as connection:
@@ -145,15 +196,6 @@ class GroupCommit:
                 results = apply(connection, [queued.params for queued in members])
                 for queued, result in zip(members, results, strict=True):
                     queued.result = result
-
-
-def _translated(error: Exception) -> Exception:
-    if not isinstance(error, sa.exc.SQLAlchemyError):
-        return error
-    cause = getattr(error, "orig", None) or error
-    unavailable = LedgerUnavailableError(f"the ledger did not confirm a write: {cause}")
-    unavailable.__cause__ = error
-    return unavailable
 
 
 def _wake(group: list[_Queued]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -21,6 +22,7 @@ from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.reader import LedgerReader
+from mynth_dagster.ledger.spool import Spool
 from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.intent import Intent, new_ledger_id
 from mynth_dagster.models.partition import Slice
@@ -55,9 +57,21 @@ class Ledger:
         """
         return cls(*open_engines(url))
 
+    def prepare_to_send(self, spool_folder: Path) -> None:
+        """
+        Set room aside for answers, in case the database cannot take them; do it before spending.
+
+        Raises:
+            LedgerUnavailableError: There is no room; nothing was sent.
+        """
+        if self._commits.spool is None:
+            self._commits.spool = Spool(spool_folder)
+
     def close(self) -> None:
         """Commit what is queued and let go of the database."""
         self._commits.close()
+        if self._commits.spool is not None:
+            self._commits.spool.close()
         for engine in self._engines:
             engine.dispose()
 

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.clock import block_s
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
 from mynth_dagster.models.partition import Slice
 
 _intents = schema.intents
@@ -21,19 +22,27 @@ IN_MAX = 5000
 
 def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
     """
-    What `read` makes of each row, streamed.
+    What `read` makes of each row, streamed; waits for a database that is away for a while.
 
     Raises:
         LedgerUnavailableError: The database failed, in the driver's words.
     """
-    try:
-        with engine.connect() as connection:
-            result = connection.execution_options(yield_per=IN_MAX).execute(query)
-            for row in result.mappings():
-                yield read(row)
-    except sa.exc.SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise LedgerUnavailableError(f"the ledger cannot be read: {cause}") from error
+    patience = Patience()
+    while True:
+        n_read = 0
+        try:
+            with engine.connect() as connection:
+                result = connection.execution_options(yield_per=IN_MAX).execute(query)
+                for row in result.mappings():
+                    n_read += 1
+                    yield read(row)
+        except sa.exc.SQLAlchemyError as error:
+            pause_s = patience.next_pause_s() if is_outage(error) and n_read == 0 else None
+            if pause_s is None:
+                raise in_our_words(error, "the ledger cannot be read") from error
+        else:
+            return
+        block_s(pause_s)
 
 
 def in_slices(slices: Iterable[Slice]) -> sa.ColumnElement[bool]:

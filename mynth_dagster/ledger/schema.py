@@ -95,6 +95,7 @@ intents = sa.Table(
     sa.Column("missing_since", sa.Text),
     sa.Column("claimed_no", sa.BigInteger),
     sa.Column("claimed_server_us", _US),
+    sa.Column("claimant", sa.Text),
     sa.Column("doubted_no", sa.BigInteger),
     sa.Column("doubted_since", sa.Text),
     sa.Column("error_code", sa.Text),

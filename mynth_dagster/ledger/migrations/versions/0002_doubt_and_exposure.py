@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("intents", sa.Column("missing_since", sa.Text))
     op.add_column("intents", sa.Column("claimed_no", sa.BigInteger))
     op.add_column("intents", sa.Column("claimed_server_us", sa.BigInteger))
+    op.add_column("intents", sa.Column("claimant", sa.Text))
     op.add_column("intents", sa.Column("doubted_no", sa.BigInteger))
     op.add_column("intents", sa.Column("doubted_since", sa.Text))
     op.add_column("tasks", sa.Column("reserved_units", sa.BigInteger))

@@ -1,0 +1,123 @@
+"""
+Where an answer goes that was paid for when the ledger cannot take it.
+
+A file of its own for each process that sends, filled with zeros beforehand so that a full disk
+cannot refuse it, written line by line and synced. It holds ids, amounts and times, each line with
+a checksum; no key, token or URL. Whoever opens the ledger next takes in what a process left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mynth_dagster.errors import LedgerUnavailableError
+
+SIZE_BYTES = 1024 * 1024
+SUFFIX = ".spool"
+
+
+@dataclass(frozen=True)
+class SpooledAnswer:
+    """One paid answer; money in units of 10⁻⁸ USD, times in UTC microseconds."""
+
+    intent_id: str
+    attempt: int
+    task_id: str
+    reserved_units: int | None
+    seen_at_us: int
+    deadline_at_us: int
+
+
+class Spool:
+    """
+    The spool of one process, locked while it lives.
+
+    Raises:
+        LedgerUnavailableError: The folder cannot be written, or there is no room; nothing was sent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            _fill(self._file, SIZE_BYTES)
+            _sync_folder(folder)
+        except OSError as error:
+            raise LedgerUnavailableError(
+                f"no room for answers can be set aside in {folder}: {error.strerror}. "
+                "Nothing was sent. Free space, or name another folder (spool_dir)."
+            ) from error
+        self._end = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._end == 0
+
+    def keep(self, answers: Sequence[SpooledAnswer]) -> None:
+        """Write answers down and sync; they are safe when this returns."""
+        lines = b"".join(_encode(answer) for answer in answers)
+        os.pwrite(self._file, lines, self._end)
+        os.fsync(self._file)
+        self._end += len(lines)
+
+    def clear(self) -> None:
+        """The ledger has it all now."""
+        os.pwrite(self._file, bytes(self._end), 0)
+        os.fsync(self._file)
+        self._end = 0
+
+    def close(self) -> None:
+        """Leave nothing behind, unless there is something to take in."""
+        if self.is_empty:
+            with suppress(OSError):
+                self.path.unlink()
+        os.close(self._file)
+
+
+def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[SpooledAnswer]]]:
+    """The spools of processes that are gone, with what they hold."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its process lives and looks after it
+            yield path, list(_decode(file.read()))
+
+
+def _encode(answer: SpooledAnswer) -> bytes:
+    body = json.dumps(asdict(answer), separators=(",", ":")).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _decode(content: bytes) -> Iterator[SpooledAnswer]:
+    """Whole lines only: what a crash cut in the middle was never promised to be safe."""
+    written = content.partition(b"\0")[0]
+    for line in written.splitlines():
+        checksum, _, body = line.partition(b" ")
+        with suppress(ValueError, TypeError):
+            if int(checksum, 16) == zlib.crc32(body):
+                yield SpooledAnswer(**json.loads(body))
+
+
+def _fill(file: int, n_bytes: int) -> None:
+    """Real zeros: a file that is merely long has no blocks on the disk yet."""
+    os.pwrite(file, bytes(n_bytes), 0)
+    os.fsync(file)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
