@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from mynth_dagster.clock import Instant
+from mynth_dagster.clock import Instant, block_s
 from mynth_dagster.ledger import accounts, doubts, partitions
 from mynth_dagster.ledger.accounts import AccountReader
 from mynth_dagster.ledger.database import open_engines
@@ -35,7 +35,9 @@ class Ledger:
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
     """
 
-    def __init__(self, writer: Engine, reader: Engine) -> None:
+    def __init__(
+        self, writer: Engine, reader: Engine, *, pause: Callable[[float], None] = block_s
+    ) -> None:
         self._engines = (writer, reader)
         self.read = LedgerReader(reader)
         self.doubts = DoubtReader(reader)
@@ -43,19 +45,22 @@ class Ledger:
         self.money = MoneyReader(reader)
         self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)))
         self.salt = _ensure(writer, "salt", os.urandom(16).hex())
-        self._commits = GroupCommit(writer)
+        self._commits = GroupCommit(writer, pause=pause)
 
     @classmethod
-    def open(cls, url: str) -> Ledger:
+    def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:
         """
         Open the ledger at a SQLite or Postgres URL, made or migrated if need be.
+
+        Args:
+            pause: How its writer waits (seconds) for a database that is away.
 
         Raises:
             ConfigError: The URL is no such URL, or the file's folder does not exist.
             LedgerUnavailableError: The database does not answer.
             SchemaVersionError: A newer release wrote it.
         """
-        return cls(*open_engines(url))
+        return cls(*open_engines(url), pause=pause)
 
     def prepare_to_send(self, spool_folder: Path) -> None:
         """
@@ -70,8 +75,9 @@ class Ledger:
     def close(self) -> None:
         """Commit what is queued and let go of the database."""
         self._commits.close()
-        if self._commits.spool is not None:
-            self._commits.spool.close()
+        spool, self._commits.spool = self._commits.spool, None
+        if spool is not None:
+            spool.close()
         for engine in self._engines:
             engine.dispose()
 

@@ -30,10 +30,10 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[sa.URL]:
     """One server for all tests of a process, with an empty ledger to copy."""
-    with running_postgres() as url:
-        _create_database(url, TEMPLATE)
-        Ledger.open(_in(url, TEMPLATE)).close()
-        yield url
+    with running_postgres() as server:
+        _create_database(server.url, TEMPLATE)
+        Ledger.open(_in(server.url, TEMPLATE)).close()
+        yield server.url
 
 
 @pytest.fixture

