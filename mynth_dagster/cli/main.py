@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mynth_dagster.cli import account, receipt, resolve, run, simulate, status
+from mynth_dagster.cli import account, ledger, receipt, resolve, run, simulate, status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("receipt")(receipt.receipt)
 app.add_typer(account.app, name="account")
+app.add_typer(ledger.app, name="ledger")
 app.command("resolve")(resolve.resolve)
 app.command("simulate")(simulate.simulate)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
+from mynth_dagster.engine.guard import mark_tables, require_right_ledger
 from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import (
@@ -133,10 +134,12 @@ async def submit(
         ConfirmationNeededError: Much would be paid again and nobody confirmed it.
         PriceUnknownError: There is a budget and not every price is known; nothing was sent.
         AccountMismatchError: The key is another account's; nothing was sent.
+        LedgerMismatchError: The tables know more than the ledger; nothing was sent.
         LedgerError: The ledger failed; what could be recorded was.
     """
     await session.client.check_key()
     account = await session.account.number()
+    await require_right_ledger(session, batch)
     session.ledger.prepare_to_send(session.settings.spool_folder)
     counts, funds = counts or SubmitCounts(), Funds()
     windows = sorted({slice_.window for slice_ in slices})
@@ -164,6 +167,7 @@ async def submit(
             await sender.send_all(deliveries(session, batch, of_window, asking))
     finally:
         await _close(session, batch, slices, stop, funds, counts)
+        await mark_tables(session, batch)
     return SubmitReport(surveyed, quote, counts, settled, stop.reason)
 
 

@@ -21,6 +21,7 @@ from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.money_reader import MoneyReader
+from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.spool import Spool
 from mynth_dagster.models.doubt import Doubt, Walk
@@ -127,6 +128,10 @@ class Ledger:
     async def mark_collected(self, batch: str, slice_: Slice, version: int) -> bool:
         """The tables show this version; False where they already show a newer one."""
         return bool(await self._call(partitions.mark_collected(batch, slice_, version)))
+
+    async def newest_number(self) -> int:
+        """The greatest running number given so far; 0 in a new ledger."""
+        return int(await self._call(newest_number))
 
     async def moment(self, ours: Instant) -> Instant:
         """Now, on the clock that waits are measured with: the database's, or this machine's."""

@@ -56,10 +56,15 @@ class TableStore:
     def is_local(self) -> bool:
         return isinstance(self.fs, LocalFileSystem)
 
+    @cached_property
+    def batch_folder(self) -> str:
+        """The folder of all tables of the batch, as a path of `fs`."""
+        root = url_to_fs(self.root)[1].rstrip("/")
+        return posixpath.join(root or "/", self.batch_name)
+
     def folder(self, table: str, slice_: Slice) -> str:
         """The folder of one table, as a path of `fs`."""
-        root = url_to_fs(self.root)[1].rstrip("/")
-        return posixpath.join(root or "/", self.batch_name, table, slice_.path).rstrip("/")
+        return posixpath.join(self.batch_folder, table, slice_.path).rstrip("/")
 
     def path(self, table: str, slice_: Slice) -> str:
         """The file of one table, as a path of `fs`."""
