@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.finish import Reading
@@ -59,6 +60,7 @@ async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> Result
 async def write_tables(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
     """Write tasks, images and failures of one partition from what the ledger knows."""
     summary = await _write(session, batch, slice_, RESULT_TABLES)
+    reach(CrashPoint.TABLES_PUBLISHED)
     await session.ledger.mark_collected(batch.ledger_name, slice_, summary.version)
     return summary
 
@@ -98,7 +100,9 @@ async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:
         if not task.status.is_final:
             n_failed += 1  # the status ran ahead of the task: read again later
         else:
+            reach(CrashPoint.RESULT_READ)
             event = outcome_event(task, intent.n_asked)
             reading = Reading(intent, task, event, session.clock.now_us())
             await session.ledger.record_reading(reading)
+            reach(CrashPoint.RESULT_COMMITTED)
     return n_failed

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
@@ -165,6 +166,7 @@ async def submit(
                 counts=counts,
             )
             await sender.send_all(deliveries(session, batch, of_window, asking))
+        reach(CrashPoint.SUBMITTED)
     finally:
         await _close(session, batch, slices, stop, funds, counts)
         await mark_tables(session, batch)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.clearing import (
     is_cleared,
     is_walk_due,
@@ -95,13 +96,16 @@ async def settle(
     )
     if not found.is_complete:
         return Settled(found.n_attached)
+    reach(CrashPoint.WALKED)
     ended = await _now(session)
     walk = Walk(account, found.page_size, now, ended, found.reached_us, found.witness_no)
     await session.ledger.record_walk(walk)
+    reach(CrashPoint.WALK_RECORDED)
     n_cleared = 0
     if may_clear:
         left = await _doubts(session, batch, slices, UNRESOLVED)
         n_cleared = await _clear(session, left, [*walks, walk])
+        reach(CrashPoint.CLEARED)
     return Settled(found.n_attached, n_cleared)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.evidence import Sighting
 from mynth_dagster.ledger.spool import read_left_behind
@@ -34,5 +35,6 @@ async def take_in_spools(ledger: Ledger, folder: Path) -> int:
             )
             await ledger.record_sighting(sighting)
             n_taken += 1
+        reach(CrashPoint.SPOOL_TAKEN_IN)
         path.unlink(missing_ok=True)
     return n_taken

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
 from mynth_dagster.clock import US_PER_S
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.funds import Funds
 from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
@@ -132,11 +133,14 @@ class Submitter:
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
         content = session.client.encode(delivery.request, str(tag))
         send_by_s = session.clock.elapsed_s() + SEND_BY_S
+        reach(CrashPoint.BEFORE_INTENT)
         if not await self._claim(delivery, intent):
             return None
+        reach(CrashPoint.INTENT_COMMITTED)
         if session.clock.elapsed_s() > send_by_s:
             return await self._give_back(delivery, intent, "too_late", "not sent in time")
         outcome = await session.client.create_task(content)
+        reach(CrashPoint.ANSWER_READ)
         self._counts.n_posts += not isinstance(outcome, NotSent)
         return await self._record(delivery, intent, outcome)
 
@@ -220,6 +224,7 @@ class Submitter:
             )
             await self._record_unknown(intent, Unknown(error))
             return
+        reach(CrashPoint.ANSWER_COMMITTED)
         self._counts.n_accepted += 1
         self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
         self._breaker.note_accepted()

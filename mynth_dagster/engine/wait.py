@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.collect import read_finished
 from mynth_dagster.engine.poll import Poller, PollRound
 from mynth_dagster.engine.session import Session
@@ -54,6 +55,7 @@ async def wait_until_settled(
     while True:
         tasks = await _accepted(session, batch, slices)
         found = await Poller(session).run(tasks)
+        reach(CrashPoint.POLLED)
         known = [task for task in tasks if task.is_finished_remotely]
         n_unread = await read_finished(session, [*known, *found.finished])
         waiting = _count(session, tasks, found)

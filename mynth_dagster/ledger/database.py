@@ -7,6 +7,9 @@ Postgres: READ COMMITTED, `synchronous_commit=on`.
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, make_url
 
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
 
 HEAD = "0002"
 """The newest migration; a test compares it with the migrations folder."""
 
 BUSY_TIMEOUT_MS = 30_000
+_MIGRATION_LOCK = 0x6D796E7468  # "mynth": one process at a time changes the schema
 
 
 def open_engines(url: str) -> tuple[Engine, Engine]:
@@ -92,13 +97,32 @@ def _sqlite_engine(url: sa.URL, *, begin: str, pool_size: int) -> Engine:
 
 
 def _bring_up_to_date(engine: Engine) -> None:
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         found = _schema_version(connection)
-        if found == HEAD:
-            return
-        if found is not None and found > HEAD:
-            raise SchemaVersionError(found, HEAD)
-        _migrate(connection)
+    if found == HEAD:
+        return
+    if found is not None and found > HEAD:
+        raise SchemaVersionError(found, HEAD)
+    if found is not None and engine.dialect.name == "sqlite":
+        _back_up(Path(str(engine.url.database)), found)
+        reach(CrashPoint.BACKED_UP)
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        if _schema_version(connection) != HEAD:  # else another process was faster
+            _migrate(connection)
+            reach(CrashPoint.MIGRATING)
+
+
+def _back_up(path: Path, version: str) -> None:
+    """A copy of the ledger as it was, beside it; an earlier copy of that version is kept."""
+    copy = path.with_name(f"{path.name}.before-{HEAD}-was-{version}")
+    if copy.exists():
+        return
+    temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as target:
+        source.backup(target)
+    temporary.replace(copy)
 
 
 def _schema_version(connection: Connection) -> str | None:

@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.clock import block_s
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
 from mynth_dagster.ledger.spool import Spool, SpooledAnswer
@@ -180,6 +181,7 @@ class GroupCommit:
             self.spool.keep([q.write.spooled(q.params) for q in paid if q.write.spooled])
             for queued in paid:
                 queued.is_spooled = True
+        reach(CrashPoint.ANSWER_SPOOLED)
 
     def _forget_answers(self, group: list[_Queued]) -> None:
         if self.spool is None or self._has_left_answers:
@@ -196,6 +198,7 @@ class GroupCommit:
                 results = apply(connection, [queued.params for queued in members])
                 for queued, result in zip(members, results, strict=True):
                     queued.result = result
+            reach(CrashPoint.IN_TRANSACTION)
 
 
 def _wake(group: list[_Queued]) -> None:

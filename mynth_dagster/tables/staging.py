@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.limits import READ_BATCH_ROWS
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors
@@ -170,8 +171,10 @@ class Staging:
 
     def publish(self) -> None:
         self.close()
+        reach(CrashPoint.TABLES_STAGED)
         for staged in self._tables:
             staged.publish()
+            reach(CrashPoint.TABLE_PUBLISHED)
             staged.remove_orphans()
 
     def discard(self) -> None:

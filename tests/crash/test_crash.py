@@ -1,0 +1,217 @@
+"""SIGKILL at every named moment, in a real process; then the job is run again until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from mynth_dagster.crash_points import CrashPoint
+from mynth_dagster.ledger import database
+from mynth_dagster.simulator import SimulatorServer
+from tests.crash.job import Job
+from tests.faults.invariants import Scene, check_all, check_monotone, final_states
+
+MINUTE_S = 60.0
+LATER_S = [0.0, 20 * MINUTE_S, 24 * MINUTE_S, 120 * MINUTE_S, 124 * MINUTE_S]
+"""When the job is run again: at once, and when searches for lost requests can prove something."""
+
+LOST = [{"kind": "reset", "every": 3, "first": 6}]
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    How a process comes to a crash point.
+
+    Args:
+        nth: Arrivals at which it is killed, each a test of its own.
+        before: Runs beforehand, by how much later they are.
+        faults: What goes wrong in the first of all runs.
+        needs_list: Only a revision with a task list comes there.
+    """
+
+    nth: tuple[int, ...] = (1,)
+    n_rows: int = 12
+    before: tuple[float, ...] = ()
+    shift_s: float = 0.0
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    needs_list: bool = False
+    freeze_at: str = ""
+    has_old_schema: bool = False
+
+
+EACH_ROW = Case(nth=(1, 2, 9))
+SEARCHING = Case(before=(0.0,), shift_s=20 * MINUTE_S, faults=LOST, needs_list=True)
+
+CASES: dict[CrashPoint, Case] = {
+    CrashPoint.BEFORE_INTENT: EACH_ROW,
+    CrashPoint.IN_TRANSACTION: Case(nth=(1, 4, 9)),
+    CrashPoint.INTENT_COMMITTED: EACH_ROW,
+    CrashPoint.ANSWER_READ: EACH_ROW,
+    CrashPoint.ANSWER_SPOOLED: Case(freeze_at="ANSWER_READ"),
+    CrashPoint.ANSWER_COMMITTED: EACH_ROW,
+    CrashPoint.SUBMITTED: Case(),
+    CrashPoint.POLLED: Case(),
+    CrashPoint.RESULT_READ: EACH_ROW,
+    CrashPoint.RESULT_COMMITTED: EACH_ROW,
+    CrashPoint.TABLES_STAGED: Case(nth=(1, 2)),
+    CrashPoint.TABLE_PUBLISHED: Case(nth=(1, 2, 3)),
+    CrashPoint.TABLES_PUBLISHED: Case(),
+    CrashPoint.WALKED: SEARCHING,
+    CrashPoint.WALK_RECORDED: SEARCHING,
+    CrashPoint.CLEARED: replace(SEARCHING, before=(0.0, 20 * MINUTE_S), shift_s=24 * MINUTE_S),
+    CrashPoint.SPOOL_TAKEN_IN: Case(freeze_at="ANSWER_READ"),
+    CrashPoint.BACKED_UP: Case(has_old_schema=True),
+    CrashPoint.MIGRATING: Case(has_old_schema=True),
+}
+
+
+class Workshop:
+    """A simulator on the machine's clock, and a job that can be killed and run again."""
+
+    def __init__(self, server: SimulatorServer, folder: Path, n_rows: int) -> None:
+        self.server = server
+        self.folder = folder
+        root = folder / "root"
+        self.job = Job(server.url, str(root), f"sqlite:///{folder / 'ledger.db'}", n_rows)
+        self.has_list = server.scenario.revision != "2026-04"
+
+    @property
+    def scene(self) -> Scene:
+        return Scene(self.server.log(), Path(self.job.root), self.job.ledger_url)
+
+    def run(self, shift_s: float):
+        """The job in this process."""
+        return asyncio.run(replace(self.job, shift_s=shift_s).run())
+
+    def start(self, **changes: Any) -> subprocess.Popen[bytes]:
+        """The job in a process of its own."""
+        text = json.dumps(asdict(replace(self.job, **changes)))
+        return subprocess.Popen([sys.executable, "-m", "tests.crash.job", text])
+
+    def kill_at(self, point: str, **changes: Any) -> None:
+        process = self.start(kill_at=point, **changes)
+        assert process.wait(60) == -signal.SIGKILL, f"{point} was never reached"
+
+    def finish(self, n_rows: int) -> None:
+        """Run again until nothing is left to wait for; then check everything."""
+        for shift_s in LATER_S:
+            before = final_states(self.scene) if (self.folder / "ledger.db").exists() else {}
+            report = self.run(shift_s)
+            check_monotone(before, self.scene)
+        n_held = 0 if self.has_list else report.unresolved
+        assert n_held <= self.job.concurrency
+        assert report.images == n_rows - n_held
+        check_all(self.scene, n_rows)
+        self.check_repeatable(n_held)
+
+    def check_repeatable(self, n_held: int) -> None:
+        """Once more changes nothing, costs nothing and writes the same bytes."""
+        before, n_accepted = self.scene.bytes_of_tables(), len(self.scene.log["accepted"])
+        report = self.run(LATER_S[-1])
+        assert (report.posts_sent, report.unresolved) == (0, n_held)
+        assert self.scene.bytes_of_tables() == before
+        assert len(self.scene.log["accepted"]) == n_accepted
+
+
+@pytest.fixture
+def workshop(
+    simulator: Callable[..., SimulatorServer], tmp_path: Path, revision: str
+) -> Callable[..., Workshop]:
+    """Opens a workshop with a simulator of each revision in turn."""
+
+    def open_workshop(n_rows: int = 12, **scenario: Any) -> Workshop:
+        return Workshop(simulator(**{"revision": revision, **scenario}), tmp_path, n_rows)
+
+    return open_workshop
+
+
+def test_every_crash_point_has_a_case():
+    """A new point that nobody crashes at fails here."""
+    assert set(CASES) == set(CrashPoint)
+
+
+@pytest.mark.parametrize(
+    ("point", "nth"),
+    [(point, nth) for point, case in CASES.items() for nth in case.nth],
+    ids=lambda value: value.name if isinstance(value, CrashPoint) else str(value),
+)
+def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth):
+    """Killed at that moment and run again, the table is complete, each row paid for once."""
+    case = CASES[point]
+    work = workshop(case.n_rows, faults=case.faults)
+    if case.needs_list and not work.has_list:
+        assert not work.has_list  # this revision never comes there
+        return
+    if case.has_old_schema:
+        _make_old_ledger(work.job.ledger_url)
+    for shift_s in case.before:
+        work.run(shift_s)
+        work.server.set_scenario(faults=())
+    if point is CrashPoint.SPOOL_TAKEN_IN:
+        work.kill_at("ANSWER_SPOOLED", freeze_at=case.freeze_at)
+
+    work.kill_at(point.name, nth=nth, shift_s=case.shift_s, freeze_at=case.freeze_at)
+
+    work.server.set_scenario(faults=())
+    work.finish(case.n_rows)
+
+
+def _make_old_ledger(url: str) -> None:
+    """A ledger of the first release."""
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+
+
+@pytest.mark.parametrize("n_accepted", [1, 7])
+def test_a_crash_while_answers_are_on_their_way(workshop, n_accepted):
+    """Killed with requests sent and no answer read: their tasks are found, or their rows held."""
+    slow = [{"kind": "slow", "delay_s": 60.0, "after": n_accepted - 1}]
+    work = workshop(12, faults=slow)
+    process = work.start()
+    _until(lambda: work.server.log()["totals"]["accepted"] >= n_accepted)
+    process.kill()
+    process.wait(60)
+    work.server.set_scenario(faults=())
+
+    work.finish(12)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_is_as_safe_as_a_crash(workshop, number):
+    """The first signal drains, the second ends at once; nothing is lost by either."""
+    work = workshop(12, faults=[{"kind": "slow", "delay_s": 60.0, "after": 2}])
+    process = work.start()
+    _until(lambda: work.server.log()["totals"]["accepted"] >= 3)
+    process.send_signal(number)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    work.server.set_scenario(faults=())
+
+    work.finish(12)
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        threading.Event().wait(0.01)
