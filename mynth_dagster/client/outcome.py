@@ -69,6 +69,7 @@ class Unknown:
 
 PaidOutcome = Accepted | Refused | NotSent | Unknown
 
+PROXY_REFUSED = 407
 _POSSIBLY_TAKEN = frozenset({408, 409, 425, 499})
 
 
@@ -102,7 +103,11 @@ def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
         return Cause.RATE
     if isinstance(error, UnauthorizedError) and _is_about_the_key(error):
         return Cause.KEY
-    if not refusals.is_api_error(error) or error.code in refusals.ROUTE_CODES:
+    if (
+        error.status == PROXY_REFUSED
+        or not refusals.is_api_error(error)
+        or error.code in refusals.ROUTE_CODES
+    ):
         return Cause.GATEWAY
     root_field = (error.field or "").partition(".")[0]
     return Cause.CONFIG if root_field in profile.OWN_FIELDS else Cause.ROW

@@ -105,7 +105,7 @@ class Workshop:
 
     def kill_at(self, point: str, **changes: Any) -> None:
         process = self.start(kill_at=point, **changes)
-        assert process.wait(60) == -signal.SIGKILL, f"{point} was never reached"
+        assert process.wait(100) == -signal.SIGKILL, f"{point} was never reached"
 
     def finish(self, n_rows: int) -> None:
         """Run again until nothing is left to wait for; then check everything."""

@@ -40,10 +40,9 @@ class Bench:
         self.ledger_url = f"sqlite:///{folder / 'ledger.db'}"
 
     def settings(self, **changes: Any) -> EngineSettings:
-        client = {"concurrency": 16, "request_timeout_s": 20.0, "api_key": KEY, **changes}
-        return EngineSettings(
-            ClientSettings(base_url=self.server.url, **client), self.ledger_url, str(self.root)
-        )
+        usual = {"base_url": self.server.url, "api_key": KEY, "concurrency": 16}
+        client = ClientSettings(**{**usual, "request_timeout_s": 20.0, **changes})
+        return EngineSettings(client, self.ledger_url, str(self.root))
 
     def session(
         self, transport: Transport | None = None, **changes: Any

@@ -1,0 +1,89 @@
+"""A case's stage: runs on a clock made by hand, finished and judged the same way every time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.watch import watch
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.simulator import SimulatorServer
+from tests.engine.bench import Bench
+from tests.factories import MODEL, LeapingClock
+from tests.faults.invariants import Scene, check_all, check_monotone, final_states
+
+MINUTE_S = 60.0
+PAUSES_S = (0.0, 20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S)
+"""Between the runs that finish a case: at once, and when searches can prove something."""
+
+POSTS_A_RUN_MAX = 3
+"""Free requests of each kind for each row and run, beyond a constant: polls do not grow."""
+
+
+class Stage(Bench):
+    """A simulator, a ledger, a root, a clock; and the judge of what came of them."""
+
+    def __init__(self, server: SimulatorServer, clock: LeapingClock, folder: Path) -> None:
+        super().__init__(server, clock, folder)
+        self.has_list = server.scenario.revision != "2026-04"
+
+    @property
+    def scene(self) -> Scene:
+        return Scene(self.log, self.root, self.ledger_url)
+
+    def tick(self) -> None:
+        """One look of the sensor."""
+
+        async def once() -> None:
+            async with self.session() as session:
+                await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+
+        asyncio.run(once())
+
+    def finish(
+        self,
+        rows: Sequence[dict[str, Any]] | int,
+        *,
+        images: int | None = None,
+        count: int = 1,
+        **fields: Any,
+    ) -> RunReport:
+        """
+        Run again until nothing is left to wait for, then check everything.
+
+        `images` is how many there must be in the end; None: one for each row, less those that a
+        revision without a task list holds for a person.
+        """
+        n_rows = rows if isinstance(rows, int) else len(rows)
+        for pause_s in PAUSES_S:
+            before = final_states(self.scene)
+            self.clock.advance(pause_s)
+            report = self.run(rows, **fields)
+            check_monotone(before, self.scene)
+        n_held = 0 if self.has_list else report.unresolved
+        assert report.images == (n_rows - n_held if images is None else images - n_held)
+        check_all(self.scene, n_rows, count=count)
+        self.check_repeatable(rows, **fields)
+        return report
+
+    def check_repeatable(self, rows: Sequence[dict[str, Any]] | int, **fields: Any) -> None:
+        """Once more sends nothing and writes the same bytes."""
+        before, n_posts = self.scene.bytes_of_tables(), self.n_posts
+        self.run(rows, **fields)
+        assert self.n_posts == n_posts
+        assert self.scene.bytes_of_tables() == before
+
+
+class LogKeeper(logging.Handler):
+    """Everything that was logged by anybody, down to DEBUG, as text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
