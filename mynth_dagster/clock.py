@@ -52,15 +52,15 @@ class Instant:
         """
         What has passed at least, 0 or more: no clock that was set can make it longer.
 
-        Within one start of a machine both clocks have to agree. After a restart the time since
+        Within one start of a machine its boot clock says it alone. After a restart the time since
         then is sure, and what the wall clock says beyond it is not.
         """
-        by_wall = until.wall_us - self.wall_us
+        by_wall = max(until.wall_us - self.wall_us, 0)
         if until.boot_us is None or not until.boot_id:
-            return max(by_wall, 0)
-        same_boot = until.boot_id == self.boot_id and self.boot_us is not None
-        by_boot = until.boot_us - (self.boot_us or 0) if same_boot else until.boot_us
-        return max(min(by_wall, by_boot), 0)
+            return by_wall
+        if until.boot_id == self.boot_id and self.boot_us is not None:
+            return max(until.boot_us - self.boot_us, 0)
+        return min(by_wall, until.boot_us)
 
 
 class Clock(Protocol):

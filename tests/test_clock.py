@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mynth_dagster.clock import ManualClock, SystemClock, us_from_utc, utc_from_us
+from mynth_dagster.clock import Instant, ManualClock, SystemClock, us_from_utc, utc_from_us
 
 
 def test_sleepers_wake_in_the_order_of_their_time():
@@ -63,3 +63,42 @@ def test_a_time_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="zone"):
         us_from_utc(datetime(2026, 1, 1))  # noqa: DTZ001
     assert us_from_utc(datetime(1970, 1, 1, tzinfo=timezone.utc)) == 0
+
+
+BOOT = Instant(wall_us=1_000, boot_us=500, boot_id="a")
+
+
+@pytest.mark.parametrize(
+    ("until", "elapsed_us"),
+    [
+        (Instant(1_300, 800, "a"), 300),
+        (Instant(9_999, 800, "a"), 300),
+        (Instant(10, 800, "a"), 300),
+        (Instant(1_300, 40, "b"), 40),
+        (Instant(1_030, 900, "b"), 30),
+        (Instant(10, 900, "b"), 0),
+        (Instant(1_300), 300),
+        (Instant(10), 0),
+    ],
+    ids=[
+        *("both clocks", "set forward", "set back", "since a restart", "long after a restart"),
+        *("set back over a restart", "a database's time", "a database's time, set back"),
+    ],
+)
+def test_what_surely_passed_is_never_more_than_it_was(until, elapsed_us):
+    """The boot clock where it is the same, else the least that wall clock and restart allow."""
+    assert BOOT.surely_elapsed_us(until) == elapsed_us
+
+
+@pytest.mark.parametrize("instant", [BOOT, Instant(7), Instant(7, 0, "x/y")])
+def test_an_instant_survives_as_text(instant):
+    """As it is kept in the ledger."""
+    assert Instant.parse(str(instant)) == instant
+
+
+def test_the_machine_tells_which_start_it_is():
+    """Two looks of one process are of the same start, the later one not before the earlier."""
+    first, second = SystemClock().instant(), SystemClock().instant()
+
+    assert first.boot_id == second.boot_id
+    assert 0 <= first.surely_elapsed_us(second) < 60_000_000

@@ -93,21 +93,23 @@ def sort_answer(
     return Refused(error, cause_of(error, profile))
 
 
+_CAUSE_BY_KIND: tuple[tuple[type[RefusedError], Cause], ...] = (
+    (SpendingLimitError, Cause.LIMIT),
+    (InsufficientBalanceError, Cause.BALANCE),
+    (RateLimitedError, Cause.RATE),
+)
+
+
 def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
     """By code first, by status second; a 4xx that is not the API's own stops the run."""
-    if isinstance(error, SpendingLimitError):
-        return Cause.LIMIT
-    if isinstance(error, InsufficientBalanceError):
-        return Cause.BALANCE
-    if isinstance(error, RateLimitedError):
-        return Cause.RATE
+    if error.status == PROXY_REFUSED:
+        return Cause.GATEWAY
+    for kind, cause in _CAUSE_BY_KIND:
+        if isinstance(error, kind):
+            return cause
     if isinstance(error, UnauthorizedError) and _is_about_the_key(error):
         return Cause.KEY
-    if (
-        error.status == PROXY_REFUSED
-        or not refusals.is_api_error(error)
-        or error.code in refusals.ROUTE_CODES
-    ):
+    if not refusals.is_api_error(error) or error.code in refusals.ROUTE_CODES:
         return Cause.GATEWAY
     root_field = (error.field or "").partition(".")[0]
     return Cause.CONFIG if root_field in profile.OWN_FIELDS else Cause.ROW

@@ -51,7 +51,7 @@ class Bench:
 
     def run(
         self,
-        rows: Sequence[dict[str, Any]] | int = 20,
+        rows: Sequence[dict[str, Any]] | pa.Table | int = 20,
         *,
         stop: StopSwitch | None = None,
         progress: Progress | None = None,
@@ -63,7 +63,8 @@ class Bench:
         batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
 
         async def once() -> RunReport:
-            source = source_from_arrow(pa.Table.from_pylist(prompts(rows)), "prompts")
+            table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(prompts(rows))
+            source = source_from_arrow(table, "prompts")
             async with self.session(transport, **(settings or {})) as session:
                 return await run_table(
                     session,

@@ -54,7 +54,8 @@ class Scene:
 
 def check_nothing_lost(scene: Scene) -> None:
     """Each accepted task is in `tasks`, on the row it was made for, or its row is in doubt."""
-    tasks = scene.table("tasks")
+    files = sorted(scene.root.glob("*/tasks/**/*.parquet"))
+    tasks = [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
     row_of_task = {task["task_id"]: task["intent_id"] for task in tasks if task["task_id"]}
     in_doubt = {t["intent_id"] for t in tasks if t["status"] in OPEN_STATUSES}
     for entry in scene.log["accepted"]:

@@ -1,0 +1,126 @@
+"""Several of us at once: one of them sends a row, whoever that is."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from mynth_dagster.crash_points import EVENT
+from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.table_run import Progress
+from tests.faults.stage import MINUTE_S, Stage
+
+
+def both(*operations) -> list[Any]:
+    """Start all at one barrier, each in a thread of its own; what they returned or raised."""
+    barrier, results = threading.Barrier(len(operations)), [None] * len(operations)
+
+    def call(place: int) -> None:
+        barrier.wait(30)
+        try:
+            results[place] = operations[place]()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            results[place] = error
+
+    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(operations))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    return results
+
+
+@pytest.mark.parametrize("n_runs", [2, 3])
+def test_runs_of_one_partition_at_once_pay_each_row_once(stage, n_runs):
+    """They share the rows between them."""
+    work = stage()
+
+    both(*[lambda: work.run(60)] * n_runs)
+
+    assert work.n_posts == 60
+    work.finish(60)
+
+
+def test_a_sensor_and_two_collections_at_once_write_one_table(stage):
+    """Whoever is last writes the same as whoever was first."""
+    work = stage(progress="manual")
+    stop = StopSwitch()
+    work.run(20, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    work.server.settle()
+
+    results = both(work.tick, lambda: work.run(20), lambda: work.run(20))
+
+    assert [result for result in results if isinstance(result, Exception)] == []
+    assert work.n_posts == 20
+    work.finish(20)
+
+
+def test_materialising_again_while_tasks_run_attaches_to_them(stage):
+    """The second run sends nothing and waits for the same tasks."""
+    work = stage(progress="clock", latency=60)
+    stop = StopSwitch()
+    work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+
+    report = work.run(10)
+
+    assert (report.posts_sent, report.images) == (0, 10)
+    work.finish(10)
+
+
+class Freezer:
+    """Stops a thread at a crash point, as the system may stop a process, until it is let go."""
+
+    def __init__(self) -> None:
+        self.thread: int | None = None
+        self.point = ""
+        self.is_reached = threading.Event()
+        self.may_go = threading.Event()
+        sys.addaudithook(self._hook)
+
+    def arm(self, point: str) -> None:
+        """Freeze whoever calls this, at its first arrival at the point."""
+        self.thread, self.point = threading.get_ident(), point
+
+    def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == EVENT and threading.get_ident() == self.thread and args[0] == self.point:
+            self.thread = None
+            self.is_reached.set()
+            self.may_go.wait(100)
+
+
+def test_a_process_that_wakes_after_its_row_was_cleared_and_sent_sends_nothing(new_stage):
+    """Frozen for hours between the commit of an intent and its request: its time is over."""
+    work = new_stage()
+    work.run(3)
+    freezer = Freezer()
+
+    def frozen() -> None:
+        freezer.arm("INTENT_COMMITTED")
+        work.run(4)
+
+    thread = threading.Thread(target=frozen)
+    thread.start()
+    assert freezer.is_reached.wait(60)
+    for minutes in (5, 70, 5, 1):
+        work.clock.advance(minutes * MINUTE_S)
+        work.run(4)
+    assert len(work.log["accepted"]) == 4
+    freezer.may_go.set()
+    thread.join(100)
+
+    assert len(work.log["accepted"]) == 4
+    work.finish(4)
+
+
+def test_two_writers_of_one_sqlite_file_wait_for_each_other(stage: Any):
+    """Two runs of different tables in one ledger: neither fails for a lock."""
+    work: Stage = stage()
+
+    results = both(lambda: work.run(40), lambda: work.run(40, name="other"))
+
+    assert [result for result in results if isinstance(result, Exception)] == []
+    assert work.n_posts == 80
+    work.finish(40)
