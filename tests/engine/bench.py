@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import StopSwitch
@@ -57,6 +58,7 @@ class Bench:
         progress: Progress | None = None,
         transport: Transport | None = None,
         settings: dict[str, Any] | None = None,
+        asking: Asking = NOTHING_SPECIAL,
         **fields: Any,
     ) -> RunReport:
         """One run of the batch over these prompts, or over so many."""
@@ -73,6 +75,7 @@ class Bench:
                     window="",
                     stop=stop or StopSwitch(),
                     progress=progress or Progress(),
+                    asking=asking,
                 )
 
         return asyncio.run(once())
