@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # One more than cores: the end-to-end tests mostly wait for processes of their own.
 PYTEST_WORKERS ?= 3
+# Proofs that take minutes have a target of their own.
+SLOW := tests/crash tests/faults
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test lint types locations check bench format clean
+.PHONY: help setup demo ui test faults mutants lint types locations check bench format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -28,7 +30,13 @@ ui: $(STAMP) ## Open Dagster's UI on the history of the demo
 	@$(BIN)/python -m demo.ui
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(addprefix --ignore=,$(SLOW))
+
+faults: $(STAMP) ## Crash at every named moment, and survive the table of faults
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(SLOW)
+
+mutants: $(STAMP) ## Break the promise on purpose and expect the tests to notice
+	$(BIN)/python -m tests.mutants
 
 lint: $(STAMP) ## Check style and import rules
 	$(BIN)/ruff check .
@@ -42,7 +50,7 @@ locations: $(STAMP) ## Load the code location as Dagster does
 	MYNTH_API_KEY=unused $(BIN)/dagster definitions validate -w workspace.yaml
 	MYNTH_API_KEY=unused $(BIN)/dg check defs
 
-check: lint types locations test ## Everything that CI checks
+check: lint types locations test faults mutants ## Everything that CI checks
 
 bench: $(STAMP) ## Measure the simulator
 	$(BIN)/python benchmarks/simulator_posts.py

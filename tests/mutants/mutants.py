@@ -1,0 +1,176 @@
+"""
+Ways to break the promise, each a change of a few words, and the tests that must notice.
+
+`python -m tests.mutants` applies one after the other to a copy and expects red.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """
+    A wrong program.
+
+    Args:
+        name: What is wrong with it.
+        old: Text that stands exactly once in the file.
+        new: What stands there instead.
+        tests: Files or tests of which at least one must fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SUBMIT = "mynth_dagster/engine/submit.py"
+CLEARING = "mynth_dagster/engine/clearing.py"
+
+MUTANTS = (
+    Mutant(
+        "the intent is recorded after the request",
+        SUBMIT,
+        """        if not await self._claim(delivery, intent):
+            return None
+        reach(CrashPoint.INTENT_COMMITTED)
+        if session.clock.elapsed_s() > send_by_s:
+            return await self._give_back(delivery, intent, "too_late", "not sent in time")
+        outcome = await session.client.create_task(content)
+""",
+        """        if session.clock.elapsed_s() > send_by_s:
+            return await self._give_back(delivery, intent, "too_late", "not sent in time")
+        outcome = await session.client.create_task(content)
+        if not await self._claim(delivery, intent):
+            return None
+        reach(CrashPoint.INTENT_COMMITTED)
+""",
+        ("tests/engine/test_submit.py",),
+    ),
+    Mutant(
+        "a lost answer is a reason to send again",
+        SUBMIT,
+        """            await self._record_unknown(intent, outcome)
+            return None
+        if isinstance(outcome, NotSent):""",
+        """            return await self._give_back(delivery, intent, "again", "no answer")
+        if isinstance(outcome, NotSent):""",
+        ("tests/engine/test_faults.py", "tests/faults/test_network.py"),
+    ),
+    Mutant(
+        "an exception's class is believed",
+        "mynth_dagster/client/http.py",
+        "            said = _in_words(error)\n",
+        """            said = _in_words(error)
+            if "Connect" in type(error).__name__:
+                handover.happened = False
+""",
+        ("tests/client/test_proof.py",),
+    ),
+    Mutant(
+        "another key's list clears a row",
+        CLEARING,
+        "    if doubt.since is None or walk.account != doubt.account:\n",
+        "    if doubt.since is None:\n",
+        ("tests/engine/test_clearing.py", "tests/engine/test_settle.py"),
+    ),
+    Mutant(
+        "one walk over the list is proof enough",
+        CLEARING,
+        "    return first.page_size != second.page_size and pause_us >=",
+        "    return pause_us * 0 + CLEAR_AGAIN_AFTER_S * US_PER_S >=",
+        ("tests/engine/test_clearing.py",),
+    ),
+    Mutant(
+        "a wall clock is believed while rows are in doubt",
+        "mynth_dagster/clock.py",
+        "            return max(until.boot_us - self.boot_us, 0)\n",
+        "            return by_wall\n",
+        ("tests/engine/test_clearing.py", "tests/engine/test_settle.py"),
+    ),
+    Mutant(
+        "a late answer is rejected",
+        "mynth_dagster/ledger/evidence.py",
+        "        is_before(Event.SIGHT),\n",
+        "        _intents.c.state == IntentState.SENDING.value,\n",
+        ("tests/ledger/test_contract.py", "tests/engine/test_faults.py"),
+    ),
+    Mutant(
+        "the shard is part of a row's identity",
+        SUBMIT,
+        "        row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)\n",
+        """        key = f"{delivery.fan_out}/{delivery.request_key}"
+        row = RowKey(self._batch.ledger_name, self._window, key)
+""",
+        ("tests/engine/test_runs.py",),
+    ),
+    Mutant(
+        "request hashes tell no version",
+        "mynth_dagster/models/request.py",
+        '    return f"{version}:{digest[:32]}"\n',
+        "    return digest[:32]\n",
+        ("tests/models/test_identity.py",),
+    ),
+    Mutant(
+        "nobody counts the rows of a compare-and-set",
+        "mynth_dagster/ledger/grouped.py",
+        "        return [connection.execute(statement, rows[0]).rowcount == 1]\n",
+        "        return [connection.execute(statement, rows[0]).rowcount >= 0]\n",
+        ("tests/ledger/test_contract.py",),
+    ),
+    Mutant(
+        "the budget is checked before the transaction",
+        "mynth_dagster/ledger/ledger.py",
+        "        return await self._commits.submit(CLAIM, claim)\n",
+        """        from dataclasses import replace
+        from mynth_dagster.models.budget import Budget
+        row = claim.intent.row
+        used = {p.fan_out: p.exposure for p in self.read.partitions(row.batch)}
+        spent = sum((e.total for e in used.values()), claim.intent.quoted_units or 0)
+        cap = claim.budget.batch_units
+        if cap is not None and spent > cap:
+            return Claimed.OVER_BATCH
+        return await self._commits.submit(CLAIM, replace(claim, budget=Budget()))
+""",
+        ("tests/ledger/test_exposure.py",),
+    ),
+    Mutant(
+        "an answer is forgotten while the ledger is away",
+        "mynth_dagster/ledger/group_commit.py",
+        "            self._keep_answers(group)\n",
+        "",
+        ("tests/ledger/test_outage.py",),
+    ),
+    Mutant(
+        "a claim whose COMMIT was not confirmed is somebody else's",
+        "mynth_dagster/ledger/delivery.py",
+        "    is_won |= _confirmed_before(connection, [c for c in claims if id(c) not in is_won])\n",
+        "",
+        ("tests/ledger/test_outage.py",),
+    ),
+    Mutant(
+        "a process that slept past its time sends all the same",
+        SUBMIT,
+        "        if session.clock.elapsed_s() > send_by_s:\n",
+        "        if session.clock.elapsed_s() < 0:\n",
+        ("tests/faults/test_concurrency.py",),
+    ),
+    Mutant(
+        "an older copy of the ledger may spend",
+        "mynth_dagster/engine/guard.py",
+        "    if mark.number > number:\n",
+        "    if mark.number < 0:\n",
+        ("tests/engine/test_guard.py",),
+    ),
+    Mutant(
+        "any key may go on with any ledger",
+        "mynth_dagster/engine/account.py",
+        "        if known and not await self._is_same(found, known):\n",
+        "        if not known and await self._is_same(found, known) is None:\n",
+        ("tests/engine/test_account.py",),
+    ),
+)
