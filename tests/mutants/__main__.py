@@ -30,7 +30,7 @@ def survives(mutant: Mutant, copy: Path) -> bool:
         )
     finally:
         path.write_text(right, encoding="utf-8")
-    if done.returncode not in (0, 1):
+    if done.returncode and " failed" not in done.stdout:
         raise SystemExit(f"{mutant.name}: the tests did not run\n{done.stdout}{done.stderr}")
     return done.returncode == 0
 
