@@ -82,7 +82,10 @@ def test_our_commands_and_options_exist(page: Path):
             continue
         name, *rest = words[words.index("mynth-dagster") + 1 :]
         assert name in group.commands, command
-        known = {option for param in group.commands[name].params for option in param.opts}
+        named = group.commands[name]
+        if hasattr(named, "commands"):
+            named = named.commands[rest[0]]
+        known = {option for param in named.params for option in param.opts}
         given = {word for word in rest if word.startswith("--")}
         assert given <= known, command
 

@@ -9,7 +9,9 @@ from dataclasses import fields
 import pyarrow as pa
 import pytest
 
+from mynth_dagster.engine.funds import BUDGET_EXCEEDED
 from mynth_dagster.engine.stop import CANCELLED
+from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
 from mynth_dagster.models.failure_words import _WORDS_BY_STATUS
@@ -113,6 +115,7 @@ def test_operations_page_has_the_codes_of_a_stop():
     given = set(re.findall(r'StopReason\("(\w+)"', text))
     given |= set(re.findall(r'Cause\.\w+: \("(\w+)"', text)) | {CANCELLED.code}
     given |= set(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
+    given |= {BUDGET_EXCEEDED, PriceUnknownError([], "").code}
     told = {code_in(code)[0] for code, *_ in rows(read(OPERATIONS), "code")}
     assert told == given
 
