@@ -70,6 +70,9 @@ def run(
     price_usd: Annotated[
         list[str] | None, typer.Option(help="model=USD per image, where Mynth tells no price.")
     ] = None,
+    retries: Annotated[
+        int, typer.Option(help="How often a row whose task failed is asked for again by itself.")
+    ] = 0,
     retry: Annotated[
         Retry, typer.Option(help="Finished rows to ask for again; each is paid for anew.")
     ] = Retry.NONE,
@@ -104,6 +107,7 @@ def run(
             defaults=RequestDefaults(size=size, count=count),
             deadline_s=deadline,
             window_dimension="partition",
+            retries=retries,
             prices_usd=prices(price_usd or []),
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
+from mynth_dagster.models.failure_words import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
@@ -76,15 +77,34 @@ class Decision:
 
 
 def decide(
-    request_hash: str, intents: Sequence[Intent], asking: Asking = NOTHING_SPECIAL
+    request_hash: str,
+    intents: Sequence[Intent],
+    asking: Asking = NOTHING_SPECIAL,
+    *,
+    retries: int = 0,
 ) -> Decision:
-    """What to do with a valid row, given all generations that the ledger has of it."""
+    """
+    What to do with a valid row, given all generations that the ledger has of it.
+
+    Args:
+        retries: How often a row whose task failed is asked for again by itself, where another
+            try may end otherwise.
+    """
     current = choose_current(intents, request_hash)
     was_paid = any(intent.task_id and intent.charged_units != 0 for intent in intents)
-    if current is None or _is_asked_anew(current, asking):
+    n_asked = sum(intent.request_hash == request_hash for intent in intents)
+    if (
+        current is None
+        or _is_asked_anew(current, asking)
+        or (n_asked <= retries and _may_end_otherwise(current))
+    ):
         newest = max((intent.generation for intent in intents), default=0)
         return Decision(Step.SEND, newest + 1, None, was_paid)
     return Decision(_step_of(current), current.generation, current, was_paid)
+
+
+def _may_end_otherwise(current: Intent) -> bool:
+    return current.state is IntentState.FAILED and is_retryable(current)
 
 
 def _is_asked_anew(current: Intent, asking: Asking) -> bool:

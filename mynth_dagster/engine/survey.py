@@ -126,6 +126,14 @@ def _decide_batches(
         keys = [row.request_key for row in covered]
         known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
         yield [
-            (row, decide(row.request_hash, known.get(row.request_key, ()), asking))
+            (
+                row,
+                decide(
+                    row.request_hash,
+                    known.get(row.request_key, ()),
+                    asking,
+                    retries=batch.retries,
+                ),
+            )
             for row in covered
         ]

@@ -14,7 +14,7 @@ from mynth_dagster.engine.report import RunReport, build_report
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch, key_refused
 from mynth_dagster.engine.submit import SubmitCounts
-from mynth_dagster.engine.survey import Survey
+from mynth_dagster.engine.survey import Survey, survey
 from mynth_dagster.engine.wait import Waiting, wait_until_settled
 from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.models.batch import Batch
@@ -67,22 +67,32 @@ async def run_table(
     await session.client.check_key()
     progress.on_phase("prepare")
     progress.on_prepared(await prepare(session, batch, source, window=window))
-    progress.on_phase("submit")
-    submitted = await submit(
-        session,
-        batch,
-        slices,
-        submitter="command line",
-        stop=stop,
-        asking=asking,
-        counts=progress.counts,
-        on_quote=progress.on_quote,
-    )
-    results = await _results(session, batch, slices, stop, progress)
+    for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
+        progress.on_phase("submit")
+        submitted = await submit(
+            session,
+            batch,
+            slices,
+            submitter="command line",
+            stop=stop,
+            asking=asked,
+            counts=progress.counts,
+            on_quote=progress.on_quote,
+        )
+        results = await _results(session, batch, slices, stop, progress)
+        if stop.is_set or not await _has_retries(session, batch, slices):
+            break
     submitted = replace(submitted, stopped=stop.reason)
     receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
     n_requests = session.client.n_requests
     return build_report(submitted, results, n_requests=n_requests, receipt=receipt)
+
+
+async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) -> bool:
+    """Whether tasks failed that are asked for again by themselves."""
+    if not batch.retries:
+        return False
+    return (await survey(session, batch, slices)).n_again > 0
 
 
 async def _results(

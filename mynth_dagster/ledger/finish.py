@@ -124,7 +124,7 @@ def _of_surplus(connection: Connection, task_ids: Sequence[str]) -> list[tuple[s
 def _finish_row(reading: Reading) -> dict[str, Any]:
     task = reading.task
     state = next_state(IntentState.ACCEPTED, reading.event, key=reading.intent.intent_id)
-    fault = task.faults[0] if task.faults else None
+    fault = task.first_fault if state is IntentState.FAILED else None
     return {
         "b_task_id": task.task_id,
         "b_state": state.value,

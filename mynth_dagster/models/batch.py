@@ -32,6 +32,7 @@ PROMPT_COLUMNS = (
 
 
 HOLD, CLEAR = "hold", "clear"
+RETRIES_MAX = 10
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Batch:
         budget: Caps on money; rows beyond them are not sent.
         on_unresolved: `clear` sends a row again once it is proved that its request was not
             accepted, where the revision has a task list; `hold` leaves that to a person.
+        retries: How often a row whose task failed is asked for again by itself, and paid for
+            again, where another try may end otherwise.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Batch:
     window_dimension: str = "date"
     budget: Budget = NO_BUDGET
     on_unresolved: str = CLEAR
+    retries: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -93,6 +97,8 @@ class Batch:
             raise ConfigError("fan_out", f"{self.fan_out!r} is neither 'shard' nor 'model'")
         if not 1 <= self.shards <= 1000:
             raise ConfigError("shards", f"{self.shards} is not between 1 and 1000")
+        if not 0 <= self.retries <= RETRIES_MAX:
+            raise ConfigError("retries", f"{self.retries} is not between 0 and {RETRIES_MAX}")
         if self.on_unresolved not in (HOLD, CLEAR):
             raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is neither hold nor clear")
         unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))

@@ -98,6 +98,12 @@ class Task:
     def n_delivered(self) -> int:
         return sum(image.delivered for image in self.images)
 
+    @property
+    def first_fault(self) -> Fault | None:
+        """Why it failed: the task's own fault, else that of its first failed image."""
+        faults = [*self.faults, *(image.fault for image in self.images if image.fault)]
+        return faults[0] if faults else None
+
 
 @dataclass(frozen=True)
 class CatalogModel:

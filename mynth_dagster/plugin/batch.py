@@ -40,6 +40,7 @@ def build_image_batch(
     prices_usd: Mapping[str, Decimal] | None = None,
     budget_usd: Mapping[str, Decimal | str] | None = None,
     on_unresolved: Literal["clear", "hold"] = "clear",
+    retries: int = 0,
     identity: str | None = None,
     resource_key: str = "mynth",
     sensor_interval_s: int = DEFAULT_SENSOR_INTERVAL_S,
@@ -68,6 +69,8 @@ def build_image_batch(
             and unknown together; rows beyond them are withheld.
         on_unresolved: `clear`: a row whose request is proved not to have been accepted is sent
             again, where the revision has a task list; `hold`: a person decides.
+        retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
+            another try may end otherwise; each is paid for if it succeeds.
         identity: Identity of the rows in the ledger, to survive a rename; default: the name.
         resource_key: Key of the `MynthResource`.
         sensor_interval_s: Seconds between two looks of the completion sensor.
@@ -87,6 +90,7 @@ def build_image_batch(
         prices_usd=dict(prices_usd or {}),
         budget=budget_from_usd(budget_usd or {}),
         on_unresolved=on_unresolved,
+        retries=retries,
         identity=identity,
         window_dimension=_window_dimension(windows),
     )

@@ -131,6 +131,10 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default="clear",
         description="clear: send a row again once its request is proved not accepted; hold: never.",
     )
+    retries: int = Field(
+        default=0,
+        description="How often a row whose task failed is asked for again by itself, 0 to 10.",
+    )
     identity: str | None = Field(default=None, description="Of the rows, to survive a rename.")
     sensor_interval_s: int = Field(
         default=DEFAULT_SENSOR_INTERVAL_S, description="Seconds between two looks of the sensor."
@@ -165,6 +169,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             prices_usd=_prices(self.prices_usd),
             budget_usd=self.budget_usd,
             on_unresolved=self.on_unresolved,
+            retries=self.retries,
             identity=self.identity,
             resource_key=self.resource_key,
             sensor_interval_s=self.sensor_interval_s,

@@ -1,0 +1,63 @@
+"""Rows whose task failed may be asked for again by themselves, so often and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from mynth_dagster.engine.asking import Asking
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.batch import Batch
+
+FAILS_TWICE = [{"first": 2, "prompt_contains": "prompt 3"}]
+
+
+@pytest.mark.parametrize(("retries", "n_images", "n_posts"), [(0, 5, 6), (1, 5, 7), (2, 6, 8)])
+def test_a_failed_row_is_tried_again_as_often_as_allowed(bench, retries, n_images, n_posts):
+    """Within one run; each try is a generation of its own, and only the failed row is sent."""
+    work = bench(failures=FAILS_TWICE)
+
+    report = work.run(6, retries=retries)
+
+    assert (report.images, work.n_posts) == (n_images, n_posts)
+    assert work.run(6, retries=retries).posts_sent == 0
+    work.require_sound(6)
+
+
+def test_what_would_fail_again_is_not_tried_again(new_bench):
+    """A refused prompt is refused again: nothing is spent on it."""
+    work = new_bench(failures=[{"kind": "moderation", "prompt_contains": "prompt 3"}])
+
+    report = work.run(6, retries=5)
+
+    assert (report.images, work.n_posts) == (5, 6)
+
+
+def test_retries_keep_within_the_budget(new_bench):
+    """A retry is a request like any other: no money, no retry."""
+    from mynth_dagster.models.budget import budget_from_usd  # noqa: PLC0415
+
+    model = "black-forest-labs/flux.2-dev"
+    work = new_bench(prices_usd={model: "0.01"}, failures=FAILS_TWICE)
+
+    report = work.run(6, retries=2, budget=budget_from_usd({"batch": "0.05"}))
+
+    assert report.images <= 5
+    assert report.stopped == "budget_exceeded"
+
+
+def test_a_persons_wish_is_asked_for_once(new_bench):
+    """`force` with retries: every row again, then only what failed."""
+    work = new_bench()
+    work.run(4)
+    work.server.set_scenario(failures=[{"first": 1, "prompt_contains": "prompt 2"}])
+
+    report = work.run(4, retries=2, asking=Asking(force=True))
+
+    assert work.n_posts == 4 + 4 + 1
+    assert report.images == 4
+
+
+def test_retries_have_a_bound():
+    """A table that fails for ever must not be paid for for ever."""
+    with pytest.raises(ConfigError, match="between 0 and 10"):
+        Batch(name="b", retries=11)
