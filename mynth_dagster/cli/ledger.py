@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
-from mynth_dagster.cli.options import Ledger, Root
-from mynth_dagster.engine.session import ledger_url_in
+from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
+from mynth_dagster.client.settings import DEFAULT_BASE_URL
+from mynth_dagster.engine.rebuild import Rebuilt, rebuild
+from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.ledger import Ledger as OpenLedger
+from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.ledger_mark import LedgerMark, read_mark, write_mark
+from mynth_dagster.wire import AUTO_REVISION
 
 app = typer.Typer(no_args_is_help=True, help="The ledger that tables belong to.")
 
@@ -42,6 +47,42 @@ def adopt(root: Root, batch: BatchName, ledger: Ledger = None) -> None:
         here = asyncio.run(_mark_of(ledger or ledger_url_in(root)))
         write_mark(TableStore(root, batch), here)
         say(Console(), f"The tables of {batch} belong to {_in_words(here)} from now on.")
+
+
+@app.command("rebuild")
+def rebuild_ledger(
+    root: Root,
+    batch: BatchName,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    ledger: Ledger = None,
+    identity: Annotated[
+        str | None, typer.Option(help="The batch's identity, if it has one.")
+    ] = None,
+    window: Annotated[str, typer.Option(help="What windows are called: date, file, …")] = "date",
+) -> None:
+    """
+    Make a lost ledger anew from the tables and Mynth's task list; sends nothing.
+
+    The API key is read from MYNTH_API_KEY.
+    """
+    with errors_as_exit_codes(Console(stderr=True)):
+        url = ledger or ledger_url_in(root)
+        key = os.environ.get("MYNTH_API_KEY")
+        settings = engine_settings(root, url, base_url, api_revision, key, 16)
+        wanted = Batch(name=batch, identity=identity, window_dimension=window)
+        found = asyncio.run(_rebuild(settings, wanted))
+        say(
+            Console(),
+            f"{found.ledger_id}: {found.n_from_tables} requests from the tables, "
+            f"{found.n_from_list} from the task list; {found.n_unplaced} tasks belong to no row "
+            "of the prompt tables. The next run reads what became of them, free of charge.",
+        )
+
+
+async def _rebuild(settings: EngineSettings, batch: Batch) -> Rebuilt:
+    async with open_session(settings) as session:
+        return await rebuild(session, batch)
 
 
 def _in_words(mark: LedgerMark) -> str:

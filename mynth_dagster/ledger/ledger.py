@@ -23,6 +23,7 @@ from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
+from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
 from mynth_dagster.ledger.spool import Spool
 from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.intent import Intent, new_ledger_id
@@ -168,6 +169,19 @@ class Ledger:
         """The ledger's number of a key, given at first sight."""
         call = accounts.ensure_account(base_url, fingerprint, user_id, key_id, now_us)
         return int(await self._call(call))
+
+    async def restore(self, restored: Sequence[Restored], now: Instant) -> int:
+        """Put intents back that an earlier ledger had; how many were not there yet."""
+        if not restored:
+            return 0
+        return int(await self._call(restore_intents(restored, now)))
+
+    async def take_id(self, ledger_id: str) -> bool:
+        """Become the ledger that was lost; only an empty one can. Whether it did."""
+        taken = bool(await self._call(take_ledger_id(ledger_id)))
+        if taken:
+            self.ledger_id = ledger_id
+        return taken
 
     async def set_meta(self, key: str, value: str) -> None:
         """Remember one fact."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from mynth_dagster.limits import READ_BATCH_ROWS
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
 from mynth_dagster.tables.arrow_errors import as_table_errors
 
 PART_NAME = "part-0.parquet"
@@ -75,6 +77,17 @@ class TableStore:
         path = self.path(table, slice_)
         return path if self.is_local else str(self.fs.unstrip_protocol(path))
 
+    def slices(self, table: str, batch: Batch) -> list[Slice]:
+        """The partitions of which the table was ever written."""
+        top = posixpath.join(self.batch_folder, table)
+        with as_table_errors(top, "cannot look for tables"):
+            paths = sorted(self.fs.glob(f"{top}/**/{PART_NAME}"))
+        keys = [_keys_in(posixpath.relpath(posixpath.dirname(path), top)) for path in paths]
+        return [
+            batch.slice(found.get(batch.window_dimension, ""), found.get(FAN_OUT_FOLDER, ""))
+            for found in keys
+        ]
+
     def exists(self, table: str, slice_: Slice) -> bool:
         """Whether the table was ever written."""
         uri = self.uri(table, slice_)
@@ -114,6 +127,12 @@ class TableStore:
             open_parquet(self.fs, self.path(table, slice_)) as parquet,
         ):
             yield from parquet.iter_batches(batch_rows, columns=columns, use_threads=False)
+
+
+def _keys_in(folders: str) -> dict[str, str]:
+    """`date=2026-11-22/fan_out=003` as keys by name."""
+    pairs = [folder.partition("=") for folder in folders.split("/") if "=" in folder]
+    return {name: unquote(key) for name, _, key in pairs}
 
 
 @contextmanager

@@ -25,6 +25,7 @@ TASKS_SCHEMA = pa.schema(
         ("current", pa.bool_()),  # the generation that counts now
         ("status", pa.string()),
         ("task_id", pa.string()),
+        ("model", pa.string()),  # as asked for
         ("quoted_usd", USD),
         ("reserved_usd", USD),
         ("charged_usd", USD),  # null until known

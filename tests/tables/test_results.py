@@ -73,7 +73,8 @@ def test_schemas_are_as_documented(write, collect, store):
     assert documented.split() == expected[2].names
     documented = (
         "prompt_id request_key shard intent_id generation attempt current status task_id "
-        "quoted_usd reserved_usd charged_usd submitted_at completed_at error_code error_message"
+        "model quoted_usd reserved_usd charged_usd submitted_at completed_at error_code "
+        "error_message"
     )
     assert documented.split() == expected[0].names
     assert pa.decimal128(18, 8) == expected[1].field("cost_usd").type

@@ -1,0 +1,176 @@
+"""
+A ledger that was lost, made anew from what is left: the tables, and the task list.
+
+The tables tell what was sent until they were last written. Where the revision has a task list,
+the tag in each task's metadata tells of the rest: an intent's id is a hash of ledger, row and
+generation, so that each row of the prompt tables can be asked whether it is the one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mynth_dagster.engine.guard import mark_tables
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import LedgerMismatchError
+from mynth_dagster.ledger.evidence import Sighting
+from mynth_dagster.ledger.restore import Restored
+from mynth_dagster.limits import INTENT_TAG_KEY, WALK_PAGES
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Intent, RowKey, intent_id, parse_tag
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import Task
+from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore
+from mynth_dagster.tables.ledger_mark import read_mark
+from mynth_dagster.tables.lost_ledger import RememberedPrompt, iter_intents, iter_prompts
+
+GENERATIONS_MAX = 50
+"""Generations of a row that are looked for in the task list."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What was found: intents in the tables, further ones in the list, and tasks of no row."""
+
+    ledger_id: str
+    n_from_tables: int
+    n_from_list: int
+    n_unplaced: int
+
+
+async def rebuild(session: Session, batch: Batch) -> Rebuilt:
+    """
+    Fill an empty ledger with what the tables and the task list tell of a batch.
+
+    Nothing is sent. Tasks that are finished are read by the next collection, free of charge.
+
+    Raises:
+        LedgerMismatchError: The ledger knows the batch already, or is another one and not empty.
+        ApiError: The task list could not be read to its end; what was put back stays.
+    """
+    store = TableStore(session.settings.root, batch.name)
+    await _become(session, batch, store)
+    account = await session.account.number()
+    slices = await asyncio.to_thread(store.slices, PROMPTS, batch)
+    await session.ledger.open_partitions(batch.ledger_name, slices, "rebuild")
+    n_from_tables = 0
+    for slice_ in slices:
+        known = await asyncio.to_thread(_from_tables, store, slice_, batch)
+        n_from_tables += await _restore(session, known, account)
+    tagged = await _tagged_tasks(session)
+    n_from_list = 0
+    for slice_ in slices:
+        prompts = await asyncio.to_thread(lambda s: list(iter_prompts(store, s)), slice_)
+        found = _from_list(session.ledger.ledger_id, batch, slice_, prompts, tagged)
+        n_from_list += await _restore(session, found, account)
+    n_unplaced = await _sight_all(session, tagged)
+    await session.ledger.close_partitions(batch.ledger_name, slices)
+    await mark_tables(session, batch)
+    return Rebuilt(session.ledger.ledger_id, n_from_tables, n_from_list, n_unplaced)
+
+
+async def _become(session: Session, batch: Batch, store: TableStore) -> None:
+    """Take the id of the ledger that the tables know, so that its intents have their names."""
+    if await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name):
+        raise LedgerMismatchError(f"The ledger knows {batch.name} already: nothing to rebuild.")
+    mark = await asyncio.to_thread(read_mark, store)
+    if mark is None or mark.ledger_id == session.ledger.ledger_id:
+        return
+    if not await session.ledger.take_id(mark.ledger_id):
+        raise LedgerMismatchError(
+            f"The tables belong to the ledger {mark.ledger_id}, and this one is in use already: "
+            "rebuild into a new, empty ledger."
+        )
+
+
+def _from_tables(store: TableStore, slice_: Slice, batch: Batch) -> list[Intent]:
+    if not store.exists(TASKS, slice_):
+        return []
+    return list(iter_intents(store, slice_, batch.ledger_name))
+
+
+def _from_list(
+    ledger_id: str,
+    batch: Batch,
+    slice_: Slice,
+    prompts: Sequence[RememberedPrompt],
+    tagged: Mapping[str, Sequence[Task]],
+) -> list[Intent]:
+    """The intents of these rows that tasks carry in their tags."""
+    found: list[Intent] = []
+    for prompt in prompts:
+        row = RowKey(batch.ledger_name, slice_.window, prompt.request_key)
+        for generation in range(1, GENERATIONS_MAX + 1):
+            name = intent_id(ledger_id, row, generation)
+            if name in tagged:
+                found.append(_intent(name, row, generation, slice_, prompt, tagged[name][0]))
+    return found
+
+
+def _intent(
+    name: str, row: RowKey, generation: int, slice_: Slice, prompt: RememberedPrompt, task: Task
+) -> Intent:
+    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+    is_as_asked_now = tag is not None and tag.matches(prompt.request_hash)
+    return Intent(
+        intent_id=name,
+        row=row,
+        prompt_id=prompt.prompt_id,
+        fan_out=slice_.fan_out,
+        generation=generation,
+        attempt=1,
+        state=IntentState.ACCEPTED,
+        request_hash=prompt.request_hash if is_as_asked_now else f"lost:{name}",
+        model=prompt.model,
+        n_asked=prompt.n_asked,
+        claimed_at_us=task.created_at_us,
+        send_by_us=task.created_at_us,
+        submitted_at_us=task.created_at_us,
+        deadline_at_us=task.created_at_us,
+        task_id=task.task_id,
+    )
+
+
+async def _tagged_tasks(session: Session) -> dict[str, list[Task]]:
+    """All tasks of the key's list that carry this ledger's tag, oldest first, by intent."""
+    found: defaultdict[str, list[Task]] = defaultdict(list)
+    if not session.client.profile.HAS_TASK_LIST:
+        return found
+    after: str | None = None
+    while page := await session.client.list_tasks(limit=WALK_PAGES[0], after=after):
+        known = await asyncio.to_thread(
+            session.ledger.read.known_tasks, [task.task_id for task in page]
+        )
+        for listed in page:
+            if listed.task_id not in known:
+                task = await session.client.get_task(listed.task_id)
+                tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+                if tag is not None and tag.ledger_id == session.ledger.ledger_id:
+                    found[tag.intent_id].insert(0, task)
+        after = page[-1].task_id
+    return found
+
+
+async def _restore(session: Session, intents: Sequence[Intent], account: int) -> int:
+    restored = [Restored(intent, account) for intent in intents]
+    return await session.ledger.restore(restored, session.clock.instant())
+
+
+async def _sight_all(session: Session, tagged: Mapping[str, Sequence[Task]]) -> int:
+    """Attach what is left, as first or further tasks; how many belong to no known intent."""
+    intents = await asyncio.to_thread(session.ledger.read.intents_by_id, list(tagged))
+    n_unplaced = 0
+    for name, tasks in tagged.items():
+        for task in tasks:
+            if name not in intents:
+                n_unplaced += 1
+                continue
+            sighting = Sighting(
+                intents[name], task.task_id, "rebuild", task.created_at_us, task.created_at_us
+            )
+            await session.ledger.record_sighting(sighting)
+    return n_unplaced

@@ -1,0 +1,106 @@
+"""A lost ledger made anew: what was paid for is known again, and nothing is paid for twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mynth_dagster.engine.rebuild import Rebuilt, rebuild
+from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.errors import LedgerMismatchError
+from mynth_dagster.models.batch import Batch
+from tests.engine.bench import Bench
+from tests.factories import MODEL
+
+
+def lose_ledger(work: Bench) -> None:
+    for path in work.folder.glob("ledger.db*"):
+        if path.is_file():
+            path.unlink()
+
+
+def make_anew(work: Bench, **fields) -> Rebuilt:
+    async def once() -> Rebuilt:
+        async with work.session() as session:
+            return await rebuild(session, Batch(**{"name": "b", "models": (MODEL,), **fields}))
+
+    return asyncio.run(once())
+
+
+def test_a_ledger_made_anew_knows_every_row_of_the_tables(bench):
+    """Finished, failed and refused: a run sends nothing, and the tables are equal."""
+    refused = {"kind": "status", "status": 400, "code": "validation_error"}
+    work = bench(
+        failures=[{"prompt_contains": "prompt 4"}],
+        faults=[{**refused, "prompt_contains": "prompt 5"}],
+    )
+    work.run(8, shards=3)
+    images, failures = work.table("images"), work.table("failures")
+    before = {row["task_id"] for row in work.table("tasks")}
+    n_posts = work.n_posts
+    lose_ledger(work)
+
+    found = make_anew(work, shards=3)
+    report = work.run(8, shards=3)
+
+    assert (found.n_from_tables, found.n_from_list, found.n_unplaced) == (8, 0, 0)
+    assert (report.posts_sent, work.n_posts) == (0, n_posts)
+    assert [row["url"] for row in work.table("images")] == [row["url"] for row in images]
+    assert len(work.table("failures")) == len(failures)
+    assert {row["task_id"] for row in work.table("tasks")} == before
+    work.require_sound(8)
+
+
+def test_what_was_sent_after_the_tables_were_written_is_found_in_the_list(new_bench):
+    """The tag names ledger, row and generation: each task finds its row."""
+    work = new_bench(progress="manual")
+    stop = StopSwitch()
+    work.run(5, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    (work.root / "b" / "tasks" / "part-0.parquet").unlink()
+    work.server.settle()
+    work.server.set_scenario(progress="immediate")
+    lose_ledger(work)
+
+    found = make_anew(work)
+    report = work.run(7)
+
+    assert (found.n_from_tables, found.n_from_list) == (0, 5)
+    assert (report.images, report.posts_sent) == (7, 2)
+    work.require_sound(7)
+
+
+def test_rows_in_doubt_stay_in_doubt(bench):
+    """A row whose answer was lost is not sent again because the ledger was lost too."""
+    work = bench(faults=[{"kind": "reset", "prompt_contains": "prompt 2"}])
+    assert work.run(5).unresolved == 1
+    work.server.set_scenario(faults=())
+    lose_ledger(work)
+
+    make_anew(work)
+
+    report = work.run(5)
+    assert (report.posts_sent, report.unresolved, report.images) == (0, 1, 4)
+
+
+def test_tasks_of_rows_that_are_gone_are_counted(new_bench):
+    """Their row is in no table any more; they are told, not guessed at."""
+    work = new_bench()
+    work.run(6)
+    work.run(4)
+    (work.root / "b" / "tasks" / "part-0.parquet").unlink()
+    lose_ledger(work)
+
+    found = make_anew(work)
+
+    assert (found.n_from_list, found.n_unplaced) == (4, 2)
+
+
+def test_a_ledger_that_is_in_use_is_not_made_anew(new_bench):
+    """It would be two ledgers in one."""
+    work = new_bench()
+    work.run(3)
+
+    with pytest.raises(LedgerMismatchError, match="nothing to rebuild"):
+        make_anew(work)
