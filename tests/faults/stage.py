@@ -62,8 +62,9 @@ class Stage(Bench):
             report = self.run(rows, **fields)
             check_monotone(before, self.scene)
         n_held = 0 if self.has_list else report.unresolved
-        n_failed = report.rows_by_status.get("failed", 0) if images is None else n_rows - images
-        assert report.images == n_rows - n_failed - n_held if count == 1 else images
+        n_failed = report.rows_by_status.get("failed", 0)
+        expected = n_rows - n_failed - n_held if images is None else images - n_held
+        assert report.images == expected
         check_all(self.scene, n_rows, count=count)
         self.check_repeatable(rows, **fields)
         return report
