@@ -91,6 +91,8 @@ SIZE_RATIOS = (
 SIZES = ("auto", *SIZE_PRESETS, *SIZE_RATIOS, *(f"{ratio}_4k" for ratio in SIZE_RATIOS))
 OUTPUT_FORMATS = ("png", "jpg", "webp")  # docs, sdk
 
+IMAGE_HOSTS = ("cdn.mynth.io",)  # cli, skill pages: where the bytes of images are
+
 AUTO_MODEL = "auto"
 AUTO_CEILING_USD = "0.20"  # documented for 2026-10 only: what is held per image for model=auto
 
@@ -139,3 +141,15 @@ ROWS_NAMED_MAX = 5  # row ids named in one error before "and N more"
 READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
 SENSOR_BUDGET_S = 40.0  # Dagster drops a tick after 60 s while its code runs on
 DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight
+
+THUMBNAILS_MAX = 24  # shown of one partition
+THUMBNAIL_PX = 160  # longer side
+THUMBNAIL_MAX_BYTES = 4 * KIB  # of one WebP file; quality is lowered until it fits
+PICTURE_MAX_BYTES = 48 * MIB  # a picture larger than this gets no thumbnail
+PICTURE_MAX_PIXELS = 64_000_000  # the same, after decoding; 4K images have 8 to 17 million
+THUMBNAIL_DOWNLOADS = 4  # at once
+THUMBNAILS_BUDGET_S = 60.0  # for all of a run; what is not there by then is left out
+
+INLINE_MARKDOWN_MAX_CHARS = 999  # Dagster's UI shows longer markdown only in a window
+GALLERY_MAX_CHARS = 160_000  # of one metadata entry; what does not fit is counted instead
+TABLE_ROWS_MAX = 20  # of a table in one metadata entry

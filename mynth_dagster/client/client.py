@@ -13,10 +13,18 @@ from urllib.parse import quote
 from mynth_dagster.client import outcome
 from mynth_dagster.client.http import Answer, Call, HttpSession, Transport
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
+from mynth_dagster.client.pictures import is_trusted_picture
 from mynth_dagster.client.retry import decide_retry_s
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import Clock, us_from_utc
-from mynth_dagster.errors import ApiError, NoAnswerError, NotFoundError, NotSentError
+from mynth_dagster.errors import (
+    ApiError,
+    ConfigError,
+    NoAnswerError,
+    NotFoundError,
+    NotSentError,
+)
+from mynth_dagster.limits import PICTURE_MAX_BYTES
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import (
     Account,
@@ -138,6 +146,22 @@ class MynthClient:
     async def get_balance(self) -> Balance:
         """The account's money."""
         return await self._read(Call("read balance", "GET", "/balance"), reading.decode_balance)
+
+    async def get_picture(self, url: str) -> bytes:
+        """
+        The bytes at the URL of a result, fetched once and without credentials or redirects.
+
+        Raises:
+            ConfigError: The URL is not at one of the trusted hosts; nothing was asked.
+            ApiError: It cannot be had, or is longer than `PICTURE_MAX_BYTES`.
+        """
+        if not is_trusted_picture(url, self.settings):
+            raise ConfigError("image_hosts", "the picture lies at a host that is not on the list")
+        call = Call("fetch picture", "GET", url=url, accept="image/*", bytes_max=PICTURE_MAX_BYTES)
+        answer = await self._http.exchange(call)
+        if answer.status != 200:
+            raise NoAnswerError(call.operation, f"HTTP {answer.status}")
+        return answer.body
 
     async def check_key(self) -> Account | None:
         """

@@ -60,16 +60,28 @@ class _Handover:
 
 @dataclass(frozen=True)
 class Call:
-    """One request; `operation` names it in errors, `token` replaces the key."""
+    """
+    One request.
+
+    Args:
+        operation: Names it in errors.
+        path: Below the base URL.
+        token: Replaces the key.
+        url: Elsewhere, instead of `path`; no key is sent there.
+        bytes_max: A longer answer is none.
+    """
 
     operation: str
     method: str
-    path: str
+    path: str = ""
     params: Mapping[str, str | int] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str = "application/json"
     token: str | None = field(default=None, repr=False)
     anonymous: bool = False
+    url: str | None = None
+    accept: str = "application/json"
+    bytes_max: int = ANSWER_MAX_BYTES
 
 
 _handover: ContextVar[_Handover] = ContextVar("mynth_handover")
@@ -121,14 +133,14 @@ class HttpSession:
         await self._transport.aclose()
 
     def _request(self, call: Call) -> httpx.Request:
-        headers = {"accept": "application/json", "user-agent": USER_AGENT}
+        headers = {"accept": call.accept, "user-agent": USER_AGENT}
         headers["accept-encoding"] = "identity"
         secret = self._secret(call)
         if secret:
             headers["authorization"] = f"Bearer {secret}"
         if call.content is not None:
             headers["content-type"] = call.content_type
-        url = _join(self._base, call.path)
+        url = httpx.URL(call.url) if call.url else _join(self._base, call.path)
         return httpx.Request(
             call.method,
             url.copy_merge_params(call.params) if call.params else url,
@@ -138,7 +150,9 @@ class HttpSession:
         )
 
     def _secret(self, call: Call) -> str | None:
-        return None if call.anonymous else call.token or self._settings.api_key
+        if call.anonymous or call.url:
+            return None
+        return call.token or self._settings.api_key
 
     async def _send(self, call: Call) -> Answer:
         response = await self._transport.handle_async_request(self._request(call))
@@ -146,8 +160,8 @@ class HttpSession:
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > ANSWER_MAX_BYTES:
-                    raise ValueError(f"the answer is longer than {ANSWER_MAX_BYTES} bytes")
+                if len(body) > call.bytes_max:
+                    raise ValueError(f"the answer is longer than {call.bytes_max} bytes")
         finally:
             await response.aclose()
         headers = {

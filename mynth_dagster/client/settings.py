@@ -23,6 +23,7 @@ class ClientSettings:
         connect_timeout_s: To reach the server and shake hands.
         request_timeout_s: In all, from the first attempt to connect to the last byte read.
         read_attempts: How often a free read is tried before its error is raised.
+        image_hosts: Hosts that pictures are fetched from, besides the API's own.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -31,6 +32,7 @@ class ClientSettings:
     connect_timeout_s: float = limits.CONNECT_TIMEOUT_S
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
     read_attempts: int = 4
+    image_hosts: tuple[str, ...] = limits.IMAGE_HOSTS
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

@@ -1,16 +1,60 @@
-"""Running totals of the result tables of one slice."""
+"""Running totals of the result tables of one slice, and samples of them for people."""
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from dataclasses import dataclass, field
+from statistics import median
 
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.models.failure import Failure, MoneyOutcome
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.transitions import FINAL, IntentState
-from mynth_dagster.tables.accounting import AskedRow, RowAccount
+from mynth_dagster.tables.accounting import AskedRow, DeliveredImage, RowAccount
 
-SAMPLE_IMAGES = 12
+SAMPLE_IMAGES = 24
+EXAMPLES_PER_CODE = 3
 
 _NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """
+    One of the first images of a slice.
+
+    `intent_id` and `image_index` (0-based) name it; money is in units of 10⁻⁸ USD.
+    """
+
+    intent_id: str
+    image_index: int
+    prompt_id: str
+    prompt: str
+    model: str
+    url: str | None
+    mynth_url: str | None = None
+    width: int | None = None
+    height: int | None = None
+    cost_units: int | None = None
+
+    @property
+    def link(self) -> str | None:
+        """Where the full image is."""
+        return self.url or self.mynth_url
+
+
+@dataclass
+class FailureKind:
+    """Failures of one code: how many, the first ones' prompt ids, and one of them in words."""
+
+    code: str
+    message: str
+    next_step: str
+    money: MoneyOutcome
+    n_failures: int = 0
+    n_retryable: int = 0
+    examples: list[str] = field(default_factory=list)
 
 
 class ResultCounts:
@@ -20,8 +64,19 @@ class ResultCounts:
         self.n_rows = self.n_images_asked = self.n_cost_unknown = 0
         self.reserved_units = self.charged_units = 0
         self.statuses: Counter[str] = Counter()
-        self.codes: Counter[str] = Counter()
-        self.sample: list[dict[str, str | None]] = []
+        self.kinds: dict[str, FailureKind] = {}
+        self.images: list[SampleImage] = []
+        self._task_s = array("d")
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Failures by code."""
+        return {code: kind.n_failures for code, kind in sorted(self.kinds.items())}
+
+    @property
+    def median_task_s(self) -> float | None:
+        """Seconds that a task took, by Mynth's clock; None where none ended."""
+        return median(self._task_s) if self._task_s else None
 
     def add_intent(self, intent: Intent) -> None:
         if intent.charged_units is not None:
@@ -41,9 +96,39 @@ class ResultCounts:
         self.statuses[account.status] += 1
         if row.problem[0] is None:
             self.n_images_asked += row.count or 0
-        self.codes.update(failure.error_code for failure in account.failures)
-        missing = SAMPLE_IMAGES - len(self.sample)
-        self.sample += [
-            {"prompt_id": row.prompt_id, "prompt": row.prompt, "url": image.outcome.url}
-            for image in account.images[: max(missing, 0)]
-        ]
+        for failure in account.failures:
+            self._add_failure(row, failure)
+        missing = SAMPLE_IMAGES - len(self.images)
+        self.images += [_sampled(row, account, image) for image in account.images[:missing]]
+        task = account.task
+        if task is not None and task.status.is_final:
+            self._task_s.append((task.updated_at_us - task.created_at_us) / US_PER_S)
+
+    def _add_failure(self, row: AskedRow, failure: Failure) -> None:
+        code = failure.error_code
+        kind = self.kinds.get(code)
+        if kind is None:
+            kind = FailureKind(code, failure.error_message, failure.next_step, failure.money)
+            self.kinds[code] = kind
+        kind.n_failures += 1
+        kind.n_retryable += failure.retryable
+        if len(kind.examples) < EXAMPLES_PER_CODE and row.prompt_id not in kind.examples:
+            kind.examples.append(row.prompt_id)
+
+
+def _sampled(row: AskedRow, account: RowAccount, image: DeliveredImage) -> SampleImage:
+    outcome = image.outcome
+    assert account.intent is not None
+    resolved = account.task.model if account.task else None
+    return SampleImage(
+        intent_id=account.intent.intent_id,
+        image_index=outcome.index,
+        prompt_id=row.prompt_id,
+        prompt=row.prompt or "",
+        model=resolved or row.model or "",
+        url=outcome.url,
+        mynth_url=outcome.mynth_url,
+        width=outcome.width,
+        height=outcome.height,
+        cost_units=image.cost_units,
+    )

@@ -21,7 +21,7 @@ from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for
 from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, VERSION_KEY, TableStore
 from mynth_dagster.tables.prompt_schema import carried_schema
-from mynth_dagster.tables.result_counts import ResultCounts
+from mynth_dagster.tables.result_counts import FailureKind, ResultCounts, SampleImage
 from mynth_dagster.tables.result_rows import (
     GatheredRows,
     failure_row,
@@ -74,7 +74,9 @@ class ResultsSummary:
         reserved_units: Known reservations of intents that are not final.
         charged_units: Known charges.
         n_cost_unknown: Rows of `tasks` that may have cost something not known yet.
-        sample: Prompt and URL of the first images, for people.
+        median_task_s: Seconds that a task took, by Mynth's clock; None where none ended.
+        images: The first ones, for people.
+        failure_kinds: By code, the most frequent first, for people.
     """
 
     slice: Slice
@@ -90,7 +92,9 @@ class ResultsSummary:
     reserved_units: int = 0
     charged_units: int = 0
     n_cost_unknown: int = 0
-    sample: tuple[dict[str, str | None], ...] = ()
+    median_task_s: float | None = None
+    images: tuple[SampleImage, ...] = ()
+    failure_kinds: tuple[FailureKind, ...] = ()
 
     @property
     def n_unresolved(self) -> int:
@@ -217,11 +221,13 @@ class _ResultTables:
             n_failures=self._tables[FAILURES].n_rows,
             n_tasks=self._tables[TASKS].n_rows,
             rows_by_status=dict(sorted(counts.statuses.items())),
-            failures_by_code=dict(sorted(counts.codes.items())),
+            failures_by_code=counts.codes,
             reserved_units=counts.reserved_units,
             charged_units=counts.charged_units,
             n_cost_unknown=counts.n_cost_unknown,
-            sample=tuple(counts.sample),
+            median_task_s=counts.median_task_s,
+            images=tuple(counts.images),
+            failure_kinds=tuple(sorted(counts.kinds.values(), key=_by_frequency)),
         )
 
     def _add_tasks(
@@ -257,6 +263,10 @@ def _details(
 ) -> tuple[Mapping[str, Task], Mapping[str, Sequence[SurplusTask]]]:
     ids = [intent.task_id for intent in intents if intent.task_id and intent.state in FINAL]
     return lookup.tasks_for(ids), lookup.surplus_for([intent.intent_id for intent in intents])
+
+
+def _by_frequency(kind: FailureKind) -> tuple[int, str]:
+    return -kind.n_failures, kind.code
 
 
 def _asked_rows(prompts: pa.RecordBatch) -> Iterator[AskedRow]:

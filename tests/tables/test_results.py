@@ -499,3 +499,25 @@ def outcomes(kinds: list[str]) -> list[ImageOutcome]:
         "destination": lambda index: replace(image(index), url=None, destination_status="failed"),
     }
     return [made[kind](index) for index, kind in enumerate(kinds)]
+
+
+def test_summary_samples_images_and_failures(write, known, collect):
+    """For people: the first images with their facts, and each code with examples and words."""
+    written = write(
+        {"prompt_id": ["a", "b", "c", "d"], "prompt": ["p", "q", "r", " "], "count": [2, 1, 1, 1]}
+    )
+    first, second, third = written.planned()
+    known.add(first, images=[image(0, width=64, height=32, cost_units=3), image(1)])
+    known.add(second, IntentState.FAILED, images=[failed(0)])
+    known.add(third, IntentState.FAILED, images=[failed(0)])
+
+    summary, _ = collect()
+
+    assert [(i.prompt_id, i.image_index, i.width, i.cost_units) for i in summary.images] == [
+        ("a", 0, 64, 3),
+        ("a", 1, None, None),
+    ]
+    kinds = [(k.code, k.n_failures, k.n_retryable, k.examples) for k in summary.failure_kinds]
+    assert kinds == [("restricted_content", 2, 0, ["b", "c"]), ("empty_prompt", 1, 0, ["d"])]
+    assert summary.failure_kinds[0].next_step
+    assert summary.median_task_s == 5.0
