@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 3
 SLOW := tests/crash tests/faults
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test faults mutants lint types locations check bench format clean
+.PHONY: help setup demo ui test faults mutants lint types locations check bench format clean reference
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ locations: $(STAMP) ## Load the code location as Dagster does
 	MYNTH_API_KEY=unused $(BIN)/dg check defs
 
 check: lint types locations test faults mutants ## Everything that CI checks
+
+reference: $(STAMP) ## Write docs/reference.md from the code
+	$(BIN)/python -m tests.docs.reference
 
 bench: $(STAMP) ## Measure the simulator
 	$(BIN)/python benchmarks/simulator_posts.py

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from mynth_dagster.models.batch import RequestDefaults as RequestDefaults
     from mynth_dagster.models.request import Rating as Rating
     from mynth_dagster.models.request import RatingLevel as RatingLevel
+    from mynth_dagster.plugin.automation import eager_any_date as eager_any_date
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
+    from mynth_dagster.plugin.checks import CheckLimits as CheckLimits
     from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
     from mynth_dagster.plugin.io_manager import MynthTables as MynthTables
     from mynth_dagster.plugin.resource import MynthResource as MynthResource
 
 _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
+    "CheckLimits": "mynth_dagster.plugin.checks",
     "MynthError": "mynth_dagster.errors",
     "MynthImagesComponent": "mynth_dagster.plugin.component",
     "MynthResource": "mynth_dagster.plugin.resource",
@@ -31,10 +34,12 @@ _OWNERS = {
     "RatingLevel": "mynth_dagster.models.request",
     "RequestDefaults": "mynth_dagster.models.batch",
     "build_image_batch": "mynth_dagster.plugin.batch",
+    "eager_any_date": "mynth_dagster.plugin.automation",
 }
 
 __all__ = [
     "Batch",
+    "CheckLimits",
     "MynthError",
     "MynthImagesComponent",
     "MynthResource",
@@ -43,6 +48,7 @@ __all__ = [
     "RatingLevel",
     "RequestDefaults",
     "build_image_batch",
+    "eager_any_date",
 ]
 
 

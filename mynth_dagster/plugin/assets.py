@@ -5,36 +5,48 @@ Annotations are real objects in this module (no postponed evaluation): Dagster r
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.asking import Retry
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.plugin.bodies import BatchAssets, execute
-from mynth_dagster.plugin.checks import accounted_for_spec
+from mynth_dagster.plugin.asking import ASKING_CONFIG
+from mynth_dagster.plugin.batch_assets import TABLES, BatchAssets
+from mynth_dagster.plugin.bodies import execute
+from mynth_dagster.plugin.checks import check_specs
+from mynth_dagster.plugin.column_metadata import defined_columns
 from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.plugin.upstream import INPUT, with_upstream
 
 _DESCRIPTIONS = {
-    "prompts": "Prompt rows, checked and normalised; a row that breaks a rule is kept with its "
-    "problem and never paid for.",
-    "tasks": "One row per paid request. Materialising again sends only what is new or changed.",
-    "images": "One row per image delivered, with its URLs, size and cost.",
-    "failures": "One row per prompt or image that has no image: why, what became of the money, "
-    "and what to do next.",
+    "prompts": "Prompt rows, checked and completed: one for each request. A row that breaks a "
+    "rule is kept with its problem and never paid for. Materialising spends nothing and tells "
+    "what sending would cost.",
+    "tasks": "One row for each paid request. Materialising sends what is new or changed, and "
+    "**nothing twice**.",
+    "images": "One row for each image delivered, with its URLs, size and cost. The completion "
+    "sensor collects them.",
+    "failures": "One row for each prompt or image that has no image: why, what became of the "
+    "money, and what to do next.",
 }
 _KINDS = {
     "prompts": {"parquet", "table"},
-    "tasks": {"parquet", "mynth"},
+    "tasks": {"parquet", "mynth", "task"},
     "images": {"parquet", "mynth"},
     "failures": {"parquet", "table"},
 }
 _UPSTREAM = {"prompts": [], "tasks": ["prompts"], "images": ["tasks"], "failures": ["tasks"]}
+PHASES = {"prepare": ("prompts",), "submit": ("tasks",), "collect": ("images", "failures")}
 
 
 def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     """The only way from a batch to an `AssetSpec`."""
+    metadata = {**assets.partitions.layout(table).to_metadata(), **defined_columns(table)}
+    if assets.origin is not None:
+        metadata["dagster/code_references"] = dg.CodeReferencesMetadataValue(
+            code_references=[assets.origin]
+        )
     return dg.AssetSpec(
         assets.key(table),
         deps=[assets.key(upstream) for upstream in _UPSTREAM[table]],
@@ -42,29 +54,9 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
         group_name=assets.batch.name,
         kinds=_KINDS[table],
         partitions_def=assets.partitions.definition,
-        metadata=assets.partitions.layout(table).to_metadata(),
+        freshness_policy=assets.freshness if table == "images" else None,
+        metadata=metadata,
     )
-
-
-ASKING_CONFIG = {
-    "retry": dg.Field(
-        dg.Enum("MynthRetry", [dg.EnumValue(choice.value) for choice in Retry]),
-        default_value=Retry.NONE.value,
-        description="Finished rows to ask for again, each paid for anew: retryable (failed, and "
-        "may end otherwise), failed (all failed or refused), partial (also those of which some "
-        "images failed).",
-    ),
-    "force": dg.Field(
-        bool, default_value=False, description="Ask for every finished row again, delivered or not."
-    ),
-    "prompt_ids": dg.Field(
-        [str], default_value=[], description="Send only these rows; empty: all that are missing."
-    ),
-    "confirm": dg.Field(
-        bool, default_value=False, description="Yes, pay again for a large part of a partition."
-    ),
-}
-"""The launchpad's fields of `<batch>__submit`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,8 @@ class Overrides:
     What a subclass of the component may change.
 
     Args:
-        get_asset_spec: From a batch and a table's name to its spec; the key must stay.
+        get_asset_spec: From a batch and a table's name to its spec. A key that is moved is
+            followed everywhere; partitions must stay.
         execute: The body of `prepare`, `submit` and `collect`.
     """
 
@@ -84,44 +77,58 @@ class Overrides:
 DEFAULT_OVERRIDES = Overrides()
 
 
+def with_keys(assets: BatchAssets, overrides: Overrides) -> BatchAssets:
+    """
+    The batch with its assets where the overrides put them.
+
+    Raises:
+        ConfigError: Two tables would share a key, or a table's partitions would change.
+    """
+    for table in TABLES:
+        spec = overrides.get_asset_spec(assets, table)
+        if spec.key in assets.keys.values():
+            said = f"{table} would have the key {spec.key.to_user_string()} of another table"
+            raise ConfigError("translation", said)
+        if spec.partitions_def != assets.partitions.definition:
+            raise ConfigError("translation", f"the partitions of {table} must stay")
+        assets = replace(assets, keys={**assets.keys, table: spec.key})
+    return assets
+
+
 def build_assets(
     assets: BatchAssets, resource_key: str, overrides: Overrides
 ) -> list[dg.AssetsDefinition]:
     """The three operations of a batch: prepare, submit, collect."""
-    checks = [accounted_for_spec(assets.key("images"))]
-    return [
-        _build(assets, "prepare", ["prompts"], resource_key, overrides),
-        _build(assets, "submit", ["tasks"], resource_key, overrides),
-        _build(assets, "collect", ["images", "failures"], resource_key, overrides, checks),
-    ]
+    return [_build(assets, phase, resource_key, overrides) for phase in PHASES]
 
 
 def _build(
-    assets: BatchAssets,
-    phase: str,
-    tables: list[str],
-    resource_key: str,
-    overrides: Overrides,
-    checks: list[dg.AssetCheckSpec] | None = None,
+    assets: BatchAssets, phase: str, resource_key: str, overrides: Overrides
 ) -> dg.AssetsDefinition:
-    @dg.multi_asset(
+    specs = [overrides.get_asset_spec(assets, table) for table in PHASES[phase]]
+    upstream = assets.upstream if phase == "prepare" else None
+    if upstream is not None and upstream.key is not None:
+        specs = [spec.merge_attributes(deps=[upstream.key]) for spec in specs]
+    keys = {spec.key for spec in specs}
+    decorate = dg.multi_asset(
         name=f"{assets.batch.name}__{phase}",
-        specs=[_spec(assets, table, overrides) for table in tables],
-        check_specs=checks,
+        specs=specs,
+        ins={} if upstream is None else {INPUT: upstream},
+        check_specs=[s for s in check_specs(assets.key, assets.checks) if s.asset_key in keys],
         required_resource_keys={resource_key},
         backfill_policy=dg.BackfillPolicy.single_run(),
         config_schema=ASKING_CONFIG if phase == "submit" else None,
+        pool=assets.pools.get(phase),
         can_subset=False,
     )
+
     def phase_body(context: dg.AssetExecutionContext) -> Iterator[Any]:
         mynth = getattr(context.resources, resource_key)
         yield from overrides.execute(context, phase, mynth, assets)
 
-    return phase_body
+    def phase_body_with_upstream(context: dg.AssetExecutionContext, upstream) -> Iterator[Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        mynth = getattr(context.resources, resource_key)
+        fed = with_upstream(assets, upstream)
+        yield from overrides.execute(context, phase, mynth, fed)
 
-
-def _spec(assets: BatchAssets, table: str, overrides: Overrides) -> dg.AssetSpec:
-    spec = overrides.get_asset_spec(assets, table)
-    if spec.key != assets.key(table):
-        raise ConfigError("get_asset_spec", f"the key of {table} must stay {assets.key(table)}")
-    return spec
+    return decorate(phase_body if upstream is None else phase_body_with_upstream)

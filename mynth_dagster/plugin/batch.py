@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
@@ -9,24 +10,27 @@ from typing import Literal
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
+from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S, THUMBNAILS_MAX
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
-from mynth_dagster.plugin.assets import DEFAULT_OVERRIDES, Overrides, build_assets
-from mynth_dagster.plugin.bodies import BatchAssets
-from mynth_dagster.plugin.jobs import build_jobs, build_schedule
+from mynth_dagster.plugin.assets import DEFAULT_OVERRIDES, Overrides, build_assets, with_keys
+from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.inbox import WINDOW_FIELD, Inbox, build_inbox_sensor
+from mynth_dagster.plugin.jobs import build_jobs, build_schedule, job_name
+from mynth_dagster.plugin.operations import build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.sensor import build_sensor
 from mynth_dagster.tables.source import PromptSource, open_source
 
-WINDOW_FIELD = "{window}"
 DEFAULT_SENSOR_INTERVAL_S = 30
+DEFAULT_POOLS = {"submit": "mynth_submit", "collect": "mynth_collect"}
 
 
 def build_image_batch(
     name: str,
     *,
-    prompts: str,
+    prompts: str | dg.AssetKey | dg.AssetIn,
     models: Sequence[str] = (AUTO_MODEL,),
     windows: dg.PartitionsDefinition | None = None,
     shards: int = 1,
@@ -42,27 +46,35 @@ def build_image_batch(
     on_unresolved: Literal["clear", "hold"] = "clear",
     retries: int = 0,
     identity: str | None = None,
+    previews: int = 0,
+    checks: CheckLimits = DEFAULT_LIMITS,
+    freshness: dg.FreshnessPolicy | None = None,
+    pools: Mapping[str, str] | None = None,
     resource_key: str = "mynth",
     sensor_interval_s: int = DEFAULT_SENSOR_INTERVAL_S,
     overrides: Overrides = DEFAULT_OVERRIDES,
 ) -> dg.Definitions:
     """
-    Assets, jobs, completion sensor, schedule and checks of one batch.
+    Assets, jobs, sensors, schedule and checks of one batch.
 
     Args:
         name: Prefix of the asset keys and name of their group; letters, digits, underscores.
         prompts: Parquet file, folder or pattern, any fsspec URL; `{window}` stands for the key
-            of the window (`prompts/{window}/*.parquet`).
+            of the window (`prompts/{window}/*.parquet`). Or the key of an asset that hands over a
+            DataFrame or an Arrow table, unpartitioned or with the same windows; an
+            `AssetIn` where its IO manager or partition mapping has to be named.
         models: Each prompt without a model of its own is asked of each of these.
-        windows: Time windows, files or other keys; None: the batch has only its fan-out.
-        shards: Number of shards that the rows are spread over.
+        windows: Time windows, files or other keys; None: the batch has only its fan-out. With a
+            `DynamicPartitionsDefinition` and `prompts="inbox/{window}.parquet"`, a sensor adds a
+            partition for each file that appears.
+        shards: Number of shards that the rows are spread over, 1 to 1000.
         fan_out: `shard`, or `model` for one partition per model.
         columns: Our column name -> the table's own, where they differ.
         defaults: What a row asks for where it says nothing itself.
         wait: `sensor`: the run ends after sending and a sensor collects later, no worker waits;
             `run`: collection waits inside the run.
         schedule: Cron expression for the last closed window; None: no schedule.
-        runs: One run for all of a window's partitions, or one for each.
+        runs: `one` run for all of a window's partitions, or one `per_partition`.
         deadline_s: Seconds after which a pending task counts as stalled.
         prices_usd: USD per image by model, used where Mynth tells no price.
         budget_usd: Caps in USD, by `partition`, `window` and `batch`: what is spent, reserved
@@ -71,9 +83,15 @@ def build_image_batch(
             again, where the revision has a task list; `hold`: a person decides.
         retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
             another try may end otherwise; each is paid for if it succeeds.
-        identity: Identity of the rows in the ledger, to survive a rename; default: the name.
+        identity: Identity of the rows in the ledger, to survive a rename; None: the name.
+        previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
+            UI; about 4 KB of metadata each, kept with every materialization.
+        checks: What the checks allow before they warn or fail.
+        freshness: How old `images` may be; None: no policy.
+        pools: Concurrency pools by phase (`prepare`, `submit`, `collect`); None: `mynth_submit`
+            and `mynth_collect`, which limit nothing until the instance gives them a limit.
         resource_key: Key of the `MynthResource`.
-        sensor_interval_s: Seconds between two looks of the completion sensor.
+        sensor_interval_s: Seconds between two looks of a sensor.
         overrides: Other specs or bodies; what a subclass of the component passes.
 
     Raises:
@@ -94,12 +112,34 @@ def build_image_batch(
         identity=identity,
         window_dimension=_window_dimension(windows),
     )
-    assets = BatchAssets(batch, BatchPartitions(batch, windows), _opener(prompts, windows))
+    if not 0 <= previews <= THUMBNAILS_MAX:
+        raise ConfigError("previews", f"{previews} is not between 0 and {THUMBNAILS_MAX}")
+    inbox = _inbox(prompts, windows)
+    assets = BatchAssets(
+        batch,
+        BatchPartitions(batch, windows),
+        _opener(prompts, windows, inbox),
+        checks=checks,
+        n_previews=previews,
+        freshness=freshness,
+        pools=_pools(pools),
+        origin=_caller(),
+        upstream=_upstream(prompts),
+    )
+    assets = with_keys(assets, overrides)
     phase = _scheduled_phase(wait)
+    sensors = [build_sensor(assets, resource_key, interval_s=sensor_interval_s)]
+    if inbox is not None:
+        job = job_name(name, phase)
+        sensors.append(
+            build_inbox_sensor(
+                assets, inbox, name=f"{name}_files", job=job, interval_s=sensor_interval_s
+            )
+        )
     return dg.Definitions(
         assets=build_assets(assets, resource_key, overrides),
-        jobs=build_jobs(assets),
-        sensors=[build_sensor(assets, resource_key, interval_s=sensor_interval_s)],
+        jobs=[*build_jobs(assets), *build_operations(assets, resource_key)],
+        sensors=sensors,
         schedules=[]
         if schedule is None
         else [
@@ -124,11 +164,55 @@ def _window_dimension(windows: dg.PartitionsDefinition | None) -> str:
     return "file" if isinstance(windows, dg.DynamicPartitionsDefinition) else "key"
 
 
-def _opener(prompts: str, windows: dg.PartitionsDefinition | None) -> Callable[[str], PromptSource]:
-    if WINDOW_FIELD in prompts and windows is None:
+def _pools(pools: Mapping[str, str] | None) -> Mapping[str, str]:
+    unknown = sorted(set(pools or {}) - {"prepare", "submit", "collect"})
+    if unknown:
+        raise ConfigError("pools", f"{unknown[0]!r} is none of 'prepare', 'submit', 'collect'")
+    return DEFAULT_POOLS if pools is None else dict(pools)
+
+
+def _upstream(prompts: str | dg.AssetKey | dg.AssetIn) -> dg.AssetIn | None:
+    if isinstance(prompts, str):
+        return None
+    found = dg.AssetIn(key=prompts) if isinstance(prompts, dg.AssetKey) else prompts
+    if not isinstance(found.key, dg.AssetKey):
+        raise ConfigError("prompts", "an AssetIn needs the key of the asset")
+    return found
+
+
+def _inbox(
+    prompts: str | dg.AssetKey | dg.AssetIn, windows: dg.PartitionsDefinition | None
+) -> Inbox | None:
+    is_dynamic = isinstance(windows, dg.DynamicPartitionsDefinition)
+    if is_dynamic and isinstance(prompts, str) and WINDOW_FIELD in prompts:
+        return Inbox.of(prompts)
+    return None
+
+
+def _opener(
+    prompts: str | dg.AssetKey | dg.AssetIn,
+    windows: dg.PartitionsDefinition | None,
+    inbox: Inbox | None,
+) -> Callable[[str], PromptSource]:
+    location = prompts if isinstance(prompts, str) else ""
+    if WINDOW_FIELD in location and windows is None:
         raise ConfigError("prompts", f"{WINDOW_FIELD} stands for a window, and there are none")
 
     def open_window(window: str) -> PromptSource:
-        return open_source(prompts.replace(WINDOW_FIELD, window))
+        if inbox is not None:
+            return open_source(inbox.location(window))
+        return open_source(location.replace(WINDOW_FIELD, window))
 
     return open_window
+
+
+def _caller() -> dg.LocalFileCodeReference | None:
+    """Where the batch is written down, if that is not in this package."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("mynth_dagster."):
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_filename.endswith(".py"):
+        return None
+    return dg.LocalFileCodeReference(
+        file_path=frame.f_code.co_filename, line_number=frame.f_lineno, label="build_image_batch"
+    )

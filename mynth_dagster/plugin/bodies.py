@@ -8,14 +8,12 @@ nothing can be awaited, and paid answers in flight would be lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.asking import Asking, Retry
 from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
@@ -26,51 +24,45 @@ from mynth_dagster.errors import MynthError, RunStoppedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.plugin import metadata
+from mynth_dagster.plugin import checks, metadata
+from mynth_dagster.plugin.asking import asking_from
+from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.bridge import Notices
-from mynth_dagster.plugin.checks import accounted_for_result
-from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.plugin.landing import (
+    Landed,
+    Landing,
+    charged_by_window,
+    prompts_told,
+    tasks_told,
+)
 from mynth_dagster.plugin.recording import record_all, record_some
 from mynth_dagster.plugin.resource import MynthResource
-from mynth_dagster.tables.audit import Audit, audit_slice
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.results import ResultsSummary
-from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.prompts import PromptsSummary
 
 Result = dg.MaterializeResult[Any]
-
-
-@dataclass(frozen=True)
-class BatchAssets:
-    """The keys of a batch's assets, and what its bodies need besides."""
-
-    batch: Batch
-    partitions: BatchPartitions
-    open_window: Callable[[str], PromptSource]
-
-    def key(self, table: str) -> dg.AssetKey:
-        """`<batch>/<table>`."""
-        return dg.AssetKey([self.batch.name, table])
 
 
 def prepare_prompts(
     context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
-    """Check and normalise the prompts of the run's partitions; spends nothing."""
+    """Check, complete and price the prompts of the run's partitions; spends nothing."""
     slices = assets.partitions.in_run(context)
     done: dict[Slice, metadata.Metadata] = {}
+    summaries: list[PromptsSummary] = []
 
     async def work(session: Session) -> None:
         for window in sorted({slice_.window for slice_ in slices}):
             wanted = [slice_ for slice_ in slices if slice_.window == window]
             source = await asyncio.to_thread(assets.open_window, window)
             written = await prepare(session, assets.batch, source, window=window, wanted=wanted)
-            done.update({s.slice: metadata.prompts_metadata(s) for s in written})
+            summaries.extend(written)
+            done.update(await prompts_told(session, assets, written))
 
     tables = {assets.key("prompts"): done}
     with _recording_what_is_done(context, assets, tables):
         mynth.run(work)
-    yield from record_all(context, assets.partitions, tables)
+    check = checks.prompts_valid(assets.key("prompts"), summaries, assets.checks)
+    yield from record_all(context, assets.partitions, tables, checks=[check])
 
 
 def submit_tasks(
@@ -87,7 +79,7 @@ def submit_tasks(
             slices,
             submitter=context.run.run_id,
             stop=stop,
-            asking=_asking(context),
+            asking=asking_from(context.op_execution_context.op_config),
             on_quote=lambda surveyed, quote: notices.put(
                 lambda: context.log.info(
                     f"{surveyed.n_to_send} rows to send, {format_usd(quote.total_units)}"
@@ -96,7 +88,7 @@ def submit_tasks(
         )
         for slice_ in slices:
             if await _is_sent(session, batch, slice_, report):
-                done[slice_] = metadata.tasks_metadata(await write_tasks(session, batch, slice_))
+                done[slice_] = tasks_told(assets, await write_tasks(session, batch, slice_))
         return report
 
     tables = {assets.key("tasks"): done}
@@ -113,11 +105,9 @@ def collect_results(
 ) -> Iterator[Result]:
     """Wait until the run's partitions are settled, then write their tables."""
     slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
-    batch = assets.batch
-    summaries: dict[Slice, ResultsSummary] = {}
-    audits: dict[Slice, Audit] = {}
+    batch, landed = assets.batch, dict[Slice, Landed]()
 
-    async def work(session: Session) -> None:
+    async def work(session: Session) -> dict[str, int]:
         await wait_until_settled(
             session,
             batch,
@@ -125,10 +115,10 @@ def collect_results(
             stop=stop,
             on_round=lambda waiting: notices.put(lambda: _observe(context, assets, waiting)),
         )
-        store = TableStore(session.settings.root, batch.name)
+        landing = Landing(session, assets)
         async for summary in collect(session, batch, slices):
-            audits[summary.slice] = await asyncio.to_thread(audit_slice, store, summary.slice)
-            summaries[summary.slice] = summary
+            landed[summary.slice] = await landing.land(summary)
+        return await charged_by_window(session, assets, landed)
 
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {
         assets.key("images"): {},
@@ -136,13 +126,29 @@ def collect_results(
     }
     with _recording_what_is_done(context, assets, tables):
         try:
-            mynth.run(work, stop=stop, notices=notices)
+            charged = mynth.run(work, stop=stop, notices=notices)
         finally:
-            for slice_, summary in summaries.items():
-                tables[assets.key("images")][slice_] = metadata.images_metadata(summary)
-                tables[assets.key("failures")][slice_] = metadata.failures_metadata(summary)
-    check = accounted_for_result(assets.key("images"), audits)
-    yield from record_all(context, assets.partitions, tables, checks=[check])
+            for slice_, one in landed.items():
+                for table in ("images", "failures"):
+                    tables[assets.key(table)][slice_] = one.metadata(assets, table)
+    results = _judged(assets, landed, charged)
+    yield from record_all(context, assets.partitions, tables, checks=results)
+
+
+def _judged(
+    assets: BatchAssets, landed: Mapping[Slice, Landed], charged: Mapping[str, int]
+) -> list[dg.AssetCheckResult]:
+    """The checks of a collection."""
+    images, failures, limits = assets.key("images"), assets.key("failures"), assets.checks
+    summaries = [one.summary for one in landed.values()]
+    results = [
+        checks.accounted_for(images, {slice_: one.audit for slice_, one in landed.items()}),
+        checks.failures_few(failures, summaries, limits),
+        checks.nothing_open(failures, summaries),
+    ]
+    if limits.budget_usd_per_window is not None:
+        results.append(checks.within_budget(images, charged, limits))
+    return results
 
 
 _BODIES = {"prepare": prepare_prompts, "submit": submit_tasks, "collect": collect_results}
@@ -170,17 +176,6 @@ def _recording_what_is_done(
     except BaseException:
         record_some(context, assets.partitions, tables)
         raise
-
-
-def _asking(context: dg.AssetExecutionContext) -> Asking:
-    """What the launchpad says."""
-    config = context.op_execution_context.op_config
-    return Asking(
-        retry=Retry(config["retry"]),
-        force=config["force"],
-        prompt_ids=frozenset(config["prompt_ids"]),
-        confirm=config["confirm"],
-    )
 
 
 async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: SubmitReport) -> bool:

@@ -1,32 +1,192 @@
-"""Checks: what must hold of finished tables, looked up in the tables themselves."""
+"""
+Checks: what must hold of a run's partitions, judged by the tables and the ledger, never by Mynth.
+
+Each gives one result for a run over all its partitions: the worst of them wins, and is named.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 
 import dagster as dg
 
-from mynth_dagster.errors import name_some
+from mynth_dagster.errors import ConfigError, name_some
+from mynth_dagster.limits import TABLE_ROWS_MAX
+from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin.markdown import as_table, as_text
+from mynth_dagster.plugin.metadata import failure_rate
 from mynth_dagster.tables.audit import Audit
+from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.results import ResultsSummary
 
 ACCOUNTED_FOR = "every_prompt_accounted_for"
+PROMPTS_VALID = "prompts_valid"
+FAILURE_RATE = "failure_rate"
+NOTHING_OPEN = "nothing_unresolved"
+WITHIN_BUDGET = "within_budget"
+
+_ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
-def accounted_for_spec(images: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The blocking check on `images`."""
-    return dg.AssetCheckSpec(
-        ACCOUNTED_FOR,
-        asset=images,
-        blocking=True,
-        description="Every prompt row has as many images and image failures as it asked for, or "
-        "exactly one failure. If this fails, the tables were changed or written by something "
-        "else: collect the partition again.",
+@dataclass(frozen=True)
+class CheckLimits:
+    """
+    What the checks allow. Rates are shares, 0 to 1, each of one partition.
+
+    Args:
+        rejected_rate_warn: More rejected prompt rows than this share is a warning …
+        rejected_rate_error: … and more than this an error.
+        failure_rate_warn: More failures among images and failures is a warning …
+        failure_rate_error: … and more than this an error.
+        budget_usd_per_window: USD that all partitions of one window together may be charged;
+            None: there is no such check. It judges afterwards and stops nothing.
+    """
+
+    rejected_rate_warn: float = 0.0
+    rejected_rate_error: float = 1.0
+    failure_rate_warn: float = 0.05
+    failure_rate_error: float = 0.5
+    budget_usd_per_window: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rejected_rate", "failure_rate"):
+            warn, error = getattr(self, f"{name}_warn"), getattr(self, f"{name}_error")
+            if not 0 <= warn <= error <= 1:
+                reason = f"{warn} and {error}: 0 ≤ {name}_warn ≤ {name}_error ≤ 1 is needed"
+                raise ConfigError(f"checks.{name}_warn", reason)
+        budget = self.budget_usd_per_window
+        if budget is not None and not (budget.is_finite() and budget > 0):
+            raise ConfigError("checks.budget_usd_per_window", f"{budget} is not above 0")
+
+
+DEFAULT_LIMITS = CheckLimits()
+
+
+def check_specs(key: Callable[[str], dg.AssetKey], limits: CheckLimits) -> list[dg.AssetCheckSpec]:
+    """All checks of a batch; ``key`` gives the key of a table's asset."""
+    images, failures = key("images"), key("failures")
+    specs = [
+        dg.AssetCheckSpec(
+            PROMPTS_VALID,
+            asset=key("prompts"),
+            description="Rows that break a rule are kept, never sent and never paid for. "
+            f"Warns above {limits.rejected_rate_warn:.0%} of a partition's rows, fails above "
+            f"{limits.rejected_rate_error:.0%}. If it does: read `problem_message` in `prompts`, "
+            "correct these rows at their source, and materialize `prompts` again.",
+        ),
+        dg.AssetCheckSpec(
+            ACCOUNTED_FOR,
+            asset=images,
+            blocking=True,
+            description="Every prompt row has as many images and image failures as it asked for, "
+            "or exactly one failure. If this fails, the tables were changed or written by "
+            "something else: collect the partition again.",
+        ),
+        dg.AssetCheckSpec(
+            FAILURE_RATE,
+            asset=failures,
+            description=f"Warns above {limits.failure_rate_warn:.0%} failures in a partition, "
+            f"fails above {limits.failure_rate_error:.0%}. If it does: read the codes and next "
+            "steps in `failures`; what may end otherwise is asked for again by the retry job.",
+        ),
+        dg.AssetCheckSpec(
+            NOTHING_OPEN,
+            asset=failures,
+            description="No row waits for evidence or for its task. If it warns: unresolved rows "
+            "may have been accepted and are never sent again by themselves. Materialize `tasks` "
+            "again to look for their tasks, or settle them with the settle job. Stalled tasks "
+            "are collected whenever they finish.",
+        ),
+    ]
+    if limits.budget_usd_per_window is not None:
+        specs.append(
+            dg.AssetCheckSpec(
+                WITHIN_BUDGET,
+                asset=images,
+                description=f"All partitions of a window were charged at most "
+                f"${limits.budget_usd_per_window} together. If this fails: compare quote and "
+                "charge in `tasks`, and lower counts, sizes or models before the next window.",
+            )
+        )
+    return specs
+
+
+def prompts_valid(
+    prompts: dg.AssetKey, summaries: Iterable[PromptsSummary], limits: CheckLimits
+) -> dg.AssetCheckResult:
+    """Whether few enough rows were rejected."""
+    rates = {s.slice: s.n_rejected / s.n_rows if s.n_rows else 0.0 for s in summaries}
+    return _judged(
+        PROMPTS_VALID,
+        prompts,
+        rates,
+        warn=limits.rejected_rate_warn,
+        error=limits.rejected_rate_error,
+        called="rejected",
     )
 
 
-def accounted_for_result(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> dg.AssetCheckResult:
-    """One result over all partitions of a run; the worst wins."""
+def failures_few(
+    failures: dg.AssetKey, summaries: Iterable[ResultsSummary], limits: CheckLimits
+) -> dg.AssetCheckResult:
+    """Whether few enough rows and images failed."""
+    rates = {summary.slice: failure_rate(summary) for summary in summaries}
+    return _judged(
+        FAILURE_RATE,
+        failures,
+        rates,
+        warn=limits.failure_rate_warn,
+        error=limits.failure_rate_error,
+        called="failed",
+    )
+
+
+def nothing_open(failures: dg.AssetKey, summaries: Iterable[ResultsSummary]) -> dg.AssetCheckResult:
+    """Whether no row is left in doubt or unfinished."""
+    by_slice = {s.slice: (s.n_unresolved, s.n_stalled, s.n_pending) for s in summaries}
+    open_ = {slice_: counts for slice_, counts in by_slice.items() if any(counts)}
+    rows = [(as_text(s.key), *map(str, counts)) for s, counts in open_.items()]
+    return dg.AssetCheckResult(
+        check_name=NOTHING_OPEN,
+        asset_key=failures,
+        passed=not open_,
+        severity=_WARN,
+        metadata={
+            "mynth/unresolved": sum(counts[0] for counts in by_slice.values()),
+            "mynth/stalled": sum(counts[1] for counts in by_slice.values()),
+            "mynth/pending": sum(counts[2] for counts in by_slice.values()),
+            "mynth/partitions": _some(("partition", "unresolved", "stalled", "pending"), rows),
+        },
+    )
+
+
+def within_budget(
+    images: dg.AssetKey, charged_by_window: Mapping[str, int], limits: CheckLimits
+) -> dg.AssetCheckResult:
+    """Whether no window was charged more than allowed; charges in units of 10⁻⁸ USD."""
+    assert limits.budget_usd_per_window is not None
+    budget_units = units_from_usd(limits.budget_usd_per_window)
+    worst = max(charged_by_window.values(), default=0)
+    over = {window: units for window, units in charged_by_window.items() if units > budget_units}
+    rows = [(as_text(window or "all"), format_usd(units)) for window, units in over.items()]
+    return dg.AssetCheckResult(
+        check_name=WITHIN_BUDGET,
+        asset_key=images,
+        passed=not over,
+        severity=_ERROR,
+        metadata={
+            "mynth/budget_usd": float(limits.budget_usd_per_window),
+            "mynth/charged_most_usd": float(usd_from_units(worst)),
+            "mynth/over_budget": _some(("window", "charged"), rows),
+        },
+    )
+
+
+def accounted_for(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> dg.AssetCheckResult:
+    """Whether every prompt row is in the results as it must be."""
     bad = {slice_: audit for slice_, audit in audits.items() if not audit.passed}
     examples = [
         f"{s.key}: {', '.join(a.examples) or 'rows nobody asked for'}" for s, a in bad.items()
@@ -35,7 +195,7 @@ def accounted_for_result(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> 
         check_name=ACCOUNTED_FOR,
         asset_key=images,
         passed=not bad,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=_ERROR,
         metadata={
             "mynth/rows": sum(audit.n_rows for audit in audits.values()),
             "mynth/unaccounted": sum(audit.n_unaccounted for audit in audits.values()),
@@ -43,3 +203,35 @@ def accounted_for_result(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> 
             "mynth/examples": name_some(examples) or "none",
         },
     )
+
+
+def _judged(
+    name: str,
+    asset: dg.AssetKey,
+    rates: Mapping[Slice, float],
+    *,
+    warn: float,
+    error: float,
+    called: str,
+) -> dg.AssetCheckResult:
+    worst = max(rates.values(), default=0.0)
+    over = sorted(((rate, s) for s, rate in rates.items() if rate > warn), reverse=True)
+    rows = [(as_text(slice_.key), f"{rate:.1%}") for rate, slice_ in over]
+    return dg.AssetCheckResult(
+        check_name=name,
+        asset_key=asset,
+        passed=not over,
+        severity=_ERROR if worst > error else _WARN,
+        metadata={
+            "mynth/worst_rate": worst,
+            "mynth/warns_above": warn,
+            "mynth/fails_above": error,
+            "mynth/partitions": _some(("partition", called), rows),
+        },
+    )
+
+
+def _some(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.MarkdownMetadataValue:
+    left = len(rows) - TABLE_ROWS_MAX
+    more = f"\n\nand {left} more partitions" if left > 0 else ""
+    return dg.MetadataValue.md((as_table(names, rows[:TABLE_ROWS_MAX]) if rows else "none") + more)

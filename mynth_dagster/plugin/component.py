@@ -5,11 +5,13 @@ It adds no behaviour: every field goes to `build_image_batch`, the connection to
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import Field
 
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
@@ -19,11 +21,17 @@ from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from mynth_dagster.plugin.assets import Overrides, get_asset_spec
 from mynth_dagster.plugin.batch import DEFAULT_SENSOR_INTERVAL_S, build_image_batch
-from mynth_dagster.plugin.bodies import BatchAssets, execute
+from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.bodies import execute
+from mynth_dagster.plugin.checks import CheckLimits
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.plugin.scaffolder import MynthImagesScaffolder
 from mynth_dagster.wire import AUTO_REVISION
 
+Amount = str | float
+"""USD; Dagster's templates make a number of a text that looks like one."""
+
+_LIMITS = CheckLimits()
 _TIME_WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition]] = {
     "hourly": dg.HourlyPartitionsDefinition,
     "daily": dg.DailyPartitionsDefinition,
@@ -35,7 +43,10 @@ _TIME_WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition]] = {
 class WindowsModel(dg.Model, dg.Resolvable):
     """The windows of a batch: time windows, or keys of your own."""
 
-    type: Literal["hourly", "daily", "weekly", "monthly", "static"]
+    type: Literal["hourly", "daily", "weekly", "monthly", "static", "files"] = Field(
+        description="A time window; static: keys of your own; files: one partition for each file "
+        "that appears, where prompts is a path such as inbox/{window}.parquet."
+    )
     start_date: str | None = Field(
         default=None, description="First window of a time type, such as 2026-11-01."
     )
@@ -45,8 +56,10 @@ class WindowsModel(dg.Model, dg.Resolvable):
     )
     keys: list[str] = Field(default_factory=list, description="The partition keys of static.")
 
-    def definition(self) -> dg.PartitionsDefinition:
+    def definition(self, batch: str) -> dg.PartitionsDefinition:
         """Dagster's definition of these windows."""
+        if self.type == "files":
+            return dg.DynamicPartitionsDefinition(name=f"{batch}_files")
         if self.type == "static":
             if not self.keys:
                 raise ConfigError("windows.keys", "static windows need keys")
@@ -67,7 +80,7 @@ class RatingLevelModel(dg.Model, dg.Resolvable):
 class DefaultsModel(dg.Model, dg.Resolvable):
     """What a row asks for where it says nothing itself."""
 
-    negative_prompt: str | None = None
+    negative_prompt: str | None = Field(default=None, description="What to avoid.")
     size: str | None = Field(default=None, description="A preset, a ratio, …_4k, or auto.")
     count: int = Field(default=1, description="Images per row.")
     output_format: str | None = Field(default=None, description="png, jpg or webp.")
@@ -79,7 +92,9 @@ class DefaultsModel(dg.Model, dg.Resolvable):
     )
     destination: str | None = Field(default=None, description="Name of a destination at Mynth.")
     webhook_urls: list[str] = Field(default_factory=list, description="Up to five endpoints.")
-    mute_registered_webhooks: bool = False
+    mute_registered_webhooks: bool = Field(
+        default=False, description="Do not call the webhooks registered at Mynth."
+    )
 
     def values(self) -> RequestDefaults:
         """As `build_image_batch` takes them."""
@@ -89,40 +104,119 @@ class DefaultsModel(dg.Model, dg.Resolvable):
         return RequestDefaults(**fields, rating=rating, webhook_urls=tuple(self.webhook_urls))
 
 
+class ChecksModel(dg.Model, dg.Resolvable):
+    """What the checks allow before they warn or fail."""
+
+    rejected_rate_warn: float = Field(
+        default=_LIMITS.rejected_rate_warn,
+        description="Share of a partition's rows, 0 to 1; more rejected rows are a warning.",
+    )
+    rejected_rate_error: float = Field(
+        default=_LIMITS.rejected_rate_error, description="The same share; more are an error."
+    )
+    failure_rate_warn: float = Field(
+        default=_LIMITS.failure_rate_warn,
+        description="Share of a partition's images and failures, 0 to 1; more failures are a "
+        "warning.",
+    )
+    failure_rate_error: float = Field(
+        default=_LIMITS.failure_rate_error, description="The same share; more are an error."
+    )
+    budget_usd_per_window: Amount | None = Field(
+        default=None,
+        description="USD that a window may be charged in all its partitions, such as 25.00. "
+        "Judged afterwards; it stops nothing.",
+    )
+
+    def limits(self) -> CheckLimits:
+        """As `build_image_batch` takes them."""
+        fields = self.model_dump(exclude={"budget_usd_per_window"})
+        budget = self.budget_usd_per_window
+        name = "checks.budget_usd_per_window"
+        return CheckLimits(
+            **fields, budget_usd_per_window=None if budget is None else _usd(name, budget)
+        )
+
+
+class FreshnessModel(dg.Model, dg.Resolvable):
+    """How old `images` may be."""
+
+    fail_after_hours: float = Field(description="Hours without new images that are a failure.")
+    warn_after_hours: float | None = Field(
+        default=None, description="Hours that are a warning; fewer than fail_after_hours."
+    )
+
+    def policy(self) -> dg.FreshnessPolicy:
+        """Dagster's policy."""
+        warn, fail = self.warn_after_hours, self.fail_after_hours
+        if fail * 60 <= 1 or (warn is not None and not 1 < warn * 60 < fail * 60):
+            reason = f"{warn} and {fail}: a minute < warn_after_hours < fail_after_hours"
+            raise ConfigError("freshness", reason)
+        return dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=fail),
+            warn_window=None if warn is None else timedelta(hours=warn),
+        )
+
+
+def _translation_scope(data: tuple[str, str]) -> Mapping[str, Any]:
+    """What the templates of `translation` may name."""
+    batch, table = data
+    return {"batch": batch, "table": table}
+
+
 @dg.scaffold_with(MynthImagesScaffolder)
 class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     """A table of prompts in, tables of images and failures out."""
 
     name: str = Field(description="Prefix of the asset keys and name of their group.")
-    prompts: str = Field(
-        description="Parquet file, folder or pattern, any fsspec URL; {window} is the window's key."
+    prompts: str | None = Field(
+        default=None,
+        description="Parquet file, folder or pattern, any fsspec URL; {window} is the window's "
+        "key. Either this or prompts_asset.",
+    )
+    prompts_asset: str | None = Field(
+        default=None,
+        description="Key of an asset (a/b) that hands over a DataFrame or an Arrow table, "
+        "unpartitioned or with the same windows.",
     )
     models: list[str] = Field(
-        default_factory=lambda: [AUTO_MODEL], description="Each prompt is asked of each of these."
+        default_factory=lambda: [AUTO_MODEL],
+        description="Each prompt without a model of its own is asked of each of these.",
     )
-    windows: WindowsModel | None = Field(default=None, description="None: no time windows.")
-    shards: int = Field(default=1, description="Shards that the rows are spread over.")
+    windows: WindowsModel | None = Field(
+        default=None, description="Left out: the batch has only its fan-out."
+    )
+    shards: int = Field(default=1, description="Shards that the rows are spread over, 1 to 1000.")
     fan_out: Literal["shard", "model"] = Field(
-        default="shard", description="model: one partition per model."
+        default="shard", description="shard, or model for one partition per model."
     )
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Our column name -> the table's own."
+        default_factory=dict,
+        description="Our column name -> the table's own, where they differ: {prompt_id: sku}.",
     )
-    defaults: DefaultsModel = Field(default_factory=DefaultsModel)
+    defaults: DefaultsModel = Field(
+        default_factory=DefaultsModel,
+        description="What a row asks for where it says nothing itself.",
+    )
     wait: Literal["sensor", "run"] = Field(
-        default="sensor", description="sensor: no worker waits; run: collection waits in the run."
+        default="sensor",
+        description="sensor: the run ends after sending and a sensor collects, no worker waits; "
+        "run: collection waits in the run.",
     )
-    schedule: str | None = Field(default=None, description="Cron, for the last closed window.")
+    schedule: str | None = Field(
+        default=None,
+        description="Cron expression, such as 30 1 * * *, for the last closed time window.",
+    )
     runs: Literal["one", "per_partition"] = Field(
-        default="one", description="Runs that the schedule starts for a window."
+        default="one", description="one run for all of a window's partitions, or one per_partition."
     )
     deadline_s: float = Field(
-        default=TASK_DEADLINE_S, description="Seconds after which a pending task is stalled."
+        default=TASK_DEADLINE_S, description="Seconds after which a pending task counts as stalled."
     )
-    prices_usd: dict[str, str] = Field(
+    prices_usd: dict[str, Amount] = Field(
         default_factory=dict, description="USD per image by model, where Mynth tells no price."
     )
-    budget_usd: dict[str, str] = Field(
+    budget_usd: dict[str, Amount] = Field(
         default_factory=dict,
         description="Caps in USD by partition, window and batch: spent, reserved and unknown "
         "together. Rows beyond them are withheld.",
@@ -135,9 +229,35 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default=0,
         description="How often a row whose task failed is asked for again by itself, 0 to 10.",
     )
-    identity: str | None = Field(default=None, description="Of the rows, to survive a rename.")
+    identity: str | None = Field(
+        default=None,
+        description="Identity of the rows in the ledger, to survive a rename; left out: the name.",
+    )
+    previews: int = Field(
+        default=0,
+        description="Thumbnails made of each partition while collecting, 0 to 24, and shown in "
+        "the UI; about 4 KB of metadata each.",
+    )
+    checks: ChecksModel = Field(
+        default_factory=ChecksModel, description="What the checks allow before they warn or fail."
+    )
+    freshness: FreshnessModel | None = Field(
+        default=None, description="How old images may be; left out: no policy."
+    )
+    pools: dict[str, str] | None = Field(
+        default=None,
+        description="Concurrency pools by phase (prepare, submit, collect); left out: "
+        "mynth_submit and mynth_collect.",
+    )
+    translation: (
+        Annotated[TranslationFn[tuple[str, str]], TranslationFnResolver(_translation_scope)] | None
+    ) = Field(
+        default=None,
+        description="What the assets are called and belong to: key, key_prefix, group_name, tags, "
+        "owners, kinds, description, as templates with {{ batch }}, {{ table }} and {{ spec }}.",
+    )
     sensor_interval_s: int = Field(
-        default=DEFAULT_SENSOR_INTERVAL_S, description="Seconds between two looks of the sensor."
+        default=DEFAULT_SENSOR_INTERVAL_S, description="Seconds between two looks of a sensor."
     )
     resource_key: str = Field(default="mynth", description="Key of the MynthResource.")
     api_key_env: str | None = Field(
@@ -145,19 +265,29 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         description="Environment variable that holds the API key. Without it no resource is "
         "registered, and your own under resource_key is used.",
     )
-    root: str = Field(default="data", description="Folder or URL of the tables.")
-    ledger_url: str = Field(default="", description="Empty: a SQLite file in a local root.")
+    root: str = Field(
+        default="data", description="Folder or fsspec URL under which the tables are written."
+    )
+    ledger_url: str = Field(
+        default="",
+        description="SQLAlchemy URL of the ledger; empty: a SQLite file in a local root.",
+    )
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
-    api_revision: str = Field(default=AUTO_REVISION, description="2026-04, 2026-08 or auto.")
-    concurrency: int = Field(default=CONCURRENCY_DEFAULT, description="Requests in flight.")
+    api_revision: str = Field(
+        default=AUTO_REVISION,
+        description="2026-04, 2026-08, or auto to ask the server, free of charge.",
+    )
+    concurrency: int = Field(
+        default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."
+    )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The batch, and its resource where the key's variable is named."""
         batch = build_image_batch(
             self.name,
-            prompts=self.prompts,
+            prompts=self._source(),
             models=self.models,
-            windows=self.windows.definition() if self.windows else None,
+            windows=self.windows.definition(self.name) if self.windows else None,
             shards=self.shards,
             fan_out=self.fan_out,
             columns=self.columns,
@@ -167,10 +297,14 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             runs=self.runs,
             deadline_s=self.deadline_s,
             prices_usd=_prices(self.prices_usd),
-            budget_usd=self.budget_usd,
+            budget_usd={scope: _usd("budget_usd", cap) for scope, cap in self.budget_usd.items()},
             on_unresolved=self.on_unresolved,
             retries=self.retries,
             identity=self.identity,
+            previews=self.previews,
+            checks=self.checks.limits(),
+            freshness=self.freshness.policy() if self.freshness else None,
+            pools=self.pools,
             resource_key=self.resource_key,
             sensor_interval_s=self.sensor_interval_s,
             overrides=Overrides(self.get_asset_spec, self.execute),
@@ -178,8 +312,9 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         return dg.Definitions.merge(batch, dg.Definitions(resources=self._resources()))
 
     def get_asset_spec(self, assets: BatchAssets, table: str) -> dg.AssetSpec:
-        """Override to change group, tags, owners, description or metadata of a table's asset."""
-        return get_asset_spec(assets, table)
+        """Override to change key, group, tags, owners or metadata of a table's asset."""
+        spec = get_asset_spec(assets, table)
+        return self.translation(spec, (self.name, table)) if self.translation else spec
 
     def execute(
         self,
@@ -190,6 +325,13 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     ) -> Iterator[Any]:
         """Override to do something before or after `prepare`, `submit` or `collect`."""
         yield from execute(context, phase, mynth, assets)
+
+    def _source(self) -> str | dg.AssetKey:
+        if self.prompts is not None and self.prompts_asset is None:
+            return self.prompts
+        if self.prompts_asset is not None and self.prompts is None:
+            return dg.AssetKey.from_user_string(self.prompts_asset)
+        raise ConfigError("prompts", "one of prompts (a path) and prompts_asset (a key) is needed")
 
     def _resources(self) -> Mapping[str, MynthResource]:
         if self.api_key_env is None:
@@ -225,8 +367,13 @@ def _shared_resource(
     )
 
 
-def _prices(by_model: Mapping[str, str]) -> dict[str, Decimal]:
+def _prices(by_model: Mapping[str, Amount]) -> dict[str, Decimal]:
+    return {model: _usd("prices_usd", price) for model, price in by_model.items()}
+
+
+def _usd(setting: str, amount: Amount) -> Decimal:
     try:
-        return {model: Decimal(price) for model, price in by_model.items()}
+        return Decimal(str(amount))
     except InvalidOperation:
-        raise ConfigError("prices_usd", "amounts are texts such as '0.04'") from None
+        reason = f"{amount!r} is no amount in USD; amounts are written as 0.04"
+        raise ConfigError(setting, reason) from None

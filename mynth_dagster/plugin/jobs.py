@@ -7,35 +7,49 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.engine.asking import Retry
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.plugin.bodies import BatchAssets
+from mynth_dagster.plugin.batch_assets import BatchAssets
 
-PHASES = {
+_TABLES = {
     "submit": ("prompts", "tasks"),
     "collect": ("images", "failures"),
     "all": ("prompts", "tasks", "images", "failures"),
+    "retry": ("prompts", "tasks"),
+}
+_DESCRIPTIONS = {
+    "submit": "Checks the prompts and sends what is missing; the sensor collects. In the "
+    "launchpad: `prompt_ids` limits it to some rows.",
+    "collect": "Waits for tasks and writes images and failures; reads only, costs nothing.",
+    "all": "Checks, sends, waits and collects in one run.",
+    "retry": "Asks again for rows that failed and may end otherwise, each paid for anew. In the "
+    "launchpad: `retry: failed` for all failed or refused rows, `retry: partial` for those that "
+    "lack some images, `force: true` for every finished row, `prompt_ids` for some rows only.",
 }
 
 
-def job_name(batch: str, phase: str) -> str:
-    """`<batch>_submit`, `<batch>_collect`, `<batch>_all`."""
-    return f"{batch}_{phase}"
+def job_name(batch: str, doing: str) -> str:
+    """`<batch>_submit`, `<batch>_collect`, `<batch>_all`, `<batch>_retry`."""
+    return f"{batch}_{doing}"
 
 
 def build_jobs(assets: BatchAssets) -> list[Any]:
     """
-    One job per phase, over explicit keys and in one process.
+    The jobs over assets: explicit keys, in one process.
 
     A step of its own process costs seconds; what is parallel here is inside the step.
     """
+    name = assets.batch.name
+    asked = {"ops": {f"{name}__submit": {"config": {"retry": Retry.RETRYABLE.value}}}}
     return [
         dg.define_asset_job(
-            job_name(assets.batch.name, phase),
+            job_name(name, doing),
             selection=dg.AssetSelection.assets(*(assets.key(table) for table in tables)),
+            config=asked if doing == "retry" else None,
             executor_def=dg.in_process_executor,
-            description=f"{', '.join(tables)} of {assets.batch.name}",
+            description=_DESCRIPTIONS[doing],
         )
-        for phase, tables in PHASES.items()
+        for doing, tables in _TABLES.items()
     ]
 
 

@@ -1,8 +1,12 @@
-"""What the UI shows of a run: plain numbers plot by themselves, tables and links are read."""
+"""
+What the UI shows of a run: plain numbers plot by themselves, tables and links are read. Pure.
+
+Every text is bounded here, and says what it leaves out: metadata is kept for ever.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,86 +14,114 @@ import dagster as dg
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
+from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
+from mynth_dagster.limits import TABLE_ROWS_MAX
 from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.plugin.markdown import as_table, as_text
+from mynth_dagster.plugin.previews import gallery, strip
 from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.result_counts import FailureKind
 from mynth_dagster.tables.results import ResultsSummary
 
 Metadata = dict[str, Any]
 
-MARKDOWN_CELL_MAX = 80
+_MESSAGE_CHARS = 160
+_FAILURE_HEADS = ("code", "failures", "retryable", "money", "for example", "said", "next step")
 
 
 def prompts_metadata(summary: PromptsSummary) -> Metadata:
     """Of one partition of `prompts`."""
     return {
-        "dagster/partition_row_count": summary.n_rows,
-        "dagster/uri": dg.MetadataValue.text(summary.uri),
+        **_place(summary.n_rows, summary.uri),
         "mynth/rows": summary.n_rows,
         "mynth/rejected": summary.n_rejected,
         "mynth/images_asked": summary.n_images_asked,
         "mynth/problems": dg.MetadataValue.json(summary.problems_by_code),
-        "mynth/sample": dg.MetadataValue.md(_table(summary.sample)),
+        "mynth/sample": dg.MetadataValue.md(_sample(summary)),
     }
+
+
+def quote_metadata(survey: Survey, quote: Quote) -> Metadata:
+    """What sending would cost, as far as is known; of one partition or of several."""
+    metadata: Metadata = {
+        "mynth/to_send": survey.n_to_send,
+        "mynth/quote_basis": ", ".join(quote.bases) or "nothing to send",
+    }
+    if quote.total_units is not None:
+        metadata["mynth/quoted_usd"] = _usd(quote.total_units)
+    if quote.notes:
+        notes = (f"- {as_text(note, max_chars=_MESSAGE_CHARS)}" for note in quote.notes)
+        metadata["mynth/quote_notes"] = dg.MetadataValue.md("\n".join(notes))
+    return metadata
 
 
 def tasks_metadata(summary: ResultsSummary) -> Metadata:
     """Of one partition of `tasks`."""
     return {
-        "dagster/partition_row_count": summary.n_tasks,
-        "dagster/uri": dg.MetadataValue.text(summary.uris["tasks"]),
+        **_place(summary.n_tasks, summary.uris["tasks"]),
         "mynth/tasks": summary.n_tasks,
         "mynth/pending": summary.n_pending,
         "mynth/unresolved": summary.n_unresolved,
         "mynth/reserved_usd": _usd(summary.reserved_units),
+        "mynth/charged_usd": _usd(summary.charged_units),
         "mynth/states": dg.MetadataValue.json(summary.rows_by_status),
     }
 
 
 def submission_metadata(survey: Survey, quote: Quote, counts: SubmitCounts) -> Metadata:
     """Of a whole submission, over all its partitions."""
-    metadata: Metadata = {
-        "mynth/to_send": survey.n_to_send,
+    return {
+        **quote_metadata(survey, quote),
         "mynth/posts_sent": counts.n_posts,
         "mynth/accepted": counts.n_accepted,
-        "mynth/quote_basis": ", ".join(quote.bases) or "nothing to send",
     }
-    if quote.total_units is not None:
-        metadata["mynth/quoted_usd"] = _usd(quote.total_units)
-    if quote.notes:
-        metadata["mynth/quote_notes"] = dg.MetadataValue.md(
-            "\n".join(f"- {n}" for n in quote.notes)
-        )
-    return metadata
 
 
-def images_metadata(summary: ResultsSummary) -> Metadata:
+def images_metadata(summary: ResultsSummary, thumbnails: Thumbnails = NO_THUMBNAILS) -> Metadata:
     """Of one partition of `images`."""
-    return {
-        "dagster/partition_row_count": summary.n_images,
-        "dagster/uri": dg.MetadataValue.text(summary.uris["images"]),
+    metadata: Metadata = {
+        "mynth/preview": dg.MetadataValue.md(strip(summary, thumbnails)),
+        "mynth/gallery": dg.MetadataValue.md(gallery(summary, thumbnails)),
+        **_place(summary.n_images, summary.uris["images"]),
         "mynth/images": summary.n_images,
         "mynth/images_asked": summary.n_images_asked,
-        "mynth/failure_rate": _rate(summary),
+        "mynth/failure_rate": failure_rate(summary),
         "mynth/charged_usd": _usd(summary.charged_units),
         "mynth/cost_unknown": summary.n_cost_unknown,
     }
+    if summary.n_images and not summary.n_cost_unknown:
+        metadata["mynth/cost_per_image_usd"] = _usd(summary.charged_units) / summary.n_images
+    if summary.median_task_s is not None:
+        metadata["mynth/median_task_s"] = summary.median_task_s
+    if thumbnails.n_failed:
+        metadata["mynth/thumbnails_left_out"] = thumbnails.n_failed
+    return metadata
 
 
 def failures_metadata(summary: ResultsSummary) -> Metadata:
     """Of one partition of `failures`."""
     return {
-        "dagster/partition_row_count": summary.n_failures,
-        "dagster/uri": dg.MetadataValue.text(summary.uris["failures"]),
+        "mynth/failures_by_code": dg.MetadataValue.md(_failure_table(summary.failure_kinds)),
+        **_place(summary.n_failures, summary.uris["failures"]),
         "mynth/failures": summary.n_failures,
-        "mynth/failures_by_code": dg.MetadataValue.json(summary.failures_by_code),
+        "mynth/failure_rate": failure_rate(summary),
+        "mynth/retryable": sum(kind.n_retryable for kind in summary.failure_kinds),
         "mynth/stalled": summary.n_stalled,
         "mynth/unresolved": summary.n_unresolved,
     }
 
 
-def _rate(summary: ResultsSummary) -> float:
+def failure_rate(summary: ResultsSummary) -> float:
+    """Failures among all images and failures, 0 to 1."""
     asked = summary.n_images + summary.n_failures
     return summary.n_failures / asked if asked else 0.0
+
+
+def _place(n_rows: int, uri: str) -> Metadata:
+    return {
+        "dagster/partition_row_count": n_rows,
+        "dagster/uri": dg.MetadataValue.text(uri),
+    }
 
 
 def _usd(units: int) -> float:
@@ -97,16 +129,27 @@ def _usd(units: int) -> float:
     return float(usd_from_units(units))
 
 
-def _table(rows: tuple[Mapping[str, object], ...]) -> str:
-    if not rows:
-        return "no rows"
-    names = list(rows[0])
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(_cell(row[name]) for name in names)} |" for row in rows]
-    return "\n".join(lines)
+def _failure_table(kinds: Sequence[FailureKind]) -> str:
+    rows = [
+        (
+            as_text(kind.code),
+            str(kind.n_failures),
+            str(kind.n_retryable),
+            kind.money.value,
+            as_text(", ".join(kind.examples)),
+            as_text(kind.message, max_chars=_MESSAGE_CHARS),
+            as_text(kind.next_step, max_chars=_MESSAGE_CHARS),
+        )
+        for kind in kinds[:TABLE_ROWS_MAX]
+    ]
+    left = kinds[TABLE_ROWS_MAX:]
+    n_left = sum(kind.n_failures for kind in left)
+    more = f"\n\nand {n_left} failures of {len(left)} more codes" if left else ""
+    return as_table(_FAILURE_HEADS, rows) + more
 
 
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    shown = text if len(text) <= MARKDOWN_CELL_MAX else f"{text[: MARKDOWN_CELL_MAX - 1]}…"
-    return shown.replace("|", "\\|").replace("\n", " ")
+def _sample(summary: PromptsSummary) -> str:
+    names = tuple(summary.sample[0]) if summary.sample else ()
+    rows = [[as_text(value) for value in row.values()] for row in summary.sample]
+    left = summary.n_rows - len(rows)
+    return as_table(names, rows) + (f"\n\nand {left} more rows" if left > 0 else "")

@@ -103,7 +103,7 @@ class BatchPartitions:
             f"{_DIMENSION_TAG}{slice_.fan_out_dimension}": slice_.fan_out,
         }
 
-    def in_run(self, context: dg.AssetExecutionContext) -> list[Slice]:
+    def in_run(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> list[Slice]:
         """
         The slices that a run is for.
 

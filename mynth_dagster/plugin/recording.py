@@ -32,7 +32,7 @@ def record_all(
             if key is not None:
                 context.add_asset_metadata(metadata, asset_key=asset, partition_key=key)
         of_asset = [check for check in checks if check.asset_key == asset]
-        whole = next(iter(by_slice.values())) if partitions.definition is None else None
+        whole = _of_whole(next(iter(by_slice.values()))) if partitions.definition is None else None
         yield dg.MaterializeResult(asset_key=asset, metadata=whole, check_results=of_asset)
 
 
@@ -48,7 +48,13 @@ def record_some(
                 dg.AssetMaterialization(
                     asset_key=asset,
                     partition=partitions.key_of(slice_),
-                    metadata=metadata,
+                    metadata=metadata if partitions.definition else _of_whole(metadata),
                     tags=partitions.tags_of(slice_),
                 )
             )
+
+
+def _of_whole(metadata: Metadata) -> Metadata:
+    """An unpartitioned asset's rows are all of its rows."""
+    names = {"dagster/partition_row_count": "dagster/row_count"}
+    return {names.get(name, name): value for name, value in metadata.items()}

@@ -14,6 +14,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.limits import (
     CONCURRENCY_DEFAULT,
     CONNECT_TIMEOUT_S,
+    IMAGE_HOSTS,
     POLL_INTERVAL_MAX_S,
     POLL_INTERVAL_MIN_S,
     REQUEST_TIMEOUT_S,
@@ -53,6 +54,11 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     request_timeout_s: float = Field(
         default=REQUEST_TIMEOUT_S, description="Seconds for a whole request, in all."
     )
+    image_hosts: list[str] = Field(
+        default=list(IMAGE_HOSTS),
+        description="Hosts that thumbnails are fetched from by https, without the key, besides "
+        "the API's own.",
+    )
     poll_interval_min_s: float = Field(
         default=POLL_INTERVAL_MIN_S, description="Shortest pause between rounds of polling."
     )
@@ -73,6 +79,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             concurrency=self.concurrency,
             connect_timeout_s=self.connect_timeout_s,
             request_timeout_s=self.request_timeout_s,
+            image_hosts=tuple(self.image_hosts),
         )
         return EngineSettings(
             client=client,

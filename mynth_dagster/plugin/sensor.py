@@ -18,7 +18,7 @@ from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.plugin.bodies import BatchAssets
+from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.jobs import job_name
 from mynth_dagster.plugin.partitions import RANGE_END_TAG, RANGE_START_TAG
 from mynth_dagster.plugin.resource import MynthResource
@@ -126,33 +126,38 @@ def _active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRun
     collecting = [
         run for run in runs if run.job_name == collect or images in (run.asset_selection or ())
     ]
-    slices = [slice_ for run in collecting for slice_ in _slices_of(assets, run)]
+    slices = [slice_ for run in collecting for slice_ in _slices_of(instance, assets, run)]
     return ActiveRuns(frozenset(run.run_id for run in runs), frozenset(slices))
 
 
-def _slices_of(assets: BatchAssets, run: dg.DagsterRun) -> list[Slice]:
+def _slices_of(
+    instance: dg.DagsterInstance, assets: BatchAssets, run: dg.DagsterRun
+) -> list[Slice]:
     partitions = assets.partitions
     start, end = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)
     if start and end:
-        return _between(assets, partitions.slice_of(start), partitions.slice_of(end))
+        return _between(instance, assets, partitions.slice_of(start), partitions.slice_of(end))
     key = run.tags.get("dagster/partition")
     if key:
         return [partitions.slice_of(key)]
     return [assets.batch.slice()]
 
 
-def _between(assets: BatchAssets, first: Slice, last: Slice) -> list[Slice]:
-    """The rectangle of a range; windows compare as text, as time windows' keys do."""
+def _between(
+    instance: dg.DagsterInstance, assets: BatchAssets, first: Slice, last: Slice
+) -> list[Slice]:
+    """The rectangle of a range, in the order of the windows' definition."""
     keys = assets.batch.fan_out_keys or [""]
     if first.fan_out not in keys or last.fan_out not in keys:
         return [first, last]  # of an earlier definition: nothing that could be asked for now
     inside = keys[keys.index(first.fan_out) : keys.index(last.fan_out) + 1]
-    windows = {first.window, last.window}
+    windows = [first.window]
     definition = assets.partitions.windows
     if definition is not None and first.window != last.window:
-        windows |= {
-            key for key in definition.get_partition_keys() if first.window < key < last.window
-        }
+        known = list(definition.get_partition_keys(dynamic_partitions_store=instance))
+        if first.window not in known or last.window not in known:
+            return [first, last]
+        windows = known[known.index(first.window) : known.index(last.window) + 1]
     return [assets.batch.slice(window, key) for window in windows for key in inside]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import os
 import shlex
 import subprocess
@@ -17,49 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mynth_dagster import MynthResource, build_image_batch
-from mynth_dagster.plugin.assets import Overrides
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
 from tests.docs.markdown import DOCS, README, blocks, code_in, commands, read, rows, section
 
 SIMULATOR_URL = "http://127.0.0.1:8787"
-REQUIRED = "required"
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
-
-
-def _value(told: str) -> Any:
-    if told == REQUIRED:
-        return REQUIRED
-    return Overrides() if told == "Overrides()" else ast.literal_eval(told)
-
-
-def _told_defaults(first_header: str) -> dict[str, Any]:
-    table = rows(section(README, "Configuration"), first_header)
-    defaults = {}
-    for name, default, *_ in table:
-        told = default.strip("`")
-        defaults[name.strip("`")] = _value(told)
-    return defaults
-
-
-def test_resource_table_has_all_fields_and_defaults():
-    """The table of `MynthResource` names each field with its default."""
-    fields = {
-        name: REQUIRED if field.is_required() else field.default
-        for name, field in MynthResource.model_fields.items()
-    }
-    assert _told_defaults("field") == fields
-
-
-def test_batch_table_has_all_arguments_and_defaults():
-    """The table of `build_image_batch` names each argument with its default."""
-    arguments = {
-        name: REQUIRED if argument.default is inspect.Parameter.empty else argument.default
-        for name, argument in inspect.signature(build_image_batch).parameters.items()
-    }
-    assert _told_defaults("argument") == arguments
 
 
 def test_result_tables_have_the_columns_told():

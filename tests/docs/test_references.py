@@ -18,8 +18,10 @@ from mynth_dagster.models.failure_words import _WORDS_BY_STATUS
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
 from mynth_dagster.simulator import ApiKey, Distribution, FailureRule, FaultRule, Scenario, Switches
 from mynth_dagster.simulator.rules import FailureKind, FaultKind
+from mynth_dagster.tables.column_meanings import MEANINGS
 from mynth_dagster.tables.prompt_schema import prompts_schema
 from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from tests.docs import reference
 from tests.docs.markdown import DOCS, ROOT, blocks, code_in, read, rows, section
 
 STATES = DOCS / "state-machine.md"
@@ -189,3 +191,24 @@ def test_wire_page_tells_the_limits_of_each_revision():
         assert str(limits.prompt_max_chars) in told["prompt length"][place]
         assert f"{limits.count_min} to {limits.count_max}" in told["images per request"][place]
         assert f"{limits.quality_min} to 100" in told["output quality"][place]
+
+
+def test_reference_is_written_from_the_code():
+    """`make reference` would change nothing."""
+    assert read(reference.PAGE) == reference.render()
+
+
+def test_reference_says_something_of_every_field():
+    """No field, argument, job or check is without a word."""
+    for line in read(reference.PAGE).splitlines():
+        assert not line.startswith("| `") or line.rstrip(" |").count("|") >= 2, line
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_columns_mean_the_same_on_the_page_and_in_the_ui(table: str):
+    """The words of the tables page are those that Dagster shows beside a column."""
+    told = {
+        code_in(column)[0]: re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", meaning)
+        for column, _, meaning in rows(section(TABLES, f"`{table}`"), "column")
+    }
+    assert told == MEANINGS[table]

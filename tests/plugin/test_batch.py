@@ -8,6 +8,7 @@ import pytest
 from mynth_dagster import MynthResource, build_image_batch
 from mynth_dagster.errors import ConfigError
 
+FILES = dg.DynamicPartitionsDefinition(name="drops")
 DAILY = dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24")
 
 
@@ -82,6 +83,11 @@ def test_definitions_load():
         ({"wait": "never"}, "wait"),
         ({"columns": {"colour": "x"}}, "columns"),
         ({"prompts": "{window}.parquet"}, "prompts"),
+        ({"prompts": "{window}/p.parquet", "windows": FILES}, "prompts"),
+        ({"prompts": dg.AssetIn()}, "prompts"),
+        ({"previews": 25}, "previews"),
+        ({"pools": {"sending": "x"}}, "pools"),
+        ({"windows": FILES, "schedule": "0 2 * * *"}, "schedule"),
         ({"schedule": "0 2 * * *"}, "schedule"),
     ],
 )

@@ -8,6 +8,7 @@ import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
 from mynth_dagster import MynthImagesComponent, build_image_batch
+from mynth_dagster.errors import ConfigError
 
 ATTRIBUTES = {
     "name": "shots",
@@ -17,6 +18,9 @@ ATTRIBUTES = {
     "shards": 2,
     "schedule": "0 2 * * *",
 }
+
+
+FILES = {"type": "files"}
 
 
 def _load(attributes, component=MynthImagesComponent):
@@ -82,6 +86,14 @@ def test_equal_connections_share_one_resource(tmp_path):
         ("windows", {"type": "static"}, "need keys"),
         ("fan_out", "moon", "'shard' or 'model'"),
         ("prices_usd", {"a/x": "cheap"}, "0.04"),
+        ("previews", 100, "100 is not between 0 and 24"),
+        ("checks", {"failure_rate_warn": 2}, "checks.failure_rate_warn: 2"),
+        ("checks", {"budget_usd_per_window": "much"}, "'much' is no amount in USD"),
+        ("checks", {"failure_rate": 0.1}, "failure_rate"),
+        ("freshness", {"fail_after_hours": 1, "warn_after_hours": 2}, "warn_after_hours"),
+        ("pools", {"sending": "x"}, "'prepare', 'submit', 'collect'"),
+        ("prompts_asset", "a/b", "one of prompts"),
+        ("translation", {"colour": "red"}, "colour"),
     ],
 )
 def test_wrong_yaml_names_field_and_what_is_allowed(field, value, said):
@@ -133,12 +145,80 @@ def test_subclass_changes_specs_and_bodies(project):
     assert owners == {("team:studio",)}
 
 
-def test_spec_may_not_change_its_key():
-    """The tables of a batch are found by their keys, so an override may not move them."""
+def test_moved_keys_are_followed_everywhere(project):
+    """Dependencies, jobs, checks and records go where `translation` puts the assets."""
+    project.simulator.set_scenario(progress="immediate")
+    batch = _load(
+        {
+            "name": "shots",
+            "prompts": str(project.folder / "prompts.parquet"),
+            "models": ["recraft/recraft-v4"],
+            "translation": {
+                "key": "studio/{{ batch }}_{{ table }}",
+                "group_name": "studio",
+                "tags": {"table": "{{ table }}"},
+                "owners": ["team:studio"],
+                "kinds": ["huggingface"],
+            },
+        }
+    )
+    defs = dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": project.resource}))
 
-    class Moved(MynthImagesComponent):
+    assert project.execute("all", defs=defs).success
+
+    graph = defs.resolve_asset_graph()
+    images = graph.get(dg.AssetKey(["studio", "shots_images"]))
+    assert images.parent_keys == {dg.AssetKey(["studio", "shots_tasks"])}
+    assert (images.group_name, images.owners) == ("studio", ["team:studio"])
+    assert images.tags["table"] == "images"
+    assert {check.asset_key.path[0] for check in graph.asset_check_keys} == {"studio"}
+    records = project.instance.fetch_materializations(images.key, limit=10).records
+    assert records[0].asset_materialization.metadata["mynth/images"].value == 12
+
+
+@pytest.mark.parametrize("changes", [{"key": dg.AssetKey("elsewhere")}, {"partitions_def": None}])
+def test_overrides_may_not_break_a_batch(changes):
+    """Two tables under one key, or a table without its partitions, are refused by name."""
+
+    class Broken(MynthImagesComponent):
         def get_asset_spec(self, assets, table):
-            return super().get_asset_spec(assets, table).replace_attributes(key="elsewhere")
+            return super().get_asset_spec(assets, table).replace_attributes(**changes)
 
-    with pytest.raises(Exception, match="must stay"):
-        Moved(name="shots", prompts="p.parquet").build_defs(None)
+    with pytest.raises(ConfigError, match="translation"):
+        Broken(name="shots", prompts="p.parquet", shards=2).build_defs(None)
+
+
+def test_every_field_reaches_the_batch(tmp_path):
+    """Checks, freshness, pools and previews are those of the YAML."""
+    defs = _load(
+        {
+            **ATTRIBUTES,
+            "previews": 12,
+            "checks": {"failure_rate_warn": 0.2, "budget_usd_per_window": "25.00"},
+            "freshness": {"fail_after_hours": 30, "warn_after_hours": 26},
+            "pools": {"submit": "paid"},
+            "prices_usd": {"a/x": "0.04", "b/y": 0.1},
+        }
+    )
+
+    specs = {spec.key.path[-1]: spec for assets in defs.assets for spec in assets.specs}
+    assert specs["images"].freshness_policy.fail_window.to_timedelta().total_seconds() == 108_000
+    assert specs["prompts"].freshness_policy is None
+    assert {assets.op.pool for assets in defs.assets} == {"paid", None}
+    checks = {spec.name: spec for assets in defs.assets for spec in assets.check_specs}
+    assert "above 20%" in checks["failure_rate"].description
+    assert "$25" in checks["within_budget"].description
+
+
+def test_files_and_assets_can_be_sources():
+    """`windows: files` makes dynamic partitions; `prompts_asset` a dependency."""
+    files = _load({"name": "drops", "prompts": "inbox/{window}.parquet", "windows": FILES})
+    fed = _load({"name": "fed", "prompts_asset": "catalogue/products", "api_key_env": "KEY"})
+
+    (prepare, *_) = files.assets
+    assert prepare.partitions_def == dg.DynamicPartitionsDefinition(name="drops_files")
+    assert [sensor.name for sensor in files.sensors] == ["drops_completion", "drops_files"]
+    catalogue = dg.Definitions(assets=[dg.AssetSpec(["catalogue", "products"])])
+    graph = dg.Definitions.merge(fed, catalogue).resolve_asset_graph()
+    parents = graph.get(dg.AssetKey(["fed", "prompts"])).parent_keys
+    assert parents == {dg.AssetKey(["catalogue", "products"])}

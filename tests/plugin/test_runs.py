@@ -128,14 +128,20 @@ def test_metadata_has_numbers_that_plot(project):
 
 
 def test_check_is_recorded_and_passes(project):
-    """The blocking check is evaluated once per run and passes on sound tables."""
+    """Each check is evaluated once per run, over all its partitions; one of them blocks."""
     project.simulator.set_scenario(progress="immediate")
 
     result = project.execute("all", FIRST, LAST)
 
-    (evaluation,) = result.get_asset_check_evaluations()
-    assert evaluation.check_name == "every_prompt_accounted_for"
-    assert evaluation.passed
+    evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert set(evaluations) == {
+        "prompts_valid",
+        "every_prompt_accounted_for",
+        "failure_rate",
+        "nothing_unresolved",
+    }
+    assert all(evaluation.passed for evaluation in evaluations.values())
+    evaluation = evaluations["every_prompt_accounted_for"]
     assert evaluation.blocking
     assert evaluation.metadata["mynth/rows"].value == 36
 

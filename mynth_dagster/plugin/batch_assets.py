@@ -1,0 +1,54 @@
+"""What the bodies, jobs and sensors of one batch need to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import dagster as dg
+
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.tables.source import PromptSource
+
+TABLES = ("prompts", "tasks", "images", "failures")
+
+
+@dataclass(frozen=True)
+class BatchAssets:
+    """
+    The keys of a batch's assets, and what its bodies need besides.
+
+    Args:
+        open_window: From the key of a window to its prompts.
+        checks: What the checks allow.
+        n_previews: Thumbnails made of each partition while collecting.
+        freshness: How old `images` may be.
+        pools: Concurrency pools by phase: `prepare`, `submit`, `collect`.
+        origin: Where the batch is written down, for the UI's link to the code.
+        keys: Keys of tables that an override moved.
+    """
+
+    batch: Batch
+    partitions: BatchPartitions
+    open_window: Callable[[str], PromptSource]
+    checks: CheckLimits = DEFAULT_LIMITS
+    n_previews: int = 0
+    freshness: dg.FreshnessPolicy | None = None
+    pools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    origin: dg.LocalFileCodeReference | None = None
+    upstream: dg.AssetIn | None = None
+    keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
+
+    def key(self, table: str) -> dg.AssetKey:
+        """`<batch>/<table>`, unless an override moved it."""
+        return self.keys.get(table) or dg.AssetKey([self.batch.name, table])
+
+    @property
+    def job_names(self) -> Mapping[str, str]:
+        """The batch's jobs by what they do."""
+        name = self.batch.name
+        doings = ("submit", "collect", "all", "retry", "quote", "settle")
+        return {doing: f"{name}_{doing}" for doing in doings}

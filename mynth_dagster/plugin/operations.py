@@ -1,0 +1,179 @@
+"""
+Operations that materialise nothing: a quote, and the settling of what is in doubt.
+
+Annotations are real objects in this module (no postponed evaluation): Dagster reads them.
+"""
+
+import asyncio
+from typing import Any
+
+import dagster as dg
+
+from mynth_dagster.engine.quotes import quote_each
+from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import MynthError
+from mynth_dagster.limits import TABLE_ROWS_MAX
+from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin.asking import ASKING_CONFIG, asking_from
+from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.markdown import as_table, as_text
+from mynth_dagster.plugin.resource import MynthResource
+
+LIST, ATTACH, RESUBMIT, ABANDON = "list", "attach", "resubmit", "abandon"
+
+SETTLE_CONFIG = {
+    "action": dg.Field(
+        dg.Enum("MynthSettle", [dg.EnumValue(a) for a in (LIST, ATTACH, RESUBMIT, ABANDON)]),
+        default_value=LIST,
+        description="list: tell what is in doubt, change nothing. attach: it was the task in "
+        "task_id, which is read and checked. resubmit: the next submission sends the row anew, "
+        "and it may then be paid twice. abandon: the row is not wanted any more.",
+    ),
+    "intent_ids": dg.Field(
+        [str], default_value=[], description="int_…, as listed; one for attach."
+    ),
+    "task_id": dg.Field(
+        str, default_value="", description="tsk_…, for attach: the task that it was."
+    ),
+}
+"""The launchpad's fields of `<batch>__settle`."""
+
+
+def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
+    """The jobs `<batch>_quote` and `<batch>_settle`."""
+    return [_quote_job(assets, resource_key), _settle_job(assets, resource_key)]
+
+
+def _quote_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
+    name = assets.batch.name
+
+    @dg.op(
+        name=f"{name}__quote",
+        required_resource_keys={resource_key},
+        config_schema=ASKING_CONFIG,
+    )
+    def quote(context: dg.OpExecutionContext) -> None:
+        tell_quote(context, getattr(context.resources, resource_key), assets)
+
+    @dg.job(
+        name=assets.job_names["quote"],
+        partitions_def=assets.partitions.definition,
+        executor_def=dg.in_process_executor,
+        description="A dry run: tells what `submit` would send of a partition and what it would "
+        "reserve, with the same launchpad fields. Sends nothing and spends nothing; `prompts` "
+        "must be there.",
+    )
+    def quote_job() -> None:
+        quote()
+
+    return quote_job
+
+
+def _settle_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
+    name = assets.batch.name
+
+    @dg.op(
+        name=f"{name}__settle",
+        required_resource_keys={resource_key},
+        config_schema=SETTLE_CONFIG,
+    )
+    def settle(context: dg.OpExecutionContext) -> None:
+        settle_in_doubt(context, getattr(context.resources, resource_key), assets)
+
+    @dg.job(
+        name=assets.job_names["settle"],
+        executor_def=dg.in_process_executor,
+        description="Lists the paid requests of this batch whose outcome is unknown, with their "
+        "evidence and what they may have cost, or settles them as the launchpad says.",
+    )
+    def settle_job() -> None:
+        settle()
+
+    return settle_job
+
+
+def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:
+    """Log and record what a submission of the run's partitions would do."""
+    slices = assets.partitions.in_run(context)
+    asking = asking_from(context.op_config)
+
+    async def work(session: Session) -> list[tuple[str, ...]]:
+        quotes = await quote_each(session, assets.batch, slices, asking)
+        return [
+            (as_text(slice_.key), str(surveyed.n_to_send), format_usd(quote.total_units))
+            for slice_, (surveyed, quote) in quotes.items()
+        ]
+
+    rows = _run(mynth, work)
+    heads = ("partition", "rows to send", "would reserve")
+    context.add_output_metadata({"mynth/quote": dg.MetadataValue.md(as_table(heads, rows))})
+    for partition, n_rows, price in rows:
+        context.log.info(f"{partition}: {n_rows} rows would be sent, {price}")
+
+
+def settle_in_doubt(
+    context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> None:
+    """Do what the launchpad says, then tell what is still in doubt."""
+    config, name = context.op_config, assets.batch.ledger_name
+
+    async def work(session: Session) -> tuple[list[str], list[InDoubt]]:
+        done = await _settle(session, config)
+        now_us = session.clock.now_us()
+        reader = session.ledger.read
+        left = await asyncio.to_thread(list_in_doubt, reader, name, now_us=now_us)
+        return done, left
+
+    done, left = _run(mynth, work)
+    for line in done:
+        context.log.info(line)
+    context.add_output_metadata(
+        {
+            "mynth/in_doubt": len(left),
+            "mynth/list": dg.MetadataValue.md(_in_doubt_table(left)),
+        }
+    )
+    context.log.info(f"{len(left)} in doubt")
+
+
+async def _settle(session: Session, config: Any) -> list[str]:
+    action, intent_ids = config["action"], list(config["intent_ids"])
+    if action == LIST:
+        return []
+    if not intent_ids or (action == ATTACH and (len(intent_ids) > 1 or not config["task_id"])):
+        needed = "one intent id and a task_id" if action == ATTACH else "intent_ids"
+        raise dg.Failure(f"{action} needs {needed}. Nothing was changed.", allow_retries=False)
+    if action == ATTACH:
+        said = await attach(session, intent_ids[0], config["task_id"])
+        return [f"{intent_ids[0]}: {config['task_id']} {said.value}; collect to read it"]
+    for intent_id in intent_ids:
+        await give_up(session.ledger, intent_id, ask_again=action == RESUBMIT)
+    then = "the next submission sends it anew" if action == RESUBMIT else "it is given up"
+    return [f"{intent_id}: {then}" for intent_id in intent_ids]
+
+
+def _run(mynth: MynthResource, work: Any) -> Any:
+    try:
+        return mynth.run(work)
+    except MynthError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _in_doubt_table(left: list[InDoubt]) -> str:
+    rows = [
+        (
+            as_text(doubt.intent.intent_id),
+            doubt.intent.state.value,
+            as_text(Slice(doubt.intent.row.window, doubt.intent.fan_out).key),
+            as_text(doubt.intent.prompt_id),
+            f"{doubt.age_s / 60:.0f} min",
+            format_usd(doubt.exposure_units),
+            as_text("; ".join(seen.detail or seen.outcome for seen in doubt.evidence)),
+        )
+        for doubt in left[:TABLE_ROWS_MAX]
+    ]
+    heads = ("intent", "state", "partition", "prompt id", "age", "may have cost", "evidence")
+    n_left = len(left) - len(rows)
+    return as_table(heads, rows) + (f"\n\nand {n_left} more" if n_left else "")

@@ -1,0 +1,140 @@
+"""`docs/reference.md`, written from the code: `python -m tests.docs.reference`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import dagster as dg
+
+from mynth_dagster import MynthImagesComponent, MynthResource, build_image_batch
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.plugin import component
+from mynth_dagster.plugin.asking import ASKING_CONFIG
+from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.checks import CheckLimits, check_specs
+from mynth_dagster.plugin.jobs import build_jobs
+from mynth_dagster.plugin.operations import SETTLE_CONFIG, build_operations
+from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.tables.source import open_source
+from tests.docs.markdown import DOCS
+
+PAGE = DOCS / "reference.md"
+HEAD = """\
+# Reference
+
+Every field, job and check, written from the code by `make reference`.
+Defaults are as Python spells them; units are in names (`_s` are seconds, `_usd` US dollars).
+"""
+FIELDS = ("field", "default", "meaning")
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [
+        HEAD,
+        _section("`MynthResource`", MynthResource, "One for all batches."),
+        "## `build_image_batch`\n\nOne call for each batch.\n",
+        _table(("argument", "default", "meaning"), _arguments(build_image_batch)),
+        _section("`CheckLimits`", None, "The thresholds of `checks`, in Python."),
+        _table(("argument", "default", "meaning"), _arguments(CheckLimits)),
+        _section(
+            "`MynthImagesComponent`", MynthImagesComponent, "The attributes of a `defs.yaml`."
+        ),
+        _section("`windows`", component.WindowsModel, "", level=3),
+        _section("`defaults`", component.DefaultsModel, "", level=3),
+        _section("`checks`", component.ChecksModel, "", level=3),
+        _section("`freshness`", component.FreshnessModel, "", level=3),
+        "## Jobs\n",
+        _table(("job", "what it does"), _jobs()),
+        "## Launchpad\n\nOf `<batch>__submit` (in submit, all, retry) and `<batch>__quote`:\n",
+        _table(FIELDS, _config(ASKING_CONFIG)),
+        "Of `<batch>__settle`:\n",
+        _table(FIELDS, _config(SETTLE_CONFIG)),
+        "## Checks\n",
+        _table(("check", "asset", "blocking", "what it says"), _checks()),
+    ]
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _section(title: str, model: Any, words: str, level: int = 2) -> str:
+    lines = [f"{'#' * level} {title}", *(["", words] if words else []), ""]
+    return "\n".join(lines) + ("" if model is None else "\n" + _table(FIELDS, _fields(model)))
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(model: Any) -> list[tuple[str, str, str]]:
+    return [
+        (f"`{name}`", _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    made = field.default_factory() if field.default_factory else field.default
+    return "as below" if isinstance(made, dg.Model) else f"`{made!r}`"
+
+
+def _arguments(function: Callable[..., Any]) -> list[tuple[str, str, str]]:
+    told = _told_arguments(inspect.getdoc(function) or "")
+    return [
+        (f"`{name}`", _spelled(argument.default), told[name])
+        for name, argument in inspect.signature(function).parameters.items()
+    ]
+
+
+def _spelled(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return "required"
+    is_plain = default is None or isinstance(default, str | int | float | tuple)
+    return f"`{default!r}`" if is_plain else f"`{type(default).__name__}()`"
+
+
+def _told_arguments(doc: str) -> dict[str, str]:
+    text = doc.split("Args:\n")[1].split("\n\n", maxsplit=1)[0]
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", words) for name, words in found}
+
+
+def _config(fields: dict[str, dg.Field]) -> list[tuple[str, str, str]]:
+    return [
+        (f"`{name}`", f"`{field.default_value!r}`", field.description or "")
+        for name, field in fields.items()
+    ]
+
+
+def _assets() -> BatchAssets:
+    batch = Batch("b")
+    return BatchAssets(batch, BatchPartitions(batch, None), open_source)
+
+
+def _jobs() -> list[tuple[str, str]]:
+    assets = _assets()
+    jobs = [*build_jobs(assets), *build_operations(assets, "mynth")]
+    return [(f"`<batch>_{job.name.removeprefix('b_')}`", job.description) for job in jobs]
+
+
+def _checks() -> list[tuple[str, ...]]:
+    limits = CheckLimits(budget_usd_per_window=component._usd("budget", 25))
+    return [
+        (
+            f"`{spec.name}`",
+            f"`{spec.asset_key.path[-1]}`",
+            "yes" if spec.blocking else "no",
+            (spec.description or "").replace("$25", "`budget_usd_per_window`"),
+        )
+        for spec in check_specs(dg.AssetKey, limits)
+    ]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), "utf-8")

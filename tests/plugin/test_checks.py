@@ -1,0 +1,108 @@
+"""Checks judge what a run wrote, the worst partition wins, and each says what to do."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import dagster as dg
+import pytest
+
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin import checks
+from mynth_dagster.plugin.checks import CheckLimits
+from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.results import ResultsSummary
+
+KEY = dg.AssetKey(["shots", "images"])
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+
+
+def _results(window: str, n_images: int = 1, n_failures: int = 0, **facts) -> ResultsSummary:
+    return ResultsSummary(Slice(window), 1, {}, n_images=n_images, n_failures=n_failures, **facts)
+
+
+def _prompts(window: str, n_rejected: int) -> PromptsSummary:
+    return PromptsSummary(Slice(window), "", 10, 10 - n_rejected, n_rejected, 10)
+
+
+@pytest.mark.parametrize(
+    ("n_failures", "passed", "severity"),
+    [(0, True, WARN), (1, True, WARN), (2, False, WARN), (9, False, ERROR)],
+)
+def test_failure_rate_warns_then_fails(n_failures, passed, severity):
+    """Two thresholds, each inclusive; a good partition does not hide a bad one."""
+    limits = CheckLimits(failure_rate_warn=0.1, failure_rate_error=0.5)
+    summaries = [_results("a", 100), _results("b", 10 - n_failures, n_failures)]
+
+    result = checks.failures_few(KEY, summaries, limits)
+
+    assert (result.passed, result.severity) == (passed, severity)
+    assert result.metadata["mynth/worst_rate"].value == n_failures / 10
+    assert ("| b |" in result.metadata["mynth/partitions"].value) is not passed
+
+
+def test_rejected_rows_warn():
+    """By default one bad prompt is a warning, however many are good."""
+    result = checks.prompts_valid(KEY, [_prompts("a", 0), _prompts("b", 1)], CheckLimits())
+
+    assert not result.passed
+    assert result.severity is WARN
+    assert "| b | 10.0% |" in result.metadata["mynth/partitions"].value
+
+
+def test_anything_open_warns():
+    """Unresolved, stalled and pending rows are told by partition."""
+    summaries = [_results("a"), _results("b", rows_by_status={"unresolved": 2, "stalled": 1})]
+
+    result = checks.nothing_open(KEY, summaries)
+
+    assert not result.passed
+    assert result.severity is WARN
+    assert "| b | 2 | 1 | 0 |" in result.metadata["mynth/partitions"].value
+
+
+@pytest.mark.parametrize(("charged", "passed"), [(500_000_000, True), (500_000_001, False)])
+def test_budget_is_judged_by_window(charged, passed):
+    """To the last unit of 10⁻⁸ USD."""
+    limits = CheckLimits(budget_usd_per_window=Decimal(5))
+
+    result = checks.within_budget(KEY, {"a": 1, "b": charged}, limits)
+
+    assert result.passed is passed
+    assert result.severity is ERROR
+
+
+def test_each_check_says_what_to_do():
+    """The description names the threshold and the next step; the budget is there if wanted."""
+    limits = CheckLimits(budget_usd_per_window=Decimal("25.50"))
+    specs = checks.check_specs(lambda table: dg.AssetKey(["shots", table]), limits)
+
+    by_name = {spec.name: spec for spec in specs}
+    assert set(by_name) == {
+        "prompts_valid",
+        "every_prompt_accounted_for",
+        "failure_rate",
+        "nothing_unresolved",
+        "within_budget",
+    }
+    assert [spec.name for spec in specs if spec.blocking] == ["every_prompt_accounted_for"]
+    assert "$25.50" in by_name["within_budget"].description
+    assert all("If " in spec.description for spec in specs)
+    assert len(checks.check_specs(dg.AssetKey, CheckLimits())) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"failure_rate_warn": 0.6}, "failure_rate_warn"),
+        ({"failure_rate_error": 1.5}, "failure_rate_warn"),
+        ({"rejected_rate_warn": -0.1}, "rejected_rate_warn"),
+        ({"budget_usd_per_window": Decimal(0)}, "budget_usd_per_window"),
+        ({"budget_usd_per_window": Decimal("NaN")}, "budget_usd_per_window"),
+    ],
+)
+def test_impossible_limits_are_refused(settings, said):
+    """By the name of the field and what is allowed."""
+    with pytest.raises(ConfigError, match=said):
+        CheckLimits(**settings)

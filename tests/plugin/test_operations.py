@@ -1,0 +1,151 @@
+"""Operations from the UI: a quote, a retry, and settling what is in doubt."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
+ONE = {"windows": None, "shards": 1}
+
+
+def _run(project, job, config, defs=None, **kwargs):
+    op = job.replace("shots_", "shots__").replace("retry", "submit")
+    defs = defs or project.definitions(**ONE)
+    return defs.resolve_job_def(job).execute_in_process(
+        instance=project.instance,
+        run_config={"ops": {op: {"config": config}}} if config is not None else None,
+        raise_on_error=False,
+        **kwargs,
+    )
+
+
+def _told(result, op, name):
+    (event,) = [e for e in result.events_for_node(op) if e.is_successful_output]
+    return event.step_output_data.metadata[name].value
+
+
+def test_quote_is_a_dry_run(project):
+    """It tells rows and price of each partition of a range, and sends nothing."""
+    project.execute("submit", FIRST, LAST)
+    sent = project.n_accepted
+    project.write_prompts([f"a blue kite, number {n}" for n in range(12)])
+    prompts = project.definitions().resolve_implicit_global_asset_job_def()
+    tags = {
+        "dagster/asset_partition_range_start": FIRST,
+        "dagster/asset_partition_range_end": LAST,
+    }
+    prompts.execute_in_process(
+        instance=project.instance,
+        asset_selection=[dg.AssetKey(["shots", "prompts"])],
+        tags=tags,
+    )
+
+    result = _run(project, "shots_quote", None, project.definitions(), tags=tags)
+
+    assert result.success
+    rows = _told(result, "shots__quote", "mynth/quote").splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    assert [cell[0] for cell in cells] == ["2026-11-19\\|000", "2026-11-19\\|001"]
+    assert sum(int(cell[1]) for cell in cells) == 12
+    assert all(cell[2].startswith("$0.") for cell in cells)
+    assert project.n_accepted == sent
+
+
+def test_quote_takes_the_fields_of_a_submission(project):
+    """What a retry of some rows would cost is told with the same words."""
+    project.simulator.set_scenario(progress="immediate")
+    project.execute("all", defs=project.definitions(**ONE))
+
+    result = _run(project, "shots_quote", {"force": True, "prompt_ids": ["p1", "p2"]})
+
+    assert "| all | 2 | $0.02 |" in _told(result, "shots__quote", "mynth/quote")
+    assert project.n_accepted == 12
+
+
+def test_retry_job_needs_no_configuration(project):
+    """It asks again for what may end otherwise, as it stands in the launchpad."""
+    project.simulator.set_scenario(
+        progress="immediate", failures=[{"prompt_contains": "number 3", "first": 1}]
+    )
+    defs = project.definitions(**ONE)
+    project.execute("all", defs=defs)
+
+    assert _run(project, "shots_retry", None).success
+
+    assert project.n_accepted == 13
+    assert project.simulator.log()["duplicate_intents"] == []
+
+
+@pytest.fixture
+def in_doubt(project):
+    """A project with one row whose answer was lost, in a revision without a task list."""
+    project.settings["api_revision"] = "2026-04"
+    project.simulator.set_scenario(
+        revision="2026-04",
+        progress="immediate",
+        faults=[{"kind": "lost_answer", "prompt_contains": "number 3", "first": 1}],
+    )
+    project.execute("all", defs=project.definitions(**ONE))
+    return project
+
+
+def _intents(project):
+    result = _run(project, "shots_settle", None)
+    rows = _told(result, "shots__settle", "mynth/list").splitlines()[2:]
+    return [row.split("|")[1].strip().replace("\\_", "_") for row in rows]
+
+
+def test_settle_lists_what_is_in_doubt(in_doubt):
+    """Without configuration it lists and changes nothing."""
+    (intent,) = _intents(in_doubt)
+
+    assert intent.startswith("int_")
+    assert _intents(in_doubt) == [intent]
+
+
+def test_settle_resubmits(in_doubt):
+    """After `resubmit` the next submission sends the row anew, as its own decision."""
+    config = {"action": "resubmit", "intent_ids": _intents(in_doubt)}
+    assert _run(in_doubt, "shots_settle", config).success
+    before = in_doubt.n_accepted
+
+    in_doubt.execute("all", defs=in_doubt.definitions(**ONE))
+
+    assert in_doubt.n_accepted == before + 1
+
+
+def test_settle_attaches_the_task_that_it_was(in_doubt):
+    """`attach` reads the task, and nothing is sent again."""
+    (intent,) = _intents(in_doubt)
+    (task,) = [
+        entry["task_id"]
+        for entry in in_doubt.simulator.log()["accepted"]
+        if entry["intent_id"] == intent
+    ]
+    config = {"action": "attach", "intent_ids": [intent], "task_id": task}
+
+    assert _run(in_doubt, "shots_settle", config).success
+
+    assert in_doubt.execute("collect", defs=in_doubt.definitions(**ONE)).success
+    assert in_doubt.n_accepted == 12
+    key = dg.AssetKey(["shots", "images"])
+    record, *_ = in_doubt.instance.fetch_materializations(key, limit=1).records
+    assert record.asset_materialization.metadata["mynth/images"].value == 12
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"action": "abandon"},
+        {"action": "attach", "intent_ids": ["int_x"]},
+        {"action": "resubmit", "intent_ids": ["int_unknown"]},
+    ],
+)
+def test_wrong_settling_changes_nothing(in_doubt, config):
+    """What is missing or unknown is named, and the row stays in doubt."""
+    before = _intents(in_doubt)
+
+    assert not _run(in_doubt, "shots_settle", config).success
+
+    assert _intents(in_doubt) == before
