@@ -8,20 +8,17 @@ and checks that every prompt is accounted for.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
 from contextlib import ExitStack
 from datetime import datetime, timezone
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.live import Live
 
-from demo.services import PROJECT, Place, daemon, launch, simulator
+from demo.prompts import write_prompts
+from demo.services import Place, daemon, launch, simulator
 from demo.watching import Watch, show_summary
 from mynth_dagster.models.batch import Batch
 
@@ -33,7 +30,7 @@ def main() -> int:
     """Run the demo; 0 only if every prompt is accounted for."""
     console, place, started_s = Console(), Place(), time.monotonic()
     place.make()
-    n_prompts = write_prompts(PROJECT / "demo" / "prompts.csv", place.prompts)
+    n_prompts = write_prompts(place.prompts)
     window = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     slices = Batch("packaging", shards=SHARDS).slices(window)
     console.print(f"{n_prompts} prompts × 2 models, partition {window} × {SHARDS} shards")
@@ -52,16 +49,6 @@ def main() -> int:
                     return 1
                 time.sleep(0.5)
         return show_summary(console, place, slices, took_s=time.monotonic() - started_s)
-
-
-def write_prompts(source: Path, target: Path) -> int:
-    """The prompts as the Parquet table that the batch reads; how many rows."""
-    with source.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = {name: [row[name] or None for row in rows] for name in rows[0]}
-    counts = [int(count) if count else None for count in columns.pop("count")]
-    pq.write_table(pa.table({**columns, "count": pa.array(counts, pa.int32())}), target)
-    return len(rows)
 
 
 def _range(first: str, last: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from types import FrameType
 from typing import Literal
 
 import dagster as dg
@@ -207,12 +208,16 @@ def _opener(
 
 
 def _caller() -> dg.LocalFileCodeReference | None:
-    """Where the batch is written down, if that is not in this package."""
+    """Where the batch is written down; None in a component, which Dagster finds in its YAML."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("mynth_dagster."):
+    while frame is not None and _package_of(frame) == "mynth_dagster":
         frame = frame.f_back
-    if frame is None or not frame.f_code.co_filename.endswith(".py"):
+    if frame is None or _package_of(frame) == "dagster":
         return None
     return dg.LocalFileCodeReference(
         file_path=frame.f_code.co_filename, line_number=frame.f_lineno, label="build_image_batch"
     )
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -6,17 +6,15 @@ Each gives one result for a run over all its partitions: the worst of them wins,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError, name_some
-from mynth_dagster.limits import TABLE_ROWS_MAX
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.plugin.markdown import as_table, as_text
 from mynth_dagster.plugin.metadata import failure_rate
 from mynth_dagster.tables.audit import Audit
 from mynth_dagster.tables.prompts import PromptsSummary
@@ -148,7 +146,10 @@ def nothing_open(failures: dg.AssetKey, summaries: Iterable[ResultsSummary]) -> 
     """Whether no row is left in doubt or unfinished."""
     by_slice = {s.slice: (s.n_unresolved, s.n_stalled, s.n_pending) for s in summaries}
     open_ = {slice_: counts for slice_, counts in by_slice.items() if any(counts)}
-    rows = [(as_text(s.key), *map(str, counts)) for s, counts in open_.items()]
+    named = [
+        f"{s.key}: {counts[0]} unresolved, {counts[1]} stalled, {counts[2]} pending"
+        for s, counts in open_.items()
+    ]
     return dg.AssetCheckResult(
         check_name=NOTHING_OPEN,
         asset_key=failures,
@@ -158,7 +159,7 @@ def nothing_open(failures: dg.AssetKey, summaries: Iterable[ResultsSummary]) -> 
             "mynth/unresolved": sum(counts[0] for counts in by_slice.values()),
             "mynth/stalled": sum(counts[1] for counts in by_slice.values()),
             "mynth/pending": sum(counts[2] for counts in by_slice.values()),
-            "mynth/partitions": _some(("partition", "unresolved", "stalled", "pending"), rows),
+            "mynth/partitions": name_some(named) or "none",
         },
     )
 
@@ -171,16 +172,16 @@ def within_budget(
     budget_units = units_from_usd(limits.budget_usd_per_window)
     worst = max(charged_by_window.values(), default=0)
     over = {window: units for window, units in charged_by_window.items() if units > budget_units}
-    rows = [(as_text(window or "all"), format_usd(units)) for window, units in over.items()]
+    named = [f"{window or 'all'}: {format_usd(units)}" for window, units in over.items()]
     return dg.AssetCheckResult(
         check_name=WITHIN_BUDGET,
         asset_key=images,
         passed=not over,
         severity=_ERROR,
         metadata={
-            "mynth/budget_usd": float(limits.budget_usd_per_window),
+            "mynth/budget": format_usd(budget_units),
             "mynth/charged_most_usd": float(usd_from_units(worst)),
-            "mynth/over_budget": _some(("window", "charged"), rows),
+            "mynth/over_budget": name_some(named) or "none",
         },
     )
 
@@ -216,22 +217,14 @@ def _judged(
 ) -> dg.AssetCheckResult:
     worst = max(rates.values(), default=0.0)
     over = sorted(((rate, s) for s, rate in rates.items() if rate > warn), reverse=True)
-    rows = [(as_text(slice_.key), f"{rate:.1%}") for rate, slice_ in over]
+    named = [f"{slice_.key}: {rate:.1%} {called}" for rate, slice_ in over]
     return dg.AssetCheckResult(
         check_name=name,
         asset_key=asset,
         passed=not over,
         severity=_ERROR if worst > error else _WARN,
         metadata={
-            "mynth/worst_rate": worst,
-            "mynth/warns_above": warn,
-            "mynth/fails_above": error,
-            "mynth/partitions": _some(("partition", called), rows),
+            "mynth/worst_rate": round(worst, 4),
+            "mynth/partitions": name_some(named) or "none",
         },
     )
-
-
-def _some(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.MarkdownMetadataValue:
-    left = len(rows) - TABLE_ROWS_MAX
-    more = f"\n\nand {left} more partitions" if left > 0 else ""
-    return dg.MetadataValue.md((as_table(names, rows[:TABLE_ROWS_MAX]) if rows else "none") + more)

@@ -26,7 +26,8 @@ from mynth_dagster.tables.results import ResultsSummary
 Metadata = dict[str, Any]
 
 _MESSAGE_CHARS = 160
-_FAILURE_HEADS = ("code", "failures", "retryable", "money", "for example", "said", "next step")
+_RATE_DECIMALS = 4
+_FAILURE_HEADS = ("failures", "code", "money", "next step")
 
 
 def prompts_metadata(summary: PromptsSummary) -> Metadata:
@@ -90,9 +91,9 @@ def images_metadata(summary: ResultsSummary, thumbnails: Thumbnails = NO_THUMBNA
         "mynth/cost_unknown": summary.n_cost_unknown,
     }
     if summary.n_images and not summary.n_cost_unknown:
-        metadata["mynth/cost_per_image_usd"] = _usd(summary.charged_units) / summary.n_images
+        metadata["mynth/cost_per_image_usd"] = _usd(summary.charged_units // summary.n_images)
     if summary.median_task_s is not None:
-        metadata["mynth/median_task_s"] = summary.median_task_s
+        metadata["mynth/median_task_s"] = round(summary.median_task_s, 1)
     if thumbnails.n_failed:
         metadata["mynth/thumbnails_left_out"] = thumbnails.n_failed
     return metadata
@@ -114,7 +115,7 @@ def failures_metadata(summary: ResultsSummary) -> Metadata:
 def failure_rate(summary: ResultsSummary) -> float:
     """Failures among all images and failures, 0 to 1."""
     asked = summary.n_images + summary.n_failures
-    return summary.n_failures / asked if asked else 0.0
+    return round(summary.n_failures / asked, _RATE_DECIMALS) if asked else 0.0
 
 
 def _place(n_rows: int, uri: str) -> Metadata:
@@ -132,12 +133,9 @@ def _usd(units: int) -> float:
 def _failure_table(kinds: Sequence[FailureKind]) -> str:
     rows = [
         (
-            as_text(kind.code),
             str(kind.n_failures),
-            str(kind.n_retryable),
+            _told(kind),
             kind.money.value,
-            as_text(", ".join(kind.examples)),
-            as_text(kind.message, max_chars=_MESSAGE_CHARS),
             as_text(kind.next_step, max_chars=_MESSAGE_CHARS),
         )
         for kind in kinds[:TABLE_ROWS_MAX]
@@ -146,6 +144,12 @@ def _failure_table(kinds: Sequence[FailureKind]) -> str:
     n_left = sum(kind.n_failures for kind in left)
     more = f"\n\nand {n_left} failures of {len(left)} more codes" if left else ""
     return as_table(_FAILURE_HEADS, rows) + more
+
+
+def _told(kind: FailureKind) -> str:
+    examples = as_text(", ".join(kind.examples))
+    message = as_text(kind.message, max_chars=_MESSAGE_CHARS)
+    return f"**{as_text(kind.code)}** as in {examples}: {message}"
 
 
 def _sample(summary: PromptsSummary) -> str:

@@ -13,8 +13,8 @@ from mynth_dagster.tables.result_counts import SampleImage
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.thumbnails import draw_strip
 
-_STRIP_IMAGES = 6
-_STRIP_ROOM_CHARS = 200  # for alt text, link and caption
+_STRIP_IMAGES = 4
+_STRIP_ROOM_CHARS = 80  # for alt text and type
 _LINK_NAME_CHARS = 24
 _PROMPT_CHARS = 160
 _HEADS = ("image", "prompt", "model", "size", "cost")

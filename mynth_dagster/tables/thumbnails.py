@@ -25,6 +25,8 @@ FOLDER = "_thumbnails"
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _QUALITIES = (70, 55, 40, 25, 10)
+_STRIP_HEIGHTS_PX = (96, 80, 64, 56, 48, 40, 32, 24)
+_STRIP_QUALITIES = (40, 20, 10, 5)
 _BEST_METHOD = 6
 
 
@@ -93,9 +95,9 @@ def draw_strip(thumbnails: Sequence[bytes], bytes_max: int) -> bytes | None:
     As high and as good as fits; None where nothing does.
     """
     pictures = [picture for picture in map(_opened, thumbnails) if picture is not None]
-    for height in (64, 56, 48, 40, 32, 24) if pictures else ():
+    for height in _STRIP_HEIGHTS_PX if pictures else ():
         strip = _side_by_side(pictures, height)
-        for quality in (40, 20, 10):
+        for quality in _STRIP_QUALITIES:
             drawn = _encoded(strip, quality)
             if len(drawn) <= bytes_max:
                 return drawn

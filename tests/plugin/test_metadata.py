@@ -80,7 +80,7 @@ def test_strip_is_short_enough_to_be_shown_in_the_page(n_images):
     ].value
 
     assert len(preview) <= INLINE_MARKDOWN_MAX_CHARS
-    assert preview.startswith(f"![the first {min(6, n_images)} of 84 images](data:image/webp")
+    assert preview.startswith(f"![the first {min(4, n_images)} of 84 images](data:image/webp")
 
 
 def test_without_thumbnails_the_strip_is_links():
@@ -132,7 +132,7 @@ def test_failures_are_a_table_by_code():
 
     table = shown["mynth/failures_by_code"]
     assert isinstance(table, dg.MarkdownMetadataValue)
-    assert "| code\\_0 | 3 | 1 | refunded | a, b | it broke | Edit. |" in table.value
+    assert "| 3 | **code\\_0** as in a, b: it broke | refunded | Edit. |" in table.value
     assert table.value.endswith("and 6 failures of 2 more codes")
     assert shown["mynth/retryable"] == TABLE_ROWS_MAX + 2
 
