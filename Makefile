@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 3
 SLOW := tests/crash tests/faults
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test faults mutants lint types locations check bench format clean reference
+.PHONY: help setup demo ui test faults mutants lint types locations check bench format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,11 @@ locations: $(STAMP) ## Load the code location as Dagster does
 	MYNTH_API_KEY=unused $(BIN)/dg check defs
 
 check: lint types locations test faults mutants ## Everything that CI checks
+
+screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs chromium)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	BROWSER_ARTEFACTS=$(CURDIR)/.demo/artefacts $(BIN)/python -m pytest tests/browser -q
+	$(BIN)/python -m tests.browser.shrink .demo/artefacts docs/images
 
 reference: $(STAMP) ## Write docs/reference.md from the code
 	$(BIN)/python -m tests.docs.reference

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
 
@@ -40,6 +42,12 @@ def run_nights(place: Place, base_url: str, sizes: Sequence[int]) -> list[str]:
     return nights
 
 
+def main(home: str, base_url: str, *sizes: str) -> None:
+    """`python -m demo.history HOME URL N …`: the same from the command line; prints the days."""
+    nights = run_nights(Place(Path(home)), base_url, [int(size) for size in sizes])
+    print("\n".join(nights))
+
+
 @contextmanager
 def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
@@ -49,3 +57,7 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -44,9 +44,7 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     """The only way from a batch to an `AssetSpec`."""
     metadata = {**assets.partitions.layout(table).to_metadata(), **defined_columns(table)}
     if assets.origin is not None:
-        metadata["dagster/code_references"] = dg.CodeReferencesMetadataValue(
-            code_references=[assets.origin]
-        )
+        metadata["dagster/code_references"] = assets.origin
     return dg.AssetSpec(
         assets.key(table),
         deps=[assets.key(upstream) for upstream in _UPSTREAM[table]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import FrameType
@@ -207,16 +208,20 @@ def _opener(
     return open_window
 
 
-def _caller() -> dg.LocalFileCodeReference | None:
+def _caller() -> dg.CodeReferencesMetadataValue | None:
     """Where the batch is written down; None in a component, which Dagster finds in its YAML."""
     frame = inspect.currentframe()
     while frame is not None and _package_of(frame) == "mynth_dagster":
         frame = frame.f_back
     if frame is None or _package_of(frame) == "dagster":
         return None
-    return dg.LocalFileCodeReference(
-        file_path=frame.f_code.co_filename, line_number=frame.f_lineno, label="build_image_batch"
-    )
+    path, line = frame.f_code.co_filename, frame.f_lineno
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # our choice, not the user's
+        found = dg.LocalFileCodeReference(
+            file_path=path, line_number=line, label="build_image_batch"
+        )
+        return dg.CodeReferencesMetadataValue(code_references=[found])
 
 
 def _package_of(frame: FrameType) -> str:

@@ -38,7 +38,7 @@ class BatchAssets:
     n_previews: int = 0
     freshness: dg.FreshnessPolicy | None = None
     pools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    origin: dg.LocalFileCodeReference | None = None
+    origin: dg.CodeReferencesMetadataValue | None = None
     upstream: dg.AssetIn | None = None
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 

@@ -26,8 +26,9 @@ from mynth_dagster.tables.results import ResultsSummary
 Metadata = dict[str, Any]
 
 _MESSAGE_CHARS = 160
+_STEP_CHARS = 200
 _RATE_DECIMALS = 4
-_FAILURE_HEADS = ("failures", "code", "money", "next step")
+_FAILURE_HEADS = ("failures", "code", "next step")
 
 
 def prompts_metadata(summary: PromptsSummary) -> Metadata:
@@ -135,8 +136,7 @@ def _failure_table(kinds: Sequence[FailureKind]) -> str:
         (
             str(kind.n_failures),
             _told(kind),
-            kind.money.value,
-            as_text(kind.next_step, max_chars=_MESSAGE_CHARS),
+            f"{kind.money.value.capitalize()}. {as_text(kind.next_step, max_chars=_STEP_CHARS)}",
         )
         for kind in kinds[:TABLE_ROWS_MAX]
     ]

@@ -52,7 +52,7 @@ def _row(image: SampleImage, thumbnail: bytes | None) -> Sequence[str]:
         as_link(shown, image.link),
         as_text(image.prompt, max_chars=_PROMPT_CHARS),
         as_text(image.model),
-        f"{image.width} × {image.height}" if image.width and image.height else "",
+        f"{image.width}×{image.height}" if image.width and image.height else "",
         "" if image.cost_units is None else format_usd(image.cost_units),
     )
 

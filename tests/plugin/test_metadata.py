@@ -104,7 +104,7 @@ def test_gallery_has_a_row_for_each_image_and_says_what_is_left():
 
     first, second, *_, last = gallery.splitlines()[2:]
     assert first.startswith("| [![p1](data:image/webp;base64,")
-    assert "(https://cdn.mynth.io/img_1.webp) | a kite | m/x | 1152 × 768 | $0.03 |" in first
+    assert "(https://cdn.mynth.io/img_1.webp) | a kite | m/x | 1152×768 | $0.03 |" in first
     assert second == "| p2 | a kite | m/x |  |  |"
     assert last == "2 of 84 images; the table has all."
 
@@ -132,7 +132,7 @@ def test_failures_are_a_table_by_code():
 
     table = shown["mynth/failures_by_code"]
     assert isinstance(table, dg.MarkdownMetadataValue)
-    assert "| 3 | **code\\_0** as in a, b: it broke | refunded | Edit. |" in table.value
+    assert "| 3 | **code\\_0** as in a, b: it broke | Refunded. Edit. |" in table.value
     assert table.value.endswith("and 6 failures of 2 more codes")
     assert shown["mynth/retryable"] == TABLE_ROWS_MAX + 2
 

@@ -1,0 +1,152 @@
+"""Dagster's real UI on a history of the demo's batch, driven by a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.services import PROJECT, Place
+from mynth_dagster.simulator import Scenario, SimulatorServer
+from tests.browser.free_port import free_port
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+START_DEADLINE_S = 120
+PAGE_TIMEOUT_MS = 45_000
+NIGHTS = (12, 18, 26)
+QUICK = {"latency": {"kind": "uniform", "low_s": 0.2, "high_s": 1.2}}
+
+
+@dataclass
+class Ui:
+    """A running UI; `page` is a tab of the browser in it."""
+
+    page: Any
+    url: str
+    nights: list[str]
+    simulator: SimulatorServer
+    tables: Path
+    artefacts: Path
+
+    def open(self, path: str, *, shows: str) -> None:
+        """Go to a page and wait until a text is shown."""
+        self.page.goto(self.url + path)
+        self.page.get_by_text(shows).first.wait_for(state="visible")
+
+    def keep(self, name: str) -> Path:
+        """A screenshot among the artefacts."""
+        path = self.artefacts / f"{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+    def ask(self, query: str) -> dict[str, Any]:
+        """A query to the UI's own GraphQL."""
+        return ask(self.url, query)
+
+
+def ask(url: str, query: str) -> dict[str, Any]:
+    """The data of a GraphQL query."""
+    request = urllib.request.Request(
+        f"{url}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        found: dict[str, Any] = json.load(answer)["data"]
+    return found
+
+
+@contextmanager
+def serve(place: Place, base_url: str) -> Iterator[str]:
+    """`dagster dev` on the demo's code location; its URL once the location is loaded."""
+    port = free_port()
+    command = ["-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    with place.log("dev").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=PROJECT,
+            env=place.environment(base_url),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: _is_loaded(url), f"the UI; see {place.log('dev')}")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so."""
+    look_again, until_s = threading.Event(), time.monotonic() + START_DEADLINE_S
+    while not condition():
+        if time.monotonic() > until_s:
+            pytest.fail(f"waited in vain for {what}")
+        look_again.wait(0.3)
+
+
+def _run_nights(place: Place, base_url: str) -> list[str]:
+    """In a process of its own: playwright keeps a loop running in this one."""
+    with place.log("history").open("w") as log:
+        told = subprocess.run(
+            [sys.executable, "-m", "demo.history", str(place.home), base_url, *map(str, NIGHTS)],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            check=True,
+        )
+    return told.stdout.split()
+
+
+def _is_loaded(url: str) -> bool:
+    query = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+    try:
+        return bool(ask(url, query)["repositoriesOrError"]["nodes"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; without one, or without playwright, the tests are skipped."""
+    api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no {CHROMIUM}; name another one with CHROMIUM")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def ui(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """Three nights of history, and the UI on it."""
+    place = Place(tmp_path_factory.mktemp("ui"))
+    place.make()
+    artefacts = Path(os.environ.get("BROWSER_ARTEFACTS", place.home / "artefacts"))
+    artefacts.mkdir(parents=True, exist_ok=True)
+    scenario = json.loads((PROJECT / "demo" / "scenario.json").read_text("utf-8"))
+    with SimulatorServer(Scenario.from_dict({**scenario, **QUICK})) as simulator:
+        nights = _run_nights(place, simulator.url)
+        with serve(place, simulator.url) as url:
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.set_default_timeout(PAGE_TIMEOUT_MS)
+            yield Ui(page, url, nights, simulator, place.tables, artefacts)
+            page.close()

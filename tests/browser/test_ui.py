@@ -1,0 +1,135 @@
+"""What a person sees: lineage, pictures, plots and checks, and a retry from the launchpad."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pyarrow.dataset as ds
+import pytest
+
+from tests.browser.conftest import wait_until
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("browser")]
+
+TABLES = ("prompts", "tasks", "images", "failures")
+LINEAGE = "/locations/__repository__@mynth/asset-groups/packaging/lineage"
+LOADED = "pictures => pictures.map(p => [p.complete, p.naturalWidth, p.naturalHeight])"
+
+
+def _partition(ui, table: str) -> str:
+    key = quote(f"{ui.nights[-1]}|000", safe="")
+    return f"/assets/packaging/{table}?view=partitions&partition={key}"
+
+
+def test_lineage_shows_the_assets_in_order(ui):
+    """From left to right: prompts, tasks, then images and failures side by side."""
+    ui.open(LINEAGE, shows="prompts")
+    names = {table: ui.page.get_by_text(table, exact=True).first for table in TABLES}
+    for name in names.values():
+        name.wait_for(state="visible")
+    ui.keep("lineage")
+
+    left = {table: name.bounding_box()["x"] for table, name in names.items()}
+    assert left["prompts"] < left["tasks"] < left["images"]
+    assert abs(left["images"] - left["failures"]) < 50
+
+
+def test_check_badges_are_on_the_lineage(ui):
+    """The blocking check passed; the bad prompts of the demo are a warning."""
+    ui.open(LINEAGE, shows="2 / 2 Passed")
+
+    assert ui.page.get_by_text("0 / 1 Passed").count() == 1
+
+
+def test_strip_of_thumbnails_is_shown_in_the_page(ui):
+    """The preview of a partition is a loaded picture, without a click and without a request."""
+    ui.open(_partition(ui, "images"), shows="mynth/preview")
+    strip = ui.page.locator("img[alt^='the first 4 of']")
+    strip.first.wait_for(state="visible")
+
+    ((complete, width, height),) = strip.evaluate_all(LOADED)
+    assert complete
+    assert width > 2 * height > 0
+    ui.keep("partition")
+
+
+def test_gallery_pictures_are_really_loaded(ui):
+    """Behind the entry is a table of thumbnails, each a picture and a link to the full image."""
+    ui.open(_partition(ui, "images"), shows="mynth/gallery")
+    ui.page.get_by_text("[Show Markdown]").first.click()
+    pictures = ui.page.locator("a > img[src^='data:image/webp']")
+    pictures.first.wait_for(state="visible")
+
+    found = pictures.evaluate_all(LOADED)
+    assert len(found) >= 6
+    assert all(complete and width > 0 for complete, width, _ in found)
+    link = pictures.first.locator("..").get_attribute("href")
+    assert link.startswith(f"{ui.simulator.url}/cdn/")
+    full = ui.page.request.get(link)
+    assert full.headers["content-type"] == "image/webp"
+    ui.keep("gallery")
+
+
+def test_failures_are_told_by_code(ui):
+    """The failures of a partition are a table with next steps, in the page."""
+    ui.open(_partition(ui, "failures"), shows="mynth/failures_by_code")
+
+    ui.page.get_by_text("next step").first.wait_for(state="visible")
+    ui.keep("failures")
+
+
+def test_figures_plot_with_points(ui):
+    """Images, failure rate, cost and duration are curves over the nights."""
+    ui.open("/assets/packaging/images?view=overview", shows="mynth/preview")
+    ui.page.get_by_role("button", name="Plots").click()
+    for figure in ("mynth/images", "mynth/cost_per_image_usd", "mynth/median_task_s"):
+        ui.page.get_by_text(figure, exact=True).first.wait_for(state="visible")
+    plots = ui.page.locator("canvas")
+    plots.first.wait_for(state="visible")
+    plots.first.scroll_into_view_if_needed()
+
+    painted = plots.evaluate_all(
+        """plots => plots.map(plot => {
+            const pixels = plot.getContext('2d').getImageData(0, 0, plot.width, plot.height).data;
+            const colours = new Set();
+            for (let i = 0; i < pixels.length; i += 4)
+                if (pixels[i + 3] > 200 && pixels[i + 2] > pixels[i] + 60) colours.add(i);
+            return colours.size;
+        })"""
+    )
+    assert len(painted) >= 5
+    assert min(painted) > 20
+    ui.keep("plots")
+
+
+def test_retry_is_launched_from_the_launchpad(ui):
+    """With a partition chosen the job has its configuration ready; one click pays for failures."""
+    paid = ui.simulator.log()["totals"]["accepted"]
+    ui.open("/locations/__repository__@mynth/jobs/packaging_retry/playground", shows="Launch Run")
+    ui.page.get_by_placeholder("Partition").click()
+    ui.page.keyboard.type(_partition_with_a_retryable_row(ui))
+    ui.page.keyboard.press("Enter")
+    editor = ui.page.locator(".CodeMirror").first
+    wait_until(lambda: "'retryable'" in editor.inner_text(), "the job's configuration")
+    ui.keep("launchpad")
+    ui.page.get_by_text("Launch Run").click()
+
+    wait_until(lambda: _status_of_retry(ui) in ("SUCCESS", "FAILURE"), "the run to end")
+    assert _status_of_retry(ui) == "SUCCESS"
+    assert paid < ui.simulator.log()["totals"]["accepted"] <= paid + 2
+
+
+def _partition_with_a_retryable_row(ui) -> str:
+    failures = ds.dataset(ui.tables / "packaging" / "failures", partitioning="hive").to_table()
+    shards = {
+        row["fan_out"]
+        for row in failures.to_pylist()
+        if row["error_code"] == "generation_failed" and str(row["date"]) == ui.nights[-1]
+    }
+    return f"{ui.nights[-1]}|{min(shards):03d}"
+
+
+def _status_of_retry(ui) -> str | None:
+    query = "{ runsOrError { ... on Runs { results { jobName status } } } }"
+    runs = ui.ask(query)["runsOrError"]["results"]
+    return next((run["status"] for run in runs if run["jobName"] == "packaging_retry"), None)
