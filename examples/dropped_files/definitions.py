@@ -1,0 +1,29 @@
+"""
+A partition for each Parquet file that appears in `inbox/`.
+
+Switch the sensor `drops_files` on: it adds the partition and runs `drops_all` for it. A file that
+is written anew runs again, and only its new rows are paid for.
+"""
+
+import os
+
+import dagster as dg
+
+from mynth_dagster import MynthResource, build_image_batch
+
+mynth = MynthResource(
+    api_key=dg.EnvVar("MYNTH_API_KEY"),
+    base_url=os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787"),
+    root="tables",
+)
+defs = dg.Definitions.merge(
+    build_image_batch(
+        "drops",
+        prompts="inbox/{window}.parquet",
+        models=["black-forest-labs/flux.2-dev"],
+        windows=dg.DynamicPartitionsDefinition(name="drops"),
+        wait="run",
+        previews=12,
+    ),
+    dg.Definitions(resources={"mynth": mynth}, executor=dg.in_process_executor),
+)
