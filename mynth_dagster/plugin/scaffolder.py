@@ -11,11 +11,13 @@ attributes:
   # Prefix of the asset keys (<name>/prompts, <name>/tasks, <name>/images, <name>/failures).
   name: {name}
   # Parquet file, folder or pattern, any fsspec URL; {window} stands for the window's key.
+  # Or prompts_asset: the key of an asset that hands over a DataFrame or an Arrow table.
   prompts: prompts.parquet
   # Each prompt is asked of each of these.
   models:
     - google/gemini-3.1-flash-image
-  # Time windows: hourly, daily, weekly or monthly; or static with keys. Leave out for none.
+  # Time windows: hourly, daily, weekly or monthly; static with keys; or files, for one
+  # partition per file that appears. Leave out for none.
   windows:
     type: daily
     start_date: "2026-01-01"
@@ -30,6 +32,14 @@ attributes:
   wait: sensor
   # Cron expression, for the last closed window.
   # schedule: "30 1 * * *"
+  # Thumbnails of each partition in Dagster's UI, 0 to 24.
+  previews: 12
+  # What the checks allow, as shares of a partition, and in USD for a window afterwards.
+  # checks: {failure_rate_warn: 0.05, failure_rate_error: 0.5, budget_usd_per_window: 25.00}
+  # How old images may be.
+  # freshness: {fail_after_hours: 30, warn_after_hours: 26}
+  # Keys, groups, tags and owners of the assets, as templates.
+  # translation: {key: "studio/{{ batch }}/{{ table }}", owners: ["team:studio"]}
   # Where the tables lie; the ledger is a SQLite file in it unless ledger_url says otherwise.
   root: data
   # The environment variable that holds the API key; the key itself never stands here.
