@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from types import FrameType
 from typing import Literal
@@ -15,6 +16,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S, THUMBNAILS_MAX
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
+from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.plugin.assets import DEFAULT_OVERRIDES, Overrides, build_assets, with_keys
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
@@ -116,6 +118,9 @@ def build_image_batch(
     )
     if not 0 <= previews <= THUMBNAILS_MAX:
         raise ConfigError("previews", f"{previews} is not between 0 and {THUMBNAILS_MAX}")
+    if checks.budget_usd_per_window is None and batch.budget.window_units is not None:
+        cap = usd_from_units(batch.budget.window_units)
+        checks = replace(checks, budget_usd_per_window=cap)
     inbox = _inbox(prompts, windows)
     assets = BatchAssets(
         batch,

@@ -40,7 +40,8 @@ class CheckLimits:
         failure_rate_warn: More failures among images and failures is a warning …
         failure_rate_error: … and more than this an error.
         budget_usd_per_window: USD that all partitions of one window together may be charged;
-            None: there is no such check. It judges afterwards and stops nothing.
+            None: the batch's own cap on a window, else there is no such check. It judges
+            afterwards and stops nothing.
     """
 
     rejected_rate_warn: float = 0.0
@@ -105,7 +106,7 @@ def check_specs(key: Callable[[str], dg.AssetKey], limits: CheckLimits) -> list[
                 WITHIN_BUDGET,
                 asset=images,
                 description=f"All partitions of a window were charged at most "
-                f"${limits.budget_usd_per_window} together. If this fails: compare quote and "
+                f"{_shown(limits.budget_usd_per_window)} together. If this fails: compare quote and "
                 "charge in `tasks`, and lower counts, sizes or models before the next window.",
             )
         )
@@ -228,3 +229,7 @@ def _judged(
             "mynth/partitions": name_some(named) or "none",
         },
     )
+
+
+def _shown(usd: Decimal) -> str:
+    return format_usd(units_from_usd(usd))

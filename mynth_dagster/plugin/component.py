@@ -125,7 +125,7 @@ class ChecksModel(dg.Model, dg.Resolvable):
     budget_usd_per_window: Amount | None = Field(
         default=None,
         description="USD that a window may be charged in all its partitions, such as 25.00. "
-        "Judged afterwards; it stops nothing.",
+        "Judged afterwards; it stops nothing. Left out: the window's cap in budget_usd.",
     )
 
     def limits(self) -> CheckLimits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.thumbnails import Thumbnails, make_thumbnails
 from mynth_dagster.limits import THUMBNAILS_BUDGET_S
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.receipt import Receipt
 from mynth_dagster.plugin import metadata
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.column_metadata import written_columns
@@ -29,6 +29,7 @@ class Landed:
     """One collected partition."""
 
     summary: ResultsSummary
+    receipt: Receipt
     audit: Audit
     schemas: Mapping[str, pa.Schema]
     thumbnails: Thumbnails
@@ -36,7 +37,7 @@ class Landed:
     def metadata(self, assets: BatchAssets, table: str) -> metadata.Metadata:
         """What the UI shows of it, of `images` or `failures`."""
         shown = (
-            metadata.images_metadata(self.summary, self.thumbnails)
+            metadata.images_metadata(self.summary, self.receipt, self.thumbnails)
             if table == IMAGES
             else metadata.failures_metadata(self.summary)
         )
@@ -66,7 +67,10 @@ class Landing:
             summary.images[: self._assets.n_previews],
             budget_s=self._until_s - self._session.clock.elapsed_s(),
         )
-        return Landed(summary, audit, schemas, thumbnails)
+        name = self._assets.batch.ledger_name
+        money = self._session.ledger.money
+        receipt = await asyncio.to_thread(money.receipt, name, [summary.slice])
+        return Landed(summary, receipt, audit, schemas, thumbnails)
 
 
 async def prompts_told(
@@ -97,17 +101,13 @@ def tasks_told(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadat
 async def charged_by_window(
     session: Session, assets: BatchAssets, landed: Mapping[Slice, Landed]
 ) -> dict[str, int]:
-    """
-    What all partitions of the collected windows were charged, in units of 10⁻⁸ USD.
-
-    Collected ones as their tables say, surplus tasks included; the others as the ledger says.
-    """
-    charged = Counter({slice_.window: 0 for slice_ in landed})
-    for slice_, one in landed.items():
-        charged[slice_.window] += one.summary.charged_units
-    collected = {(slice_.window, slice_.fan_out) for slice_ in landed}
-    name = assets.batch.ledger_name
-    for count in await asyncio.to_thread(session.ledger.read.counts, name):
-        if count.window in charged and (count.window, count.fan_out) not in collected:
-            charged[count.window] += count.charged_units
-    return dict(charged)
+    """What all partitions of the collected windows were charged, in units of 10⁻⁸ USD."""
+    batch, ledger = assets.batch, session.ledger
+    by_window: dict[str, list[Slice]] = {slice_.window: [] for slice_ in landed}
+    for row in await asyncio.to_thread(ledger.read.partitions, batch.ledger_name):
+        if row.window in by_window:
+            by_window[row.window].append(batch.slice(row.window, row.fan_out))
+    return {
+        window: (await asyncio.to_thread(ledger.money.receipt, batch.ledger_name, slices)).charged
+        for window, slices in by_window.items()
+    }

@@ -16,7 +16,8 @@ from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
 from mynth_dagster.limits import TABLE_ROWS_MAX
-from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.models.money import format_usd, usd_from_units
+from mynth_dagster.models.receipt import NO_MONEY, Receipt
 from mynth_dagster.plugin.markdown import as_table, as_text
 from mynth_dagster.plugin.previews import gallery, strip
 from mynth_dagster.tables.prompts import PromptsSummary
@@ -79,7 +80,9 @@ def submission_metadata(survey: Survey, quote: Quote, counts: SubmitCounts) -> M
     }
 
 
-def images_metadata(summary: ResultsSummary, thumbnails: Thumbnails = NO_THUMBNAILS) -> Metadata:
+def images_metadata(
+    summary: ResultsSummary, receipt: Receipt = NO_MONEY, thumbnails: Thumbnails = NO_THUMBNAILS
+) -> Metadata:
     """Of one partition of `images`."""
     metadata: Metadata = {
         "mynth/preview": dg.MetadataValue.md(strip(summary, thumbnails)),
@@ -90,6 +93,7 @@ def images_metadata(summary: ResultsSummary, thumbnails: Thumbnails = NO_THUMBNA
         "mynth/failure_rate": failure_rate(summary),
         "mynth/charged_usd": _usd(summary.charged_units),
         "mynth/cost_unknown": summary.n_cost_unknown,
+        "mynth/receipt": dg.MetadataValue.md(_receipt(receipt)),
     }
     if summary.n_images and not summary.n_cost_unknown:
         metadata["mynth/cost_per_image_usd"] = _usd(summary.charged_units // summary.n_images)
@@ -144,6 +148,11 @@ def _failure_table(kinds: Sequence[FailureKind]) -> str:
     n_left = sum(kind.n_failures for kind in left)
     more = f"\n\nand {n_left} failures of {len(left)} more codes" if left else ""
     return as_table(_FAILURE_HEADS, rows) + more
+
+
+def _receipt(receipt: Receipt) -> str:
+    names = ("quoted", "reserved", "charged", "refunded", "open", "unknown")
+    return as_table(names, [[format_usd(getattr(receipt, name)) for name in names]])
 
 
 def _told(kind: FailureKind) -> str:

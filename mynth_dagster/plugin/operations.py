@@ -122,8 +122,7 @@ def settle_in_doubt(
     async def work(session: Session) -> tuple[list[str], list[InDoubt]]:
         done = await _settle(session, config)
         now_us = session.clock.now_us()
-        reader = session.ledger.read
-        left = await asyncio.to_thread(list_in_doubt, reader, name, now_us=now_us)
+        left = await asyncio.to_thread(list_in_doubt, session.ledger, name, now_us=now_us)
         return done, left
 
     done, left = _run(mynth, work)

@@ -130,7 +130,7 @@ def _checks() -> list[tuple[str, ...]]:
             f"`{spec.name}`",
             f"`{spec.asset_key.path[-1]}`",
             "yes" if spec.blocking else "no",
-            (spec.description or "").replace("$25", "`budget_usd_per_window`"),
+            (spec.description or "").replace("$25.00", "`budget_usd_per_window`"),
         )
         for spec in check_specs(dg.AssetKey, limits)
     ]

@@ -67,6 +67,14 @@ def test_operation_names_are_public():
     assert names == {"shots__prepare", "shots__submit", "shots__collect"}
 
 
+def test_cap_on_a_window_is_checked_too():
+    """Where no other sum is said, the check judges by the batch's own cap."""
+    defs = build_image_batch("shots", prompts="p.parquet", budget_usd={"window": "12.50"})
+
+    told = {spec.name: spec.description for assets in defs.assets for spec in assets.check_specs}
+    assert "at most $12.50 together" in told["within_budget"]
+
+
 def test_definitions_load():
     """Dagster itself accepts the whole batch once the resource is there."""
     defs = _definitions(windows=DAILY, shards=4, schedule="0 2 * * *")

@@ -13,8 +13,9 @@ from mynth_dagster.engine.quote import Price, Quote
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import Thumbnails
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
-from mynth_dagster.models.failure import MoneyOutcome
+from mynth_dagster.models.failure_words import MoneyOutcome
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.receipt import Receipt
 from mynth_dagster.plugin import metadata
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.result_counts import FailureKind, SampleImage
@@ -61,6 +62,15 @@ def test_images_have_the_figures_that_plot():
     }
 
 
+def test_receipt_says_what_became_of_the_money():
+    """Quoted, reserved, charged, refunded, open and unknown, each to its last decimal."""
+    receipt = Receipt(quoted=4_000_000, reserved=4_000_000, charged=3_000_000, refunded=1_000_000)
+
+    shown = metadata.images_metadata(_summary(n_images=1), receipt)["mynth/receipt"].value
+
+    assert shown.splitlines()[2] == "| $0.04 | $0.04 | $0.03 | $0.01 | $0.00 | $0.00 |"
+
+
 def test_unknown_figures_are_absent_not_zero():
     """A cost that is not known yet, and a duration of nothing, are gaps in the plot."""
     shown = metadata.images_metadata(_summary(n_images=1, n_cost_unknown=1))
@@ -75,7 +85,7 @@ def test_strip_is_short_enough_to_be_shown_in_the_page(n_images):
     images = tuple(map(_image, range(n_images)))
     thumbnails = Thumbnails({image: _thumbnail(n) for n, image in enumerate(images)})
 
-    preview = metadata.images_metadata(_summary(images=images, n_images=84), thumbnails)[
+    preview = metadata.images_metadata(_summary(images=images, n_images=84), thumbnails=thumbnails)[
         "mynth/preview"
     ].value
 
@@ -100,7 +110,7 @@ def test_gallery_has_a_row_for_each_image_and_says_what_is_left():
     thumbnails = Thumbnails({image: _thumbnail()})
     summary = _summary(images=(image, _image(2, url=None)), n_images=84)
 
-    gallery = metadata.images_metadata(summary, thumbnails)["mynth/gallery"].value
+    gallery = metadata.images_metadata(summary, thumbnails=thumbnails)["mynth/gallery"].value
 
     first, second, *_, last = gallery.splitlines()[2:]
     assert first.startswith("| [![p1](data:image/webp;base64,")
@@ -114,7 +124,7 @@ def test_gallery_is_cut_where_it_would_be_too_long():
     images = tuple(map(_image, range(24)))
     thumbnails = Thumbnails({image: bytes(GALLERY_MAX_CHARS // 10) for image in images})
 
-    gallery = metadata.images_metadata(_summary(images=images, n_images=24), thumbnails)[
+    gallery = metadata.images_metadata(_summary(images=images, n_images=24), thumbnails=thumbnails)[
         "mynth/gallery"
     ].value
 
