@@ -105,9 +105,9 @@ def check_specs(key: Callable[[str], dg.AssetKey], limits: CheckLimits) -> list[
             dg.AssetCheckSpec(
                 WITHIN_BUDGET,
                 asset=images,
-                description=f"All partitions of a window were charged at most "
-                f"{_shown(limits.budget_usd_per_window)} together. If this fails: compare quote and "
-                "charge in `tasks`, and lower counts, sizes or models before the next window.",
+                description="All partitions of a window were charged at most "
+                f"{_shown(limits.budget_usd_per_window)} together. If this fails: compare quote "
+                "and charge in `tasks`, and lower counts, sizes or models before the next window.",
             )
         )
     return specs

@@ -12,6 +12,7 @@ PAGES = [
     README,
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
     *sorted(DOCS.rglob("*.md")),
 ]
 

@@ -25,7 +25,7 @@ def _tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _type(folder: Path, *command: str) -> str:
+def _type(folder: Path, *command: str, fails: bool = False) -> str:
     """What a user would type there; its output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = subprocess.run(
@@ -37,8 +37,9 @@ def _type(folder: Path, *command: str) -> str:
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    said = found.stdout + found.stderr
+    assert (found.returncode != 0) is fails, said
+    return said
 
 
 @pytest.mark.skipif(
@@ -60,6 +61,11 @@ def test_new_project_materialises_a_scaffolded_batch(
     written.write_text(text.replace(f"# {SIMULATED}", f"base_url: {mynth.url}"), "utf-8")
     pq.write_table(pa.table({"prompt": ["a kite", "a boat"]}), project / "prompts.parquet")
     _type(project, _tool("dg"), "check", "defs")
+    good = written.read_text("utf-8")
+    written.write_text(good.replace("shards: 4", "shards: 4000"), "utf-8")
+    said = _type(project, _tool("dg"), "check", "defs", fails=True)
+    assert "shards: 4000 is not between 1 and 1000" in said
+    written.write_text(good, "utf-8")
 
     monkeypatch.chdir(project)
     monkeypatch.setenv("MYNTH_API_KEY", "mak_simulator")

@@ -1,0 +1,70 @@
+"""Tutorial and how-tos: what readers are told to write loads and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster.components.testing import create_defs_folder_sandbox
+
+from mynth_dagster import MynthImagesComponent
+from mynth_dagster.simulator import SimulatorServer
+from tests.docs.markdown import DOCS, blocks
+
+TUTORIAL, HOWTO = DOCS / "tutorial.md", DOCS / "howto.md"
+SIMULATOR_URL = "http://127.0.0.1:8787"
+DAILY = {"type": "daily", "start_date": "2026-11-01"}
+SNIPPETS = [yaml.safe_load(block) for block in blocks(HOWTO, "yaml")]
+ATTRIBUTES = [snippet for snippet in SNIPPETS if "run_monitoring" not in snippet]
+
+
+def test_tutorial_runs_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulator: Callable[..., SimulatorServer]
+):
+    """Prompts, batch, run and reading, in that order; a second run sends nothing."""
+    mynth = simulator()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MYNTH_API_KEY", "mak_simulator")
+    prompts, definitions, reading = blocks(TUTORIAL, "python")
+    names: dict[str, Any] = {}
+    exec(prompts, names)
+    exec(definitions.replace(SIMULATOR_URL, mynth.url), names)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            job = names["defs"].resolve_job_def("teas_all")
+            assert job.execute_in_process(instance=instance).success
+
+    exec(reading, names)
+    assert names["images"].num_rows == mynth.log()["totals"]["accepted"] == 8
+
+
+@pytest.mark.parametrize("attributes", ATTRIBUTES, ids=",".join)
+def test_yaml_of_the_howtos_loads(attributes: dict[str, Any]):
+    """Each snippet is a part of a `defs.yaml` that Dagster accepts."""
+    source = {} if "prompts_asset" in attributes else {"prompts": "prompts.parquet"}
+    contents = {
+        "type": "mynth_dagster.MynthImagesComponent",
+        "attributes": {"name": "shots", **source, **attributes},
+    }
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(
+            component_cls=MynthImagesComponent, defs_yaml_contents=contents
+        )
+        with sandbox.load_component_and_build_defs(defs_path=path) as (component, defs):
+            assert isinstance(component, MynthImagesComponent)
+            assert len(list(defs.assets)) == 3
+
+
+def test_python_of_the_howtos_loads():
+    """The asset downstream has its automation condition."""
+    (block,) = blocks(HOWTO, "python")
+    names: dict[str, Any] = {}
+    exec(block, names)
+
+    (spec,) = names["contact_sheet"].specs
+    assert spec.automation_condition.label == "eager_any_date"
