@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -29,15 +30,15 @@ class Layout:
     has_fan_out: bool
 
     def to_metadata(self) -> dict[str, Any]:
-        """Under one key, for the asset's definition."""
-        return {LAYOUT_KEY: dg.MetadataValue.json(asdict(self))}
+        """Under one key, for the asset's definition; one line, since people see it too."""
+        return {LAYOUT_KEY: json.dumps(asdict(self))}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Layout | None:
         """The inverse; None for an asset that is not ours."""
         stored = metadata.get(LAYOUT_KEY)
-        fields = getattr(stored, "value", stored)
-        return cls(**fields) if isinstance(fields, Mapping) else None
+        text = getattr(stored, "value", stored)
+        return cls(**json.loads(text)) if isinstance(text, str) else None
 
     def slice_of(self, batch: Batch, key: str) -> Slice:
         """The slice behind one of Dagster's partition keys."""

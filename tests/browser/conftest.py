@@ -121,9 +121,14 @@ def _is_loaded(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; without one, or without playwright, the tests are skipped."""
+    """
+    A headless Chromium; without one, or without playwright, the tests are skipped.
+
+    Not for the session: while playwright runs, its event loop is the thread's, and no other test
+    could start one.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}; name another one with CHROMIUM")
@@ -135,7 +140,7 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ui(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """Three nights of history, and the UI on it."""
     place = Place(tmp_path_factory.mktemp("ui"))
