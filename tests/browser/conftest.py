@@ -121,12 +121,12 @@ def _is_loaded(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Any]:
     """
-    A headless Chromium; without one, or without playwright, the tests are skipped.
+    A headless Chromium; without one, or without playwright, the test is skipped.
 
-    Not for the session: while playwright runs, its event loop is the thread's, and no other test
+    For one test only: while playwright runs, its event loop is the thread's, and no other test
     could start one.
     """
     api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
@@ -140,10 +140,10 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture(scope="module")
-def ui(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+@pytest.fixture
+def ui(browser: Any, tmp_path: Path) -> Iterator[Ui]:
     """Three nights of history, and the UI on it."""
-    place = Place(tmp_path_factory.mktemp("ui"))
+    place = Place(tmp_path / "demo")
     place.make()
     artefacts = Path(os.environ.get("BROWSER_ARTEFACTS", place.home / "artefacts"))
     artefacts.mkdir(parents=True, exist_ok=True)

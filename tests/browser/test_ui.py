@@ -9,8 +9,6 @@ import pytest
 
 from tests.browser.conftest import wait_until
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("browser")]
-
 TABLES = ("prompts", "tasks", "images", "failures")
 LINEAGE = "/locations/__repository__@mynth/asset-groups/packaging/lineage"
 LOADED = "pictures => pictures.map(p => [p.complete, p.naturalWidth, p.naturalHeight])"
@@ -21,7 +19,7 @@ def _partition(ui, table: str) -> str:
     return f"/assets/packaging/{table}?view=partitions&partition={key}"
 
 
-def test_lineage_shows_the_assets_in_order(ui):
+def lineage_shows_the_assets_in_order(ui):
     """From left to right: prompts, tasks, then images and failures side by side."""
     ui.open(LINEAGE, shows="prompts")
     names = {table: ui.page.get_by_text(table, exact=True).first for table in TABLES}
@@ -34,14 +32,14 @@ def test_lineage_shows_the_assets_in_order(ui):
     assert abs(left["images"] - left["failures"]) < 50
 
 
-def test_check_badges_are_on_the_lineage(ui):
+def check_badges_are_on_the_lineage(ui):
     """The blocking check passed; the bad prompts of the demo are a warning."""
     ui.open(LINEAGE, shows="2 / 2 Passed")
 
     assert ui.page.get_by_text("0 / 1 Passed").count() == 1
 
 
-def test_strip_of_thumbnails_is_shown_in_the_page(ui):
+def strip_of_thumbnails_is_shown_in_the_page(ui):
     """The preview of a partition is a loaded picture, without a click and without a request."""
     ui.open(_partition(ui, "images"), shows="mynth/preview")
     strip = ui.page.locator("img[alt^='the first 4 of']")
@@ -53,7 +51,7 @@ def test_strip_of_thumbnails_is_shown_in_the_page(ui):
     ui.keep("partition")
 
 
-def test_gallery_pictures_are_really_loaded(ui):
+def gallery_pictures_are_really_loaded(ui):
     """Behind the entry is a table of thumbnails, each a picture and a link to the full image."""
     ui.open(_partition(ui, "images"), shows="mynth/gallery")
     ui.page.get_by_text("[Show Markdown]").first.click()
@@ -70,7 +68,7 @@ def test_gallery_pictures_are_really_loaded(ui):
     ui.keep("gallery")
 
 
-def test_failures_are_told_by_code(ui):
+def failures_are_told_by_code(ui):
     """The failures of a partition are a table with next steps, in the page."""
     ui.open(_partition(ui, "failures"), shows="mynth/failures_by_code")
 
@@ -78,7 +76,7 @@ def test_failures_are_told_by_code(ui):
     ui.keep("failures")
 
 
-def test_figures_plot_with_points(ui):
+def figures_plot_with_points(ui):
     """Images, failure rate, cost and duration are curves over the nights."""
     ui.open("/assets/packaging/images?view=overview", shows="mynth/preview")
     ui.page.get_by_role("button", name="Plots").click()
@@ -102,7 +100,7 @@ def test_figures_plot_with_points(ui):
     ui.keep("plots")
 
 
-def test_retry_is_launched_from_the_launchpad(ui):
+def retry_is_launched_from_the_launchpad(ui):
     """With a partition chosen the job has its configuration ready; one click pays for failures."""
     paid = ui.simulator.log()["totals"]["accepted"]
     ui.open("/locations/__repository__@mynth/jobs/packaging_retry/playground", shows="Launch Run")
@@ -133,3 +131,21 @@ def _status_of_retry(ui) -> str | None:
     query = "{ runsOrError { ... on Runs { results { jobName status } } } }"
     runs = ui.ask(query)["runsOrError"]["results"]
     return next((run["status"] for run in runs if run["jobName"] == "packaging_retry"), None)
+
+
+STEPS = (
+    lineage_shows_the_assets_in_order,
+    check_badges_are_on_the_lineage,
+    strip_of_thumbnails_is_shown_in_the_page,
+    gallery_pictures_are_really_loaded,
+    failures_are_told_by_code,
+    figures_plot_with_points,
+    retry_is_launched_from_the_launchpad,
+)
+
+
+@pytest.mark.timeout(420)
+def test_a_person_sees_and_runs_a_batch(ui):
+    """One UI, started once, is looked at from lineage to launchpad."""
+    for step in STEPS:
+        step(ui)

@@ -11,7 +11,7 @@ import dagster as dg
 
 from mynth_dagster import MynthImagesComponent, MynthResource, build_image_batch
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.plugin import component
+from mynth_dagster.plugin import component_models
 from mynth_dagster.plugin.asking import ASKING_CONFIG
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import CheckLimits, check_specs
@@ -43,10 +43,10 @@ def render() -> str:
         _section(
             "`MynthImagesComponent`", MynthImagesComponent, "The attributes of a `defs.yaml`."
         ),
-        _section("`windows`", component.WindowsModel, "", level=3),
-        _section("`defaults`", component.DefaultsModel, "", level=3),
-        _section("`checks`", component.ChecksModel, "", level=3),
-        _section("`freshness`", component.FreshnessModel, "", level=3),
+        _section("`windows`", component_models.WindowsModel, "", level=3),
+        _section("`defaults`", component_models.DefaultsModel, "", level=3),
+        _section("`checks`", component_models.ChecksModel, "", level=3),
+        _section("`freshness`", component_models.FreshnessModel, "", level=3),
         "## Jobs\n",
         _table(("job", "what it does"), _jobs()),
         "## Launchpad\n\nOf `<batch>__submit` (in submit, all, retry) and `<batch>__quote`:\n",
@@ -124,7 +124,7 @@ def _jobs() -> list[tuple[str, str]]:
 
 
 def _checks() -> list[tuple[str, ...]]:
-    limits = CheckLimits(budget_usd_per_window=component._usd("budget", 25))
+    limits = CheckLimits(budget_usd_per_window=component_models.usd_from_setting("budget", 25))
     return [
         (
             f"`{spec.name}`",

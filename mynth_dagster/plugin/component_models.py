@@ -1,0 +1,158 @@
+"""The parts of a `defs.yaml`: what each field means, and what `build_image_batch` takes for it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.batch import RequestDefaults
+from mynth_dagster.models.request import Rating, RatingLevel
+from mynth_dagster.plugin.checks import CheckLimits
+
+Amount = str | float
+"""USD; Dagster's templates make a number of a text that looks like one."""
+
+_LIMITS = CheckLimits()
+_TIME_WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition]] = {
+    "hourly": dg.HourlyPartitionsDefinition,
+    "daily": dg.DailyPartitionsDefinition,
+    "weekly": dg.WeeklyPartitionsDefinition,
+    "monthly": dg.MonthlyPartitionsDefinition,
+}
+
+
+class WindowsModel(dg.Model, dg.Resolvable):
+    """The windows of a batch: time windows, or keys of your own."""
+
+    type: Literal["hourly", "daily", "weekly", "monthly", "static", "files"] = Field(
+        description="A time window; static: keys of your own; files: one partition for each file "
+        "that appears, where prompts is a path such as inbox/{window}.parquet."
+    )
+    start_date: str | None = Field(
+        default=None, description="First window of a time type, such as 2026-11-01."
+    )
+    timezone: str = Field(default="UTC", description="IANA name of the windows' time zone.")
+    end_offset: int = Field(
+        default=0, description="1: the window that is going on now is a partition already."
+    )
+    keys: list[str] = Field(default_factory=list, description="The partition keys of static.")
+
+    def definition(self, batch: str) -> dg.PartitionsDefinition:
+        """Dagster's definition of these windows."""
+        if self.type == "files":
+            return dg.DynamicPartitionsDefinition(name=f"{batch}_files")
+        if self.type == "static":
+            if not self.keys:
+                raise ConfigError("windows.keys", "static windows need keys")
+            return dg.StaticPartitionsDefinition(self.keys)
+        if self.start_date is None:
+            raise ConfigError("windows.start_date", f"{self.type} windows need a start date")
+        make = _TIME_WINDOWS[self.type]
+        return make(self.start_date, timezone=self.timezone, end_offset=self.end_offset)
+
+
+class RatingLevelModel(dg.Model, dg.Resolvable):
+    """One level of a custom content rating."""
+
+    value: str
+    description: str
+
+
+class DefaultsModel(dg.Model, dg.Resolvable):
+    """What a row asks for where it says nothing itself."""
+
+    negative_prompt: str | None = Field(default=None, description="What to avoid.")
+    size: str | None = Field(default=None, description="A preset, a ratio, …_4k, or auto.")
+    count: int = Field(default=1, description="Images per row.")
+    output_format: str | None = Field(default=None, description="png, jpg or webp.")
+    output_quality: int | None = Field(default=None, description="Up to 100.")
+    enhance: str | None = Field(default=None, description="magic or native, as the revision has.")
+    rating: bool = Field(default=False, description="Rate each image's content.")
+    rating_levels: list[RatingLevelModel] = Field(
+        default_factory=list, description="Own levels, 2 to 7; none: Mynth's sfw and nsfw."
+    )
+    destination: str | None = Field(default=None, description="Name of a destination at Mynth.")
+    webhook_urls: list[str] = Field(default_factory=list, description="Up to five endpoints.")
+    mute_registered_webhooks: bool = Field(
+        default=False, description="Do not call the webhooks registered at Mynth."
+    )
+
+    def values(self) -> RequestDefaults:
+        """As `build_image_batch` takes them."""
+        fields = self.model_dump(exclude={"rating", "rating_levels", "webhook_urls"})
+        levels = tuple(RatingLevel(level.value, level.description) for level in self.rating_levels)
+        rating = Rating(levels) if self.rating or levels else None
+        return RequestDefaults(**fields, rating=rating, webhook_urls=tuple(self.webhook_urls))
+
+
+class ChecksModel(dg.Model, dg.Resolvable):
+    """What the checks allow before they warn or fail."""
+
+    rejected_rate_warn: float = Field(
+        default=_LIMITS.rejected_rate_warn,
+        description="Share of a partition's rows, 0 to 1; more rejected rows are a warning.",
+    )
+    rejected_rate_error: float = Field(
+        default=_LIMITS.rejected_rate_error, description="The same share; more are an error."
+    )
+    failure_rate_warn: float = Field(
+        default=_LIMITS.failure_rate_warn,
+        description="Share of a partition's images and failures, 0 to 1; more failures are a "
+        "warning.",
+    )
+    failure_rate_error: float = Field(
+        default=_LIMITS.failure_rate_error, description="The same share; more are an error."
+    )
+    budget_usd_per_window: Amount | None = Field(
+        default=None,
+        description="USD that a window may be charged in all its partitions, such as 25.00. "
+        "Judged afterwards; it stops nothing. Left out: the window's cap in budget_usd.",
+    )
+
+    def limits(self) -> CheckLimits:
+        """As `build_image_batch` takes them."""
+        fields = self.model_dump(exclude={"budget_usd_per_window"})
+        budget = self.budget_usd_per_window
+        name = "checks.budget_usd_per_window"
+        return CheckLimits(
+            **fields,
+            budget_usd_per_window=None if budget is None else usd_from_setting(name, budget),
+        )
+
+
+class FreshnessModel(dg.Model, dg.Resolvable):
+    """How old `images` may be."""
+
+    fail_after_hours: float = Field(description="Hours without new images that are a failure.")
+    warn_after_hours: float | None = Field(
+        default=None, description="Hours that are a warning; fewer than fail_after_hours."
+    )
+
+    def policy(self) -> dg.FreshnessPolicy:
+        """Dagster's policy."""
+        warn, fail = self.warn_after_hours, self.fail_after_hours
+        if fail * 60 <= 1 or (warn is not None and not 1 < warn * 60 < fail * 60):
+            reason = f"{warn} and {fail}: a minute < warn_after_hours < fail_after_hours"
+            raise ConfigError("freshness", reason)
+        return dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=fail),
+            warn_window=None if warn is None else timedelta(hours=warn),
+        )
+
+
+def usd_from_setting(setting: str, amount: Amount) -> Decimal:
+    """
+    An amount that a user wrote down.
+
+    Raises:
+        ConfigError: It is no number; says which setting.
+    """
+    try:
+        return Decimal(str(amount))
+    except InvalidOperation:
+        reason = f"{amount!r} is no amount in USD; amounts are written as 0.04"
+        raise ConfigError(setting, reason) from None
