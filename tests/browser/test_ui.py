@@ -76,6 +76,20 @@ def failures_are_told_by_code(ui):
     ui.keep("failures")
 
 
+def prompts_tell_the_quote(ui):
+    """Rows, rejected rows and what sending would have cost, as told before it was sent."""
+    ui.open(_partition(ui, "prompts"), shows="mynth/quoted_usd")
+
+    ui.page.get_by_text("mynth/rejected", exact=True).first.wait_for(state="visible")
+    ui.keep("prompts")
+
+
+def tasks_tell_the_money(ui):
+    """What was sent, what is in flight, and what is held for it."""
+    ui.open(_partition(ui, "tasks"), shows="mynth/reserved_usd")
+    ui.keep("tasks")
+
+
 def figures_plot_with_points(ui):
     """Images, failure rate, cost and duration are curves over the nights."""
     ui.open("/assets/packaging/images?view=overview", shows="mynth/preview")
@@ -139,6 +153,8 @@ STEPS = (
     strip_of_thumbnails_is_shown_in_the_page,
     gallery_pictures_are_really_loaded,
     failures_are_told_by_code,
+    prompts_tell_the_quote,
+    tasks_tell_the_money,
     figures_plot_with_points,
     retry_is_launched_from_the_launchpad,
 )
