@@ -72,12 +72,13 @@ def tasks_metadata(summary: ResultsSummary) -> Metadata:
 
 
 def submission_metadata(survey: Survey, quote: Quote, counts: SubmitCounts) -> Metadata:
-    """Of a whole submission, over all its partitions."""
-    return {
+    """Of a whole run, over all its partitions; the names say so, since each partition has them."""
+    told = {
         **quote_metadata(survey, quote),
         "mynth/posts_sent": counts.n_posts,
         "mynth/accepted": counts.n_accepted,
     }
+    return {name.replace("mynth/", "mynth/run_"): value for name, value in told.items()}
 
 
 def images_metadata(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -141,9 +142,16 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def ui(browser: Any, tmp_path: Path) -> Iterator[Ui]:
+def home() -> Iterator[Path]:
+    """Where the demo's things are; the path is to be seen on screenshots."""
+    with TemporaryDirectory(prefix="mynth-demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def ui(browser: Any, home: Path) -> Iterator[Ui]:
     """Three nights of history, and the UI on it."""
-    place = Place(tmp_path / "demo")
+    place = Place(home / "demo")
     place.make()
     artefacts = Path(os.environ.get("BROWSER_ARTEFACTS", place.home / "artefacts"))
     artefacts.mkdir(parents=True, exist_ok=True)

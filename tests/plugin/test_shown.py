@@ -157,3 +157,12 @@ def test_rejected_prompts_warn_before_sending(instant):
     evaluation = _evaluations(result)["prompts_valid"]
     assert not evaluation.passed
     assert evaluation.metadata["mynth/worst_rate"].value == 0.5
+
+
+def test_figures_of_a_run_are_named_so(instant):
+    """What is about all partitions of a run is not taken for one partition's own."""
+    instant.execute("submit", FIRST, LAST)
+
+    shown = _shown(instant, "tasks", FIRST)
+    assert shown["mynth/run_posts_sent"].value == 12
+    assert shown["mynth/tasks"].value < 12
