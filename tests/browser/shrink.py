@@ -1,4 +1,4 @@
-"""`python -m tests.browser.shrink FROM TO`: screenshots as small files for the pages."""
+"""`python -m tests.browser.shrink FROM TO`: the screenshots that pages show, as small files."""
 
 from __future__ import annotations
 
@@ -21,6 +21,5 @@ def shrink(source: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     origin, folder = map(Path, sys.argv[1:])
-    folder.mkdir(parents=True, exist_ok=True)
-    for found in sorted(origin.glob("*.png")):
-        shrink(found, folder / found.name)
+    for shown in sorted(folder.glob("*.png")):
+        shrink(origin / shown.name, shown)
