@@ -35,6 +35,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "current": "the generation that counts now",
         "status": "a state, or `stalled`",
         "task_id": "Mynth's id; null until known",
+        "model": "as asked for",
         "quoted_usd": "expected before sending; null where no price is known",
         "reserved_usd": "held by Mynth, or the quote where it did not say",
         "charged_usd": "null until known",
