@@ -16,6 +16,7 @@ from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.answers import Answer, answer_json, date_of
 from mynth_dagster.simulator.calls import Call
+from mynth_dagster.simulator.courier import Courier
 from mynth_dagster.simulator.draws import draw
 from mynth_dagster.simulator.endpoints import control
 from mynth_dagster.simulator.endpoints.table import CORS, find_endpoint
@@ -66,8 +67,11 @@ class Simulator:
         return self.service.scenario
 
     def log(self, *, lists: bool = True) -> dict[str, Any]:
-        """What ``GET /_simulator/log`` answers; without its two lists if not ``lists``."""
-        return compose_log(self.service.world, self.journal, self.connections, lists=lists)
+        """What ``GET /_simulator/log`` answers; without its lists if not ``lists``."""
+        service = self.service
+        return compose_log(
+            service.world, self.journal, self.connections, service.outbox, lists=lists
+        )
 
     def reset(self, scenario: Scenario | None = None) -> None:
         """Forget all tasks, money and counts, and start over."""
@@ -88,6 +92,10 @@ class Simulator:
     def settle(self, task_ids: Iterable[str] | None = None) -> int:
         """Settle some tasks, or all that are pending; how many were pending."""
         return self.service.world.settle(task_ids)
+
+    async def deliver(self) -> None:
+        """Deliver webhooks until cancelled; whoever serves the app runs this beside it."""
+        await Courier(self).run()
 
     def close(self) -> None:
         """End every deliberate delay by cutting its connection."""

@@ -25,6 +25,9 @@ API_KEY: Final = "mak_simulator"
 USER_ID: Final = "user_simulator"
 BALANCE_USD: Final = "1000"
 LATENCY: Final = Distribution("uniform", low_s=1.0, high_s=10.0)
+WEBHOOK_SECRET: Final = "wbs_simulator"  # noqa: S105 - of an endpoint of the scenario
+RETRY_FIRST_S: Final = 5.0  # documented for 2026-10; earlier revisions say only "exponential"
+RETRY_MAX_S: Final = 3600.0  # the same
 TOKEN_SECRET: Final = b"a secret that signs only simulated tokens"
 NO_DELAY: Final = Distribution()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
 from mynth_dagster.simulator.orders import Order
+from mynth_dagster.simulator.outbox import Outbox
 from mynth_dagster.simulator.tasks import Task
 from mynth_dagster.simulator.world import World
 
@@ -76,9 +77,9 @@ class Journal:
 
 
 def compose_log(
-    world: World, journal: Journal, connections: Connections, *, lists: bool
+    world: World, journal: Journal, connections: Connections, outbox: Outbox, *, lists: bool
 ) -> dict[str, Any]:
-    """The whole log as plain JSON values; without ``accepted`` and ``charges`` if not ``lists``."""
+    """The whole log as plain JSON values; without its three lists if not ``lists``."""
     world.settle_due()
     log: dict[str, Any] = {
         "requests": dict(journal.requests),
@@ -90,10 +91,12 @@ def compose_log(
         },
         "peak_in_flight": journal.n_peak_in_flight,
         "totals": _totals(world),
+        "webhooks": outbox.totals(),
         "duplicate_intents": _duplicates(world.tasks),
     }
     if lists:
         log["accepted"] = [_spell_accepted(task) for task in world.tasks]
+        log["deliveries"] = [parcel.spelled() for parcel in outbox.reports]
         log["charges"] = [_spell_charge(task) for task in world.tasks]
     return log
 

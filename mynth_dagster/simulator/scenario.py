@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import invented, plain
 from mynth_dagster.simulator.amounts import units_of
+from mynth_dagster.simulator.deliveries import DeliveryRules, Endpoint
 from mynth_dagster.simulator.distribution import Distribution
 from mynth_dagster.simulator.rules import FailureRule, FaultRule
 from mynth_dagster.simulator.switches import Switches
@@ -68,6 +69,8 @@ class Scenario:
         pixels: Other pixel sizes by size word: ``{"landscape": "1536x1024"}``.
         auto_ceiling_usd: Held per image of model ``auto``, USD.
         private_destinations: Destinations without a public URL: their images' ``url`` is null.
+        webhooks: Registered endpoints that are there from the start.
+        deliveries: How webhooks travel, and what goes wrong on the way.
         switches: Choices where the documentation disagrees with itself.
     """
 
@@ -87,6 +90,8 @@ class Scenario:
     pixels: Mapping[str, str] = field(default_factory=dict)
     auto_ceiling_usd: str = invented.AUTO_CEILING_USD
     private_destinations: tuple[str, ...] = ()
+    webhooks: tuple[Endpoint, ...] = ()
+    deliveries: DeliveryRules = field(default_factory=DeliveryRules)
     switches: Switches = field(default_factory=Switches)
 
     def __post_init__(self) -> None:

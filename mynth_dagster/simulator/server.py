@@ -204,12 +204,16 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         assert self._stopping is not None
+        delivering = asyncio.ensure_future(self._app.deliver())
         n_ticks = 0
         while not self._stopping.is_set():
             await self.on_tick(n_ticks)
             n_ticks += 1
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), 0.1)
+        delivering.cancel()
+        with suppress(asyncio.CancelledError):
+            await delivering
         self._app.close()
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mynth_dagster.clock import Clock
 from mynth_dagster.simulator.faults import FaultPicker
+from mynth_dagster.simulator.outbox import Outbox
 from mynth_dagster.simulator.revisions import REVISIONS
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.simulator.uploads import UploadStore
@@ -18,13 +19,16 @@ class Service:
         self.clock = clock
         self.world = World(scenario, clock)
         self.uploads = UploadStore(scenario.seed)
-        self.webhooks = WebhookStore(scenario.seed)
+        self.webhooks = WebhookStore(scenario, clock.now_us())
         self.faults = FaultPicker(scenario)
         self._adopt(scenario)
+        self.outbox = Outbox(self)
+        self.world.on_settled.append(self.outbox.announce)
 
     def change(self, scenario: Scenario) -> None:
         """Play on under a changed scenario."""
         self.world.change(scenario)
+        self.webhooks.adopt(scenario, self.scenario, self.clock.now_us())
         self.faults = self.faults.change(scenario)
         self._adopt(scenario)
 

@@ -34,6 +34,12 @@ class Switches:
         webhook_management: Who may manage webhooks: ``api_key`` (2026-04) or ``oauth``
             (2026-08), for which an API key is answered 401.
         webhook_secret_prefix: ``wbs_`` (default) or ``whsec_``.
+        webhook_delivery_header: Whether each delivery carries ``X-Mynth-Delivery``, the same on
+            each attempt; False.
+        custom_event_header: Whether unsigned deliveries carry ``X-Mynth-Event``; True.
+        silence_covers_custom: Whether silencing registered webhooks in a request silences the
+            endpoints that the request names, too; False.
+        event_tells_cost: Whether ``task`` of an event of 2026-08 tells the cost; False.
         token_lifetime_s: Life of a public access token, seconds; 3600 in 2026-04, 7200 in
             2026-08.
         offers_review: Whether ``POST /image/review`` exists in 2026-08; True.
@@ -57,6 +63,10 @@ class Switches:
     request_echo: Literal["as_submitted", "with_defaults"] | None = None
     webhook_management: Literal["api_key", "oauth"] | None = None
     webhook_secret_prefix: Literal["wbs_", "whsec_"] | None = None
+    webhook_delivery_header: bool | None = None
+    custom_event_header: bool | None = None
+    silence_covers_custom: bool | None = None
+    event_tells_cost: bool | None = None
     token_lifetime_s: int | None = None
     offers_review: bool | None = None
     result_of_all_types: bool | None = None
@@ -89,6 +99,10 @@ _2026_04 = Switches(
     request_echo="as_submitted",
     webhook_management="api_key",
     webhook_secret_prefix="wbs_",  # noqa: S106 - how secrets begin, not a secret
+    webhook_delivery_header=False,
+    custom_event_header=True,
+    silence_covers_custom=False,
+    event_tells_cost=False,
     token_lifetime_s=3600,
     offers_review=False,
     result_of_all_types=True,

@@ -1,14 +1,19 @@
-"""Registered webhooks: created, replaced and deleted; deliveries hang on `World.on_settled`."""
+"""Registered webhooks: created, replaced, deleted, and disabled when they keep failing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mynth_dagster.simulator.draws import draw_whole
 from mynth_dagster.simulator.ids import compose_id
 from mynth_dagster.simulator.instants import spell_instant
 from mynth_dagster.simulator.orders import WebhookWish
+
+if TYPE_CHECKING:
+    from mynth_dagster.simulator.deliveries import Endpoint
+    from mynth_dagster.simulator.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,17 @@ class Webhook:
 class WebhookStore:
     """The registered webhooks of all accounts."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, scenario: Scenario, at_us: int) -> None:
+        self._seed = scenario.seed
         self._n_added = 0
         self._webhooks: dict[str, Webhook] = {}
+        self.n_disabled = 0
+        self._register(scenario.webhooks, at_us)
+
+    def adopt(self, scenario: Scenario, before: Scenario, at_us: int) -> None:
+        """Register what a changed scenario has and the one before had not."""
+        new = [endpoint for endpoint in scenario.webhooks if endpoint not in before.webhooks]
+        self._register(new, at_us)
 
     def of(self, user_id: str) -> list[Webhook]:
         """An account's webhooks in the order of their creation."""
@@ -52,12 +64,20 @@ class WebhookStore:
 
     def add(self, wish: WebhookWish, user_id: str, prefix: str, at_us: int) -> Webhook:
         """Register a webhook under a new id and secret."""
-        self._n_added += 1
-        webhook_id = compose_id("wh_", self._seed, self._n_added)
-        secret = f"{prefix}{draw_whole(self._seed, 'webhook secret', self._n_added):016x}"
-        webhook = Webhook(webhook_id, user_id, secret, wish, at_us, at_us)
-        self._webhooks[webhook_id] = webhook
-        return webhook
+        toss = draw_whole(self._seed, "webhook secret", self._n_added + 1)
+        return self._keep(wish, user_id, f"{prefix}{toss:016x}", at_us)
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        """A webhook of any account."""
+        return self._webhooks.get(webhook_id)
+
+    def disable(self, webhook_id: str, at_us: int) -> None:
+        """Deliver to it no more, until it is replaced by one that is enabled."""
+        webhook = self._webhooks.get(webhook_id)
+        if webhook is not None and webhook.wish.enabled:
+            wish = replace(webhook.wish, enabled=False)
+            self._webhooks[webhook_id] = replace(webhook, wish=wish, updated_us=at_us)
+            self.n_disabled += 1
 
     def replace(
         self, webhook_id: str, wish: WebhookWish, user_id: str, at_us: int
@@ -75,6 +95,18 @@ class WebhookStore:
             return False
         del self._webhooks[webhook_id]
         return True
+
+    def _register(self, endpoints: Iterable[Endpoint], at_us: int) -> None:
+        for endpoint in endpoints:
+            wish = WebhookWish(endpoint.enabled, endpoint.url, list(endpoint.events))
+            self._keep(wish, endpoint.user_id, endpoint.secret, at_us)
+
+    def _keep(self, wish: WebhookWish, user_id: str, secret: str, at_us: int) -> Webhook:
+        self._n_added += 1
+        webhook_id = compose_id("wh_", self._seed, self._n_added)
+        webhook = Webhook(webhook_id, user_id, secret, wish, at_us, at_us)
+        self._webhooks[webhook_id] = webhook
+        return webhook
 
     def _find(self, webhook_id: str, user_id: str) -> Webhook | None:
         webhook = self._webhooks.get(webhook_id)

@@ -16,7 +16,16 @@ from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
 from mynth_dagster.models.failure_words import _WORDS_BY_STATUS
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
-from mynth_dagster.simulator import ApiKey, Distribution, FailureRule, FaultRule, Scenario, Switches
+from mynth_dagster.simulator import (
+    ApiKey,
+    DeliveryRules,
+    Distribution,
+    Endpoint,
+    FailureRule,
+    FaultRule,
+    Scenario,
+    Switches,
+)
 from mynth_dagster.simulator.rules import FailureKind, FaultKind
 from mynth_dagster.tables.column_meanings import MEANINGS
 from mynth_dagster.tables.prompt_schema import prompts_schema
@@ -172,7 +181,7 @@ def test_simulator_page_tells_which_faults_carry_a_request_out():
 def test_simulator_page_names_each_field_of_a_rule():
     """Each field of rules, keys and durations is at least named."""
     named = set(code_in(read(SIMULATOR))) | set(re.findall(r"\b\w+\b", read(SIMULATOR)))
-    for settings in (FailureRule, FaultRule, ApiKey, Distribution):
+    for settings in (FailureRule, FaultRule, ApiKey, Distribution, DeliveryRules, Endpoint):
         assert {setting.name for setting in fields(settings)} <= named
 
 

@@ -96,12 +96,12 @@ def test_log_totals(api):
 
 
 def test_log_summary_leaves_out_lists(api):
-    """The summary has no list of requests or charges."""
+    """The summary has no list of tasks, charges or deliveries."""
     api.create()
     full = control(api, "log").json()
     summary = control(api, "log", params={"view": "summary"}).json()
 
-    assert {"accepted", "charges"} == set(full) - set(summary)
+    assert {"accepted", "charges", "deliveries"} == set(full) - set(summary)
     assert full["totals"] == summary["totals"]
 
 

@@ -18,6 +18,7 @@ def generate(call: Call) -> Answer:
     key = call.require_key()
     service = call.service
     order = _read_order(call)
+    service.outbox.base_url = call.base_url
     task = service.world.create(order, key, call.body)
     token = None
     if order.wants_token:

@@ -66,6 +66,20 @@ def detail(task: Task, view: View) -> dict[str, Any]:
     return spelled
 
 
+def event(task: Task, view: View) -> dict[str, Any]:
+    """A webhook's body; of a failed task it tells neither result nor reason."""
+    spelled: dict[str, Any] = {
+        "event": f"task.{task.type}.{task.status}",
+        "task": {"id": task.task_id},
+        "request": _echo(task, view.choices),
+    }
+    if task.status == "completed" and isinstance(task.order, Order):
+        spelled["result"] = _spell_result(task, task.order, view)
+    elif task.status == "completed":
+        spelled["result"] = _spell_inspection(task)
+    return spelled
+
+
 def uploaded(urls: list[str]) -> dict[str, Any]:
     """The answer to an upload, one URL per file in the same order."""
     return {"urls": urls}

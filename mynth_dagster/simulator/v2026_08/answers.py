@@ -83,6 +83,23 @@ def task_page(tasks: Iterable[Task]) -> dict[str, Any]:
     }
 
 
+def event(task: Task, view: View) -> dict[str, Any]:
+    """A webhook's body: no envelope, and what a failed task lacks is absent."""
+    told: dict[str, Any] = {"id": task.task_id}
+    if view.choices.event_tells_cost:
+        told["cost"] = _spell_cost(task)
+    spelled: dict[str, Any] = {
+        "event": f"task.{task.type}.{task.status}",
+        "task": told,
+        "request": _echo(task, view.choices),
+    }
+    if task.status == "completed":
+        spelled["result"] = _spell_result(task, view)
+    else:
+        spelled["errors"] = _spell_errors(task) or []
+    return spelled
+
+
 def uploaded(urls: list[str]) -> dict[str, Any]:
     """The answer to an upload, one URL per file in the same order."""
     return {"data": {"urls": urls}}
