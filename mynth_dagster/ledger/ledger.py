@@ -20,6 +20,7 @@ from mynth_dagster.ledger.evidence import SIGHT, Attachment, Sighting
 from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL
+from mynth_dagster.ledger.inbox import Inbox
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
@@ -35,6 +36,7 @@ class Ledger:
     Durable memory of what was asked, what may have been asked, and what came back.
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
+    `read` is what it knows, `inbox` what webhooks told.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Ledger:
         self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)))
         self.salt = _ensure(writer, "salt", os.urandom(16).hex())
         self._commits = GroupCommit(writer, pause=pause)
+        self.inbox = Inbox(self._commits, reader)
 
     @classmethod
     def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:

@@ -166,3 +166,29 @@ walks = sa.Table(
     sa.Column("witness_no", sa.BigInteger, nullable=False),
 )
 """Complete walks over the task list, as `models.doubt.Walk`."""
+
+inbox = sa.Table(
+    "inbox",
+    METADATA,
+    sa.Column("event_id", sa.Text, primary_key=True),
+    sa.Column("is_signed", sa.Boolean, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("task_id", sa.Text, nullable=False),
+    sa.Column("body", sa.Text),
+    sa.Column("signed_at_us", _US),
+    sa.Column("received_at_us", _US, nullable=False),
+    sa.Column("due_at_us", _US, nullable=False),
+    sa.Column("n_tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("done_at_us", _US),
+    sa.Column("outcome", sa.Text),
+    sa.Column("batch", sa.Text),
+    sa.Column("waited_us", _US),
+    sa.Index("inbox_by_work", "done_at_us", "due_at_us"),
+    sa.Index("inbox_by_batch", "batch", "received_at_us"),
+)
+"""
+Webhooks as they came, committed before they are acknowledged; `event_id` is what duplicates share.
+
+`done_at_us` is null until the event was worked; then `body` is dropped and `batch` says whose
+task it was. `waited_us` is how long after its submission the task was announced.
+"""

@@ -106,6 +106,20 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TaskEvent:
+    """
+    What a webhook says of a task of ours.
+
+    `task` is the finished task where the event tells all of it; None: it has to be read.
+    """
+
+    task_id: str
+    status: TaskStatus
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    task: Task | None = None
+
+
+@dataclass(frozen=True)
 class CatalogModel:
     """A model of the catalogue; prices in units of 10⁻⁸ USD per image, None where unknown."""
 

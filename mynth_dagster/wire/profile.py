@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from mynth_dagster.limits import RevisionLimits
 from mynth_dagster.models.request import ImageRequest
-from mynth_dagster.models.task import Task
+from mynth_dagster.models.task import Task, TaskEvent
 
 
 class RevisionProfile(Protocol):
@@ -14,8 +14,8 @@ class RevisionProfile(Protocol):
     One API revision: how it spells a request, and what it offers.
 
     `HAS_TASK_LIST`, `HAS_ESTIMATE`, `HAS_CATALOG` and `HAS_ACCOUNT` name free look-ups that
-    only some revisions have. `RESULT_WORD` ends the path of a
-    result. `OWN_FIELDS` are the request fields that we add without being
+    only some revisions have. `RESULT_WORD` ends the path of a result, `WEBHOOK_PATH` is where
+    webhooks are managed. `OWN_FIELDS` are the request fields that we add without being
     asked: a refusal that names one is our mistake, never the row's.
     """
 
@@ -34,6 +34,8 @@ class RevisionProfile(Protocol):
     @property
     def RESULT_WORD(self) -> str: ...  # noqa: N802 - a module's constant
     @property
+    def WEBHOOK_PATH(self) -> str: ...  # noqa: N802 - a module's constant
+    @property
     def OWN_FIELDS(self) -> frozenset[str]: ...  # noqa: N802 - a module's constant
 
     def encode_request(self, request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
@@ -51,5 +53,13 @@ class RevisionProfile(Protocol):
 
         Raises:
             UnexpectedPayloadError: Not a task.
+        """
+        ...
+
+    def decode_event(self, body: Any, *, at_us: int) -> TaskEvent | None:
+        """
+        A webhook's parsed body; None where it does not finish an image task.
+
+        ``at_us`` stands for the task's end, which events do not tell.
         """
         ...

@@ -12,8 +12,8 @@ from typing import Any
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.request import ImageRequest, InputImage, Rating
-from mynth_dagster.models.task import Task
-from mynth_dagster.wire import reading
+from mynth_dagster.models.task import Task, TaskEvent
+from mynth_dagster.wire import events, reading
 from mynth_dagster.wire.writing import metadata_with_tag, with_present
 
 REVISION = "2026-08"
@@ -23,6 +23,7 @@ HAS_ESTIMATE = True
 HAS_CATALOG = True
 HAS_ACCOUNT = True
 RESULT_WORD = "result"
+WEBHOOK_PATH = "/webhook"
 OWN_FIELDS = frozenset({"access", "webhook"})
 
 DEFAULT_FORMAT = "webp"
@@ -54,6 +55,11 @@ def decode_task(operation: str, body: Any) -> Task:
     return reading.decode_full_task(
         operation, body, revision=REVISION, default_format=DEFAULT_FORMAT
     )
+
+
+def decode_event(body: Any, *, at_us: int) -> TaskEvent | None:
+    """A webhook's body."""
+    return events.decode_event(body, default_format=DEFAULT_FORMAT, at_us=at_us)
 
 
 def _magic(enhance: str | None) -> bool | None:

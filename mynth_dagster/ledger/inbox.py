@@ -1,0 +1,244 @@
+"""
+The inbox: webhooks are kept here before they are acknowledged, and worked later.
+
+What two deliveries of one event have in common is their `event_id`; the second leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.group_commit import GroupCommit, Write
+from mynth_dagster.ledger.grouped import CALL, each_changed, each_inserted
+
+_inbox = schema.inbox
+T = TypeVar("T")
+
+LAST_HEARD = 50
+"""So many of a batch's newest announcements tell how long one takes."""
+
+
+class EventOutcome(str, Enum):
+    """
+    What became of an event.
+
+    `known` told nothing new; `foreign` is about a task that is not ours; `unmatched` carries our
+    ledger's name for an intent that the ledger does not have, and is kept whole; `unconfirmed`
+    was unsigned, and Mynth itself never said the same.
+    """
+
+    READ = "read"
+    KNOWN = "known"
+    FOREIGN = "foreign"
+    UNMATCHED = "unmatched"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True)
+class InboxEvent:
+    """
+    One webhook; times are UTC microseconds.
+
+    Args:
+        event_id: What duplicates of it have in common.
+        is_signed: By a secret of ours; what is not is a hint that has to be confirmed.
+        event: Its name.
+        task_id: The task that it is about.
+        body: As it came, until it is worked.
+        received_at_us: When the receiver had it whole.
+        signed_at_us: When the sender signed it.
+        n_tries: How often it was worked in vain.
+    """
+
+    event_id: str
+    is_signed: bool
+    event: str
+    task_id: str
+    body: str | None
+    received_at_us: int
+    signed_at_us: int | None = None
+    n_tries: int = 0
+
+
+@dataclass(frozen=True)
+class EventEnd:
+    """An event is worked; `batch` and `waited_us` where it was about one of our tasks."""
+
+    event_id: str
+    outcome: EventOutcome
+    at_us: int
+    batch: str | None = None
+    waited_us: int | None = None
+
+
+@dataclass(frozen=True)
+class Postponement:
+    """An event cannot be worked now; it is due again at `due_at_us`."""
+
+    event_id: str
+    due_at_us: int
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the newest announcements of a batch's tasks tell; UTC microseconds."""
+
+    last_at_us: int
+    longest_wait_us: int
+
+
+@dataclass(frozen=True)
+class InboxCounts:
+    """The inbox in numbers; times are UTC microseconds, None where there is nothing."""
+
+    n_open: int
+    oldest_open_at_us: int | None
+    last_received_at_us: int | None
+    n_by_outcome: dict[EventOutcome, int]
+
+
+class Inbox:
+    """
+    The webhooks of one ledger.
+
+    Coroutines write and return only after COMMIT. The other methods read: call them from a
+    worker thread.
+    """
+
+    def __init__(self, commits: GroupCommit, reader: Engine) -> None:
+        self._commits = commits
+        self._reader = reader
+
+    async def receive(self, event: InboxEvent) -> bool:
+        """Keep an event; False if it was kept before."""
+        return await self._commits.submit(RECEIVE, event)
+
+    async def finish(self, end: EventEnd) -> bool:
+        """Say that an event is worked; False if another process was faster."""
+        return await self._commits.submit(FINISH, end)
+
+    async def postpone(self, later: Postponement) -> bool:
+        """Try again later; False if another process worked it."""
+        return await self._commits.submit(POSTPONE, later)
+
+    async def forget(self, before_us: int) -> int:
+        """Drop events that were worked before this time; those that nobody owned are kept."""
+        return int(await self._commits.submit(CALL, _forgetting(before_us)))
+
+    def due(self, now_us: int, limit: int) -> list[InboxEvent]:
+        """Events to be worked now, oldest first."""
+        columns = [_inbox.c[name] for name in InboxEvent.__dataclass_fields__]
+        query = sa.select(*columns).where(_inbox.c.done_at_us.is_(None))
+        query = query.where(_inbox.c.due_at_us <= now_us)
+        ordered = query.order_by(_inbox.c.due_at_us, _inbox.c.event_id).limit(limit)
+        return list(self._rows(ordered, lambda row: InboxEvent(**row)))
+
+    def has_due(self, now_us: int) -> bool:
+        """Whether any event is to be worked now."""
+        return bool(self.due(now_us, 1))
+
+    def heard(self, batch: str) -> Heard | None:
+        """When a task of this batch was last announced; None if none ever was."""
+        columns = (_inbox.c.received_at_us, _inbox.c.waited_us)
+        query = sa.select(*columns).where(_inbox.c.batch == batch)
+        newest = query.order_by(_inbox.c.received_at_us.desc()).limit(LAST_HEARD)
+        rows = list(self._rows(newest, dict))
+        if not rows:
+            return None
+        longest_us = max(row["waited_us"] or 0 for row in rows)
+        return Heard(rows[0]["received_at_us"], longest_us)
+
+    def counts(self) -> InboxCounts:
+        """The whole inbox in numbers."""
+        query = sa.select(
+            _inbox.c.outcome,
+            sa.func.count().label("n"),
+            sa.func.min(_inbox.c.received_at_us).label("oldest"),
+            sa.func.max(_inbox.c.received_at_us).label("newest"),
+        ).group_by(_inbox.c.outcome)
+        rows = {row["outcome"]: row for row in self._rows(query, dict)}
+        open_ = rows.pop(None, None)
+        newest = [row["newest"] for row in (*rows.values(), open_) if row]
+        return InboxCounts(
+            n_open=open_["n"] if open_ else 0,
+            oldest_open_at_us=open_["oldest"] if open_ else None,
+            last_received_at_us=max(newest, default=None),
+            n_by_outcome={EventOutcome(name): row["n"] for name, row in rows.items()},
+        )
+
+    def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
+        try:
+            with self._reader.connect() as connection:
+                for row in connection.execute(query).mappings():
+                    yield read(row)
+        except sa.exc.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise LedgerUnavailableError(f"the ledger cannot be read: {cause}") from error
+
+
+def _apply_receipts(connection: Connection, events: Sequence[InboxEvent]) -> list[bool]:
+    rows = [{**asdict(event), "due_at_us": event.received_at_us} for event in events]
+    return each_inserted(connection, _inbox, "event_id", rows)
+
+
+_FINISH = (
+    sa.update(_inbox)
+    .where(_inbox.c.event_id == sa.bindparam("b_event_id"), _inbox.c.done_at_us.is_(None))
+    .values(
+        done_at_us=sa.bindparam("b_at"),
+        outcome=sa.bindparam("b_outcome"),
+        batch=sa.bindparam("b_batch"),
+        waited_us=sa.bindparam("b_waited"),
+        body=sa.case((sa.bindparam("b_keeps", type_=sa.Boolean), _inbox.c.body), else_=sa.null()),
+    )
+)
+
+
+def _apply_ends(connection: Connection, ends: Sequence[EventEnd]) -> list[bool]:
+    rows = [
+        {
+            "b_event_id": end.event_id,
+            "b_at": end.at_us,
+            "b_outcome": end.outcome.value,
+            "b_batch": end.batch,
+            "b_waited": end.waited_us,
+            "b_keeps": end.outcome is EventOutcome.UNMATCHED,
+        }
+        for end in ends
+    ]
+    return each_changed(connection, _FINISH, rows)
+
+
+_POSTPONE = (
+    sa.update(_inbox)
+    .where(_inbox.c.event_id == sa.bindparam("b_event_id"), _inbox.c.done_at_us.is_(None))
+    .values(due_at_us=sa.bindparam("b_due"), n_tries=_inbox.c.n_tries + 1)
+)
+
+
+def _apply_postponements(connection: Connection, laters: Sequence[Postponement]) -> list[bool]:
+    rows = [{"b_event_id": later.event_id, "b_due": later.due_at_us} for later in laters]
+    return each_changed(connection, _POSTPONE, rows)
+
+
+def _forgetting(before_us: int) -> Callable[[Connection], int]:
+    def call(connection: Connection) -> int:
+        statement = sa.delete(_inbox).where(
+            _inbox.c.done_at_us < before_us, _inbox.c.outcome != EventOutcome.UNMATCHED.value
+        )
+        return connection.execute(statement).rowcount
+
+    return call
+
+
+RECEIVE = Write("receive", 6, _apply_receipts)
+FINISH = Write("finish event", 7, _apply_ends)
+POSTPONE = Write("postpone event", 8, _apply_postponements)
