@@ -138,6 +138,24 @@ RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid row
 EXCERPT_MAX_CHARS = 200
 ROWS_NAMED_MAX = 5  # row ids named in one error before "and N more"
 
+WEBHOOK_PORT = 8788
+WEBHOOK_BODY_MAX_BYTES = MIB  # an event of 100 images and the longest prompt has about 100 KiB
+WEBHOOK_HEAD_MAX_BYTES = 16 * KIB
+WEBHOOK_HEADERS_MAX = 64
+WEBHOOK_REQUEST_TIMEOUT_S = 10.0  # for a sender to send the whole of a request
+WEBHOOK_COMMIT_TIMEOUT_S = 10.0  # 503 after that; senders wait 30 s (documented since 2026-09)
+WEBHOOK_WAITING_MAX = 2000  # events that wait for their COMMIT; more are answered 503
+WEBHOOK_TOKEN_MIN_CHARS = 16  # of the secret in a custom endpoint's URL
+INBOX_KEPT_S = 30 * 86_400.0  # worked events are then forgotten
+INBOX_BATCH = 500  # events worked at a time
+HINT_TRIES_MAX = 8  # looks at a task that only an unsigned event calls finished (an hour in all)
+HINT_DELAY_S = 15.0  # before the second look, doubled after each
+
+ANNOUNCED_AFTER_MIN_S = 30.0  # a task that is likely to be announced is not polled before this …
+ANNOUNCED_AFTER_MAX_S = 300.0  # … nor left alone for longer
+HEARD_WITHIN_S = 7 * 86_400.0  # announcements older than this tell nothing of the next one
+SILENT_AFTER_S = 300.0  # deliveries have stopped if polling found so much later what none announced
+
 READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
 SENSOR_BUDGET_S = 40.0  # Dagster drops a tick after 60 s while its code runs on
 DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight
