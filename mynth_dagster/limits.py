@@ -154,7 +154,8 @@ HINT_DELAY_S = 15.0  # before the second look, doubled after each
 ANNOUNCED_AFTER_MIN_S = 30.0  # a task that is likely to be announced is not polled before this …
 ANNOUNCED_AFTER_MAX_S = 300.0  # … nor left alone for longer
 HEARD_WITHIN_S = 7 * 86_400.0  # announcements older than this tell nothing of the next one
-SILENT_AFTER_S = 300.0  # deliveries have stopped if polling found so much later what none announced
+SILENT_AFTER_S = 300.0  # deliveries have stopped if polling finds a task finished so much later …
+UNANNOUNCED_MAX = 3  # … or so many tasks, of which none was announced
 
 READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
 SENSOR_BUDGET_S = 40.0  # Dagster drops a tick after 60 s while its code runs on

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from mynth_dagster.cli import account, ledger, receipt, resolve, run, simulate, status
+from mynth_dagster.cli import (
+    account,
+    ledger,
+    receipt,
+    resolve,
+    run,
+    simulate,
+    status,
+    webhook,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +27,8 @@ app.command("receipt")(receipt.receipt)
 app.add_typer(account.app, name="account")
 app.add_typer(ledger.app, name="ledger")
 app.command("resolve")(resolve.resolve)
+app.command("webhook")(webhook.webhook)
+app.command("webhook-register")(webhook.webhook_register)
 app.command("simulate")(simulate.simulate)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -33,6 +33,7 @@ from mynth_dagster.models.task import (
     Estimate,
     ImageOutcome,
     ListedTask,
+    RegisteredWebhook,
     Task,
     TaskStatus,
 )
@@ -162,6 +163,25 @@ class MynthClient:
         if answer.status != 200:
             raise NoAnswerError(call.operation, f"HTTP {answer.status}")
         return answer.body
+
+    async def put_webhook(
+        self, url: str, events: Sequence[str], webhook_id: str | None = None
+    ) -> RegisteredWebhook:
+        """
+        Register an endpoint for these events, enabled; with an id, replace that registration.
+
+        Free of charge and not repeated: a repeated creation would register the endpoint twice.
+        """
+        path = self.profile.WEBHOOK_PATH
+        body = {"enabled": True, "url": url, "events": list(events)}
+        call = Call(
+            "register webhook" if webhook_id is None else "change webhook",
+            "POST" if webhook_id is None else "PUT",
+            path if webhook_id is None else f"{path}/{quote(webhook_id, safe='')}",
+            content=json.dumps(body).encode("utf-8"),
+        )
+        made = self._checked(call, await self._http.exchange(call))
+        return reading.decode_webhook(call.operation, made, revision=self.profile.REVISION)
 
     async def check_key(self) -> Account | None:
         """

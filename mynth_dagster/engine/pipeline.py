@@ -16,6 +16,7 @@ from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirm
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
 from mynth_dagster.engine.guard import mark_tables, require_right_ledger
+from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import (
@@ -147,6 +148,7 @@ async def submit(
     await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
     try:
         await expire_interrupted(session, batch, windows)
+        await work_inbox(session, batch)
         settled = await settle(session, batch, slices, states=ALL_OPEN)
         surveyed, quote = await draft_quote(session, batch, slices, asking)
         await session.ledger.move_intents(surveyed.moved)
@@ -180,6 +182,7 @@ async def collect(
     await session.account.number()
     windows = sorted({slice_.window for slice_ in slices})
     await expire_interrupted(session, batch, windows)
+    await work_inbox(session, batch)
     for slice_ in slices:
         yield await collect_slice(session, batch, slice_)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mynth_dagster.engine.missing import note_missing
@@ -25,6 +25,14 @@ OVERTAKING_MAX = 128
 """Answers may overtake each other: by so many places our order may differ from Mynth's."""
 
 POLLS_IN_FLIGHT = 16
+
+
+IsDue = Callable[[Intent], bool]
+
+
+def always(_: Intent) -> bool:
+    """Every pending task is asked about."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,14 @@ class ListWalk:
     Args:
         tasks: All accepted intents of the work at hand, oldest first, pending or finished.
         page_size: Entries of one page.
+        is_due: Which pending tasks are looked for; the others will be announced.
     """
 
-    def __init__(self, tasks: Sequence[Intent], page_size: int) -> None:
+    def __init__(self, tasks: Sequence[Intent], page_size: int, is_due: IsDue = always) -> None:
         self._tasks = tasks
         self._page_size = page_size
         self._place = {str(task.task_id): place for place, task in enumerate(tasks)}
-        self._unchecked = [p for p, task in enumerate(tasks) if not task.is_finished_remotely]
+        self._unchecked = [p for p, task in enumerate(tasks) if _is_wanted(task, is_due)]
         self._oldest = len(tasks)
         self.missed: list[Intent] = []
         self.after = self._next_after(None)
@@ -134,25 +143,25 @@ class Poller:
         self._not_found: list[Intent] = []
         self._is_complete = True
 
-    async def run(self, tasks: Sequence[Intent]) -> PollRound:
+    async def run(self, tasks: Sequence[Intent], is_due: IsDue = always) -> PollRound:
         """
-        Ask once about every pending task.
+        Ask once about every pending task that is due to be asked about.
 
         Raises:
             UnauthorizedError: The key is refused; polling on is pointless.
         """
         if self._session.client.profile.HAS_TASK_LIST:
-            finished = await self._walk_list(tasks)
+            finished = await self._walk_list(tasks, is_due)
         else:
-            pending = [task for task in tasks if not task.is_finished_remotely]
+            pending = [task for task in tasks if _is_wanted(task, is_due)]
             finished = await self._poll_each(pending)
         await asyncio.gather(*(self._note(intent) for intent in finished))
         await note_missing(self._session, self._not_found, found=self._found)
         return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
 
-    async def _walk_list(self, tasks: Sequence[Intent]) -> list[Intent]:
+    async def _walk_list(self, tasks: Sequence[Intent], is_due: IsDue) -> list[Intent]:
         size = self._session.client.profile.LIMITS.list_page_max
-        walk = ListWalk(tasks, size)
+        walk = ListWalk(tasks, size, is_due)
         finished: list[Intent] = []
         while walk.n_unchecked > 1 and self._may_start():
             try:
@@ -202,3 +211,7 @@ class Poller:
         if self._until_s is not None and self._session.clock.elapsed_s() >= self._until_s:
             self._is_complete = False
         return self._is_complete
+
+
+def _is_wanted(task: Intent, is_due: IsDue) -> bool:
+    return not task.is_finished_remotely and is_due(task)

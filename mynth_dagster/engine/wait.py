@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.announced import hearing_of, is_due_by, note_unannounced
 from mynth_dagster.engine.collect import read_finished
+from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.poll import Poller, PollRound
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
@@ -19,7 +21,7 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import STALLED, IntentState
 
 LOOK_UP_S = 1.0
-"""How often a pause looks whether the run was cancelled."""
+"""How often a pause looks whether the run was cancelled or an event came."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ async def wait_until_settled(
     on_round: Callable[[Waiting], None] = lambda _: None,
 ) -> Waiting:
     """
-    Poll until no task is pending before its deadline, reading tasks as they finish.
+    Wait until no task is pending before its deadline, reading tasks as they finish.
+
+    What webhooks tell is taken first; tasks that are likely to be announced are not polled yet.
 
     Ends early when `stop` is cancelled, or when nothing is left but finished tasks that cannot
     be read; a run that merely may not send any more waits on for what it sent.
@@ -53,8 +57,13 @@ async def wait_until_settled(
     await session.account.number()
     interval_s, barren_rounds, unread_rounds = session.settings.poll_interval_min_s, 0, 0
     while True:
+        n_told = await work_inbox(session, batch)
+        n_left = await asyncio.to_thread(session.ledger.inbox.n_fresh)
         tasks = await _accepted(session, batch, slices)
-        found = await Poller(session).run(tasks)
+        hearing = await hearing_of(session, batch)
+        is_due = is_due_by(hearing, batch, session.clock.now_us())
+        found = await Poller(session).run(tasks, is_due)
+        await note_unannounced(session, batch, hearing, len(found.finished))
         reach(CrashPoint.POLLED)
         known = [task for task in tasks if task.is_finished_remotely]
         n_unread = await read_finished(session, [*known, *found.finished])
@@ -67,15 +76,18 @@ async def wait_until_settled(
         barren_rounds = barren_rounds + 1 if found.n_failed and not found.n_answered else 0
         if barren_rounds > POLL_FAILURES_MAX:
             raise PollFetchError(str(tasks[0].task_id), f"{barren_rounds} rounds of polling failed")
-        interval_s = _next_interval_s(session, interval_s, progressed=bool(found.finished))
-        await _pause(session, interval_s, stop)
+        progressed = bool(found.finished or n_told)
+        interval_s = _next_interval_s(session, interval_s, progressed=progressed)
+        await _pause(session, interval_s, stop, n_left)
 
 
-async def _pause(session: Session, delay_s: float, stop: StopSwitch) -> None:
-    """Sleep, looking up often enough to be cancelled."""
+async def _pause(session: Session, delay_s: float, stop: StopSwitch, n_left: int) -> None:
+    """Sleep until something came into the inbox, looking up often enough to be cancelled."""
     until_s = session.clock.elapsed_s() + delay_s
     while not stop.is_cancelled and (left_s := until_s - session.clock.elapsed_s()) > 0:
         await session.clock.sleep(min(left_s, LOOK_UP_S))
+        if await asyncio.to_thread(session.ledger.inbox.n_fresh) > n_left:
+            return
 
 
 async def _accepted(session: Session, batch: Batch, slices: Sequence[Slice]) -> list[Intent]:

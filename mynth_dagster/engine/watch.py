@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mynth_dagster.engine.announced import hearing_of, is_due_by, note_unannounced
 from mynth_dagster.engine.collect import read_surplus
+from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.poll import Poller
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import expire_interrupted, settle
@@ -54,7 +56,7 @@ async def watch(
     session: Session, batch: Batch, *, budget_s: float
 ) -> tuple[list[WatchedPartition], bool]:
     """
-    Poll what is pending and tell the state of every open partition.
+    Work the inbox, poll what is pending and tell the state of every open partition.
 
     Returns the open partitions, and whether the budget was enough to ask about all of them.
 
@@ -68,11 +70,15 @@ async def watch(
     rows = await asyncio.to_thread(reader.partitions, name)
     slices = [batch.slice(row.window, row.fan_out) for row in rows]
     await expire_interrupted(session, batch, sorted({slice_.window for slice_ in slices}))
+    await work_inbox(session, batch, until_s=until_s)
     await settle(session, batch, slices, until_s=until_s - budget_s / 2)
     moving = [IntentState.ACCEPTED, IntentState.SENDING]
     intents = await asyncio.to_thread(reader.intents_in, name, slices, moving)
     accepted = [intent for intent in intents if intent.state is IntentState.ACCEPTED]
-    found = await Poller(session, until_s).run(accepted)
+    hearing = await hearing_of(session, batch)
+    is_due = is_due_by(hearing, batch, session.clock.now_us())
+    found = await Poller(session, until_s).run(accepted, is_due)
+    await note_unannounced(session, batch, hearing, len(found.finished))
     await read_surplus(session, batch, slices)
     finished = {intent.intent_id for intent in found.finished}
     now_us = session.clock.now_us()

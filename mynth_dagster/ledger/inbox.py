@@ -133,17 +133,28 @@ class Inbox:
         """Drop events that were worked before this time; those that nobody owned are kept."""
         return int(await self._commits.submit(CALL, _forgetting(before_us)))
 
-    def due(self, now_us: int, limit: int) -> list[InboxEvent]:
-        """Events to be worked now, oldest first."""
+    def due(self, now_us: int, limit: int, *, after: InboxEvent | None = None) -> list[InboxEvent]:
+        """Events to be worked now, oldest first; those that came ``after`` one of them."""
         columns = [_inbox.c[name] for name in InboxEvent.__dataclass_fields__]
+        order = (_inbox.c.received_at_us, _inbox.c.event_id)
         query = sa.select(*columns).where(_inbox.c.done_at_us.is_(None))
         query = query.where(_inbox.c.due_at_us <= now_us)
-        ordered = query.order_by(_inbox.c.due_at_us, _inbox.c.event_id).limit(limit)
-        return list(self._rows(ordered, lambda row: InboxEvent(**row)))
+        if after is not None:
+            query = query.where(sa.tuple_(*order) > (after.received_at_us, after.event_id))
+        return list(self._rows(query.order_by(*order).limit(limit), lambda row: InboxEvent(**row)))
 
-    def has_due(self, now_us: int) -> bool:
-        """Whether any event is to be worked now."""
-        return bool(self.due(now_us, 1))
+    def n_fresh(self) -> int:
+        """How many events nobody has tried to work."""
+        query = sa.select(sa.func.count().label("n")).where(
+            _inbox.c.done_at_us.is_(None), _inbox.c.n_tries == 0
+        )
+        return sum(self._rows(query, lambda row: int(row["n"])))
+
+    def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """The intents of those tasks that are ours, by task id."""
+        query = sa.select(schema.tasks.c.task_id, schema.tasks.c.intent_id)
+        query = query.where(schema.tasks.c.task_id.in_(task_ids))
+        return {row["task_id"]: row["intent_id"] for row in self._rows(query, dict)}
 
     def heard(self, batch: str) -> Heard | None:
         """When a task of this batch was last announced; None if none ever was."""
@@ -185,7 +196,8 @@ class Inbox:
 
 
 def _apply_receipts(connection: Connection, events: Sequence[InboxEvent]) -> list[bool]:
-    rows = [{**asdict(event), "due_at_us": event.received_at_us} for event in events]
+    # Due at once by any clock: receiver and worker may be machines whose clocks differ.
+    rows = [{**asdict(event), "due_at_us": 0} for event in events]
     return each_inserted(connection, _inbox, "event_id", rows)
 
 

@@ -183,7 +183,7 @@ inbox = sa.Table(
     sa.Column("outcome", sa.Text),
     sa.Column("batch", sa.Text),
     sa.Column("waited_us", _US),
-    sa.Index("inbox_by_work", "done_at_us", "due_at_us"),
+    sa.Index("inbox_by_work", "done_at_us", "received_at_us"),
     sa.Index("inbox_by_batch", "batch", "received_at_us"),
 )
 """

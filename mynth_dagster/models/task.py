@@ -147,6 +147,14 @@ class Account:
 
 
 @dataclass(frozen=True)
+class RegisteredWebhook:
+    """A webhook of the account; its secret is told by its creation only."""
+
+    webhook_id: str
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Balance:
     """An account's money in units of 10⁻⁸ USD."""
 

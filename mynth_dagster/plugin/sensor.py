@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from mynth_dagster.engine.announced import hearing_of
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
@@ -67,11 +68,12 @@ def evaluate(
 ) -> dg.SensorResult:
     """One tick."""
 
-    async def work(session: Session) -> tuple[list[WatchedPartition], bool]:
-        return await watch(session, assets.batch, budget_s=SENSOR_BUDGET_S)
+    async def work(session: Session) -> tuple[list[WatchedPartition], bool, str | None]:
+        watched, is_complete = await watch(session, assets.batch, budget_s=SENSOR_BUDGET_S)
+        return watched, is_complete, (await hearing_of(session, assets.batch)).in_words()
 
     try:
-        watched, is_complete = mynth.run(work)
+        watched, is_complete, silence = mynth.run(work)
     except MynthError as error:
         return dg.SensorResult(skip_reason=f"{error} Nothing is lost; the next tick tries again.")
     active = _active_runs(context.instance, assets)
@@ -79,6 +81,9 @@ def evaluate(
     ready = [p for p in known if _is_ready(p, active)]
     requests = list(_requests(context.instance, assets, ready))
     summary = _in_words(known, unknown, is_complete=is_complete)
+    if silence:
+        context.log.warning(silence)
+        summary = f"{summary}; {silence}"
     return dg.SensorResult(
         run_requests=requests or None,
         skip_reason=None if requests else summary,

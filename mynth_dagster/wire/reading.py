@@ -26,6 +26,7 @@ from mynth_dagster.models.task import (
     Fault,
     ImageOutcome,
     ListedTask,
+    RegisteredWebhook,
     Task,
     TaskStatus,
 )
@@ -176,6 +177,15 @@ def decode_balance(operation: str, body: Any, *, revision: str) -> Balance:
         raise _missing(operation, "balance, reserved or available", body, revision)
     balance, reserved, available = (amount or 0 for amount in amounts)
     return Balance(balance, reserved, available)
+
+
+def decode_webhook(operation: str, body: Any, *, revision: str) -> RegisteredWebhook:
+    """`POST /webhook` and `PUT /webhook/:id`."""
+    payload = _mapping(_unwrapped(body))
+    webhook_id = _text(payload.get("id"))
+    if webhook_id is None:
+        raise _missing(operation, "webhook id", body, revision)
+    return RegisteredWebhook(webhook_id, _text(payload.get("secret")))
 
 
 def decode_upload(operation: str, body: Any, *, revision: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, Heard, InboxEvent, Postponement
-from tests.factories import START_US
+from tests.factories import START_US, make_intent
 
 LATER_US = START_US + 60_000_000
 
@@ -43,6 +43,7 @@ def test_an_event_is_kept_as_it_came(book):
     receive(book, made)
 
     assert book.ledger.inbox.due(START_US + 1, 10) == [made]
+    assert book.ledger.inbox.n_fresh() == 1
 
 
 def test_what_comes_twice_is_kept_once_whether_together_or_later(book):
@@ -84,9 +85,29 @@ def test_events_are_worked_oldest_first_and_so_many_at_a_time(book):
     receive(book, *(event(n) for n in (3, 1, 2)))
     inbox = book.ledger.inbox
 
-    assert [e.task_id for e in inbox.due(LATER_US, 2)] == ["tsk_1", "tsk_2"]
-    assert inbox.has_due(LATER_US)
-    assert not inbox.has_due(START_US)
+    first = inbox.due(LATER_US, 2)
+    assert [e.task_id for e in first] == ["tsk_1", "tsk_2"]
+    assert [e.task_id for e in inbox.due(LATER_US, 2, after=first[-1])] == ["tsk_3"]
+    assert inbox.due(LATER_US, 2, after=event(3)) == []
+
+
+def test_an_event_is_due_at_once_by_any_clock(book):
+    """A receiver whose clock is ahead must not delay anything."""
+    receive(book, event(received_at_us=LATER_US))
+
+    assert len(book.ledger.inbox.due(START_US, 10)) == 1
+
+
+def test_a_task_of_ours_is_known_by_its_id(book):
+    """Attached or surplus."""
+    intent = make_intent()
+    book.open()
+    book.claim(intent)
+    book.sight(intent, "tsk_1")
+    book.sight(intent, "tsk_2")
+
+    found = book.ledger.inbox.owners(["tsk_1", "tsk_2", "tsk_3"])
+    assert found == dict.fromkeys(["tsk_1", "tsk_2"], intent.intent_id)
 
 
 @pytest.mark.parametrize("outcome", EventOutcome)
@@ -110,6 +131,7 @@ def test_an_event_that_cannot_be_worked_now_is_due_later(book):
 
     assert inbox.due(LATER_US - 1, 10) == []
     assert [e.n_tries for e in inbox.due(LATER_US, 10)] == [1]
+    assert inbox.n_fresh() == 0
     finish(book, event())
     assert book.run(inbox.postpone(later)) == [False]
 

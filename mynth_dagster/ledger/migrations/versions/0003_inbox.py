@@ -28,5 +28,5 @@ def upgrade() -> None:
         sa.Column("batch", sa.Text),
         sa.Column("waited_us", sa.BigInteger),
     )
-    op.create_index("inbox_by_work", "inbox", ["done_at_us", "due_at_us"])
+    op.create_index("inbox_by_work", "inbox", ["done_at_us", "received_at_us"])
     op.create_index("inbox_by_batch", "inbox", ["batch", "received_at_us"])

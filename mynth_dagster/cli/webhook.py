@@ -1,0 +1,95 @@
+"""`mynth-dagster webhook` and `webhook-register`: receive events, and have them sent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mynth_dagster.cli.failing import EXIT_INPUT, EXIT_OTHER, errors_as_exit_codes, say
+from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
+from mynth_dagster.client.settings import DEFAULT_BASE_URL
+from mynth_dagster.engine.registration import Registration, register
+from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
+from mynth_dagster.limits import WEBHOOK_PORT
+from mynth_dagster.wire import AUTO_REVISION
+
+SECRET, TOKEN, PREVIOUS = "MYNTH_WEBHOOK_SECRET", "MYNTH_WEBHOOK_TOKEN", "_PREVIOUS"
+
+
+def webhook(
+    root: Root,
+    port: Annotated[int, typer.Option(help="TCP port; 0 takes any free one.")] = WEBHOOK_PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    ledger: Ledger = None,
+) -> None:
+    """
+    Receive Mynth's webhooks into the ledger; runs and sensors then poll less.
+
+    MYNTH_WEBHOOK_SECRET holds the secret of the registered webhook, and
+    MYNTH_WEBHOOK_SECRET_PREVIOUS the one that it replaces. MYNTH_WEBHOOK_TOKEN (and
+    MYNTH_WEBHOOK_TOKEN_PREVIOUS) opens the path /custom/<token> for endpoints that requests name.
+    """
+    from mynth_dagster.webhook import WebhookSettings  # noqa: PLC0415 - loads a server
+    from mynth_dagster.webhook.server import serve  # noqa: PLC0415 - the same
+
+    console = Console(stderr=True)
+    with errors_as_exit_codes(console):
+        settings = WebhookSettings(
+            ledger or ledger_url_in(root),
+            secrets=_from_environment(SECRET),
+            tokens=_from_environment(TOKEN),
+        )
+        try:
+            serve(settings, host=host, port=port, announce=lambda url: _announce(settings, url))
+        except OSError as error:
+            say(console, f"webhook: {error}")
+            raise typer.Exit(EXIT_INPUT) from None
+
+
+def webhook_register(
+    url: Annotated[str, typer.Argument(help="Where Mynth shall send events: https://…/")],
+    root: Root,
+    webhook_id: Annotated[
+        str | None,
+        typer.Option("--id", help="wh_…: enable or move this webhook; its secret stays."),
+    ] = None,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    ledger: Ledger = None,
+) -> None:
+    """
+    Register the receiver at Mynth, where the API key may do that; else say what to do.
+
+    Prints the secret once; Mynth never shows it again.
+    """
+    with errors_as_exit_codes(Console(stderr=True)):
+        key = os.environ.get("MYNTH_API_KEY")
+        settings = engine_settings(root, ledger, base_url, api_revision, key, 1)
+        made = asyncio.run(_register(settings, url, webhook_id))
+    if made.note:
+        say(Console(stderr=True), made.note)
+        raise typer.Exit(EXIT_OTHER)
+    say(Console(stderr=True), f"Webhook {made.webhook_id} is enabled for {url}.")
+    if made.secret:
+        typer.echo(f"{SECRET}={made.secret}")
+
+
+async def _register(settings: EngineSettings, url: str, webhook_id: str | None) -> Registration:
+    async with open_session(settings) as session:
+        return await register(session, url, webhook_id)
+
+
+def _from_environment(name: str) -> list[str]:
+    values = (os.environ.get(name), os.environ.get(name + PREVIOUS))
+    return [value for value in values if value]
+
+
+def _announce(settings: object, url: str) -> None:
+    has_secret = bool(getattr(settings, "secrets", ()))
+    has_token = bool(getattr(settings, "tokens", ()))
+    kinds = ["signed events at /"] * has_secret + ["unsigned ones at /custom/<token>"] * has_token
+    typer.echo(f"receiving webhooks at {url}: {', '.join(kinds)}")

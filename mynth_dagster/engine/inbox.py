@@ -1,0 +1,244 @@
+"""
+Working the inbox: what webhooks told becomes what polling would have found.
+
+A signed event is evidence. It attaches its task to the intent that it names, and where it tells
+the whole task, that is its reading. An unsigned one is a hint: the task itself is asked.
+Whatever comes twice, late or out of order meets the same compare-and-set as a reading does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
+from mynth_dagster.ledger.evidence import Attachment, Sighting
+from mynth_dagster.ledger.finish import Reading, StatusNote
+from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent, Postponement
+from mynth_dagster.limits import (
+    HINT_DELAY_S,
+    HINT_TRIES_MAX,
+    INBOX_BATCH,
+    INTENT_TAG_KEY,
+    TASK_DEADLINE_S,
+)
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
+from mynth_dagster.models.task import Task, TaskEvent, outcome_event
+from mynth_dagster.models.transitions import FINAL
+from mynth_dagster.wire.reading import parse_json
+
+IN_FLIGHT_MAX = 16
+HINT_KEPT_US = 86_400 * US_PER_S
+"""A hint about another batch's task is left to that batch's own sessions, but not for ever."""
+
+
+async def work_inbox(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
+    """
+    Work what is due; how many events told something new.
+
+    Signed events of any batch are worked, unsigned ones of this batch or of nobody known.
+
+    Args:
+        until_s: On `Clock.elapsed_s`; no request starts later.
+
+    Raises:
+        UnauthorizedError: The key is refused.
+        LedgerError: The ledger does not answer.
+    """
+    n_news, last = 0, None
+    worker = _Worker(session, batch, until_s)
+    while True:
+        now_us = session.clock.now_us()
+        events = await asyncio.to_thread(session.ledger.inbox.due, now_us, INBOX_BATCH, after=last)
+        if not events:
+            return n_news
+        n_news += await worker.work(events)
+        last = events[-1]
+
+
+@dataclass(frozen=True)
+class _Letter:
+    """An event with what can be known of it without a request."""
+
+    event: InboxEvent
+    told: TaskEvent | None
+    tag: IntentTag | None
+
+
+@dataclass
+class _Worker:
+    session: Session
+    batch: Batch
+    until_s: float | None
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT_MAX))
+
+    async def work(self, events: Sequence[InboxEvent]) -> int:
+        letters = [self._open(event) for event in events]
+        owners = await asyncio.to_thread(self._owners, letters)
+        news = await asyncio.gather(
+            *(self._work_safely(letter, owners.get(letter.event.event_id)) for letter in letters)
+        )
+        return sum(news)
+
+    def _open(self, event: InboxEvent) -> _Letter:
+        if event.body is None:
+            return _Letter(event, None, None)
+        stands_for_end_us = event.signed_at_us or event.received_at_us
+        body = parse_json(event.body.encode("utf-8"))
+        told = self.session.client.profile.decode_event(body, at_us=stands_for_end_us)
+        return _Letter(event, told, self._own_tag(told.metadata) if told else None)
+
+    def _own_tag(self, metadata: object) -> IntentTag | None:
+        value = metadata.get(INTENT_TAG_KEY) if isinstance(metadata, dict) else None
+        tag = parse_tag(value)
+        return tag if tag is not None and tag.ledger_id == self.session.ledger.ledger_id else None
+
+    def _owners(self, letters: Sequence[_Letter]) -> dict[str, Intent]:
+        """The intents that the events are about, by event: by task where known, else by tag."""
+        ledger = self.session.ledger
+        by_task = ledger.inbox.owners([letter.event.task_id for letter in letters])
+        by_tag = {x.event.event_id: x.tag.intent_id for x in letters if x.tag is not None}
+        wanted = {
+            letter.event.event_id: by_task.get(letter.event.task_id)
+            or by_tag.get(letter.event.event_id)
+            for letter in letters
+        }
+        ids = sorted({intent_id for intent_id in wanted.values() if intent_id})
+        intents = ledger.read.intents_by_id(ids)
+        return {
+            event_id: intents[intent_id]
+            for event_id, intent_id in wanted.items()
+            if intent_id in intents
+        }
+
+    async def _work_safely(self, letter: _Letter, intent: Intent | None) -> bool:
+        """One event that cannot be stored must not keep the others from being worked."""
+        try:
+            if letter.event.is_signed:
+                return await self._work_signed(letter, intent)
+            async with self._slots:
+                return await self._work_hint(letter.event, intent)
+        except (LedgerError, ArithmeticError, ValueError):
+            await self._try_later(letter.event)
+            return False
+
+    async def _work_signed(self, letter: _Letter, intent: Intent | None) -> bool:
+        event, told = letter.event, letter.told
+        if told is None:
+            return await self._end(event, EventOutcome.KNOWN)
+        attachment = await self._attach(event.task_id, intent, letter.tag)
+        if intent is None or attachment is None:
+            is_ours = letter.tag is not None
+            return await self._end(
+                event, EventOutcome.UNMATCHED if is_ours else EventOutcome.FOREIGN
+            )
+        task = told.task
+        if task is None and attachment is Attachment.SURPLUS:
+            task = await self._ask(event)
+            if task is None:
+                return False
+        if task is not None:
+            is_news = await self._record(intent, task)
+        else:
+            # To be read like a task that polling found: that it is finished is known now.
+            await self.session.ledger.note_status(StatusNote(told.task_id, told.status))
+            is_news = intent.state not in FINAL
+        outcome = EventOutcome.READ if is_news else EventOutcome.KNOWN
+        return await self._end(event, outcome, intent)
+
+    async def _work_hint(self, event: InboxEvent, intent: Intent | None) -> bool:
+        if intent is not None and intent.state in FINAL and intent.task_id == event.task_id:
+            return await self._end(event, EventOutcome.KNOWN, intent)
+        if intent is not None and intent.row.batch != self.batch.ledger_name:
+            age_us = self.session.clock.now_us() - event.received_at_us
+            if age_us > HINT_KEPT_US:
+                await self._end(event, EventOutcome.UNCONFIRMED)
+            return False
+        task = await self._ask(event)
+        if task is None:
+            return False
+        tag = self._own_tag(dict(task.metadata))
+        if intent is None and tag is not None:
+            found = await asyncio.to_thread(self.session.ledger.read.intents_by_id, [tag.intent_id])
+            intent = found.get(tag.intent_id)
+        attachment = await self._attach(task.task_id, intent, tag)
+        if intent is None or attachment is None:
+            outcome = EventOutcome.FOREIGN if tag is None else EventOutcome.UNMATCHED
+            return await self._end(event, outcome)
+        is_news = await self._record(intent, task)
+        return await self._end(event, EventOutcome.READ if is_news else EventOutcome.KNOWN, intent)
+
+    async def _ask(self, event: InboxEvent) -> Task | None:
+        """The finished task that a hint is about; None where Mynth does not say so now."""
+        clock = self.session.clock
+        if self.until_s is not None and clock.elapsed_s() >= self.until_s:
+            return None
+        try:
+            task = await self.session.client.get_task(event.task_id)
+        except UnauthorizedError:
+            raise
+        except ApiError:
+            task = None
+        if task is None or not task.status.is_final:
+            await self._try_later(event)
+            return None
+        return task
+
+    async def _attach(
+        self, task_id: str, intent: Intent | None, tag: IntentTag | None
+    ) -> Attachment | None:
+        """None where the task is no task of this intent."""
+        if intent is None or (tag is not None and not self._is_of(intent, tag)):
+            return None
+        is_own_batch = intent.row.batch == self.batch.ledger_name
+        deadline_s = self.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
+        now_us = self.session.clock.now_us()
+        attachment = await self.session.ledger.record_sighting(
+            Sighting(
+                intent=intent,
+                task_id=task_id,
+                source="webhook",
+                seen_at_us=now_us,
+                deadline_at_us=now_us + round(deadline_s * US_PER_S),
+            )
+        )
+        return None if attachment is Attachment.FOREIGN else attachment
+
+    def _is_of(self, intent: Intent, tag: IntentTag) -> bool:
+        return tag.intent_id == intent.intent_id and tag.matches(intent.request_hash)
+
+    async def _record(self, intent: Intent, task: Task) -> bool:
+        event = outcome_event(task, intent.n_asked)
+        reading = Reading(intent, task, event, self.session.clock.now_us())
+        return await self.session.ledger.record_reading(reading)
+
+    async def _end(
+        self, event: InboxEvent, outcome: EventOutcome, intent: Intent | None = None
+    ) -> bool:
+        """Finish an event; whether it told something new."""
+        waited_us = None
+        if intent is not None:
+            since_us = intent.submitted_at_us or intent.claimed_at_us
+            waited_us = max(0, event.received_at_us - since_us)
+        await self.session.ledger.inbox.finish(
+            EventEnd(
+                event_id=event.event_id,
+                outcome=outcome,
+                at_us=self.session.clock.now_us(),
+                batch=intent.row.batch if intent else None,
+                waited_us=waited_us,
+            )
+        )
+        return outcome is EventOutcome.READ
+
+    async def _try_later(self, event: InboxEvent) -> None:
+        if event.n_tries + 1 >= HINT_TRIES_MAX:
+            await self._end(event, EventOutcome.UNCONFIRMED)
+            return
+        delay_s = HINT_DELAY_S * 2.0**event.n_tries
+        due_at_us = self.session.clock.now_us() + round(delay_s * US_PER_S)
+        await self.session.ledger.inbox.postpone(Postponement(event.event_id, due_at_us))

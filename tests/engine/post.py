@@ -1,0 +1,119 @@
+"""Webhooks for tests of the engine: what the simulator would deliver, put into the inbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+import pyarrow as pa
+
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.pipeline import collect, prepare, submit
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.wait import wait_until_settled
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.simulator import SimulatorServer
+from mynth_dagster.tables.source import source_from_arrow
+from mynth_dagster.webhook.gate import admit
+from mynth_dagster.webhook.settings import WebhookSettings
+from mynth_dagster.wire.signature import sign
+from tests.engine.bench import Bench, prompts
+from tests.factories import MODEL
+
+T = TypeVar("T")
+SETTINGS = WebhookSettings("sqlite:///x.db", ["wbs_simulator"], ["t" * 16])
+
+
+def batch(**fields: Any) -> Batch:
+    """The batch of these tests."""
+    return Batch(**{"name": "b", "models": (MODEL,), **fields})
+
+
+def in_session(bench: Bench, work: Callable[[Session], Awaitable[T]], **settings: Any) -> T:
+    """Do something with open services."""
+
+    async def once() -> T:
+        async with bench.session(**settings) as session:
+            return await work(session)
+
+    return asyncio.run(once())
+
+
+def send_all(bench: Bench, rows: Any = 6, of: Batch | None = None, **settings: Any) -> None:
+    """Prepare and submit a table; nobody waits for it."""
+    of = of or batch()
+
+    async def work(session: Session) -> None:
+        source = source_from_arrow(pa.Table.from_pylist(prompts(rows)), "prompts")
+        await prepare(session, of, source, window="")
+        await submit(session, of, of.slices(), submitter="test", stop=StopSwitch())
+
+    in_session(bench, work, **settings)
+
+
+def finish(bench: Bench, of: Batch | None = None) -> None:
+    """Wait for a submitted table and write its results."""
+    of = of or batch()
+
+    async def work(session: Session) -> None:
+        await wait_until_settled(session, of, of.slices(), stop=StopSwitch())
+        async for _ in collect(session, of, of.slices()):
+            pass
+
+    in_session(bench, work)
+
+
+def events(server: SimulatorServer) -> list[bytes]:
+    """The event of each settled task, in the order of their making."""
+
+    def compose() -> list[bytes]:
+        service = server.app.service
+        service.world.settle_due()
+        answers, view = service.revision.answers, service.outbox._view
+        done = [task for task in service.world.tasks if not task.is_pending]
+        return [orjson.dumps(answers.event(task, view)) for task in done]
+
+    return server._run(compose)
+
+
+def deliver(
+    bench: Bench, bodies: Sequence[bytes], *, is_signed: bool = True, late_s: float = 0.0
+) -> int:
+    """Have the receiver take in these bodies; how many were new."""
+
+    async def work(session: Session) -> int:
+        kept = []
+        for body in bodies:
+            now_us = bench.clock.now_us()
+            header = sign(body, SETTINGS.secrets[0], at_s=now_us // US_PER_S)
+            event = admit(
+                SETTINGS,
+                is_signed=is_signed,
+                headers=[(b"x-mynth-signature", header.encode())],
+                body=body,
+                now_us=now_us + round(late_s * US_PER_S),
+            )
+            assert event is not None
+            kept.append(await session.ledger.inbox.receive(event))
+        return sum(kept)
+
+    return in_session(bench, work)
+
+
+def outcomes(bench: Bench) -> dict[str | None, int]:
+    """Events by what became of them."""
+    return dict(bench.query("SELECT outcome, count(*) FROM inbox GROUP BY outcome"))
+
+
+def n_requests(bench: Bench, *words: str) -> int:
+    """Requests of routes that hold one of these words."""
+    return sum(
+        n for route, n in bench.log["requests"].items() if any(word in route for word in words)
+    )
+
+
+READS = ("GET /tasks",)
+"""Whatever reads tasks: list, status, whole task."""
