@@ -6,6 +6,7 @@ import typer
 
 from mynth_dagster.cli import (
     account,
+    doctor,
     ledger,
     receipt,
     resolve,
@@ -27,6 +28,7 @@ app.command("receipt")(receipt.receipt)
 app.add_typer(account.app, name="account")
 app.add_typer(ledger.app, name="ledger")
 app.command("resolve")(resolve.resolve)
+app.command("doctor")(doctor.doctor)
 app.command("webhook")(webhook.webhook)
 app.command("webhook-register")(webhook.webhook_register)
 app.command("simulate")(simulate.simulate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -39,10 +40,9 @@ def webhook(
     console = Console(stderr=True)
     with errors_as_exit_codes(console):
         settings = WebhookSettings(
-            ledger or ledger_url_in(root),
-            secrets=_from_environment(SECRET),
-            tokens=_from_environment(TOKEN),
+            ledger or "", secrets=_from_environment(SECRET), tokens=_from_environment(TOKEN)
         )
+        settings = replace(settings, ledger_url=ledger or ledger_url_in(root))
         try:
             serve(settings, host=host, port=port, announce=lambda url: _announce(settings, url))
         except OSError as error:

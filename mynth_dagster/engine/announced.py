@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.engine.poll import IsDue, always
 from mynth_dagster.engine.session import Session
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.inbox import Heard
 from mynth_dagster.limits import (
     ANNOUNCED_AFTER_MAX_S,
@@ -71,13 +72,20 @@ class Hearing:
         return (
             f"webhooks have stopped coming: the last one at {last} UTC, and "
             f"{self.unannounced.n_tasks} tasks finished since without one. "
-            "Polling goes on; run `mynth-dagster doctor`"
+            "Polling goes on"
         )
 
 
 async def hearing_of(session: Session, batch: Batch) -> Hearing:
     """What the ledger knows of a batch's announcements."""
-    return await asyncio.to_thread(_read, session, batch)
+    return await asyncio.to_thread(read_hearing, session.ledger, batch.ledger_name)
+
+
+def read_hearing(ledger: Ledger, batch_name: str) -> Hearing:
+    """The same by the batch's name in the ledger; call it from a worker thread."""
+    heard = ledger.inbox.heard(batch_name)
+    noted = ledger.read.meta(_key(batch_name)) if heard is not None else None
+    return Hearing(heard, Unannounced(**json.loads(noted)) if noted else None)
 
 
 def is_due_by(hearing: Hearing, batch: Batch, now_us: int) -> IsDue:
@@ -103,14 +111,8 @@ async def note_unannounced(session: Session, batch: Batch, hearing: Hearing, n_t
     is_further = before is not None and before.at_us > hearing.heard.last_at_us
     n_before = before.n_tasks if before is not None and is_further else 0
     noted = Unannounced(session.clock.now_us(), n_before + n_tasks)
-    await session.ledger.set_meta(_key(batch), json.dumps(asdict(noted)))
+    await session.ledger.set_meta(_key(batch.ledger_name), json.dumps(asdict(noted)))
 
 
-def _read(session: Session, batch: Batch) -> Hearing:
-    heard = session.ledger.inbox.heard(batch.ledger_name)
-    noted = session.ledger.read.meta(_key(batch)) if heard is not None else None
-    return Hearing(heard, Unannounced(**json.loads(noted)) if noted else None)
-
-
-def _key(batch: Batch) -> str:
-    return f"webhook:unannounced:{batch.ledger_name}"
+def _key(batch_name: str) -> str:
+    return f"webhook:unannounced:{batch_name}"

@@ -87,6 +87,17 @@ _ATTACH = (
 )
 
 
+_LEARN_HOLD = (
+    sa.update(_intents)
+    .where(
+        _intents.c.intent_id == sa.bindparam("b_intent_id"),
+        _intents.c.task_id == sa.bindparam("b_task_id"),
+        sa.func.coalesce(_intents.c.reserved_units, -1) != sa.bindparam("b_reserved"),
+    )
+    .values(reserved_units=sa.bindparam("b_reserved"))
+)
+
+
 def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
     rows = [
         {
@@ -112,8 +123,30 @@ def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[A
         if result is Attachment.SURPLUS
     ]
     changed = [sighting.intent.intent_id for sighting, _ in news]
+    changed += _learn_holds(connection, seen, results)
     note_difference(connection, before, changed, surplus)
     return results
+
+
+def _learn_holds(
+    connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
+) -> list[str]:
+    """An answer that comes after a webhook attached its task still tells what is held."""
+    late = [
+        sighting
+        for sighting, result in zip(seen, results, strict=True)
+        if result is Attachment.KNOWN and sighting.reserved_units is not None
+    ]
+    rows = [
+        {
+            "b_intent_id": sighting.intent.intent_id,
+            "b_task_id": sighting.task_id,
+            "b_reserved": sighting.reserved_units,
+        }
+        for sighting in late
+    ]
+    learned = each_changed(connection, _LEARN_HOLD, rows)
+    return [x.intent.intent_id for x, is_new in zip(late, learned, strict=True) if is_new]
 
 
 def _held_units(sighting: Sighting) -> int | None:

@@ -6,21 +6,19 @@ What two deliveries of one event have in common is their `event_id`; the second 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
 from mynth_dagster.ledger.grouped import CALL, each_changed, each_inserted
+from mynth_dagster.ledger.queries import rows_of
 
 _inbox = schema.inbox
-T = TypeVar("T")
 
 LAST_HEARD = 50
 """So many of a batch's newest announcements tell how long one takes."""
@@ -141,27 +139,31 @@ class Inbox:
         query = query.where(_inbox.c.due_at_us <= now_us)
         if after is not None:
             query = query.where(sa.tuple_(*order) > (after.received_at_us, after.event_id))
-        return list(self._rows(query.order_by(*order).limit(limit), lambda row: InboxEvent(**row)))
+        return list(
+            rows_of(
+                self._reader, query.order_by(*order).limit(limit), lambda row: InboxEvent(**row)
+            )
+        )
 
     def n_fresh(self) -> int:
         """How many events nobody has tried to work."""
         query = sa.select(sa.func.count().label("n")).where(
             _inbox.c.done_at_us.is_(None), _inbox.c.n_tries == 0
         )
-        return sum(self._rows(query, lambda row: int(row["n"])))
+        return sum(rows_of(self._reader, query, lambda row: int(row["n"])))
 
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
         """The intents of those tasks that are ours, by task id."""
         query = sa.select(schema.tasks.c.task_id, schema.tasks.c.intent_id)
         query = query.where(schema.tasks.c.task_id.in_(task_ids))
-        return {row["task_id"]: row["intent_id"] for row in self._rows(query, dict)}
+        return {row["task_id"]: row["intent_id"] for row in rows_of(self._reader, query, dict)}
 
     def heard(self, batch: str) -> Heard | None:
         """When a task of this batch was last announced; None if none ever was."""
         columns = (_inbox.c.received_at_us, _inbox.c.waited_us)
         query = sa.select(*columns).where(_inbox.c.batch == batch)
         newest = query.order_by(_inbox.c.received_at_us.desc()).limit(LAST_HEARD)
-        rows = list(self._rows(newest, dict))
+        rows = list(rows_of(self._reader, newest, dict))
         if not rows:
             return None
         longest_us = max(row["waited_us"] or 0 for row in rows)
@@ -175,7 +177,7 @@ class Inbox:
             sa.func.min(_inbox.c.received_at_us).label("oldest"),
             sa.func.max(_inbox.c.received_at_us).label("newest"),
         ).group_by(_inbox.c.outcome)
-        rows = {row["outcome"]: row for row in self._rows(query, dict)}
+        rows = {row["outcome"]: row for row in rows_of(self._reader, query, dict)}
         open_ = rows.pop(None, None)
         newest = [row["newest"] for row in (*rows.values(), open_) if row]
         return InboxCounts(
@@ -184,15 +186,6 @@ class Inbox:
             last_received_at_us=max(newest, default=None),
             n_by_outcome={EventOutcome(name): row["n"] for name, row in rows.items()},
         )
-
-    def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
-        try:
-            with self._reader.connect() as connection:
-                for row in connection.execute(query).mappings():
-                    yield read(row)
-        except sa.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            raise LedgerUnavailableError(f"the ledger cannot be read: {cause}") from error
 
 
 def _apply_receipts(connection: Connection, events: Sequence[InboxEvent]) -> list[bool]:

@@ -13,7 +13,7 @@ import pytest
 from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerUnavailableError
-from mynth_dagster.ledger.delivery import Claim
+from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.limits import HINT_TRIES_MAX, INTENT_TAG_KEY
 from mynth_dagster.models.intent import RowKey, intent_id, make_tag
@@ -136,10 +136,11 @@ def test_an_event_may_come_before_the_answer_to_the_request(new_bench):
     async def answer_late(session: Session) -> Attachment:
         (intent,) = session.ledger.read.intents_for("b", "", ["p00000"])["p00000"]
         return await session.ledger.record_sighting(
-            Sighting(intent, task_id, "answer", START_US, START_US)
+            Sighting(intent, task_id, "answer", START_US, START_US, reserved_units=77)
         )
 
     assert in_session(work_bench, answer_late) is Attachment.KNOWN
+    assert work_bench.query("SELECT reserved_units FROM intents") == [(77,)]
     finish(work_bench)
     work_bench.require_sound(1)
 
@@ -430,9 +431,9 @@ def test_a_claim_of_a_row_that_was_announced_is_lost(new_bench):
     deliver(work_bench, events(work_bench.server))
     work(work_bench)
 
-    async def claim(session: Session) -> bool:
+    async def claim(session: Session) -> Claimed:
         (intent,) = session.ledger.read.intents_for("b", "", ["p00000"])["p00000"]
         again = replace(make_intent(), intent_id=intent.intent_id, row=intent.row)
         return await session.ledger.claim(Claim(again, 1, intent.attempt))
 
-    assert in_session(work_bench, claim) is False
+    assert in_session(work_bench, claim) is Claimed.LOST

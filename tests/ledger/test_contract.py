@@ -119,6 +119,24 @@ def test_a_task_that_is_seen_again_is_known(book):
     assert len(book.query("SELECT * FROM sightings")) == 3
 
 
+def test_a_late_answer_still_tells_what_is_held(book):
+    """A webhook may attach the task first; only the answer knows the reservation."""
+    intent = make_intent()
+    book.open()
+    book.claim(intent)
+    told = replace(sighting(intent, source="webhook"), reserved_units=None)
+    assert book.run(book.ledger.record_sighting(told)) == [Attachment.ATTACHED]
+    assert book.at(intent).reserved_units == intent.quoted_units
+    version = book.version()
+
+    assert book.sight(intent) is Attachment.KNOWN
+    assert book.at(intent).reserved_units == 7
+    assert book.version() == version + 1
+    assert book.query("SELECT reserved_units FROM partitions") == [(7,)]
+    assert book.sight(intent) is Attachment.KNOWN
+    assert book.version() == version + 1
+
+
 def test_a_further_task_is_surplus_however_often_it_is_seen(book):
     """It is charged, so it is listed, once."""
     intent = make_intent()

@@ -1,0 +1,138 @@
+"""
+Looking at everything that a run needs, without sending, spending or changing anything.
+
+Each look is a finding: what was looked at, how it is, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mynth_dagster.client.client import MynthClient, probe_revision
+from mynth_dagster.client.http import Transport
+from mynth_dagster.clock import US_PER_S, Clock, SystemClock
+from mynth_dagster.engine.session import EngineSettings
+from mynth_dagster.engine.webhook_health import webhook_findings
+from mynth_dagster.errors import ApiError, MynthError, UnauthorizedError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.limits import CLOCK_SKEW_MAX_S
+from mynth_dagster.models.finding import Finding, note, ok, problem
+from mynth_dagster.models.money import format_usd
+from mynth_dagster.wire import AUTO_REVISION, profile_of
+from mynth_dagster.wire.detection import detect_revision
+
+
+async def examine(
+    settings: EngineSettings, *, clock: Clock | None = None, transport: Transport | None = None
+) -> list[Finding]:
+    """Look at tables, ledger, API, key, money, clock, webhooks; raises for nothing it finds."""
+    clock = clock or SystemClock()
+    findings = [_tables(settings.root)]
+    findings += await asyncio.to_thread(_ledger, settings.ledger_url, clock)
+    findings += await _Server(settings, clock, transport).examine()
+    return findings
+
+
+def _tables(root: str) -> Finding:
+    if "://" in root:
+        return ok("tables", f"{root} is not on this machine; it is not looked into")
+    folder = Path(root).absolute()
+    if not folder.is_dir():
+        return problem("tables", f"{folder} is no folder", "make it, or correct --root")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return problem("tables", f"{folder} is not writable", "change its permissions")
+    return ok("tables", f"{folder} is writable")
+
+
+def _ledger(url: str, clock: Clock) -> list[Finding]:
+    try:
+        ledger = Ledger.open(url)
+    except MynthError as error:
+        return [problem("ledger", str(error), "correct --ledger, or start its database")]
+    try:
+        n_batches = len(ledger.read.batches())
+        found = [ok("ledger", f"{ledger.ledger_id} answers; {n_batches} batches")]
+        n_in_doubt = len(ledger.doubts.held())
+        if n_in_doubt:
+            said = f"{n_in_doubt} paid requests have an unknown outcome"
+            found.append(note("in doubt", said, "mynth-dagster resolve lists them"))
+        return found + webhook_findings(ledger, now_us=clock.now_us())
+    except MynthError as error:
+        return [problem("ledger", str(error), "look at its database")]
+    finally:
+        ledger.close()
+
+
+@dataclass
+class _Server:
+    """Looks at Mynth; each needs the one before."""
+
+    settings: EngineSettings
+    clock: Clock
+    transport: Transport | None
+
+    async def examine(self) -> list[Finding]:
+        finding, revision = await self._revision()
+        if revision is None:
+            return [finding]
+        client = MynthClient(
+            self.settings.client, profile_of(revision), self.clock, transport=self.transport
+        )
+        try:
+            return [finding, *await self._account(client)]
+        finally:
+            await client.aclose()
+
+    async def _revision(self) -> tuple[Finding, str | None]:
+        url = self.settings.client.normalised_base_url
+        pinned = self.settings.api_revision
+        try:
+            status, body = await probe_revision(self.settings.client, transport=self.transport)
+            found = detect_revision(status, body)
+        except ApiError as error:
+            return problem("API", f"{url}: {error.reason}", "look at the network"), None
+        except MynthError as error:
+            return problem("API", f"{url}: {error}", "upgrade mynth-dagster"), None
+        revision = found if pinned == AUTO_REVISION else pinned
+        if revision is None:
+            return problem("API", f"{url} does not tell its revision", "pin --api-revision"), None
+        if found not in (None, revision):
+            said = f"{url} speaks {found}, but {revision} is pinned"
+            return note("API", said, "leave --api-revision at auto"), revision
+        return ok("API", f"{url} speaks revision {revision}"), revision
+
+    async def _account(self, client: MynthClient) -> list[Finding]:
+        if not self.settings.client.api_key:
+            return [problem("key", "there is none", "set MYNTH_API_KEY")]
+        try:
+            account = await client.check_key()
+        except UnauthorizedError as error:
+            return [problem("key", f"refused (HTTP {error.status})", "correct MYNTH_API_KEY")]
+        except ApiError as error:
+            return [problem("key", f"cannot be checked: {error.reason}", "try again")]
+        whose = f"of account {account.user_id}" if account else "by the server"
+        found = [ok("key", f"accepted, {whose}"), self._clock_skew(client)]
+        if client.profile.HAS_ACCOUNT:
+            found.append(await self._balance(client))
+        return found
+
+    def _clock_skew(self, client: MynthClient) -> Finding:
+        server_us = client.server_now_us
+        if server_us is None:
+            return ok("clock", "the server does not tell its time")
+        off_s = (self.clock.now_us() - server_us) / US_PER_S
+        if abs(off_s) <= CLOCK_SKEW_MAX_S:
+            return ok("clock", "agrees with the server's")
+        said = f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the server's"
+        return note("clock", said, "set this machine's clock: webhooks may be refused for it")
+
+    async def _balance(self, client: MynthClient) -> Finding:
+        try:
+            balance = await client.get_balance()
+        except ApiError as error:
+            return note("balance", f"not told: {error.reason}", "look at the dashboard")
+        held = format_usd(balance.reserved_units)
+        return ok("balance", f"{format_usd(balance.available_units)} available, {held} reserved")

@@ -1,0 +1,203 @@
+"""`mynth-dagster doctor`: what works, what does not, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mynth_dagster.clock import US_PER_S, ManualClock, SystemClock
+from mynth_dagster.engine.webhook_health import webhook_findings
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent
+from mynth_dagster.models.finding import Level
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
+
+NOW_US = SystemClock().now_us()
+
+
+def look(work, *options, **env):
+    """Findings by subject, and the exit code."""
+    result = work.call("doctor", "--root", str(work.root), "--json", *options, **env)
+    return {entry["subject"]: entry for entry in json.loads(result.stdout)}, result.exit_code
+
+
+def test_all_is_well_after_a_run(shell):
+    """Tables, ledger, API, key and clock, each with a word; nothing paid is sent."""
+    work = shell()
+    work.run(work.prompts(2))
+    found, code = look(work)
+
+    assert code == 0
+    assert {entry["level"] for entry in found.values()} == {"ok"}
+    assert {"tables", "ledger", "API", "key", "clock", "webhooks"} <= set(found)
+    assert "never used" in found["webhooks"]["said"]
+    assert work.n_posts == 2
+
+
+def test_it_speaks_to_people_too(new_shell):
+    """A line for each finding, and the next step where one is needed."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    result = work.call("doctor", "--root", str(work.root), MYNTH_API_KEY="mak_wrong")
+
+    assert result.exit_code == 1
+    assert "PROBLEM  key: refused (HTTP 401)" in result.stdout
+    assert "next: correct MYNTH_API_KEY" in result.stdout
+    assert "mak_wrong" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "subject", "level"),
+    [
+        ((), {"MYNTH_API_KEY": ""}, "key", "problem"),
+        (("--base-url", "http://127.0.0.1:9"), {}, "API", "problem"),
+        (("--api-revision", "2026-04"), {}, "API", "note"),
+        (("--ledger", "sqlite:////no/such/folder/ledger.db"), {}, "ledger", "problem"),
+    ],
+)
+def test_what_is_wrong_is_named_with_a_next_step(new_shell, options, env, subject, level):
+    """Each by itself; the other looks are taken all the same."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    found, code = look(work, *options, **env)
+
+    assert found[subject]["level"] == level
+    assert found[subject]["next_step"]
+    assert code == (1 if level == "problem" else 0)
+    assert found["tables"]["level"] == "ok"
+
+
+def test_without_a_ledger_it_says_so_and_makes_none(new_shell):
+    """A typing error in the path leaves no folder behind."""
+    work = new_shell()
+    result = work.call("doctor", "--root", str(work.root))
+
+    assert result.exit_code == 2
+    assert not work.root.exists()
+
+
+def test_rows_in_doubt_are_noted(new_shell):
+    """They are not a fault of the installation."""
+    work = new_shell(faults=[{"kind": "lost_answer", "count": 9}], revision="2026-04")
+    work.run(work.prompts(1))
+    found, code = look(work)
+
+    assert (code, found["in doubt"]["level"]) == (0, "note")
+    assert "resolve" in found["in doubt"]["next_step"]
+
+
+def test_a_clock_that_is_off_is_noted(new_shell):
+    """Webhooks would be refused for it."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    work.server.app.clock = ManualClock(NOW_US - 600 * US_PER_S)
+    found, _ = look(work)
+
+    assert found["clock"]["level"] == "note"
+    assert "ahead of" in found["clock"]["said"]
+
+
+def test_a_root_that_is_no_folder_or_elsewhere(new_shell):
+    """Remote tables are not looked into."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    url = f"sqlite:///{work.root / 'mynth-ledger.db'}"
+    said = {}
+    for root in ("s3://bucket/tables", str(work.root / "nothing")):
+        result = work.call("doctor", "--root", root, "--ledger", url, "--json")
+        said[root] = json.loads(result.stdout)[0]
+
+    assert [entry["level"] for entry in said.values()] == ["ok", "problem"]
+
+
+class Health:
+    """A ledger with some history of webhooks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger.open(f"sqlite:///{folder / 'ledger.db'}")
+
+    def remember(self, key: str, value: str) -> None:
+        asyncio.run(self.ledger.set_meta(key, value))
+
+    def event(self, n: int, outcome: EventOutcome | None = None, *, ago_s: float = 60) -> None:
+        at_us = NOW_US - round(ago_s * US_PER_S)
+        event = InboxEvent(f"e{n}", True, "x", f"tsk_{n}", "{}", at_us)
+
+        async def keep() -> None:
+            await self.ledger.inbox.receive(event)
+            if outcome is not None:
+                end = EventEnd(event.event_id, outcome, at_us, "b", 5 * US_PER_S)
+                await self.ledger.inbox.finish(end)
+
+        asyncio.run(keep())
+
+    def found(self):
+        levels = [
+            (f.subject, f.level, f.said + (f.next_step or ""))
+            for f in webhook_findings(self.ledger, now_us=NOW_US)
+        ]
+        return {subject: (level, said) for subject, level, said in levels}
+
+
+@pytest.fixture
+def health(tmp_path):
+    made = Health(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+REPORT = ReceiverReport(NOW_US - 10**9, NOW_US, n_kept=3)
+
+
+def test_a_receiver_to_which_nothing_ever_came_is_noted(health):
+    """It has to be registered."""
+    health.remember(RECEIVER_META, REPORT.to_json())
+
+    level, said = health.found()["webhooks"]
+    assert level is Level.NOTE
+    assert "webhook-register" in said
+
+
+def test_deliveries_and_refusals_are_told(health):
+    """When the last came, and why others were refused."""
+    refused = replace(REPORT, n_refused={"no signature matches": 7}, refused_at_us=NOW_US - 10**8)
+    health.remember(RECEIVER_META, refused.to_json())
+    health.event(1, EventOutcome.READ)
+    found = health.found()
+
+    assert found["webhooks"][0] is Level.OK
+    assert "1 tasks were told" in found["webhooks"][1]
+    assert found["refusals"][0] is Level.NOTE
+    assert "7 × no signature matches" in found["refusals"][1]
+    old = replace(refused, refused_at_us=NOW_US - 10**12)
+    health.remember(RECEIVER_META, old.to_json())
+    assert "refusals" not in health.found()
+
+
+def test_events_that_nobody_works_or_owns_are_told(health):
+    """The first need a sensor, the second a person."""
+    health.event(1, ago_s=700)
+    assert health.found()["inbox"][0] is Level.NOTE
+    health.event(2, EventOutcome.UNMATCHED)
+    level, said = health.found()["inbox"]
+    assert level is Level.PROBLEM
+    assert "older copy" in said
+
+
+def test_deliveries_that_have_stopped_are_a_problem(health):
+    """With what can be done, and the registration if it is known."""
+    health.event(1, EventOutcome.READ, ago_s=3600)
+    health.remember("webhook:unannounced:b", json.dumps({"at_us": NOW_US - 10**9, "n_tasks": 12}))
+    health.remember("webhook:registered", "wh_7")
+    assert "webhooks of b" not in health.found()  # no partition: no batch of this ledger
+
+    asyncio.run(health.ledger.open_partitions("b", [Slice("", "")], "x"))
+    level, said = health.found()["webhooks of b"]
+    assert level is Level.PROBLEM
+    assert "12 tasks finished since" in said
+    assert "--id wh_7" in said

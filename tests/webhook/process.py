@@ -1,0 +1,84 @@
+"""The receiver as users run it: a process of its own on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SECRET = "wbs_simulator"
+TOKEN = "a-long-token-in-the-url"
+
+
+class Receiver:
+    """Started, killed and started again on the same port."""
+
+    def __init__(self, root: Path, ledger_url: str) -> None:
+        self.root = root
+        self.ledger_url = ledger_url
+        self.port = _free_port()
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Return once it listens."""
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mynth_dagster.cli", "webhook"),
+                *("--root", str(self.root), "--ledger", self.ledger_url),
+                *("--port", str(self.port)),
+            ],
+            env={**os.environ, "MYNTH_WEBHOOK_SECRET": SECRET, "MYNTH_WEBHOOK_TOKEN": TOKEN},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if self.url not in line:
+            _, said = self._process.communicate(timeout=30)
+            raise AssertionError(f"the receiver did not start: {line}{said}")
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed, nothing is closed."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate(timeout=30)
+        self._process = None
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; exit code and what it said on stderr."""
+        assert self._process is not None
+        self._process.terminate()
+        _, said = self._process.communicate(timeout=30)
+        code = self._process.returncode
+        self._process = None
+        return code, said
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+
+@contextmanager
+def receiver(root: Path, ledger_url: str) -> Iterator[Receiver]:
+    """A receiver that is not started yet, and is gone in the end."""
+    made = Receiver(root, ledger_url)
+    try:
+        yield made
+    finally:
+        if made.is_running:
+            made.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,143 @@
+"""The command `mynth-dagster webhook`: a real process on a socket, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+import uvicorn
+
+from mynth_dagster.webhook import protocol as protocol_module
+from mynth_dagster.webhook.protocol import BoundedProtocol
+from mynth_dagster.wire.signature import sign
+from tests.webhook.conftest import event_body
+from tests.webhook.process import SECRET, TOKEN, Receiver, receiver
+
+
+@pytest.fixture
+def running(tmp_path: Path):
+    with receiver(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}") as made:
+        made.start()
+        yield made
+
+
+def post(url: str, body: bytes, **options) -> httpx.Response:
+    header = sign(body, SECRET, at_s=int(time.time()))
+    with httpx.Client(verify=False, trust_env=False) as client:
+        return client.post(
+            url, content=body, headers={"X-Mynth-Signature": header}, timeout=20, **options
+        )
+
+
+def kept(made: Receiver) -> list[str]:
+    engine = sa.create_engine(made.ledger_url)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT task_id FROM inbox ORDER BY 1")).scalars()
+        found = list(rows)
+    engine.dispose()
+    return found
+
+
+def test_what_was_acknowledged_survives_a_kill_and_a_replay_changes_nothing(running):
+    """SIGKILL right after the acknowledgement; the same again meets a new process."""
+    bodies = [event_body(f"tsk_{n}") for n in range(3)]
+    assert {post(running.url, body).status_code for body in bodies} == {200}
+    running.kill()
+    running.start()
+    assert post(running.url, bodies[0]).status_code == 200
+    assert post(f"{running.url}/custom/{TOKEN}", bodies[1]).status_code == 200
+    assert post(f"{running.url}/custom/{TOKEN}x", bodies[1]).status_code == 404
+
+    assert kept(running) == ["tsk_0", "tsk_1", "tsk_1", "tsk_2"]
+
+
+def test_it_ends_on_a_signal_having_said_no_secret(running):
+    """SIGTERM closes the ledger; refusals were told, secrets never."""
+    assert post(f"{running.url}/wrong", b"{}").status_code == 404
+    assert httpx.get(f"{running.url}/health", trust_env=False).status_code == 204
+    code, said = running.stop()
+
+    assert code == 0
+    assert "refused: no such path" in said
+    assert SECRET not in said
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nhost: r\r\n" + b"x: y\r\n" * 100 + b"\r\n", b"431"),
+        (b"POST / HTTP/1.1\r\nhost: r\r\nx: " + b"y" * 300_000, b"400"),
+        (b"POST / HTTP/1.1\r\nhost: r\r\ncontent-length: 99999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nhost: r\r\ncontent-length: 2\r\n\r\n{}", b"401"),
+        (
+            b"POST / HTTP/1.1\r\nhost: r\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            b"401",
+        ),
+    ],
+    ids=["no HTTP", "many headers", "endless header", "huge body", "unsigned", "chunked"],
+)
+def test_raw_requests_meet_bounds_and_one_text(running, raw, status):
+    """Whatever comes over the socket; the next request is served."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(raw)
+        answer = connection.recv(4096)
+        while b"refused" not in answer and (more := connection.recv(4096)):
+            answer += more
+
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b"refused\n")
+    assert post(running.url, event_body()).status_code == 200
+
+
+def test_it_does_not_start_without_a_secret(tmp_path):
+    """Nor does it leave anything behind."""
+    command = [sys.executable, "-m", "mynth_dagster.cli", "webhook", "--root", str(tmp_path / "r")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert "MYNTH_WEBHOOK_SECRET" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_is_told(running, tmp_path):
+    """In words."""
+    with receiver(tmp_path, running.ledger_url) as second:
+        second.port = running.port
+        with pytest.raises(AssertionError, match="in use"):
+            second.start()
+
+
+def test_a_head_that_never_ends_is_cut_off_in_time(monkeypatch):
+    """A sender who dribbles holds a connection for a bounded time only."""
+    monkeypatch.setattr(protocol_module, "WEBHOOK_REQUEST_TIMEOUT_S", 0.05)
+
+    async def app(scope, receive, send):
+        raise AssertionError("a request that never ended must not be served")
+
+    async def dribble() -> bytes:
+        config = uvicorn.Config(
+            app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None
+        )
+        server = uvicorn.Server(config)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([listener := socket.create_server(("127.0.0.1", 0))])
+        try:
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"POST / HTTP/1.1\r\nhost: ")
+            answer = await asyncio.wait_for(reader.read(), 20)
+            writer.close()
+        finally:
+            await server.shutdown([listener])
+        return answer
+
+    assert asyncio.run(dribble()) == b""
