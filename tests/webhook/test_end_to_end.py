@@ -1,0 +1,156 @@
+"""Whole runs with real processes and sockets: simulator, receiver, engine, and no helping hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.clock import SystemClock
+from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.table_run import Progress, run_table
+from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.simulator import SimulatorServer
+from mynth_dagster.tables.source import source_from_arrow
+from tests.engine.bench import Bench, prompts
+from tests.factories import KEY, MODEL, LeapingClock
+from tests.webhook.process import TOKEN, Receiver, receiver
+
+N_ROWS = 60
+FAILURES = [{"kind": "task", "prompt_contains": "prompt 7"}]
+QUICK = {"retry_first_s": 0.2, "retry_max_s": 0.5, "failures_until_disabled": 10_000}
+
+
+class World(Bench):
+    """The same in real time, with a receiver beside it."""
+
+    def __init__(self, server: SimulatorServer, folder: Path) -> None:
+        super().__init__(server, LeapingClock(), folder)
+        self.root.mkdir()
+        self.receiver: Receiver | None = None
+
+    async def run_now(self, n_rows: int, **fields: Any) -> RunReport:
+        client = ClientSettings(base_url=self.server.url, api_key=KEY, concurrency=8)
+        settings = EngineSettings(client, self.ledger_url, str(self.root), poll_interval_min_s=0.2)
+        batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
+        source = source_from_arrow(pa.Table.from_pylist(prompts(n_rows)), "prompts")
+        async with open_session(settings, clock=SystemClock()) as session:
+            return await run_table(
+                session, batch, source, window="", stop=StopSwitch(), progress=Progress()
+            )
+
+    @property
+    def n_reads(self) -> int:
+        """Requests that asked about tasks, but for the proof that the key is good."""
+        requests = Counter(self.log["requests"])
+        return sum(n for route, n in requests.items() if route.startswith("GET /tasks"))
+
+    def require_complete(self, n_rows: int) -> None:
+        self.require_sound(n_rows)
+        rows = {row["prompt_id"] for name in ("images", "failures") for row in self.table(name)}
+        assert len(rows) == n_rows
+        assert {row["status"] for row in self.table("tasks")} <= {"completed", "failed"}
+
+
+@pytest.fixture
+def world(simulator: Callable[..., SimulatorServer], tmp_path: Path, revision: str):
+    """A simulator that delivers to a receiver, which a test starts or not."""
+    made = World(
+        simulator(
+            revision=revision,
+            progress="clock",
+            latency={"kind": "uniform", "low_s": 0.1, "high_s": 0.6},
+            failures=FAILURES,
+            deliveries=QUICK,
+        ),
+        tmp_path,
+    )
+    with receiver(made.root, made.ledger_url) as made.receiver:
+        yield made
+
+
+def deliver_to_receiver(world: World, **deliveries: Any) -> None:
+    endpoint = {"url": f"{world.receiver.url}/"}
+    world.server.set_scenario(webhooks=[endpoint], deliveries={**QUICK, **deliveries})
+
+
+async def until(world: World, condition: Callable[[dict[str, Any]], bool]) -> None:
+    """Look at the simulator's log until it shows that."""
+    give_up_s = time.monotonic() + 60
+    while not condition(await asyncio.to_thread(world.server.log)):
+        assert time.monotonic() < give_up_s, world.log["webhooks"]
+        await asyncio.sleep(0.02)
+
+
+def test_a_table_with_webhooks_needs_hardly_more_than_its_paid_requests(world):
+    """A first few rows show that webhooks come; from then on nobody asks for what is told."""
+    deliver_to_receiver(world)
+    world.receiver.start()
+    asyncio.run(world.run_now(5))
+    before = world.n_reads
+    report = asyncio.run(world.run_now(N_ROWS))
+
+    n_failed = sum(row["stage"] == "generation" for row in world.table("failures"))
+    assert report.images + n_failed == N_ROWS
+    proof_and_reasons = 2 + (n_failed if world.server.scenario.revision == "2026-04" else 0)
+    assert world.n_reads - before <= proof_and_reasons
+    world.require_complete(N_ROWS)
+
+
+def test_a_receiver_that_dies_half_way_and_comes_back_loses_nothing(world):
+    """SIGKILL in the middle of deliveries, some of them doubled; each event has one effect."""
+    deliver_to_receiver(world, duplicate_share=0.3)
+    world.server.set_scenario(faults=[{"kind": "lost_answer", "count": 2}])
+    world.receiver.start()
+
+    async def with_trouble() -> RunReport:
+        run = asyncio.ensure_future(world.run_now(N_ROWS))
+        await until(world, lambda log: log["webhooks"]["acknowledged"] >= 15)
+        world.receiver.kill()
+        await until(world, lambda log: log["webhooks"]["failed"] >= 3)
+        await asyncio.to_thread(world.receiver.start)
+        await until(world, lambda log: log["webhooks"]["waiting"] == 0)
+        return await run
+
+    asyncio.run(with_trouble())
+    asyncio.run(world.run_now(N_ROWS))  # whatever came after the first run's last look
+
+    assert world.n_posts == N_ROWS
+    assert all(delivery["state"] == "delivered" for delivery in world.log["deliveries"])
+    world.require_complete(N_ROWS)
+
+
+def test_a_receiver_that_is_never_reached_costs_nothing_but_polling(world):
+    """Mynth disables the endpoint; the table is complete all the same."""
+    deliver_to_receiver(world, failures_until_disabled=5)
+    asyncio.run(world.run_now(N_ROWS))
+
+    assert world.log["webhooks"]["acknowledged"] == 0
+    assert world.log["webhooks"]["disabled_webhooks"] == 1
+    world.require_complete(N_ROWS)
+
+
+def test_endpoints_of_the_batch_itself_are_confirmed_by_one_reading_each(world):
+    """Unsigned: the token opens the door, the task is asked."""
+    world.receiver.start()
+    url = f"{world.receiver.url}/custom/{TOKEN}"
+    own = RequestDefaults(webhook_urls=(url,), mute_registered_webhooks=True)
+    asyncio.run(world.run_now(5, defaults=own))
+    before = world.n_reads
+    asyncio.run(world.run_now(N_ROWS, defaults=own))
+
+    assert world.n_reads - before <= N_ROWS - 5 + 2
+    world.require_complete(N_ROWS)
+    ((n_kept, n_signed),) = world.query("SELECT count(*), sum(is_signed) FROM inbox")
+    assert n_kept > N_ROWS / 2
+    assert n_signed == 0
+    assert not any(TOKEN.encode() in path.read_bytes() for path in world.root.rglob("*.parquet"))
