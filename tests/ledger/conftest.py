@@ -44,6 +44,14 @@ def postgres_url(postgres: sa.URL) -> str:
     return _in(postgres, name)
 
 
+@pytest.fixture
+def empty_postgres_url(postgres: sa.URL) -> str:
+    """A database in which no ledger was made yet."""
+    name = f"empty_{uuid.uuid4().hex}"
+    _create_database(postgres, name)
+    return _in(postgres, name)
+
+
 def _create_database(server: sa.URL, name: str) -> None:
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ def test_a_newer_ledger_is_refused(book, ledger_url, version):
 
     with pytest.raises(SchemaVersionError, match=version):
         Ledger.open(ledger_url)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_new_ledger_is_made_once_by_whoever_starts_together(request, tmp_path, kind):
+    """A run, a sensor and a receiver may meet an empty database at the same moment."""
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    if kind == "postgres":
+        url = request.getfixturevalue("empty_postgres_url")
+    with ThreadPoolExecutor(4) as pool:
+        ledgers = list(pool.map(Ledger.open, [url] * 4))
+    ids = {ledger.ledger_id for ledger in ledgers}
+    for ledger in ledgers:
+        ledger.close()
+
+    assert len(ids) == 1
 
 
 @pytest.mark.parametrize(
