@@ -60,8 +60,10 @@ screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs 
 reference: $(STAMP) ## Write docs/reference.md from the code
 	$(BIN)/python -m tests.docs.reference
 
-bench: $(STAMP) ## Measure the simulator
+bench: $(STAMP) ## Measure the simulator, and what webhooks save
 	$(BIN)/python benchmarks/simulator_posts.py
+	$(BIN)/python benchmarks/webhooks.py table
+	$(BIN)/python benchmarks/webhooks.py load
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .

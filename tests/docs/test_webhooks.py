@@ -1,0 +1,59 @@
+"""The page on webhooks: its example runs, and its figures are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mynth_dagster.cli import webhook as command
+from mynth_dagster.limits import (
+    ANNOUNCED_AFTER_MAX_S,
+    ANNOUNCED_AFTER_MIN_S,
+    INBOX_KEPT_S,
+    WEBHOOK_BODY_MAX_BYTES,
+    WEBHOOK_HEADERS_MAX,
+    WEBHOOK_PORT,
+    WEBHOOK_TOKEN_MIN_CHARS,
+)
+from mynth_dagster.wire.events import FINAL_EVENTS
+from mynth_dagster.wire.signature import TOLERANCE_S
+from tests.docs.markdown import DOCS, blocks, code_in, read, rows
+
+PAGE = DOCS / "webhooks.md"
+DECISION = DOCS / "decisions" / "0015-inbox-before-acknowledgement.md"
+
+
+def test_the_receiver_of_the_example_can_be_mounted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """As printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(command.SECRET, "wbs_example")
+    (example,) = blocks(PAGE, "python")
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert names["app"] is not None
+
+
+def test_every_environment_variable_is_told():
+    """Those that the command reads, and no other."""
+    told = {code_in(name)[0] for name, _ in rows(read(PAGE), "environment variable")}
+    names = (command.SECRET, command.TOKEN)
+    assert told == {name + suffix for name in names for suffix in ("", command.PREVIOUS)}
+
+
+def test_figures_are_those_of_the_code():
+    """Bounds, waits and events."""
+    text = read(PAGE)
+    assert all(f"`{event}`" in text for event in FINAL_EVENTS)
+    assert f"--port {WEBHOOK_PORT}" in text
+    assert f"fresh for {TOLERANCE_S} seconds" in text
+    assert f"larger than {WEBHOOK_BODY_MAX_BYTES >> 20} MiB" in text
+    assert f"more than {WEBHOOK_HEADERS_MAX} headers" in text
+    assert f"{WEBHOOK_TOKEN_MIN_CHARS} characters or more" in text
+    least, most = int(ANNOUNCED_AFTER_MIN_S), int(ANNOUNCED_AFTER_MAX_S / 60)
+    assert re.search(rf"between {least} seconds and {most} minutes", text)
+    assert INBOX_KEPT_S == 30 * 86_400
+    assert "thirty days" in read(DECISION)
