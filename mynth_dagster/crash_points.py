@@ -36,6 +36,10 @@ class CrashPoint(str, Enum):
     SPOOL_TAKEN_IN = "after answers of a spool are recorded, before it is deleted"
     BACKED_UP = "after the ledger is backed up, before it is migrated"
     MIGRATING = "inside a migration of the ledger"
+    EVENT_VERIFIED = "after a webhook is verified, before it is kept"
+    EVENT_KEPT = "after a webhook is kept, before it is acknowledged"
+    EVENT_ATTACHED = "after a webhook's task is attached, before it is recorded"
+    EVENT_RECORDED = "after a webhook's task is recorded, before the event is done"
 
 
 def reach(point: CrashPoint) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mynth_dagster.clock import US_PER_S
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
@@ -212,9 +213,12 @@ class _Worker:
         return tag.intent_id == intent.intent_id and tag.matches(intent.request_hash)
 
     async def _record(self, intent: Intent, task: Task) -> bool:
+        reach(CrashPoint.EVENT_ATTACHED)
         event = outcome_event(task, intent.n_asked)
         reading = Reading(intent, task, event, self.session.clock.now_us())
-        return await self.session.ledger.record_reading(reading)
+        is_news = await self.session.ledger.record_reading(reading)
+        reach(CrashPoint.EVENT_RECORDED)
+        return is_news
 
     async def _end(
         self, event: InboxEvent, outcome: EventOutcome, intent: Intent | None = None

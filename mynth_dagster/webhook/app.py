@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from starlette.types import Message, Receive, Scope, Send
 
 from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import ConfigError, LedgerError, MynthError, SchemaVersionError
 from mynth_dagster.limits import WEBHOOK_BODY_MAX_BYTES, WEBHOOK_REQUEST_TIMEOUT_S
 from mynth_dagster.models.receiver import RECEIVER_META
@@ -129,7 +130,10 @@ class WebhookApp:
             now_us=self._clock.now_us(),
         )
         if event is not None:
-            self.tally.kept(is_new=await self._shelf.keep(event))
+            reach(CrashPoint.EVENT_VERIFIED)
+            is_new = await self._shelf.keep(event)
+            reach(CrashPoint.EVENT_KEPT)
+            self.tally.kept(is_new=is_new)
         return 200
 
     def _report_sometimes(self) -> None:

@@ -21,6 +21,7 @@ class Receiver:
         self.root = root
         self.ledger_url = ledger_url
         self.port = _free_port()
+        self.module = "mynth_dagster.cli"
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -31,7 +32,7 @@ class Receiver:
         """Return once it listens."""
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "mynth_dagster.cli", "webhook"),
+                *(sys.executable, "-m", self.module, "webhook"),
                 *("--root", str(self.root), "--ledger", self.ledger_url),
                 *("--port", str(self.port)),
             ],
@@ -52,6 +53,14 @@ class Receiver:
         self._process.kill()
         self._process.communicate(timeout=30)
         self._process = None
+
+    def wait(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        assert self._process is not None
+        self._process.communicate(timeout=30)
+        code = self._process.returncode
+        self._process = None
+        return code
 
     def stop(self) -> tuple[int, str]:
         """SIGTERM; exit code and what it said on stderr."""
