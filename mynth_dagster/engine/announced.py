@@ -65,8 +65,10 @@ class Hearing:
         return min(max(usual_s, ANNOUNCED_AFTER_MIN_S), ANNOUNCED_AFTER_MAX_S)
 
     def in_words(self) -> str | None:
-        """For people, where something is wrong."""
+        """For people, where something is wrong; who switched webhooks off is left in peace."""
         if not self.has_stopped or self.heard is None or self.unannounced is None:
+            return None
+        if self.unannounced.at_us - self.heard.last_at_us > HEARD_WITHIN_S * US_PER_S:
             return None
         last = utc_from_us(self.heard.last_at_us).strftime("%Y-%m-%d %H:%M:%S")
         return (
@@ -90,9 +92,7 @@ def read_hearing(ledger: Ledger, batch_name: str) -> Hearing:
 
 def is_due_by(hearing: Hearing, batch: Batch, now_us: int) -> IsDue:
     """Which pending tasks are to be polled now."""
-    defaults = batch.defaults
-    is_mute = defaults.mute_registered_webhooks and not defaults.webhook_urls
-    patience_us = 0.0 if is_mute else hearing.patience_s(now_us) * US_PER_S
+    patience_us = 0.0 if _is_mute(batch) else hearing.patience_s(now_us) * US_PER_S
     if patience_us == 0:
         return always
 
@@ -105,13 +105,18 @@ def is_due_by(hearing: Hearing, batch: Batch, now_us: int) -> IsDue:
 
 async def note_unannounced(session: Session, batch: Batch, hearing: Hearing, n_tasks: int) -> None:
     """Polling found finished what nobody had announced."""
-    if not n_tasks or hearing.heard is None:
+    if not n_tasks or hearing.heard is None or _is_mute(batch):
         return
     before = hearing.unannounced
     is_further = before is not None and before.at_us > hearing.heard.last_at_us
     n_before = before.n_tasks if before is not None and is_further else 0
     noted = Unannounced(session.clock.now_us(), n_before + n_tasks)
     await session.ledger.set_meta(_key(batch.ledger_name), json.dumps(asdict(noted)))
+
+
+def _is_mute(batch: Batch) -> bool:
+    """Nobody is told of its tasks."""
+    return batch.defaults.mute_registered_webhooks and not batch.defaults.webhook_urls
 
 
 def _key(batch_name: str) -> str:

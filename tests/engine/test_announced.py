@@ -68,6 +68,7 @@ def test_what_has_stopped_is_said_with_times_and_counts():
     said = Hearing(heard(ago_s=400), Unannounced(START_US, 12)).in_words()
     assert "webhooks have stopped coming" in said
     assert "12 tasks finished since" in said
+    assert Hearing(heard(ago_s=HEARD_WITHIN_S + 1), Unannounced(START_US, 12)).in_words() is None
 
 
 def test_a_batch_that_silences_webhooks_is_polled_as_ever():
