@@ -146,6 +146,7 @@ class WebhookApp:
     async def _report(self) -> None:
         try:
             await self._shelf.remember(RECEIVER_META, self.tally.report().to_json())
+            await self._shelf.tidy()
         except MynthError as error:
             self.tally.warn("the counts cannot be remembered", type(error).__name__)
 

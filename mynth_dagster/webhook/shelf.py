@@ -13,6 +13,7 @@ from mynth_dagster.ledger.inbox import InboxEvent
 from mynth_dagster.limits import INBOX_KEPT_S, WEBHOOK_COMMIT_TIMEOUT_S, WEBHOOK_WAITING_MAX
 
 T = TypeVar("T")
+TIDIED_EVERY_S = 86_400.0
 
 
 class Shelf:
@@ -27,6 +28,7 @@ class Shelf:
         self._ledger_url = ledger_url
         self._clock = clock
         self._opening: asyncio.Task[Ledger] | None = None
+        self._tidied_at_s: float | None = None
         self._waiting: set[asyncio.Future[bool]] = set()
 
     @property
@@ -89,6 +91,21 @@ class Shelf:
         ledger = await _in_time(self.open())
         await _in_time(ledger.set_meta(key, value))
 
+    async def tidy(self) -> None:
+        """
+        Forget events that were worked long ago; once a day.
+
+        Raises:
+            LedgerError: The ledger did not confirm.
+        """
+        now_s = self._clock.elapsed_s()
+        if self._tidied_at_s is not None and now_s - self._tidied_at_s < TIDIED_EVERY_S:
+            return
+        self._tidied_at_s = now_s
+        ledger = await _in_time(self.open())
+        kept_us = round(INBOX_KEPT_S * US_PER_S)
+        await _in_time(ledger.inbox.forget(self._clock.now_us() - kept_us))
+
     async def close(self) -> None:
         """Commit what waits and let go of the database."""
         if self._opening is None:
@@ -99,10 +116,7 @@ class Shelf:
             await asyncio.to_thread(opened.close)
 
     async def _open(self) -> Ledger:
-        ledger = await asyncio.to_thread(Ledger.open, self._ledger_url)
-        kept_us = round(INBOX_KEPT_S * US_PER_S)
-        await ledger.inbox.forget(self._clock.now_us() - kept_us)
-        return ledger
+        return await asyncio.to_thread(Ledger.open, self._ledger_url)
 
     async def _keep(self, event: InboxEvent) -> bool:
         ledger = await self.open()
