@@ -115,7 +115,8 @@ def test_the_ledger_holds_no_key(paid):
     """Only a fingerprint under its own salt, which no other ledger shares."""
     work = paid()
 
-    raw = b"".join(path.read_bytes() for path in work.folder.glob("ledger.db*"))
+    files = [path for path in work.folder.rglob("*") if path.is_file()]
+    raw = b"".join(path.read_bytes() for path in files)
 
     assert KEY.encode() not in raw
     ((fingerprint,),) = work.query("SELECT fingerprint FROM accounts")
