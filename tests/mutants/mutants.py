@@ -173,4 +173,25 @@ MUTANTS = (
         "        if not known and await self._is_same(found, known) is None:\n",
         ("tests/engine/test_account.py",),
     ),
+    Mutant(
+        "a webhook is acknowledged before it is kept",
+        "mynth_dagster/webhook/app.py",
+        "            is_new = await self._shelf.keep(event)\n",
+        "            is_new = bool(asyncio.ensure_future(self._shelf.keep(event)))\n",
+        ("tests/webhook/test_ledger_down.py", "tests/webhook/test_crash.py"),
+    ),
+    Mutant(
+        "an unsigned webhook is evidence",
+        "mynth_dagster/engine/inbox.py",
+        "            if letter.event.is_signed:\n",
+        "            if letter.event:\n",
+        ("tests/engine/test_inbox.py",),
+    ),
+    Mutant(
+        "an old signature counts",
+        "mynth_dagster/wire/signature.py",
+        "    if abs(now_us - at_s * US_PER_S) > TOLERANCE_S * US_PER_S:\n",
+        "    if abs(now_us - at_s * US_PER_S) < 0:\n",
+        ("tests/webhook/test_gate.py",),
+    ),
 )
