@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # One more than cores: the end-to-end tests mostly wait for processes of their own.
 PYTEST_WORKERS ?= 3
-# Proofs that take minutes have a target of their own.
-SLOW := tests/crash tests/faults
+# What takes minutes has a target of its own.
+PROOFS := tests/crash tests/faults tests/webhook/test_crash.py
+AS_USERS := tests/e2e tests/browser
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test faults mutants lint types locations check bench format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants lint types locations check bench format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -30,10 +31,13 @@ ui: $(STAMP) ## Open Dagster's UI on the history of the demo
 	@$(BIN)/python -m demo.ui
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(addprefix --ignore=,$(SLOW))
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(addprefix --ignore=,$(PROOFS) $(AS_USERS))
+
+e2e: $(STAMP) ## Use Dagster's daemon, a fresh project and the UI (with chromium) as people do
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(AS_USERS)
 
 faults: $(STAMP) ## Crash at every named moment, and survive the table of faults
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(SLOW)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(PROOFS)
 
 mutants: $(STAMP) ## Break the promise on purpose and expect the tests to notice
 	$(BIN)/python -m tests.mutants
@@ -50,7 +54,7 @@ locations: $(STAMP) ## Load the code location as Dagster does
 	MYNTH_API_KEY=unused $(BIN)/dagster definitions validate -w workspace.yaml
 	MYNTH_API_KEY=unused $(BIN)/dg check defs
 
-check: lint types locations test faults mutants ## Everything that CI checks
+check: lint types locations test e2e faults mutants ## Everything that CI checks
 
 screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs chromium)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'

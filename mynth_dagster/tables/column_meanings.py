@@ -40,7 +40,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "reserved_usd": "held by Mynth, or the quote where it did not say",
         "charged_usd": "null until known",
         "submitted_at": "when acceptance was seen",
-        "completed_at": "when Mynth finished it",
+        "completed_at": "when Mynth finished it; told by a webhook, the second of its signature",
         "error_code": "lower snake case",
         "error_message": "in words",
     },

@@ -48,6 +48,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             runpy.run_path("make_prompts.py", run_name="__main__")
         if (folder / "definitions.py").exists():
             return runpy.run_path("definitions.py")["defs"]
+        for module in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+            monkeypatch.delitem(sys.modules, module)  # another project's, of an earlier test
         monkeypatch.syspath_prepend(folder)
         return import_module("shop.definitions").defs()
 
