@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
 from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
@@ -51,7 +50,9 @@ def receipt(
             known = {name: receipt_json(found) for name, found in receipts.items()}
             typer.echo(json.dumps(known, indent=2))
         else:
-            console.print(_as_table(receipts))
+            for name, found in receipts.items():
+                for line in _in_lines(name, found):
+                    say(console, line)
         if dedicated_key:
             key = os.environ.get("MYNTH_API_KEY")
             settings = engine_settings(root, url, base_url, api_revision, key, 1)
@@ -70,13 +71,19 @@ def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
         opened.close()
 
 
-def _as_table(receipts: dict[str, Receipt]) -> Table:
-    amounts = ("quoted", "reserved", "charged", "refunded", "open", "unknown")
-    table = Table("batch", *amounts, "not charged", "unknown tasks")
-    for name, found in receipts.items():
-        money = [format_usd(getattr(found, amount)) for amount in amounts]
-        table.add_row(name, *money, str(found.n_not_charged), str(found.n_unknown))
-    return table
+def _in_lines(name: str, found: Receipt) -> list[str]:
+    """One batch, an amount a line, with what it means."""
+    amounts = [
+        ("quoted", found.quoted, "expected of the requests that were sent"),
+        ("reserved", found.reserved, "held by Mynth for the tasks it accepted"),
+        ("charged", found.charged, f"for {found.n_charged} tasks"),
+        ("refunded", found.refunded, "reserved for what cost less, or nothing"),
+        ("open", found.open, "held for tasks that are not finished"),
+        ("unknown", found.unknown, f"at most, in {found.n_unknown} requests of unknown outcome"),
+    ]
+    lines = [f"{label:>10}  {format_usd(units):>12}  {said}" for label, units, said in amounts]
+    unpriced = f", {found.n_unpriced} were sent without a known price" if found.n_unpriced else ""
+    return [name, *lines, f"{found.n_not_charged} requests cost nothing{unpriced}."]
 
 
 async def _compare(settings: EngineSettings, ours: Receipt) -> str:
