@@ -40,6 +40,11 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="SQLAlchemy URL of the ledger, SQLite or Postgres. "
         "Empty: the file mynth-ledger.db in a local root.",
     )
+    spool_dir: str = Field(
+        default="",
+        description="Local folder for paid answers while the ledger cannot be written. "
+        "Empty: beside a SQLite ledger, else in a local root, else among temporary files.",
+    )
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
         default=AUTO_REVISION,
@@ -85,6 +90,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             client=client,
             ledger_url=self.ledger_url or ledger_url_in(self.root),
             root=self.root,
+            spool_dir=self.spool_dir,
             api_revision=self.api_revision,
             poll_interval_min_s=self.poll_interval_min_s,
             poll_interval_max_s=self.poll_interval_max_s,
