@@ -13,7 +13,7 @@ AS_USERS := tests/e2e tests/browser
 .PHONY: help setup demo ui test e2e faults mutants lint types locations check bench format clean reference screenshots
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Install the package and its tools into .venv
 

@@ -34,7 +34,7 @@ of_each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 def _targets_of_make() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):.*## ", read(ROOT / "Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):.*## ", read(ROOT / "Makefile"), re.MULTILINE))
 
 
 @of_each_page
@@ -67,7 +67,7 @@ def test_pages_speak_of_the_project_alone(page: Path):
 @of_each_page
 def test_make_targets_exist(page: Path):
     """Every `make …` that a page names is a target of the Makefile."""
-    named = re.findall(r"(?:`|\$ )make ([a-z-]+)", read(page))
+    named = re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", read(page))
     assert set(named) <= _targets_of_make()
 
 
