@@ -193,7 +193,12 @@ class _Worker:
         self, task_id: str, intent: Intent | None, tag: IntentTag | None
     ) -> Attachment | None:
         """None where the task is no task of this intent."""
-        if intent is None or (tag is not None and not self._is_of(intent, tag)):
+        if intent is None:
+            return None
+        if tag is not None and not self._is_of(intent, tag):
+            # Proof of nothing; but the row may not be cleared as if nobody had named it.
+            now = self.session.clock.instant()
+            await self.session.ledger.record_dispute(intent, task_id, now)
             return None
         is_own_batch = intent.row.batch == self.batch.ledger_name
         deadline_s = self.batch.deadline_s if is_own_batch else TASK_DEADLINE_S

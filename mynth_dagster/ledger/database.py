@@ -41,8 +41,8 @@ def open_engines(url: str) -> tuple[Engine, Engine]:
         writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
         reader = _sqlite_engine(parsed, begin="BEGIN", pool_size=4)
     else:
-        writer = sa.create_engine(parsed, pool_size=1, max_overflow=0, pool_pre_ping=True)
-        reader = sa.create_engine(parsed, pool_size=4, max_overflow=4, pool_pre_ping=True)
+        writer = _postgres_engine(parsed, pool_size=1, max_overflow=0)
+        reader = _postgres_engine(parsed, pool_size=4, max_overflow=4)
     try:
         _bring_up_to_date(writer)
     except sa.exc.DBAPIError as error:
@@ -92,6 +92,19 @@ def _sqlite_engine(url: sa.URL, *, begin: str, pool_size: int) -> Engine:
     @event.listens_for(engine, "begin")
     def begin_explicitly(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgres_engine(url: sa.URL, **pool: int) -> Engine:
+    """Durable whatever the server's own settings are."""
+    engine = sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, **pool)
+
+    @event.listens_for(engine, "connect")
+    def set_parameters(connection: Any, _: Any) -> None:
+        connection.autocommit = True
+        connection.execute("SET synchronous_commit = on")
+        connection.autocommit = False
 
     return engine
 

@@ -20,7 +20,7 @@ from mynth_dagster.models.transitions import Event, IntentState, states_before
 
 _intents = schema.intents
 WALKS_KEPT = 100
-DISPUTED = "list, other hash"
+DISPUTED = "other hash"
 """Source of a sighting that proves nothing: the task names the intent with another hash."""
 
 

@@ -25,7 +25,6 @@ def lineage_shows_the_assets_in_order(ui):
     names = {table: ui.page.get_by_text(table, exact=True).first for table in TABLES}
     for name in names.values():
         name.wait_for(state="visible")
-    ui.keep("lineage")
 
     left = {table: name.bounding_box()["x"] for table, name in names.items()}
     assert left["prompts"] < left["tasks"] < left["images"]
@@ -35,8 +34,10 @@ def lineage_shows_the_assets_in_order(ui):
 def check_badges_are_on_the_lineage(ui):
     """The blocking check passed; the bad prompts of the demo are a warning."""
     ui.open(LINEAGE, shows="2 / 2 Passed")
+    ui.page.get_by_text("Loading...").first.wait_for(state="hidden")
 
     assert ui.page.get_by_text("0 / 1 Passed").count() == 1
+    ui.keep("lineage")
 
 
 def strip_of_thumbnails_is_shown_in_the_page(ui):

@@ -1,4 +1,4 @@
-"""Any order of running, crashing, looking, settling, editing and waiting keeps the promise."""
+"""Any order of runs, crashes, webhooks, searches, decisions and edits keeps the promise."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from hypothesis.stateful import (
 from mynth_dagster.crash_points import EVENT, CrashPoint
 from mynth_dagster.engine.asking import Asking, Retry
 from mynth_dagster.engine.resolve import attach, give_up
+from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.inbox import InboxEvent
 from mynth_dagster.simulator import SimulatorServer
 from tests.factories import LeapingClock
 from tests.faults.invariants import (
@@ -101,8 +104,11 @@ class Promise(RuleBasedStateMachine):
 
     def attempt(self, **asking: Any) -> None:
         """A run that may crash, stop or succeed."""
+        self.attempt_with(asking=Asking(**asking))
+
+    def attempt_with(self, **how: Any) -> None:
         with suppress(Crash, MynthError):
-            self.work.run(self.rows, asking=Asking(**asking), deadline_s=30.0)
+            self.work.run(self.rows, deadline_s=30.0, **how)
         BOMB.disarm()
 
     @rule()
@@ -131,6 +137,33 @@ class Promise(RuleBasedStateMachine):
     @rule(name=st.sampled_from([f"p{n}" for n in range(ROWS_MAX)]), text=st.sampled_from("ab"))
     def edit(self, name: str, text: str) -> None:
         self.texts[name] = text
+
+    @rule(when=st.sampled_from(["on_quote", "on_round"]))
+    def cancel(self, when: str) -> None:
+        stop = StopSwitch()
+        progress = Progress(**{when: lambda *_: stop.set(CANCELLED)})
+        self.attempt_with(stop=stop, progress=progress)
+
+    @rule(nth=st.integers(0, ROWS_MAX), times=st.integers(1, 2))
+    def announce(self, nth: int, times: int) -> None:
+        """A webhook about some task, perhaps twice, perhaps of one that is not finished."""
+        tasks = [entry["task_id"] for entry in self.work.log["accepted"]]
+        if tasks and (self.work.folder / "ledger.db").exists():
+            asyncio.run(self._receive(tasks[nth % len(tasks)], times))
+
+    async def _receive(self, task_id: str, times: int) -> None:
+        ledger = Ledger.open(self.work.ledger_url)
+        event = InboxEvent(
+            event_id=f"hint {task_id}",
+            is_signed=False,
+            event="task.completed",
+            task_id=task_id,
+            body=None,
+            received_at_us=self.work.clock.now_us(),
+        )
+        for _ in range(times):
+            await ledger.inbox.receive(event)
+        ledger.close()
 
     @precondition(lambda self: len(self.texts) > 1)
     @rule()

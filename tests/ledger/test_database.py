@@ -45,6 +45,24 @@ def test_sqlite_is_as_durable_as_it_can_be(sqlite_url):
         assert found == ["wal", 2]
 
 
+def test_postgres_is_durable_whatever_its_own_settings_are(postgres_url):
+    """A database that was told to answer before its log is on disk is told otherwise by us."""
+    eyes = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with eyes.connect() as connection:
+        name = sa.make_url(postgres_url).database
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    eyes.dispose()
+
+    for engine in open_engines(postgres_url):
+        with engine.connect() as connection:
+            found = [
+                connection.exec_driver_sql(f"SHOW {name}").scalar()
+                for name in ("synchronous_commit", "transaction_isolation")
+            ]
+        engine.dispose()
+        assert found == ["on", "read committed"]
+
+
 def test_the_writer_takes_its_lock_at_the_start(sqlite_url):
     """BEGIN IMMEDIATE: two writers wait for each other instead of failing half-way."""
     writer, reader = open_engines(sqlite_url)
