@@ -119,8 +119,10 @@ def retry_is_launched_from_the_launchpad(ui):
     """With a partition chosen the job has its configuration ready; one click pays for failures."""
     paid = ui.simulator.log()["totals"]["accepted"]
     ui.open("/locations/__repository__@mynth/jobs/packaging_retry/playground", shows="Launch Run")
+    partition = _partition_with_a_retryable_row(ui)
     ui.page.get_by_placeholder("Partition").click()
-    ui.page.keyboard.type(_partition_with_a_retryable_row(ui))
+    ui.page.keyboard.type(partition)
+    ui.page.get_by_role("menuitem", name=partition).first.wait_for(state="visible")
     ui.page.keyboard.press("Enter")
     editor = ui.page.locator(".CodeMirror").first
     wait_until(lambda: "'retryable'" in editor.inner_text(), "the job's configuration")
