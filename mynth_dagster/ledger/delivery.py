@@ -270,4 +270,15 @@ def _attempt_row(ending: Ending) -> dict[str, Any]:
 
 
 END = Write("end", 2, _apply_endings)
-CLAIM = Write("claim", 4, _apply_claims)
+
+
+def _is_claim_kept(connection: Connection, claim: Claim, claimed: Claimed) -> bool:
+    """A claim that was won is there, or was followed by a later attempt."""
+    if claimed is not Claimed.WON:
+        return True
+    query = sa.select(_intents.c.attempt).where(_intents.c.intent_id == claim.intent.intent_id)
+    attempt = connection.execute(query).scalar()
+    return attempt is not None and attempt >= claim.intent.attempt
+
+
+CLAIM = Write("claim", 4, _apply_claims, is_kept=_is_claim_kept)

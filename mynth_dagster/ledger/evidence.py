@@ -219,4 +219,12 @@ def _spooled(sighting: Sighting) -> SpooledAnswer:
     )
 
 
-SIGHT = Write("sight", 0, _apply_sightings, _spooled)
+def _is_sighting_kept(connection: Connection, sighting: Sighting, _: Attachment) -> bool:
+    table = schema.sightings
+    query = sa.select(table.c.task_id).where(
+        table.c.task_id == sighting.task_id, table.c.intent_id == sighting.intent.intent_id
+    )
+    return connection.execute(query).first() is not None
+
+
+SIGHT = Write("sight", 0, _apply_sightings, _spooled, _is_sighting_kept)

@@ -26,7 +26,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.clock import block_s
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
 from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
 from mynth_dagster.ledger.spool import Spool, SpooledAnswer
 
@@ -34,6 +34,12 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 GROUP_MAX = 1000
+FORGOTTEN = (
+    "The database came back without something that it had confirmed: an older copy was put in "
+    "its place, or a failover lost transactions. Nothing more is sent, since rows that it forgot "
+    "would be paid for again. Bring the lost part back, or rebuild the ledger: "
+    "mynth-dagster ledger rebuild"
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,15 @@ class Write(Generic[P, R]):
     `apply` runs inside a transaction on all queued members at once and returns their results
     in order; it may be called again with the same members, and then changes nothing more.
     `rank` orders the kinds of one group; lower goes first. `spooled` is what has to survive
-    this process if the database does not answer.
+    this process if the database does not answer. `is_kept` looks whether a member that was
+    confirmed, with this result, is still there.
     """
 
     name: str
     rank: int
     apply: Callable[[Connection, Sequence[P]], Sequence[R]]
     spooled: Callable[[P], SpooledAnswer] | None = None
+    is_kept: Callable[[Connection, P, R], bool] | None = None
 
 
 @dataclass
@@ -72,6 +80,8 @@ class GroupCommit:
         self._pause = pause
         self.spool: Spool | None = None
         self._has_left_answers = False
+        self._confirmed: dict[str, _Queued] = {}
+        self._was_away = False
         self._queue: queue.SimpleQueue[list[_Queued] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._this_turn: dict[asyncio.AbstractEventLoop, list[_Queued]] = {}
@@ -161,8 +171,20 @@ class GroupCommit:
         try:
             self._transact(group)
         except Exception as error:  # noqa: BLE001 - a write that fails must not end the only writer
+            self._was_away |= is_outage(error)
             return error
+        self._was_away = False
+        for queued in group:
+            if queued.write.is_kept is not None:
+                self._confirmed[queued.write.name] = queued
         return None
+
+    def _require_intact(self, connection: Connection) -> None:
+        """After an outage: a database that forgot what it confirmed is an older copy of itself."""
+        for last in self._confirmed.values():
+            is_kept = last.write.is_kept
+            if is_kept is not None and not is_kept(connection, last.params, last.result):
+                raise LedgerMismatchError(FORGOTTEN)
 
     def _fail(self, group: list[_Queued], error: Exception) -> None:
         """Each member by itself where only one of them may be bad; all where nothing works."""
@@ -192,6 +214,8 @@ class GroupCommit:
 
     def _transact(self, group: Iterable[_Queued]) -> None:
         with self._engine.begin() as connection:
+            if self._was_away:
+                self._require_intact(connection)
             for _, members_of_kind in groupby(group, key=lambda queued: queued.write.name):
                 members = list(members_of_kind)
                 apply = members[0].write.apply

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -42,6 +44,21 @@ class Postgres:
             warnings.simplefilter("ignore")
             self._server.ensure_postgres_running()
 
+    def copy_data(self) -> None:
+        """Keep what there is now, as a replica would; the server is stopped."""
+        shutil.rmtree(self._copy, ignore_errors=True)
+        subprocess.run(["cp", "-a", self._folder, self._copy], check=True)
+
+    def put_copy_back(self) -> None:
+        """Go on with the copy: whatever was committed since is forgotten."""
+        for entry in self._folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        subprocess.run(["cp", "-a", f"{self._copy}/.", self._folder], check=True)
+
+    @property
+    def _copy(self) -> Path:
+        return self._folder.with_name(f"{self._folder.name}-copy")
+
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
@@ -59,3 +76,4 @@ def running_postgres() -> Iterator[Postgres]:
         finally:
             postgres.stop()  # at once: nobody needs the checkpoint of databases that go away
             server.cleanup()
+            shutil.rmtree(f"{folder}-copy", ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
@@ -308,6 +308,39 @@ def test_a_postgres_that_is_down_for_a_while_is_waited_for(own_postgres, pauses,
     assert book.sight(intent) is Attachment.ATTACHED
     assert len(pauses.slept_s) == 4
     assert book.state(intent) is IntentState.ACCEPTED
+    assert not book.claim(intent)
+    pauses.at[len(pauses.slept_s) + 2] = own_postgres.start
+    own_postgres.stop()
+    assert book.claim(make_intent("next"))
     book.eyes.dispose()
     ledger.close()
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_postgres_that_comes_back_with_less_than_it_confirmed_spends_nothing(
+    own_postgres, pauses
+):
+    """A failover that lost transactions is an older copy: every further write is refused."""
+    url = own_postgres.url.render_as_string(hide_password=False)
+    ledger = Ledger.open(url, pause=pauses)
+    book = Book(ledger, url)
+    book.open()
+    book.claim(make_intent("before"))
+    own_postgres.stop()
+    own_postgres.copy_data()
+    own_postgres.start()
+    book.claim(make_intent("forgotten"))
+    book.claim(make_intent("forgotten"))  # refused, and no proof of anything
+    book.claim(make_intent("forgotten too"))
+    own_postgres.stop()
+    own_postgres.put_copy_back()
+    pauses.at[len(pauses.slept_s) + 3] = own_postgres.start
+
+    with pytest.raises(LedgerMismatchError, match="failover lost transactions"):
+        book.claim(make_intent("after"))
+    with pytest.raises(LedgerMismatchError, match="Nothing more is sent"):
+        book.claim(make_intent("after that"))
+
+    assert book.query("SELECT prompt_id FROM intents") == [("before",)]
+    book.eyes.dispose()
+    ledger.close()
