@@ -204,13 +204,7 @@ class _Worker:
         deadline_s = self.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
         now_us = self.session.clock.now_us()
         attachment = await self.session.ledger.record_sighting(
-            Sighting(
-                intent=intent,
-                task_id=task_id,
-                source="webhook",
-                seen_at_us=now_us,
-                deadline_at_us=now_us + round(deadline_s * US_PER_S),
-            )
+            Sighting.at(now_us, intent, task_id, "webhook", deadline_s=deadline_s)
         )
         return None if attachment is Attachment.FOREIGN else attachment
 

@@ -74,13 +74,7 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
     _require_no_other_owner(task, intent)
     now_us = session.clock.now_us()
     return await session.ledger.record_sighting(
-        Sighting(
-            intent=intent,
-            task_id=task_id,
-            source="person",
-            seen_at_us=now_us,
-            deadline_at_us=now_us + round(TASK_DEADLINE_S * US_PER_S),
-        )
+        Sighting.at(now_us, intent, task_id, "person", deadline_s=TASK_DEADLINE_S)
     )
 
 

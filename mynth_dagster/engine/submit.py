@@ -209,12 +209,12 @@ class Submitter:
     async def _record_accepted(self, intent: Intent, outcome: Accepted) -> None:
         session, created = self._session, outcome.created
         now_us = session.clock.now_us()
-        sighting = Sighting(
-            intent=intent,
-            task_id=created.task_id,
-            source="answer",
-            seen_at_us=now_us,
-            deadline_at_us=now_us + round(self._batch.deadline_s * US_PER_S),
+        sighting = Sighting.at(
+            now_us,
+            intent,
+            created.task_id,
+            "answer",
+            deadline_s=self._batch.deadline_s,
             reserved_units=created.reserved_units,
         )
         if await session.ledger.record_sighting(sighting) is Attachment.FOREIGN:

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
@@ -118,13 +117,7 @@ async def _attach(session: Session, batch: Batch, task: Task) -> Attachment | No
         return None
     now_us = session.clock.now_us()
     return await session.ledger.record_sighting(
-        Sighting(
-            intent=intent,
-            task_id=task.task_id,
-            source="list",
-            seen_at_us=now_us,
-            deadline_at_us=now_us + round(batch.deadline_s * US_PER_S),
-        )
+        Sighting.at(now_us, intent, task.task_id, "list", deadline_s=batch.deadline_s)
     )
 
 

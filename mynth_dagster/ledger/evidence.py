@@ -11,6 +11,7 @@ from enum import Enum
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import look_at, note_difference
 from mynth_dagster.ledger.group_commit import Write
@@ -35,6 +36,21 @@ class Sighting:
     seen_at_us: int
     deadline_at_us: int
     reserved_units: int | None = None
+
+    @classmethod
+    def at(
+        cls,
+        now_us: int,
+        intent: Intent,
+        task_id: str,
+        source: str,
+        *,
+        deadline_s: float,
+        reserved_units: int | None = None,
+    ) -> Sighting:
+        """Seen now; the task has this many seconds before it is called stalled."""
+        deadline_at_us = now_us + round(deadline_s * US_PER_S)
+        return cls(intent, task_id, source, now_us, deadline_at_us, reserved_units)
 
 
 class Attachment(str, Enum):

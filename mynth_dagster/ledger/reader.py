@@ -78,14 +78,6 @@ class LedgerReader:
                 found.setdefault(intent.row.request_key, []).append(intent)
         return found
 
-    def intents_of_tasks(self, task_ids: Sequence[str]) -> dict[str, Intent]:
-        """The intents that these tasks are attached to, by task id."""
-        found: dict[str, Intent] = {}
-        for ids in chunks(task_ids):
-            query = sa.select(_intents).where(_intents.c.task_id.in_(ids))
-            found |= {str(intent.task_id): intent for intent in self._intents(query)}
-        return found
-
     def intents_by_id(self, intent_ids: Sequence[str]) -> dict[str, Intent]:
         """These intents, by id."""
         found: dict[str, Intent] = {}

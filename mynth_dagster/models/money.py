@@ -7,7 +7,7 @@ SQLite would turn decimals into floats. So the ledger counts *units* of 10⁻⁸
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 
 from mynth_dagster.limits import MONEY_SCALE
 
@@ -60,8 +60,3 @@ def split_units(total: int, parts: int) -> list[int]:
     """
     share, rest = divmod(total, parts)
     return [share + (index < rest) for index in range(parts)]
-
-
-def rounded_usd(amount: Decimal) -> Decimal:
-    """A computed ratio (a cost per image) on the eight decimals of money."""
-    return amount.quantize(Decimal(1).scaleb(-MONEY_SCALE), rounding=ROUND_HALF_EVEN)
