@@ -17,6 +17,7 @@ EVENT = "mynth_dagster.crash_point"
 class CrashPoint(str, Enum):
     """A named moment between two things that should both happen."""
 
+    UPLOADED = "after input files are uploaded, before their URLs are recorded"
     BEFORE_INTENT = "before the intent is recorded"
     IN_TRANSACTION = "inside the ledger's transaction, before its COMMIT"
     INTENT_COMMITTED = "after the intent is committed, before its request leaves"

@@ -15,6 +15,19 @@ from types import MappingProxyType
 KIB = 1024
 MIB = 1024 * KIB
 
+SIZE_PRESETS = ("square", "portrait", "landscape", "portrait_tall", "landscape_wide")  # docs, sdk
+SIZE_RATIOS = (
+    *("1:1", "2:3", "3:2", "3:4", "4:3", "4:5"),
+    *("5:4", "9:16", "16:9", "21:9", "2:1", "1:2"),
+)  # docs, sdk
+SIZE_4K_SUFFIX = "_4k"
+SIZES = (
+    *("auto", *SIZE_PRESETS, *SIZE_RATIOS),
+    *(f"{ratio}{SIZE_4K_SUFFIX}" for ratio in SIZE_RATIOS),
+)
+AUTO_SIZE_BY_MYNTH = "auto_mynth"  # our words for `{"type": "auto", "prefer": …}` of 2026-04
+AUTO_SIZE_BY_MODEL = "auto_native"
+
 
 @dataclass(frozen=True)
 class RevisionLimits:
@@ -33,6 +46,8 @@ class RevisionLimits:
     input_url_max_chars: int | None
     token_lifetime_s: int
     enhancements: tuple[str, ...]
+    input_roles: tuple[str, ...]
+    sizes: tuple[str, ...]
 
     count_min: int = 1
     prompt_min_chars: int = 1
@@ -65,6 +80,8 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             input_url_max_chars=None,  # silent
             token_lifetime_s=3600,  # skill pages until 2026-06
             enhancements=("magic", "native"),  # docs: prefer_magic, prefer_native
+            input_roles=("reference", "context", "init"),  # docs
+            sizes=(*SIZES, AUTO_SIZE_BY_MYNTH, AUTO_SIZE_BY_MODEL),  # docs
         ),
         "2026-08": RevisionLimits(
             revision="2026-08",
@@ -76,6 +93,8 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             input_url_max_chars=2048,  # apiref
             token_lifetime_s=7200,  # skill pages since 2026-06
             enhancements=("magic",),  # sdk: magic_prompt
+            input_roles=("auto", "person", "garment", "pose", "source", "reference"),  # sdk
+            sizes=SIZES,  # sdk
         ),
     }
 )
@@ -83,12 +102,6 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
 REVISIONS: tuple[str, ...] = tuple(LIMITS_BY_REVISION)
 """The API revisions this package speaks, oldest first."""
 
-SIZE_PRESETS = ("square", "portrait", "landscape", "portrait_tall", "landscape_wide")  # docs, sdk
-SIZE_RATIOS = (
-    *("1:1", "2:3", "3:2", "3:4", "4:3", "4:5"),
-    *("5:4", "9:16", "16:9", "21:9", "2:1", "1:2"),
-)  # docs, sdk
-SIZES = ("auto", *SIZE_PRESETS, *SIZE_RATIOS, *(f"{ratio}_4k" for ratio in SIZE_RATIOS))
 OUTPUT_FORMATS = ("png", "jpg", "webp")  # docs, sdk
 
 IMAGE_HOSTS = ("cdn.mynth.io",)  # cli, skill pages: where the bytes of images are
@@ -158,6 +171,14 @@ CLOCK_SKEW_MAX_S = 60.0  # more is worth a word: signatures older than 300 s are
 BACKLOG_AGE_MAX_S = 600.0  # events that nobody worked for so long are worth a word
 SILENT_AFTER_S = 300.0  # deliveries have stopped if polling finds a task finished so much later …
 UNANNOUNCED_MAX = 3  # … or so many tasks, of which none was announced
+
+UPLOAD_LIFETIME_S = 12 * 3600.0
+"""How long an uploaded URL is used again: both revisions are silent, 2026-10 keeps files a day."""
+UPLOADS_AHEAD_MAX = 1_000  # files uploaded before the first row is sent; more follow by row batch
+UPLOADS_AT_ONCE = 2  # requests, each of up to ten files of 10 MB
+INPUT_FILES_AT_ONCE = 16  # read at a time
+INPUT_FILES_REMEMBERED = 100_000  # facts kept of so many files while a table is read
+INPUT_PIXELS_MAX = 178_956_970  # Pillow's own bound against decompression bombs
 
 READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
 SENSOR_BUDGET_S = 40.0  # Dagster drops a tick after 60 s while its code runs on

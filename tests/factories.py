@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from mynth_dagster.clock import ManualClock
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
@@ -20,6 +22,8 @@ from mynth_dagster.models.transitions import IntentState
 START_US = 1_795_000_000_000_000
 LEDGER_ID = "led_aaaaaaaaaaaa"
 MODEL = "black-forest-labs/flux.2-dev"
+WITH_INPUTS = "black-forest-labs/flux.2-pro"
+"""Takes input images in every revision."""
 KEY = "mak_simulator"
 
 
@@ -87,6 +91,15 @@ def make_image(index: int = 0, **fields: Any) -> ImageOutcome:
         cost_units=1_000_000,
     )
     return replace(made, **fields)
+
+
+def draw_input(folder: Path, number: int, *, form: str = "PNG", side: int = 64) -> Path:
+    """An image file of noise that is the same for the same number; about 12 KB."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"input-{number:03d}.{form.lower()}"
+    noise = random.Random(number).randbytes(side * side * 3)
+    Image.frombytes("RGB", (side, side), noise).save(path, form)
+    return path
 
 
 def write_parquet(path: Path, rows: Sequence[dict[str, Any]] | int, **columns: Any) -> str:

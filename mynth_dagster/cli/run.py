@@ -70,6 +70,9 @@ def run(
     price_usd: Annotated[
         list[str] | None, typer.Option(help="model=USD per image, where Mynth tells no price.")
     ] = None,
+    inputs_root: Annotated[
+        str | None, typer.Option(help="Folder of input files; none is read outside of it.")
+    ] = None,
     retries: Annotated[
         int, typer.Option(help="How often a row whose task failed is asked for again by itself.")
     ] = 0,
@@ -108,6 +111,7 @@ def run(
             deadline_s=deadline,
             window_dimension="partition",
             retries=retries,
+            inputs_root=inputs_root,
             prices_usd=prices(price_usd or []),
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,6 +40,7 @@ KEEPALIVE_S = 15.0
 USER_AGENT = f"mynth-dagster/{version('mynth-dagster')}"
 
 Transport = httpx.AsyncBaseTransport
+FormFile = tuple[str, tuple[str, bytes, str]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Call:
         operation: Names it in errors.
         path: Below the base URL.
         token: Replaces the key.
+        files: Sent as a form instead of `content`: (field, (name, content, media type)).
         url: Elsewhere, instead of `path`; no key is sent there.
         bytes_max: A longer answer is none.
     """
@@ -77,6 +79,7 @@ class Call:
     params: Mapping[str, str | int] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str = "application/json"
+    files: Sequence[FormFile] = ()
     token: str | None = field(default=None, repr=False)
     anonymous: bool = False
     url: str | None = None
@@ -146,6 +149,7 @@ class HttpSession:
             url.copy_merge_params(call.params) if call.params else url,
             headers=headers,
             content=call.content,
+            files=call.files or None,
             extensions={"timeout": {"connect": self._settings.connect_timeout_s}},
         )
 

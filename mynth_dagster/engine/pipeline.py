@@ -29,6 +29,7 @@ from mynth_dagster.engine.settle import (
 from mynth_dagster.engine.stop import StopReason, StopSwitch
 from mynth_dagster.engine.submit import SubmitCounts, Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
+from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
@@ -155,6 +156,8 @@ async def submit(
         on_quote(surveyed, quote)
         require_prices(batch, quote)
         require_confirmed(asking, surveyed.paid, quote.total_units)
+        uploads = InputUploads(session, account, counts.uploads)
+        await uploads.make_ready(surveyed.files.values())
         for window in windows:
             of_window = [slice_ for slice_ in slices if slice_.window == window]
             sender = Submitter(
@@ -167,7 +170,7 @@ async def submit(
                 funds=funds,
                 counts=counts,
             )
-            await sender.send_all(deliveries(session, batch, of_window, asking))
+            await sender.send_all(deliveries(session, batch, of_window, uploads, asking))
         reach(CrashPoint.SUBMITTED)
     finally:
         await _close(session, batch, slices, stop, funds, counts)

@@ -17,6 +17,7 @@ from mynth_dagster.models.failure_words import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
+from mynth_dagster.tables.input_files import BadInput
 
 
 class Step(str, Enum):
@@ -36,6 +37,7 @@ class Delivery:
     Args:
         rest: The resting intent whose delivery is tried again, or None for a new generation.
         generation: 1-based.
+        obstacle: Why it cannot be sent now, whatever Mynth would say.
     """
 
     prompt_id: str
@@ -45,6 +47,7 @@ class Delivery:
     fan_out: str
     generation: int = 1
     rest: Intent | None = None
+    obstacle: BadInput | None = None
 
     @property
     def attempt(self) -> int:

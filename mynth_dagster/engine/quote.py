@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from mynth_dagster.client.client import MynthClient
@@ -16,6 +16,10 @@ from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64
 """Price classes that are asked of the estimate endpoint; a table with more uses the catalogue."""
+
+
+PLACEHOLDER_URL = "https://example.com/input.png"
+"""Stands for each input in a request for an estimate."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,18 @@ async def _estimated(
     found: dict[PriceClass, Price] = {}
     for kind, request in samples.items():
         try:
-            estimate = await client.estimate(request)
+            estimate = await client.estimate(_without_files(request))
         except ApiError as error:
             notes.append(f"no estimate for {kind.model}: {error.reason}")
             continue
         found[kind] = Price(estimate.units, "estimate", exact=estimate.exact)
     return found
+
+
+def _without_files(request: ImageRequest) -> ImageRequest:
+    """An estimate fetches nothing, and no path of ours is told for its sake."""
+    inputs = (replace(image, url=PLACEHOLDER_URL) for image in request.inputs)
+    return replace(request, inputs=tuple(inputs))
 
 
 async def _from_catalog(

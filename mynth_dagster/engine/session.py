@@ -22,7 +22,7 @@ from mynth_dagster.engine.account import PayingAccount
 from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S
+from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 from mynth_dagster.wire.detection import detect_revision
 
@@ -65,6 +65,7 @@ class EngineSettings:
         api_revision: A revision's name, or `auto` to ask the server.
         spool_dir: Local folder for answers that the ledger cannot take; empty: beside a SQLite
             ledger, else in a local root, else in the system's folder for temporary files.
+        upload_lifetime_s: How long the URL of an uploaded file is used again.
         poll_interval_min_s: Shortest pause between two rounds of polling.
         poll_interval_max_s: Longest pause between two rounds of polling.
     """
@@ -74,6 +75,7 @@ class EngineSettings:
     root: str
     api_revision: str = AUTO_REVISION
     spool_dir: str = ""
+    upload_lifetime_s: float = UPLOAD_LIFETIME_S
     poll_interval_min_s: float = POLL_INTERVAL_MIN_S
     poll_interval_max_s: float = POLL_INTERVAL_MAX_S
 
@@ -91,6 +93,8 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if not 0 < self.poll_interval_min_s <= self.poll_interval_max_s:
             raise ConfigError("poll_interval_min_s", "between 0 and poll_interval_max_s")
+        if self.upload_lifetime_s < 0:
+            raise ConfigError("upload_lifetime_s", "it is negative; 0 uploads files anew each time")
         if self.api_revision != AUTO_REVISION:
             profile_of(self.api_revision)
 

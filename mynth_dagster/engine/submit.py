@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, PaidOutcome, Refused, Unknown
 from mynth_dagster.clock import US_PER_S
@@ -22,6 +22,7 @@ from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
+from mynth_dagster.engine.uploads import UploadCounts
 from mynth_dagster.errors import UnexpectedPayloadError
 from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
 from mynth_dagster.ledger.evidence import Attachment, Sighting
@@ -44,6 +45,7 @@ class SubmitCounts:
     n_lost_races: int = 0
     n_over_budget: int = 0
     reserved_units: int = 0
+    uploads: UploadCounts = field(default_factory=UploadCounts)
 
 
 class Submitter:
@@ -135,6 +137,11 @@ class Submitter:
         send_by_s = session.clock.elapsed_s() + SEND_BY_S
         reach(CrashPoint.BEFORE_INTENT)
         if not await self._claim(delivery, intent):
+            return None
+        if delivery.obstacle is not None:
+            await self._give_back(
+                delivery, intent, delivery.obstacle.code, delivery.obstacle.message
+            )
             return None
         reach(CrashPoint.INTENT_COMMITTED)
         if session.clock.elapsed_s() > send_by_s:

@@ -22,10 +22,13 @@ from mynth_dagster.engine.plan import (
     price_class,
 )
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.uploads import InputUploads
+from mynth_dagster.limits import UPLOADS_AHEAD_MAX
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.request import ImageRequest, InputImage
 from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.input_files import BadInput
 from mynth_dagster.tables.planned import PromptRow, iter_planned_rows
 
 
@@ -37,7 +40,8 @@ class Survey:
     `rows` counts rows by step; `n_again` of those to send were asked for before, as they read now
     or otherwise; `n_repeated` rest in the middle of a delivery. `paid` tells by partition how
     much would be paid again. `moved` are the intents of rows whose partition changed with the
-    fan-out, each with its new key.
+    fan-out, each with its new key. `files` are the input files of rows to send, each once, up to
+    `UPLOADS_AHEAD_MAX`.
     """
 
     rows: Counter[Step] = field(default_factory=Counter)
@@ -47,6 +51,7 @@ class Survey:
     n_repeated: int = 0
     moved: list[tuple[str, str]] = field(default_factory=list)
     paid: dict[str, PaidAgain] = field(default_factory=dict)
+    files: dict[str, InputImage] = field(default_factory=dict)
 
     @property
     def n_to_send(self) -> int:
@@ -69,6 +74,9 @@ class Survey:
         self.samples.setdefault(kind, row.request)
         self.n_again += decision.is_further_wish
         self.n_repeated += rest is not None
+        for image in row.request.inputs:
+            if image.content_hash and len(self.files) < UPLOADS_AHEAD_MAX:
+                self.files.setdefault(image.content_hash, image)
 
 
 async def survey(
@@ -86,25 +94,33 @@ async def survey(
 
 
 async def deliveries(
-    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    uploads: InputUploads,
+    asking: Asking = NOTHING_SPECIAL,
 ) -> AsyncGenerator[Delivery, None]:
-    """The rows to send, in the order of the tables."""
+    """The rows to send, in the order of the tables, once their input files are at Mynth."""
     for slice_ in slices:
         async for decided in _decided(session, batch, slice_, asking):
-            for row, decision in decided:
-                if decision.step is Step.SEND:
-                    yield _delivery(row, decision, slice_)
+            to_send = [(row, how) for row, how in decided if how.step is Step.SEND]
+            await uploads.make_ready(image for row, _ in to_send for image in row.request.inputs)
+            for row, decision in to_send:
+                yield _delivery(row, decision, slice_, uploads)
 
 
-def _delivery(row: PromptRow, decision: Decision, slice_: Slice) -> Delivery:
+def _delivery(row: PromptRow, decision: Decision, slice_: Slice, uploads: InputUploads) -> Delivery:
+    resolved = uploads.resolve(row.request)
+    obstacle = resolved if isinstance(resolved, BadInput) else None
     return Delivery(
         prompt_id=row.prompt_id,
         request_key=row.request_key,
         request_hash=row.request_hash,
-        request=row.request,
+        request=row.request if isinstance(resolved, BadInput) else resolved,
         fan_out=slice_.fan_out,
         generation=decision.generation,
         rest=decision.rest,
+        obstacle=obstacle,
     )
 
 

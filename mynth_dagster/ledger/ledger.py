@@ -26,6 +26,7 @@ from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
 from mynth_dagster.ledger.spool import Spool
+from mynth_dagster.ledger.uploads import Uploads
 from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.intent import Intent, new_ledger_id
 from mynth_dagster.models.partition import Slice
@@ -36,7 +37,7 @@ class Ledger:
     Durable memory of what was asked, what may have been asked, and what came back.
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
-    `read` is what it knows, `inbox` what webhooks told.
+    `read` is what it knows, `inbox` what webhooks told, `uploads` where input files lie.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Ledger:
         self.salt = _ensure(writer, "salt", os.urandom(16).hex())
         self._commits = GroupCommit(writer, pause=pause)
         self.inbox = Inbox(self._commits, reader)
+        self.uploads = Uploads(self._commits, reader)
 
     @classmethod
     def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:

@@ -192,3 +192,13 @@ Webhooks as they came, committed before they are acknowledged; `event_id` is wha
 `done_at_us` is null until the event was worked; then `body` is dropped and `batch` says whose
 task it was. `waited_us` is how long after its submission the task was announced.
 """
+
+uploads = sa.Table(
+    "uploads",
+    METADATA,
+    sa.Column("account", sa.Integer, primary_key=True),
+    sa.Column("content_hash", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("uploaded_at_us", _US, nullable=False),
+)
+"""Where each input file lies at Mynth: its newest upload under each account."""

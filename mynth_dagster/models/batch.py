@@ -21,6 +21,7 @@ PROMPT_COLUMNS = (
     "size",
     "count",
     "inputs",
+    "input_key",
     "output_format",
     "output_quality",
     "enhance",
@@ -73,6 +74,9 @@ class Batch:
             accepted, where the revision has a task list; `hold` leaves that to a person.
         retries: How often a row whose task failed is asked for again by itself, and paid for
             again, where another try may end otherwise.
+        inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
+            of which none is read; None: they start at the table's folder, and may lie anywhere.
+        check_capabilities: Whether rows are refused that ask of a model what it is known to lack.
     """
 
     name: str
@@ -88,6 +92,8 @@ class Batch:
     budget: Budget = NO_BUDGET
     on_unresolved: str = CLEAR
     retries: int = 0
+    inputs_root: str | None = None
+    check_capabilities: bool = True
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -223,6 +223,11 @@ _NEXT_BY_REASON = {
     "budget_exceeded": "Raise the batch's budget, then materialize tasks again.",
     "unauthorized": "Give a valid API key, then materialize tasks again.",
     "rate_limited": "Wait a little, then materialize tasks again.",
+    "input_not_found": "Put the file back, then materialize prompts and tasks again.",
+    "input_unreadable": "Make the file readable, then materialize tasks again.",
+    "input_changed": "Materialize prompts again: the row is another wish with another file.",
+    "input_refused": "Put another image in the file's place, then materialize prompts and tasks.",
+    "upload_failed": "Materialize tasks again; uploading costs nothing.",
 }
 
 

@@ -15,12 +15,35 @@ class InputImage:
     """
     An image that a request starts from.
 
-    `identity` stands for the content where the URL does not (an uploaded file's hash).
+    Args:
+        url: Where Mynth reads it; or a file, local or remote, that has to be uploaded first.
+        role: What it is for, in the words of the revision.
+        identity: Stands for the content where the URL does not: `file_identity` of a file, or
+            `key_identity` where a row names its inputs itself.
     """
 
     url: str
     role: str | None = None
     identity: str | None = None
+
+    @property
+    def content_hash(self) -> str | None:
+        """SHA-256 (hex) of the file to be uploaded; None where the URL is Mynth's to read."""
+        kind, _, rest = (self.identity or "").partition(":")
+        return rest if kind == _FILE else None
+
+
+_FILE, _KEY = "sha256", "key"
+
+
+def file_identity(content_hash: str) -> str:
+    """The identity of an input file: its content, whatever its name and place."""
+    return f"{_FILE}:{content_hash}"
+
+
+def key_identity(key: str, index: int) -> str:
+    """The identity of an input whose row says by a key when its inputs are others."""
+    return f"{_KEY}:{key}:{index}"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def build_image_batch(
     budget_usd: Mapping[str, Decimal | str] | None = None,
     on_unresolved: Literal["clear", "hold"] = "clear",
     retries: int = 0,
+    inputs_root: str | None = None,
+    check_capabilities: bool = True,
     identity: str | None = None,
     previews: int = 0,
     checks: CheckLimits = DEFAULT_LIMITS,
@@ -87,6 +89,10 @@ def build_image_batch(
             again, where the revision has a task list; `hold`: a person decides.
         retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
             another try may end otherwise; each is paid for if it succeeds.
+        inputs_root: Folder, any fsspec URL, at which paths of input files start and outside of
+            which none is read; None: they start at the table's folder and may lie anywhere.
+        check_capabilities: Whether rows are refused that ask of a model what it is known to
+            lack: input images, 4k.
         identity: Identity of the rows in the ledger, to survive a rename; None: the name.
         previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
             UI; about 4 KB of metadata each, kept with every materialization.
@@ -113,6 +119,8 @@ def build_image_batch(
         budget=budget_from_usd(budget_usd or {}),
         on_unresolved=on_unresolved,
         retries=retries,
+        inputs_root=inputs_root,
+        check_capabilities=check_capabilities,
         identity=identity,
         window_dimension=_window_dimension(windows),
     )

@@ -104,6 +104,15 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default=0,
         description="How often a row whose task failed is asked for again by itself, 0 to 10.",
     )
+    inputs_root: str | None = Field(
+        default=None,
+        description="Folder, any fsspec URL, at which paths of input files start and outside of "
+        "which none is read; left out: they start at the table's folder and may lie anywhere.",
+    )
+    check_capabilities: bool = Field(
+        default=True,
+        description="Refuse rows that ask of a model what it is known to lack: inputs, 4k.",
+    )
     identity: str | None = Field(
         default=None,
         description="Identity of the rows in the ledger, to survive a rename; left out: the name.",
@@ -177,6 +186,8 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             },
             on_unresolved=self.on_unresolved,
             retries=self.retries,
+            inputs_root=self.inputs_root,
+            check_capabilities=self.check_capabilities,
             identity=self.identity,
             previews=self.previews,
             checks=self.checks.limits(),

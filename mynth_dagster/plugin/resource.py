@@ -18,6 +18,7 @@ from mynth_dagster.limits import (
     POLL_INTERVAL_MAX_S,
     POLL_INTERVAL_MIN_S,
     REQUEST_TIMEOUT_S,
+    UPLOAD_LIFETIME_S,
 )
 from mynth_dagster.plugin.bridge import Notices, run_on_engine_thread
 from mynth_dagster.wire import AUTO_REVISION
@@ -44,6 +45,11 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default="",
         description="Local folder for paid answers while the ledger cannot be written. "
         "Empty: beside a SQLite ledger, else in a local root, else among temporary files.",
+    )
+    upload_lifetime_s: float = Field(
+        default=UPLOAD_LIFETIME_S,
+        description="Seconds for which the URL of an uploaded input file is used again. "
+        "Mynth does not document how long it lives in these revisions; 2026-10 says a day.",
     )
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
@@ -91,6 +97,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ledger_url=self.ledger_url or ledger_url_in(self.root),
             root=self.root,
             spool_dir=self.spool_dir,
+            upload_lifetime_s=self.upload_lifetime_s,
             api_revision=self.api_revision,
             poll_interval_min_s=self.poll_interval_min_s,
             poll_interval_max_s=self.poll_interval_max_s,

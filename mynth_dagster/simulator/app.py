@@ -70,7 +70,12 @@ class Simulator:
         """What ``GET /_simulator/log`` answers; without its lists if not ``lists``."""
         service = self.service
         return compose_log(
-            service.world, self.journal, self.connections, service.outbox, lists=lists
+            service.world,
+            self.journal,
+            self.connections,
+            service.outbox,
+            n_uploads=service.uploads.n_added,
+            lists=lists,
         )
 
     def reset(self, scenario: Scenario | None = None) -> None:

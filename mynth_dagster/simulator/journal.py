@@ -77,7 +77,13 @@ class Journal:
 
 
 def compose_log(
-    world: World, journal: Journal, connections: Connections, outbox: Outbox, *, lists: bool
+    world: World,
+    journal: Journal,
+    connections: Connections,
+    outbox: Outbox,
+    *,
+    n_uploads: int,
+    lists: bool,
 ) -> dict[str, Any]:
     """The whole log as plain JSON values; without its three lists if not ``lists``."""
     world.settle_due()
@@ -90,6 +96,7 @@ def compose_log(
             "peak_open": connections.n_peak,
         },
         "peak_in_flight": journal.n_peak_in_flight,
+        "uploaded_files": n_uploads,
         "totals": _totals(world),
         "webhooks": outbox.totals(),
         "duplicate_intents": _duplicates(world.tasks),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.catalog import MODELS_BY_REVISION, Model
 from mynth_dagster.simulator.draws import draw, draw_whole
 from mynth_dagster.simulator.orders import Order
 from mynth_dagster.simulator.refusals import RESTRICTED, Reason, Refusal, invalid

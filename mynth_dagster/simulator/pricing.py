@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.amounts import spell_trimmed, units_of
-from mynth_dagster.simulator.catalog import MODELS_BY_REVISION, Model
 from mynth_dagster.simulator.orders import Inspection, Order
 
 if TYPE_CHECKING:

@@ -27,14 +27,14 @@ class UploadStore:
     def __init__(self, seed: int, max_bytes: int = invented.UPLOADS_KEPT_BYTES) -> None:
         self._seed = seed
         self._max_bytes = max_bytes
-        self._n_added = 0
+        self.n_added = 0
         self._n_bytes = 0
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
 
     def add(self, content: bytes, media_type: str) -> str:
         """Keep a checked file; its path below the base URL."""
-        self._n_added += 1
-        name = f"inputs/{compose_id('inp_', self._seed, self._n_added)}.{_EXTENSIONS[media_type]}"
+        self.n_added += 1
+        name = f"inputs/{compose_id('inp_', self._seed, self.n_added)}.{_EXTENSIONS[media_type]}"
         self._uploads[name] = Upload(content, media_type)
         self._n_bytes += len(content)
         while self._n_bytes > self._max_bytes:

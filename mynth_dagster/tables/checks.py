@@ -12,11 +12,12 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mynth_dagster.capabilities import FOUR_K, INPUTS
 from mynth_dagster.limits import (
     INTENT_TAG_KEY,
     INTENT_TAG_MAX_BYTES,
     OUTPUT_FORMATS,
-    SIZES,
+    SIZE_4K_SUFFIX,
 )
 from mynth_dagster.tables.explain import DESTINATION_PATTERN, RowRules, is_good_model
 from mynth_dagster.tables.normalise import is_blank
@@ -31,8 +32,9 @@ def suspicious_rows(columns: Mapping[str, pa.Array], rules: RowRules) -> list[in
         column = columns[name]
         if column.null_count < len(column):
             masks.append(check(column, rules).fill_null(fill_value=False))
-    if _may_have_bad_inputs(columns["inputs"], rules):
+    if _may_have_bad_inputs(columns["inputs"], columns["model"], rules):
         masks.append(pc.is_valid(columns["inputs"]))  # nested: then each is looked at alone
+    masks.append(_may_lack_4k(columns["size"], columns["model"], rules))
     broken = reduce(pc.or_, masks)
     return list(pc.indices_nonzero(broken).to_pylist())
 
@@ -53,8 +55,8 @@ def _bad_models(models: pa.Array, rules: RowRules) -> pa.Array:
     return _named(models, bad)
 
 
-def _bad_sizes(sizes: pa.Array, _rules: RowRules) -> pa.Array:
-    return pc.invert(_named(sizes, SIZES))
+def _bad_sizes(sizes: pa.Array, rules: RowRules) -> pa.Array:
+    return pc.invert(_named(sizes, rules.limits.sizes))
 
 
 def _bad_formats(formats: pa.Array, _rules: RowRules) -> pa.Array:
@@ -97,7 +99,19 @@ _CHECKS: dict[str, Callable[[pa.Array, RowRules], pa.Array]] = {
 """What makes a value suspicious; null answers mean that it is not."""
 
 
-def _may_have_bad_inputs(inputs: pa.Array, rules: RowRules) -> bool:
+def _may_lack_4k(sizes: pa.Array, models: pa.Array, rules: RowRules) -> pa.Array:
+    """Rows that ask for 4k of a model that has none."""
+    lacking = _lacking(models, FOUR_K, rules)
+    return pc.and_(pc.ends_with(sizes, SIZE_4K_SUFFIX).fill_null(fill_value=False), lacking)
+
+
+def _lacking(models: pa.Array, capability: str, rules: RowRules) -> pa.Array:
+    named = pc.unique(models).drop_null().to_pylist()
+    lacking = [name for name in named if rules.lacks(name, capability)]
+    return _named(models, lacking).fill_null(fill_value=False)
+
+
+def _may_have_bad_inputs(inputs: pa.Array, models: pa.Array, rules: RowRules) -> bool:
     """Whether any row of the batch has an input that may be bad."""
     most, longest = rules.limits.inputs_max, rules.limits.input_url_max_chars
     urls = pc.struct_field(pc.list_flatten(inputs), "url")
@@ -106,7 +120,10 @@ def _may_have_bad_inputs(inputs: pa.Array, rules: RowRules) -> bool:
     blank = pc.any(is_blank(urls).fill_null(fill_value=True)).as_py()
     too_long = longest is not None and (pc.max(pc.utf8_length(urls)).as_py() or 0) > longest
     too_many = most is not None and pc.max(pc.list_value_length(inputs)).as_py() > most
-    return bool(blank or too_long or too_many)
+    roles = pc.unique(pc.struct_field(pc.list_flatten(inputs), "role")).drop_null().to_pylist()
+    bad_role = not set(roles) <= set(rules.limits.input_roles)
+    lacking = pc.any(_lacking(models, INPUTS, rules)).as_py()
+    return bool(blank or too_long or too_many or bad_role or lacking)
 
 
 def _outside(numbers: pa.Array, low: int, high: int) -> pa.Array:

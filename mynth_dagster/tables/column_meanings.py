@@ -15,7 +15,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "model": "asked for",
         "size": "as in the prompt table",
         "count": "images",
-        "inputs": "`url`, `role`",
+        "inputs": "`url` or file, `role`, and what stands for the content: `identity`",
         "output_format": "`png`, `jpg` or `webp`",
         "output_quality": "up to 100",
         "enhance": "`magic` or `native`; null: as Mynth does",

@@ -161,6 +161,7 @@ def _is_metadata(kind: pa.DataType) -> bool:
 
 _ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "prompt_id": (_is_text_or_integer, "string or integer"),
+    "input_key": (_is_text_or_integer, "string or integer"),
     "count": (pat.is_integer, "integer"),
     "output_quality": (pat.is_integer, "integer"),
     "inputs": (_is_inputs, "list of string, or list of struct with url and role"),

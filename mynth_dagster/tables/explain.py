@@ -15,8 +15,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from mynth_dagster.limits import AUTO_MODEL, INTENT_TAG_KEY, OUTPUT_FORMATS, SIZES, RevisionLimits
+from mynth_dagster.capabilities import FOUR_K, INPUTS, is_known_to_lack
+from mynth_dagster.limits import (
+    AUTO_MODEL,
+    INTENT_TAG_KEY,
+    OUTPUT_FORMATS,
+    SIZE_4K_SUFFIX,
+    RevisionLimits,
+)
 from mynth_dagster.tables.columns import nearest
+from mynth_dagster.tables.input_files import is_file
 from mynth_dagster.tables.metadata_json import has_reserved_key, n_bytes_with_tag
 from mynth_dagster.tables.normalise import Unreadable
 
@@ -34,11 +42,18 @@ class RowRules:
         limits: Of the API revision in use.
         known_models: Ids that the server lists; None where it lists none.
         fan_out_models: The models that have a partition, where the fan-out is by model.
+        with_capabilities: Whether a row may not ask of a model what it is known to lack.
     """
 
     limits: RevisionLimits
     known_models: frozenset[str] | None = None
     fan_out_models: tuple[str, ...] | None = None
+    with_capabilities: bool = True
+
+    def lacks(self, model: str, capability: str) -> bool:
+        """Whether the model is known not to have the capability."""
+        revision = self.limits.revision
+        return self.with_capabilities and is_known_to_lack(model, capability, revision)
 
     def is_known_model(self, model: str) -> bool:
         return self.known_models is None or model == AUTO_MODEL or model in self.known_models
@@ -60,6 +75,19 @@ def explain_row(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         return RowProblem(first["type"], str(first["loc"][0]), first["msg"])
+    return _missing_capability(row, rules)
+
+
+def _missing_capability(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
+    model = row["model"]
+    for field, capability, is_wanted in (
+        ("inputs", INPUTS, bool(row.get("inputs"))),
+        ("size", FOUR_K, (row.get("size") or "").endswith(SIZE_4K_SUFFIX)),
+    ):
+        if is_wanted and rules.lacks(model, capability):
+            what = "input images" if capability == INPUTS else "4k sizes"
+            said = f"{model!r} takes no {what}, as far as API revision {rules.limits.revision} told"
+            return RowProblem("capability_not_supported", field, said)
     return None
 
 
@@ -140,11 +168,13 @@ def _check_model(value: str, rules: RowRules) -> None:
         )
 
 
-def _check_size(value: str | None, _rules: RowRules) -> None:
-    if value is not None and value not in SIZES:
-        similar = nearest(value, SIZES)
+def _check_size(value: str | None, rules: RowRules) -> None:
+    sizes = rules.limits.sizes
+    if value is not None and value not in sizes:
+        similar = nearest(value, sizes)
         guess = f"; did you mean {similar!r}?" if similar else ""
-        raise _complaint("unknown_size", f"{value!r} is no size{guess}")
+        said = f"{value!r} is no size of API revision {rules.limits.revision}{guess}"
+        raise _complaint("unknown_size", said)
 
 
 def _check_count(value: int, rules: RowRules) -> None:
@@ -167,7 +197,11 @@ def _check_inputs(value: list[dict[str, str | None]] | None, rules: RowRules) ->
         url = item["url"]
         if url is None or not url.strip():
             raise _complaint("empty_input", f"input {index} has no URL")
-        if longest is not None and len(url) > longest:
+        role, roles = item["role"], rules.limits.input_roles
+        if role is not None and role not in roles:
+            said = f"input {index} has role {role!r}, API revision {rules.limits.revision} takes "
+            raise _complaint("invalid_input_role", said + ", ".join(roles))
+        if longest is not None and len(url) > longest and not is_file(url):
             raise _complaint(
                 "input_url_too_long",
                 f"the URL of input {index} has {len(url)} characters, "

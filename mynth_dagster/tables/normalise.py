@@ -135,7 +135,9 @@ def _read_metadata(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
 def _as_input_list(value: list[Any]) -> list[dict[str, str | None]] | None:
     """One row's inputs in our shape; an empty list says nothing."""
     items = [item if isinstance(item, dict) else {"url": item} for item in value]
-    return [{"url": item["url"], "role": item.get("role") or None} for item in items] or None
+    return [
+        {"url": item["url"], "role": item.get("role") or None, "identity": None} for item in items
+    ] or None
 
 
 def _python_values(
@@ -176,6 +178,7 @@ def _valid_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
 _READERS: dict[str, Callable[[pa.Array, str, SourceRows], pa.Array]] = {
     "prompt": _read_prompt,
     "prompt_id": _read_id,
+    "input_key": _read_id,
     "count": _read_integer,
     "output_quality": _read_integer,
     "enhance": _read_enhance,

@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from mynth_dagster.tables.result_schemas import RESULT_COLUMNS
 
-INPUTS_TYPE = pa.list_(pa.struct([("url", pa.string()), ("role", pa.string())]))
+INPUTS_TYPE = pa.list_(
+    pa.struct([("url", pa.string()), ("role", pa.string()), ("identity", pa.string())])
+)
 
 REQUEST_TYPES: dict[str, pa.DataType] = {
     "prompt": pa.string(),

@@ -84,7 +84,7 @@ def write_prompts(
         TableError: The source is unusable as a whole; nothing was published.
     """
     fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
-    rules = RowRules(limits, known_models, fan_out_models)
+    rules = RowRules(limits, known_models, fan_out_models, batch.check_capabilities)
     _require_sound_batch(batch, rules)
     slices = _require_slices(batch, window, wanted)
     found = find_columns(source.schema, batch.columns, source.name)

@@ -15,6 +15,8 @@ from mynth_dagster.models.request import request_hash
 from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.columns import FoundColumns
 from mynth_dagster.tables.explain import RowProblem, RowRules, explain_row
+from mynth_dagster.tables.input_files import InputFiles
+from mynth_dagster.tables.input_rows import for_naming, identify_inputs
 from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise
 from mynth_dagster.tables.planned import request_maker
 from mynth_dagster.tables.prompt_schema import REQUEST_TYPES, prompts_schema
@@ -37,6 +39,7 @@ class RequestRows:
     def __init__(
         self, source: PromptSource, batch: Batch, found: FoundColumns, rules: RowRules
     ) -> None:
+        self._files = InputFiles(rules.limits, source.folder, batch.inputs_root)
         self._source, self._batch, self._found, self._rules = source, batch, found, rules
         self._schema = prompts_schema(found.carried_schema)
         self._derived = DerivedIds()
@@ -61,7 +64,7 @@ class RequestRows:
             self._complain_of_names(repeated)
 
     def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        rows = normalise(batch, self._found)
+        rows = self._read(batch)
         ids = self._name(rows, self._derived)
         self._names.add(ids)
         places, models = self._multiply(rows)
@@ -80,6 +83,11 @@ class RequestRows:
             [columns[name] for name in self._schema.names], schema=self._schema
         )
 
+    def _read(self, batch: pa.RecordBatch) -> SourceRows:
+        rows = normalise(batch, self._found)
+        identify_inputs(rows, self._files)
+        return rows
+
     def _name(self, rows: SourceRows, derived: DerivedIds) -> list[str]:
         """The names of the rows: given, or derived from what a row asks for."""
         given = rows.columns.get("prompt_id")
@@ -88,6 +96,8 @@ class RequestRows:
             return names
         columns = rows.columns
         asked = {name: columns[name].to_pylist() for name in _NAMED_BY if name in columns}
+        if "inputs" in asked:
+            asked["inputs"] = [for_naming(inputs) for inputs in asked["inputs"]]
         return fill_ids(names, asked, derived)
 
     def _complain_of_names(self, repeated: frozenset[int]) -> None:
@@ -95,7 +105,7 @@ class RequestRows:
         derived, row, first_rows = DerivedIds(), 0, dict[str, int]()
         problems: list[TableProblem] = []
         for batch in self._source.batches():
-            for name in self._name(normalise(batch, self._found), derived):
+            for name in self._name(self._read(batch), derived):
                 if hash(name) in repeated:
                     earlier = first_rows.setdefault(name, row)
                     if earlier != row:

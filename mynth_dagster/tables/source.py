@@ -39,6 +39,11 @@ class PromptSource(Protocol):
     @property
     def schema(self) -> pa.Schema: ...
 
+    @property
+    def folder(self) -> str | None:
+        """Where relative paths in it start, as a complete URL or path; None where nowhere."""
+        ...
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows from the first one on, at most `READ_BATCH_ROWS` at a time."""
         ...
@@ -60,7 +65,8 @@ def open_source(location: str) -> PromptSource:
     with as_table_errors(location, "cannot open the prompt table"):
         fs, path = url_to_fs(location)
         paths = _find_files(fs, path, location)
-    return ParquetSource(location, fs, tuple(paths), _common_schema(fs, paths))
+    folder = str(fs.unstrip_protocol(_folder_of(fs, path)))
+    return ParquetSource(location, fs, tuple(paths), _common_schema(fs, paths), folder)
 
 
 def source_from_arrow(rows: pa.Table | pa.RecordBatchReader, name: str) -> PromptSource:
@@ -81,6 +87,7 @@ class ArrowSource:
 
     name: str
     table: pa.Table
+    folder: str | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -101,6 +108,7 @@ class ParquetSource:
     fs: Any
     paths: tuple[str, ...]
     schema: pa.Schema
+    folder: str | None = None
     _first_rows: list[int] = field(default_factory=list)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -182,6 +190,15 @@ def _find_files(fs: Any, path: str, location: str) -> list[str]:
             continue
         found += _files_below(fs, match) if fs.isdir(match) else [match]
     return found or _refuse(location, "the pattern matches no file")
+
+
+def _folder_of(fs: Any, path: str) -> str:
+    """The folder that a location names: itself, its file's, or the last one before a pattern."""
+    if fs.isdir(path):
+        return path
+    while _GLOB_CHARACTERS.intersection(path) and not fs.isfile(path):
+        path = posixpath.dirname(path)
+    return path if fs.isdir(path) else posixpath.dirname(path)
 
 
 def _files_below(fs: Any, folder: str) -> list[str]:

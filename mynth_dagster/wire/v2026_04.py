@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.limits import AUTO_SIZE_BY_MODEL, AUTO_SIZE_BY_MYNTH, LIMITS_BY_REVISION
 from mynth_dagster.models.request import ImageRequest, InputImage, Rating
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
@@ -27,6 +27,10 @@ OWN_FIELDS = frozenset({"access", "webhook"})
 
 DEFAULT_FORMAT = "webp"
 DEFAULT_INPUT_ROLE = "reference"
+_SIZE_OBJECTS: dict[str, dict[str, str]] = {
+    AUTO_SIZE_BY_MYNTH: {"type": "auto", "prefer": "mynth"},
+    AUTO_SIZE_BY_MODEL: {"type": "auto", "prefer": "native"},
+}
 _ENHANCE = {"magic": "prefer_magic", "native": "prefer_native"}
 
 
@@ -37,7 +41,7 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
     return with_present(
         prompt=_prompt(request),
         model=request.model,
-        size=request.size,
+        size=_SIZE_OBJECTS.get(request.size or "", request.size),
         count=request.count,
         output=output or None,
         inputs=[_input(image) for image in request.inputs] or None,

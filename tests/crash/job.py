@@ -14,6 +14,8 @@ import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +29,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
-from tests.factories import KEY, MODEL
+from tests.factories import KEY, MODEL, WITH_INPUTS
 
 
 class ShiftedClock(SystemClock):
@@ -58,6 +60,7 @@ class Job:
         nth: At which arrival there.
         freeze_at: Name of a crash point from which on the ledger cannot be written, or empty.
         shift_s: How much later it runs.
+        inputs: Folder of images; each row starts from one of them. Empty: from none.
     """
 
     base_url: str
@@ -69,6 +72,7 @@ class Job:
     freeze_at: str = ""
     shift_s: float = 0.0
     concurrency: int = 4
+    inputs: str = ""
 
     async def run(self) -> RunReport:
         """The job, in this process and on this event loop."""
@@ -86,19 +90,27 @@ class Job:
             poll_interval_min_s=0.02,
             poll_interval_max_s=0.05,
         )
-        rows = [{"prompt_id": f"p{n:05d}", "prompt": f"prompt {n}"} for n in range(self.n_rows)]
-        source = source_from_arrow(pa.Table.from_pylist(rows), "prompts")
+        source = source_from_arrow(pa.Table.from_pylist(self._rows()), "prompts")
         self._listen(None)
         async with open_session(settings, clock=ShiftedClock(self.shift_s)) as session:
             self._listen(session)
             return await run_table(
                 session,
-                Batch(name="b", models=(MODEL,)),
+                Batch(name="b", models=(WITH_INPUTS if self.inputs else MODEL,)),
                 source,
                 window="",
                 stop=StopSwitch(),
                 progress=Progress(),
             )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [
+            {"prompt_id": f"p{n:05d}", "prompt": f"prompt {n}"} for n in range(self.n_rows)
+        ]
+        files = sorted(Path(self.inputs).iterdir()) if self.inputs else []
+        for row, file in zip(rows, cycle(files), strict=False):
+            row["inputs"] = [str(file)]
+        return rows
 
     def _listen(self, session: Session | None) -> None:
         """Before the session there is only dying; with it, its ledger can be frozen."""

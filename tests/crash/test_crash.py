@@ -23,6 +23,7 @@ from mynth_dagster.crash_points import CrashPoint
 from mynth_dagster.ledger import database
 from mynth_dagster.simulator import SimulatorServer
 from tests.crash.job import Job
+from tests.factories import draw_input
 from tests.faults.invariants import Scene, check_all, check_monotone, final_states
 from tests.webhook.test_crash import WEBHOOK_POINTS
 
@@ -52,6 +53,7 @@ class Case:
     faults: list[dict[str, Any]] = field(default_factory=list)
     needs_list: bool = False
     freeze_at: str = ""
+    n_inputs: int = 0
     has_old_schema: bool = False
 
 
@@ -59,6 +61,7 @@ EACH_ROW = Case(nth=(1, 2, 9))
 SEARCHING = Case(before=(0.0,), shift_s=20 * MINUTE_S, faults=LOST, needs_list=True)
 
 CASES: dict[CrashPoint, Case] = {
+    CrashPoint.UPLOADED: Case(nth=(1, 2), n_inputs=12),
     CrashPoint.BEFORE_INTENT: EACH_ROW,
     CrashPoint.IN_TRANSACTION: Case(nth=(1, 4, 9)),
     CrashPoint.INTENT_COMMITTED: EACH_ROW,
@@ -94,6 +97,13 @@ class Workshop:
     @property
     def scene(self) -> Scene:
         return Scene(self.server.log(), Path(self.job.root), self.job.ledger_url)
+
+    def draw_inputs(self, n_files: int) -> None:
+        """Images for the rows to start from."""
+        folder = self.folder / "inputs"
+        for number in range(n_files):
+            draw_input(folder, number)
+        self.job = replace(self.job, inputs=str(folder))
 
     def run(self, shift_s: float):
         """The job in this process."""
@@ -158,6 +168,8 @@ def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth
     if case.needs_list and not work.has_list:
         assert not work.has_list  # this revision never comes there
         return
+    if case.n_inputs:
+        work.draw_inputs(case.n_inputs)
     if case.has_old_schema:
         _make_old_ledger(work.job.ledger_url)
     for shift_s in case.before:

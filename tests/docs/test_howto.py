@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
 from mynth_dagster import MynthImagesComponent
 from mynth_dagster.simulator import SimulatorServer
+from mynth_dagster.tables.columns import find_columns
 from tests.docs.markdown import DOCS, blocks
 
 TUTORIAL, HOWTO = DOCS / "tutorial.md", DOCS / "howto.md"
@@ -61,10 +63,13 @@ def test_yaml_of_the_howtos_loads(attributes: dict[str, Any]):
 
 
 def test_python_of_the_howtos_loads():
-    """The asset downstream has its automation condition."""
-    (block,) = blocks(HOWTO, "python")
+    """The table's inputs are of a type that is taken; the asset downstream has its condition."""
     names: dict[str, Any] = {}
-    exec(block, names)
+    for block in blocks(HOWTO, "python"):
+        exec(block, names)
+
+    table = pa.Table.from_pandas(names["rows"])
+    assert find_columns(table.schema, {}, "rows").ours["inputs"] == "inputs"
 
     (spec,) = names["contact_sheet"].specs
     assert spec.automation_condition.label == "eager_any_date"

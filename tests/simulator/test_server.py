@@ -190,11 +190,7 @@ def test_simulator_shares_nothing_with_the_client():
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     ).stdout.split()
 
-    foreign = [
-        name
-        for name in output
-        if not name.startswith(
-            ("mynth_dagster.simulator", "mynth_dagster.limits", "mynth_dagster.clock")
-        )
-    ]
+    own = ("simulator", "limits", "clock", "capabilities")
+    shared = tuple(f"mynth_dagster.{name}" for name in own)
+    foreign = [name for name in output if not name.startswith(shared)]
     assert foreign == []

@@ -1,7 +1,8 @@
 """
-The models of the two revisions and what each can do, as the official client lists them.
+The models of each revision and what each can do, as the official client lists them.
 
-A fact table, transcribed; prices are not facts and live in `invented`.
+A fact table, transcribed. The live catalogue tells prices and no capabilities; models that are
+newer than this list are not in it, and nothing is known of them.
 """
 
 from __future__ import annotations
@@ -95,3 +96,12 @@ MODELS_BY_REVISION: MappingProxyType[str, MappingProxyType[str, Model]] = Mappin
     {"2026-04": _read(2), "2026-08": _read(3)}
 )
 """Every model of a revision by id; ``auto`` is not a model but a wish, and is not listed."""
+
+INPUTS = "inputs"
+FOUR_K = "4k"
+
+
+def is_known_to_lack(model_id: str, capability: str, revision: str) -> bool:
+    """Whether the revision lists the model, and lists it without the capability."""
+    model = MODELS_BY_REVISION[revision].get(model_id)
+    return model is not None and not model.can(capability)

@@ -1,0 +1,161 @@
+"""
+The files that rows start from: found, read and judged before anything is spent.
+
+An input is a file where it is no http, https or data URL: a local path, or a URL of any other
+fsspec file system. Relative paths start at the folder of the prompt table, or at the batch's
+`inputs_root`, which then is also the fence: nothing outside is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from mynth_dagster.limits import INPUT_FILES_AT_ONCE, INPUT_FILES_REMEMBERED, RevisionLimits
+from mynth_dagster.tables.arrow_errors import reason_of
+from mynth_dagster.tables.picture_facts import read_picture_facts
+
+_URL_SCHEMES = frozenset({"http", "https", "data"})
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """Why a file cannot be sent along."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """
+    One file that may be uploaded.
+
+    Args:
+        path: Where it lies, complete: any process can read it there.
+        content_hash: SHA-256, hex.
+        media_type: By its magic bytes, whatever its name says.
+    """
+
+    path: str
+    content_hash: str
+    media_type: str
+    n_bytes: int
+    width: int
+    height: int
+
+
+def is_file(url: str) -> bool:
+    """Whether an input is a file to be uploaded, rather than a URL that Mynth reads itself."""
+    return urlsplit(url).scheme.lower() not in _URL_SCHEMES
+
+
+class InputFiles:
+    """
+    The files of one table.
+
+    Args:
+        limits: Of the API revision in use.
+        folder: Where relative paths start, any fsspec URL; None: they cannot be told.
+        fence: Only files below this folder are read; relative paths start there. None: no fence.
+    """
+
+    def __init__(
+        self, limits: RevisionLimits, folder: str | None, fence: str | None = None
+    ) -> None:
+        self._limits = limits
+        self._folder = fence or folder
+        self._fence = None if fence is None else _place_of(fence)
+        self._seen: OrderedDict[str, InputFile | BadInput] = OrderedDict()
+
+    def judge(self, paths: Iterable[str]) -> dict[str, InputFile | BadInput]:
+        """Look at files, each once; many at a time."""
+        wanted = dict.fromkeys(paths)
+        found = {path: self._seen[path] for path in wanted if path in self._seen}
+        new = [path for path in wanted if path not in found]
+        if new:
+            with ThreadPoolExecutor(min(INPUT_FILES_AT_ONCE, len(new))) as pool:
+                found |= dict(zip(new, pool.map(self._judge, new), strict=True))
+        self._seen |= found
+        while len(self._seen) > INPUT_FILES_REMEMBERED:
+            self._seen.popitem(last=False)
+        return found
+
+    def _judge(self, path: str) -> InputFile | BadInput:
+        if "://" not in path and not os.path.isabs(path):  # noqa: PTH117 - it may be remote
+            if self._folder is None:
+                said = f"{path!r} is relative, and the table has no folder: set inputs_root"
+                return BadInput("input_not_found", said)
+            path = f"{self._folder.rstrip('/')}/{path}"
+        try:
+            fs, place = url_to_fs(path)
+            if self._fence is not None and not _is_below(_resolved(fs, place), self._fence):
+                return BadInput("input_outside_root", f"{path!r} is not below inputs_root")
+            content = _read(fs, place, self._limits.upload_file_max_bytes)
+        except FileNotFoundError:
+            return BadInput("input_not_found", f"there is no file {path!r}")
+        except Exception as error:  # noqa: BLE001 - every file system fails in its own way
+            return BadInput("input_unreadable", f"{path!r} cannot be read: {reason_of(error)}")
+        full_path = place if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(place))
+        return judge_content(full_path, content, self._limits)
+
+
+def read_input(path: str, content_hash: str, limits: RevisionLimits) -> bytes | BadInput:
+    """The content of a file that was judged before, if it is the same still."""
+    try:
+        fs, place = url_to_fs(path)
+        content = _read(fs, place, limits.upload_file_max_bytes)
+    except FileNotFoundError:
+        return BadInput("input_not_found", f"there is no file {path!r} any more")
+    except Exception as error:  # noqa: BLE001 - every file system fails in its own way
+        return BadInput("input_unreadable", f"{path!r} cannot be read: {reason_of(error)}")
+    if hashlib.sha256(content).hexdigest() != content_hash:
+        return BadInput("input_changed", f"{path!r} was changed: materialize prompts again")
+    return content
+
+
+def judge_content(path: str, content: bytes, limits: RevisionLimits) -> InputFile | BadInput:
+    """Whether a file's bytes are an image that the revision takes."""
+    least, most = limits.upload_file_min_bytes, limits.upload_file_max_bytes
+    if not least <= len(content) <= most:
+        size = f"more than {most}" if len(content) > most else str(len(content))
+        said = f"{path!r} has {size} bytes, uploads take {least} to {most}"
+        return BadInput("input_size", said)
+    facts = read_picture_facts(content)
+    if facts is None or facts.media_type not in limits.upload_formats:
+        said = f"{path!r} is no sound JPEG, PNG or WebP file"
+        return BadInput("input_not_an_image", said)
+    digest = hashlib.sha256(content).hexdigest()
+    return InputFile(path, digest, facts.media_type, len(content), facts.width, facts.height)
+
+
+def _read(fs: Any, place: str, most: int) -> bytes:
+    """All of a file, or one byte more than may be sent."""
+    with fs.open(place, "rb") as file:
+        content: bytes = file.read(most + 1)
+    return content
+
+
+def _place_of(folder: str) -> tuple[str, str]:
+    return _resolved(*url_to_fs(folder))
+
+
+def _resolved(fs: Any, place: str) -> tuple[str, str]:
+    """The file system's name, and the path without links and steps upwards."""
+    if isinstance(fs, LocalFileSystem):
+        return "file", os.path.realpath(place)
+    return str(fs.unstrip_protocol("")), posixpath.normpath(place)
+
+
+def _is_below(place: tuple[str, str], fence: tuple[str, str]) -> bool:
+    return place[0] == fence[0] and place[1].startswith(fence[1].rstrip("/") + "/")
