@@ -48,6 +48,7 @@ class RevisionLimits:
     enhancements: tuple[str, ...]
     input_roles: tuple[str, ...]
     sizes: tuple[str, ...]
+    destination_max_chars: int | None  # None: the revision has no destinations
 
     count_min: int = 1
     prompt_min_chars: int = 1
@@ -64,7 +65,6 @@ class RevisionLimits:
     upload_file_min_bytes: int = KIB  # docs
     upload_file_max_bytes: int = 10 * MIB  # seed
     upload_formats: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")  # seed
-    destination_max_chars: int = 64  # apiref
     list_page_max: int = 100  # 2026-08 skill pages
 
 
@@ -82,6 +82,7 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             enhancements=("magic", "native"),  # docs: prefer_magic, prefer_native
             input_roles=("reference", "context", "init"),  # docs
             sizes=(*SIZES, AUTO_SIZE_BY_MYNTH, AUTO_SIZE_BY_MODEL),  # docs
+            destination_max_chars=None,  # sdk: came two weeks after the seed pages
         ),
         "2026-08": RevisionLimits(
             revision="2026-08",
@@ -95,6 +96,7 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             enhancements=("magic",),  # sdk: magic_prompt
             input_roles=("auto", "person", "garment", "pose", "source", "reference"),  # sdk
             sizes=SIZES,  # sdk
+            destination_max_chars=64,  # apiref
         ),
     }
 )

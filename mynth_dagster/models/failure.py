@@ -115,7 +115,10 @@ def failure_of_intent(intent: Intent, *, now_us: int, task: Task | None = None) 
 
 def failure_of_image(intent: Intent, outcome: ImageOutcome) -> Failure:
     """An image of a delivering task that failed, or could not be delivered anywhere."""
-    fault = outcome.fault or Fault("destination_failed", "the destination did not take the image")
+    lost = Fault(
+        outcome.destination_error or "destination_failed", "the destination did not take the image"
+    )
+    fault = outcome.fault or lost
     code = code_of(fault.code, "image_failed")
     said = fault.message or (fault.code if code == "image_failed" else None)
     delivered = outcome.fault is None

@@ -52,7 +52,14 @@ class ListedTask:
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """One image of a task, delivered or failed; `index` is 0-based in the task's order."""
+    """
+    One image of a task, delivered or failed.
+
+    Args:
+        index: 0-based in the task's order.
+        rating_error: Code of a rating that failed; the image was made all the same.
+        destination_error: Code of a delivery to the destination that failed.
+    """
 
     index: int
     image_id: str | None = None
@@ -63,8 +70,10 @@ class ImageOutcome:
     format: str | None = None
     cost_units: int | None = None
     rating_level: str | None = None
+    rating_error: str | None = None
     destination: str | None = None
     destination_status: str | None = None
+    destination_error: str | None = None
     fault: Fault | None = None
 
     @property

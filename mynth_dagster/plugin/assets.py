@@ -100,6 +100,11 @@ def build_assets(
     return [_build(assets, phase, resource_key, overrides) for phase in PHASES]
 
 
+def _check_specs(assets: BatchAssets) -> list[dg.AssetCheckSpec]:
+    rated = assets.batch.defaults.rating is not None
+    return check_specs(assets.key, assets.checks, rated=rated)
+
+
 def _build(
     assets: BatchAssets, phase: str, resource_key: str, overrides: Overrides
 ) -> dg.AssetsDefinition:
@@ -112,7 +117,7 @@ def _build(
         name=f"{assets.batch.name}__{phase}",
         specs=specs,
         ins={} if upstream is None else {INPUT: upstream},
-        check_specs=[s for s in check_specs(assets.key, assets.checks) if s.asset_key in keys],
+        check_specs=[spec for spec in _check_specs(assets) if spec.asset_key in keys],
         required_resource_keys={resource_key},
         backfill_policy=dg.BackfillPolicy.single_run(),
         config_schema=ASKING_CONFIG if phase == "submit" else None,

@@ -35,6 +35,7 @@ from mynth_dagster.plugin.landing import (
     prompts_told,
     tasks_told,
 )
+from mynth_dagster.plugin.rating_check import content_rated
 from mynth_dagster.plugin.recording import record_all, record_some
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.tables.prompts import PromptsSummary
@@ -148,6 +149,9 @@ def _judged(
     ]
     if limits.budget_usd_per_window is not None:
         results.append(checks.within_budget(images, charged, limits))
+    if assets.batch.defaults.rating is not None:
+        forbidden, share_warn = limits.forbidden_levels, limits.unrated_share_warn
+        results.append(content_rated(images, summaries, forbidden, share_warn))
     return results
 
 

@@ -16,6 +16,7 @@ from mynth_dagster.errors import ConfigError, name_some
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.metadata import failure_rate
+from mynth_dagster.plugin.rating_check import content_rating_spec
 from mynth_dagster.tables.audit import Audit
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
@@ -42,6 +43,8 @@ class CheckLimits:
         budget_usd_per_window: USD that all partitions of one window together may be charged;
             None: the batch's own cap on a window, else there is no such check. It judges
             afterwards and stops nothing.
+        forbidden_levels: Levels of the content rating that no image may have.
+        unrated_share_warn: More images whose rating failed than this share is a warning.
     """
 
     rejected_rate_warn: float = 0.0
@@ -49,6 +52,8 @@ class CheckLimits:
     failure_rate_warn: float = 0.05
     failure_rate_error: float = 0.5
     budget_usd_per_window: Decimal | None = None
+    forbidden_levels: tuple[str, ...] = ()
+    unrated_share_warn: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("rejected_rate", "failure_rate"):
@@ -56,6 +61,8 @@ class CheckLimits:
             if not 0 <= warn <= error <= 1:
                 reason = f"{warn} and {error}: 0 ≤ {name}_warn ≤ {name}_error ≤ 1 is needed"
                 raise ConfigError(f"checks.{name}_warn", reason)
+        if not 0 <= self.unrated_share_warn <= 1:
+            raise ConfigError("checks.unrated_share_warn", "a share from 0 to 1 is needed")
         budget = self.budget_usd_per_window
         if budget is not None and not (budget.is_finite() and budget > 0):
             raise ConfigError("checks.budget_usd_per_window", f"{budget} is not above 0")
@@ -64,8 +71,14 @@ class CheckLimits:
 DEFAULT_LIMITS = CheckLimits()
 
 
-def check_specs(key: Callable[[str], dg.AssetKey], limits: CheckLimits) -> list[dg.AssetCheckSpec]:
-    """All checks of a batch; ``key`` gives the key of a table's asset."""
+def check_specs(
+    key: Callable[[str], dg.AssetKey], limits: CheckLimits, *, rated: bool = False
+) -> list[dg.AssetCheckSpec]:
+    """
+    All checks of a batch; ``key`` gives the key of a table's asset.
+
+    ``rated``: the batch has its images' content rated.
+    """
     images, failures = key("images"), key("failures")
     specs = [
         dg.AssetCheckSpec(
@@ -109,6 +122,10 @@ def check_specs(key: Callable[[str], dg.AssetKey], limits: CheckLimits) -> list[
                 f"{_shown(limits.budget_usd_per_window)} together. If this fails: compare quote "
                 "and charge in `tasks`, and lower counts, sizes or models before the next window.",
             )
+        )
+    if rated:
+        specs.append(
+            content_rating_spec(images, limits.forbidden_levels, limits.unrated_share_warn)
         )
     return specs
 

@@ -113,13 +113,24 @@ class ChecksModel(dg.Model, dg.Resolvable):
         "Judged afterwards; it stops nothing. Left out: the window's cap in budget_usd.",
     )
 
+    forbidden_levels: list[str] = Field(
+        default_factory=list,
+        description="Levels of the content rating that no image may have, such as nsfw.",
+    )
+    unrated_share_warn: float = Field(
+        default=_LIMITS.unrated_share_warn,
+        description="Share of a partition's images, 0 to 1; more images whose rating failed are a "
+        "warning.",
+    )
+
     def limits(self) -> CheckLimits:
         """As `build_image_batch` takes them."""
-        fields = self.model_dump(exclude={"budget_usd_per_window"})
+        fields = self.model_dump(exclude={"budget_usd_per_window", "forbidden_levels"})
         budget = self.budget_usd_per_window
         name = "checks.budget_usd_per_window"
         return CheckLimits(
             **fields,
+            forbidden_levels=tuple(self.forbidden_levels),
             budget_usd_per_window=None if budget is None else usd_from_setting(name, budget),
         )
 

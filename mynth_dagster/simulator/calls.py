@@ -81,8 +81,7 @@ class Call:
     @property
     def view(self) -> View:
         """How tasks are spelled in the answer."""
-        scenario = self.service.scenario
-        return View(self.base_url, self.service.choices, scenario.private_destinations)
+        return View.under(self.base_url, self.service.scenario)
 
     @property
     def bearer(self) -> str:

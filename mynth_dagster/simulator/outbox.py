@@ -155,7 +155,7 @@ class Outbox:
     def _view(self) -> View:
         scenario = self._service.scenario
         base_url = scenario.public_url.rstrip("/") if scenario.public_url else self.base_url
-        return View(base_url, self._service.choices, scenario.private_destinations)
+        return View.under(base_url, scenario)
 
     def _targets(self, task: Task) -> Iterator[tuple[str, str | None]]:
         order = task.order if isinstance(task.order, Order) else None

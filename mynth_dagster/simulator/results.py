@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.draws import draw_whole
 from mynth_dagster.simulator.orders import Inspection, Order
 from mynth_dagster.simulator.switches import Switches
 from mynth_dagster.simulator.tasks import Task
+
+if TYPE_CHECKING:
+    from mynth_dagster.simulator.scenario import Scenario
 
 
 class View(NamedTuple):
@@ -21,11 +24,26 @@ class View(NamedTuple):
         base_url: Scheme and host of image URLs, without a trailing slash.
         choices: The scenario's switches, filled.
         private_destinations: Destinations whose images have no public URL.
+        failing_destinations: Destinations that take no image.
+        unratable: Images of prompts that contain this cannot be rated.
     """
 
     base_url: str
     choices: Switches
     private_destinations: tuple[str, ...] = ()
+    failing_destinations: tuple[str, ...] = ()
+    unratable: str | None = None
+
+    @classmethod
+    def under(cls, base_url: str, scenario: Scenario) -> View:
+        """What this scenario shows."""
+        return cls(
+            base_url,
+            scenario.choices,
+            scenario.private_destinations,
+            scenario.failing_destinations,
+            scenario.unratable,
+        )
 
 
 @dataclass(frozen=True, slots=True)

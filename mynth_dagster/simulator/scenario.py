@@ -69,6 +69,8 @@ class Scenario:
         pixels: Other pixel sizes by size word: ``{"landscape": "1536x1024"}``.
         auto_ceiling_usd: Held per image of model ``auto``, USD.
         private_destinations: Destinations without a public URL: their images' ``url`` is null.
+        failing_destinations: Destinations that take no image, though Mynth keeps its own copy.
+        unratable: Images of prompts that contain this are made and cannot be rated (2026-08).
         webhooks: Registered endpoints that are there from the start.
         deliveries: How webhooks travel, and what goes wrong on the way.
         switches: Choices where the documentation disagrees with itself.
@@ -90,6 +92,8 @@ class Scenario:
     pixels: Mapping[str, str] = field(default_factory=dict)
     auto_ceiling_usd: str = invented.AUTO_CEILING_USD
     private_destinations: tuple[str, ...] = ()
+    failing_destinations: tuple[str, ...] = ()
+    unratable: str | None = None
     webhooks: tuple[Endpoint, ...] = ()
     deliveries: DeliveryRules = field(default_factory=DeliveryRules)
     switches: Switches = field(default_factory=Switches)

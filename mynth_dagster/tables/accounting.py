@@ -7,9 +7,11 @@ or there is exactly one failure of the whole request. This is checked, not hoped
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.failure import (
     REJECTED_INPUT,
     Failure,
@@ -50,10 +52,15 @@ class AskedRow:
 
 @dataclass(frozen=True)
 class DeliveredImage:
-    """An image, and what it cost in units of 10⁻⁸ USD; None until known."""
+    """
+    An image, and what it cost in units of 10⁻⁸ USD; None until known.
+
+    `cost_basis` is `image` where Mynth told its own cost, `allocated` where only a sum.
+    """
 
     outcome: ImageOutcome
     cost_units: int | None
+    cost_basis: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,13 @@ class RowAccount:
     failures: tuple[Failure, ...] = ()
     intent: Intent | None = None
     task: Task | None = None
+
+    @property
+    def metadata_json(self) -> str | None:
+        """The user's metadata as it came back with the task; None where there was none."""
+        told = dict(self.task.metadata) if self.task else {}
+        told.pop(INTENT_TAG_KEY, None)
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":")) if told else None
 
 
 def account_for(
@@ -113,11 +127,16 @@ def _account_for_task(intent: Intent, task: Task) -> RowAccount:
     ]
     return RowAccount(
         status=intent.state.value,
-        images=tuple(map(DeliveredImage, delivered, costs)),
+        images=tuple(map(_priced, delivered, costs)),
         failures=tuple(sorted(failures, key=lambda failure: failure.image_index or 0)),
         intent=intent,
         task=task,
     )
+
+
+def _priced(image: ImageOutcome, cost_units: int | None) -> DeliveredImage:
+    basis = "image" if image.cost_units is not None else "allocated"
+    return DeliveredImage(image, cost_units, None if cost_units is None else basis)
 
 
 def _is_reachable(image: ImageOutcome) -> bool:

@@ -76,7 +76,10 @@ def _bad_qualities(numbers: pa.Array, rules: RowRules) -> pa.Array:
 
 
 def _bad_destinations(slugs: pa.Array, rules: RowRules) -> pa.Array:
-    too_long = pc.greater(pc.utf8_length(slugs), rules.limits.destination_max_chars)
+    most = rules.limits.destination_max_chars
+    if most is None:
+        return pc.is_valid(slugs)
+    too_long = pc.greater(pc.utf8_length(slugs), most)
     return pc.or_(too_long, pc.invert(pc.match_substring_regex(slugs, DESTINATION_PATTERN)))
 
 

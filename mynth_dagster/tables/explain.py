@@ -236,6 +236,9 @@ def _check_destination(value: str | None, rules: RowRules) -> None:
     if value is None:
         return
     most = rules.limits.destination_max_chars
+    if most is None:
+        said = f"API revision {rules.limits.revision} has no destinations"
+        raise _complaint("invalid_destination", said)
     if len(value) > most or not _DESTINATION.fullmatch(value):
         raise _complaint(
             "invalid_destination",

@@ -15,6 +15,7 @@ from mynth_dagster.models.transitions import FINAL, IntentState
 from mynth_dagster.tables.accounting import AskedRow, DeliveredImage, RowAccount
 
 SAMPLE_IMAGES = 24
+UNRATED = "(not rated)"
 EXAMPLES_PER_CODE = 3
 
 _NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
@@ -67,6 +68,7 @@ class ResultCounts:
         self.statuses: Counter[str] = Counter()
         self.kinds: dict[str, FailureKind] = {}
         self.images: list[SampleImage] = []
+        self.levels: Counter[str] = Counter()
         self._task_s = array("d")
 
     @property
@@ -99,6 +101,7 @@ class ResultCounts:
             self.n_images_asked += row.count or 0
         for failure in account.failures:
             self._add_failure(row, failure)
+        self.levels.update(level for image in account.images if (level := _level(image)))
         missing = SAMPLE_IMAGES - len(self.images)
         self.images += [_sampled(row, account, image) for image in account.images[:missing]]
         task = account.task
@@ -115,6 +118,11 @@ class ResultCounts:
         kind.n_retryable += failure.retryable
         if len(kind.examples) < EXAMPLES_PER_CODE and row.prompt_id not in kind.examples:
             kind.examples.append(row.prompt_id)
+
+
+def _level(image: DeliveredImage) -> str | None:
+    """The content rating of an image; `UNRATED` where that failed, None where none was asked."""
+    return image.outcome.rating_level or (UNRATED if image.outcome.rating_error else None)
 
 
 def _sampled(row: AskedRow, account: RowAccount, image: DeliveredImage) -> SampleImage:

@@ -51,7 +51,13 @@ _IMAGES = pa.schema(
         ("height", pa.int32()),  # pixels
         ("format", pa.string()),
         ("cost_usd", USD),  # the image's own, else its share of the task's; null until known
+        ("cost_basis", pa.string()),
         ("rating_level", pa.string()),
+        ("rating_error", pa.string()),
+        ("destination", pa.string()),
+        ("destination_status", pa.string()),
+        ("destination_error", pa.string()),
+        ("metadata", pa.string()),  # as Mynth returned it
         ("prompt_sent", pa.string()),  # after enhancement
         ("task_id", pa.string()),
         ("intent_id", pa.string()),

@@ -76,6 +76,7 @@ class ResultsSummary:
         n_cost_unknown: Rows of `tasks` that may have cost something not known yet.
         median_task_s: Seconds that a task took, by Mynth's clock; None where none ended.
         images: The first ones, for people.
+        images_by_level: Rated images by their content rating's level.
         failure_kinds: By code, the most frequent first, for people.
     """
 
@@ -94,6 +95,7 @@ class ResultsSummary:
     n_cost_unknown: int = 0
     median_task_s: float | None = None
     images: tuple[SampleImage, ...] = ()
+    images_by_level: dict[str, int] = field(default_factory=dict)
     failure_kinds: tuple[FailureKind, ...] = ()
 
     @property
@@ -227,6 +229,7 @@ class _ResultTables:
             n_cost_unknown=counts.n_cost_unknown,
             median_task_s=counts.median_task_s,
             images=tuple(counts.images),
+            images_by_level=dict(sorted(counts.levels.items())),
             failure_kinds=tuple(sorted(counts.kinds.values(), key=_by_frequency)),
         )
 

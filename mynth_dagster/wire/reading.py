@@ -228,9 +228,16 @@ def _image(index: int, entry: Mapping[str, Any], default_format: str | None) -> 
         format=_text(entry.get("format")) or default_format,
         cost_units=_money(entry.get("cost")),
         rating_level=_text(rating.get("level")),
+        rating_error=_code_of(rating, "rating_failed"),
         destination=_text(destination.get("name")),
         destination_status=_text(destination.get("status")),
+        destination_error=_code_of(destination, "destination_failed"),
     )
+
+
+def _code_of(part: Mapping[str, Any], default: str) -> str | None:
+    """The code of a rating or delivery that failed beside an image that did not."""
+    return _fault(part.get("error"), default).code if part.get("status") == "failed" else None
 
 
 def _listed(entry: Mapping[str, Any]) -> ListedTask | None:

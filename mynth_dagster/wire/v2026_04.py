@@ -49,7 +49,6 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         webhook=_webhook(request) or None,
         access=None if delivery.with_token else {"pat": {"enabled": False}},
         metadata=metadata_with_tag(delivery.metadata_json, tag),
-        destination=delivery.destination,
     )
 
 

@@ -119,3 +119,10 @@ def project(tmp_path: Path) -> Iterator[Project]:
         made = Project(simulator, tmp_path, instance)
         made.write_prompts([f"a red kite, number {index}" for index in range(12)])
         yield made
+
+
+@pytest.fixture
+def instant(project):
+    """A project whose tasks are finished at once."""
+    project.simulator.set_scenario(progress="immediate")
+    return project

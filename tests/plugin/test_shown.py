@@ -15,13 +15,6 @@ FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
 ONE = {"windows": None, "shards": 1}
 
 
-@pytest.fixture
-def instant(project):
-    """A project whose tasks are finished at once."""
-    project.simulator.set_scenario(progress="immediate")
-    return project
-
-
 def _shown(project, table, partition=None):
     key = dg.AssetKey(["shots", table])
     records = project.instance.fetch_materializations(key, limit=100).records

@@ -62,7 +62,8 @@ def test_schemas_are_as_documented(write, collect, store):
     ]
     documented = (
         "prompt_id request_key image_index image_id url mynth_url model_requested model width "
-        "height format cost_usd rating_level prompt_sent task_id intent_id submitted_at "
+        "height format cost_usd cost_basis rating_level rating_error destination "
+        "destination_status destination_error metadata prompt_sent task_id intent_id submitted_at "
         "completed_at url_expires_at category"
     )
     assert documented.split() == expected[1].names
@@ -88,7 +89,12 @@ def test_delivered_row_is_in_images(write, collect, known, store):
     known.add(
         row,
         images=[image(0, cost_units=5, **facts), image(1, cost_units=7, mynth_url="https://m/1")],
-        task={"model": "v/chosen", "prompt_sent": "a red kite", "cost_units": 12},
+        task={
+            "model": "v/chosen",
+            "prompt_sent": "a red kite",
+            "cost_units": 12,
+            "metadata": {"job": 7, "mynth_dagster": "int_x.0.led_x"},
+        },
         charged_units=12,
         reserved_units=20,
         quoted_units=18,
@@ -112,7 +118,13 @@ def test_delivered_row_is_in_images(write, collect, known, store):
         "height": 20,
         "format": "webp",
         "rating_level": "sfw",
+        "rating_error": None,
+        "destination": None,
+        "destination_status": None,
+        "destination_error": None,
+        "metadata": '{"job":7}',
         "cost_usd": Decimal("0.00000005"),
+        "cost_basis": "image",
         "prompt_sent": "a red kite",
         "task_id": "tsk_x_1",
         "intent_id": "int_x_1",
@@ -173,6 +185,7 @@ def test_cost_of_the_task_is_split_exactly(write, collect, known):
         "0.00000033",
         "0.00000033",
     ]
+    assert {found["cost_basis"] for found in tables[IMAGES]} == {"allocated"}
 
 
 def test_only_what_is_left_of_the_cost_is_split(write, collect, known):

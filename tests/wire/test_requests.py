@@ -103,7 +103,7 @@ SPELLINGS = [
     ),
     pytest.param(
         {"delivery": Delivery(destination="bucket", metadata_json='{"é":[1]}')},
-        {"prompt": "a", "destination": "bucket", "metadata": {"é": [1]}},
+        {"prompt": "a", "metadata": {"é": [1]}},
         {"prompt": "a", "destination": "bucket", "metadata": {"é": [1]}},
         id="destination and metadata",
     ),

@@ -162,6 +162,10 @@ def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
     return spelled
 
 
+def _has_public_url(destination: str | None, view: View) -> bool:
+    return destination not in (*view.private_destinations, *view.failing_destinations)
+
+
 def _spell_image(image: results.Image, order: Order, view: View) -> dict[str, Any]:
     if image.error_code is not None:
         message = results.message_of(image.error_code)
@@ -170,16 +174,29 @@ def _spell_image(image: results.Image, order: Order, view: View) -> dict[str, An
     spelled: dict[str, Any] = {
         "status": "success",
         "id": image.image_id,
-        "url": None if order.destination in view.private_destinations else image.url,
+        "url": image.url if _has_public_url(order.destination, view) else None,
         "mynth_url": image.url,
         "size": image.pixels,
         "cost": spell(image.cost),
     }
     if image.level is not None:
-        spelled["rating"] = {"status": "success", "level": image.level}
+        spelled["rating"] = _spell_rating(image.level, order, view)
     if order.destination is not None:
-        spelled["destination"] = {"status": "success", "name": order.destination}
+        spelled["destination"] = _spell_destination(order.destination, view)
     return spelled
+
+
+def _spell_rating(level: str, order: Order, view: View) -> dict[str, Any]:
+    if view.unratable is not None and view.unratable in order.prompt:
+        return {"status": "failed", "error": {"code": invented.RATING_FAILED}}
+    return {"status": "success", "level": level}
+
+
+def _spell_destination(name: str, view: View) -> dict[str, Any]:
+    if name in view.failing_destinations:
+        error = {"code": invented.DESTINATION_FAILED, "message": invented.DESTINATION_TEXT}
+        return {"status": "failed", "name": name, "error": error}
+    return {"status": "success", "name": name}
 
 
 def _spell_inspection(task: Task) -> dict[str, Any]:

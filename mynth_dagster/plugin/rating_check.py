@@ -1,0 +1,73 @@
+"""The check of content ratings: which levels images have, and which they must not have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import dagster as dg
+
+from mynth_dagster.errors import name_some
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.result_counts import UNRATED
+from mynth_dagster.tables.results import ResultsSummary
+
+CONTENT_RATING = "content_rating"
+
+Levels = Mapping[Slice, Mapping[str, int]]
+
+
+def content_rating_spec(
+    images: dg.AssetKey, forbidden: Sequence[str], unrated_share_warn: float
+) -> dg.AssetCheckSpec:
+    """What the check is for; levels that are forbidden, and the share that may stay unrated."""
+    return dg.AssetCheckSpec(
+        CONTENT_RATING,
+        asset=images,
+        description=f"No image has a forbidden level ({', '.join(forbidden) or 'none is named'}), "
+        f"and at most {unrated_share_warn:.0%} of a partition's images could not be rated. "
+        "If it fails: look at `rating_level` in `images` before anybody else does, and edit these "
+        "prompts. Ratings describe; borderline images may be rated otherwise another time.",
+    )
+
+
+def content_rated(
+    images: dg.AssetKey,
+    summaries: Iterable[ResultsSummary],
+    forbidden: Sequence[str],
+    unrated_share_warn: float,
+) -> dg.AssetCheckResult:
+    """Whether no image has a level that is forbidden, and enough could be rated."""
+    by_slice = {summary.slice: summary.images_by_level for summary in summaries}
+    levels = sum((Counter(found) for found in by_slice.values()), Counter[str]())
+    n_forbidden = sum(levels[level] for level in forbidden)
+    bad = _forbidden(by_slice, forbidden) + _unrated(by_slice, unrated_share_warn)
+    n_rated = levels.total()
+    return dg.AssetCheckResult(
+        check_name=CONTENT_RATING,
+        asset_key=images,
+        passed=not bad,
+        severity=dg.AssetCheckSeverity.ERROR if n_forbidden else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "mynth/images_by_level": dg.MetadataValue.json(dict(levels)),
+            **{f"mynth/share_{level}": round(n / n_rated, 4) for level, n in levels.items()},
+            "mynth/forbidden": n_forbidden,
+            "mynth/partitions": name_some(bad) or "none",
+        },
+    )
+
+
+def _forbidden(by_slice: Levels, forbidden: Sequence[str]) -> list[str]:
+    return [
+        f"{slice_.key}: {found[level]} {level}"
+        for slice_, found in by_slice.items()
+        for level in forbidden
+        if level in found
+    ]
+
+
+def _unrated(by_slice: Levels, share_warn: float) -> list[str]:
+    shares = {
+        s: found.get(UNRATED, 0) / sum(found.values()) for s, found in by_slice.items() if found
+    }
+    return [f"{s.key}: {share:.1%} not rated" for s, share in shares.items() if share > share_warn]
