@@ -13,6 +13,7 @@ from mynth_dagster.cli import (
     run,
     simulate,
     status,
+    task,
     webhook,
 )
 
@@ -27,6 +28,7 @@ app.command("status")(status.status)
 app.command("receipt")(receipt.receipt)
 app.add_typer(account.app, name="account")
 app.add_typer(ledger.app, name="ledger")
+app.command("task")(task.task)
 app.command("resolve")(resolve.resolve)
 app.command("doctor")(doctor.doctor)
 app.command("webhook")(webhook.webhook)

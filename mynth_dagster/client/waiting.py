@@ -48,6 +48,7 @@ async def wait_for_task(
     Poll one task until it is finished, and read it.
 
     A token is used for the status until it is refused; then the key, where there is one.
+    With a token alone, only the images of the task are known, and none of its times.
 
     Raises:
         PollTimeoutError: Still pending after `timeout_s`.
@@ -76,8 +77,25 @@ async def wait_for_task(
             if failures >= settings.failures_max:
                 raise PollFetchError(task_id, f"{failures} reads failed: {error}") from error
         if status.is_final:
+            if token is not None and client.settings.api_key is None:
+                return await _read_with_token(client, task_id, token, status)
             return await _read_finished(client, task_id)
         await clock.sleep(_interval_s(waited_s, settings))
+
+
+async def _read_with_token(
+    client: MynthClient, task_id: str, token: str, status: TaskStatus
+) -> Task:
+    """The key's owner alone may read the whole task; why it failed is not told to a token."""
+    if status is TaskStatus.FAILED:
+        raise TaskFailedError(task_id)
+    try:
+        images = await client.get_result(task_id, token=token)
+    except UnauthorizedError as error:
+        raise PollUnauthorizedError(task_id, str(error)) from error
+    except ApiError as error:
+        raise TaskFetchError(task_id, str(error)) from error
+    return Task(task_id, status, created_at_us=0, updated_at_us=0, images=images)
 
 
 async def _read_finished(client: MynthClient, task_id: str) -> Task:

@@ -74,12 +74,13 @@ async def _write(
     session: Session, batch: Batch, slice_: Slice, tables: Collection[str]
 ) -> ResultsSummary:
     reader, name = session.ledger.read, batch.ledger_name
+    tokens = session.ledger.tokens if batch.defaults.public_access_tokens else None
     row = await asyncio.to_thread(reader.partition, name, slice_)
     return await asyncio.to_thread(
         write_results,
         TableStore(session.settings.root, batch.name),
         slice_,
-        lookup=SliceLookup(reader, name, slice_),
+        lookup=SliceLookup(reader, name, slice_, tokens),
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,

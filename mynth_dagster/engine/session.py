@@ -141,24 +141,38 @@ async def open_session(
         ledger.close()
 
 
+async def find_revision(settings: ClientSettings, transport: Transport | None = None) -> str:
+    """
+    The revision that the server speaks, by one free request.
+
+    Raises:
+        ConfigError: It does not tell.
+    """
+    try:
+        found = detect_revision(*await probe_revision(settings, transport=transport))
+        said = "its answer proves nothing"
+    except ApiError as error:
+        found, said = None, str(error)
+    if found is None:
+        raise ConfigError(
+            "api_revision",
+            f"{settings.normalised_base_url} does not tell its revision ({said}). "
+            "Nothing was sent. Try again, or pin the revision.",
+        )
+    return found
+
+
 async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transport | None) -> str:
     """The pinned revision, else the server's own, else the last one seen there."""
     if settings.api_revision != AUTO_REVISION:
         return settings.api_revision
     remembered_as = f"revision:{settings.client.normalised_base_url}"
     try:
-        found = detect_revision(*await probe_revision(settings.client, transport=transport))
-        said = "its answer proves nothing"
-    except ApiError as error:
-        found, said = None, str(error)
-    if found is not None:
-        await ledger.set_meta(remembered_as, found)
-        return found
-    remembered = ledger.read.meta(remembered_as)
-    if remembered is None:
-        raise ConfigError(
-            "api_revision",
-            f"{settings.client.normalised_base_url} does not tell its revision ({said}). "
-            "Nothing was sent. Try again, or pin the revision.",
-        )
-    return remembered
+        found = await find_revision(settings.client, transport)
+    except ConfigError:
+        remembered = ledger.read.meta(remembered_as)
+        if remembered is None:
+            raise
+        return remembered
+    await ledger.set_meta(remembered_as, found)
+    return found

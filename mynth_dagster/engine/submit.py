@@ -30,6 +30,7 @@ from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import PublicAccessToken
 from mynth_dagster.models.transitions import Event, IntentState
 
 
@@ -232,6 +233,10 @@ class Submitter:
             await self._record_unknown(intent, Unknown(error))
             return
         reach(CrashPoint.ANSWER_COMMITTED)
+        if created.token is not None and self._batch.defaults.public_access_tokens:
+            lifetime_us = session.client.profile.LIMITS.token_lifetime_s * US_PER_S
+            token = PublicAccessToken(created.token, now_us + lifetime_us)
+            await session.ledger.tokens.keep(created.task_id, token)
         self._counts.n_accepted += 1
         self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
         self._breaker.note_accepted()

@@ -26,6 +26,7 @@ from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
 from mynth_dagster.ledger.spool import Spool
+from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.ledger.uploads import Uploads
 from mynth_dagster.models.doubt import Doubt, Walk
 from mynth_dagster.models.intent import Intent, new_ledger_id
@@ -37,7 +38,8 @@ class Ledger:
     Durable memory of what was asked, what may have been asked, and what came back.
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
-    `read` is what it knows, `inbox` what webhooks told, `uploads` where input files lie.
+    `read` is what it knows, `inbox` what webhooks told, `uploads` where input files lie,
+    `tokens` what may be handed out.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Ledger:
         self._commits = GroupCommit(writer, pause=pause)
         self.inbox = Inbox(self._commits, reader)
         self.uploads = Uploads(self._commits, reader)
+        self.tokens = Tokens(self._commits, reader)
 
     @classmethod
     def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:

@@ -17,10 +17,11 @@ from sqlalchemy.engine import Engine
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
+from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import Task, TaskStatus
+from mynth_dagster.models.task import PublicAccessToken, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents
@@ -224,9 +225,12 @@ class LedgerReader:
 
 
 class SliceLookup:
-    """The ledger as the result tables of one partition see it."""
+    """The ledger as the result tables of one partition see it; without `tokens`, it has none."""
 
-    def __init__(self, reader: LedgerReader, batch: str, slice_: Slice) -> None:
+    def __init__(
+        self, reader: LedgerReader, batch: str, slice_: Slice, tokens: Tokens | None = None
+    ) -> None:
+        self._tokens = tokens
         self._reader = reader
         self._batch = batch
         self._slice = slice_
@@ -239,6 +243,9 @@ class SliceLookup:
 
     def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
         return self._reader.surplus_for(intent_ids)
+
+    def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
+        return self._tokens.of(task_ids) if self._tokens else {}
 
     def removed(self, seen: Container[str]) -> Iterator[list[Intent]]:
         gone = (

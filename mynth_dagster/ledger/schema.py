@@ -202,3 +202,12 @@ uploads = sa.Table(
     sa.Column("uploaded_at_us", _US, nullable=False),
 )
 """Where each input file lies at Mynth: its newest upload under each account."""
+
+tokens = sa.Table(
+    "tokens",
+    METADATA,
+    sa.Column("task_id", sa.Text, primary_key=True),
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("expires_at_us", _US, nullable=False),
+)
+"""Public access tokens, where a batch asked for them: secrets that open one task each."""

@@ -50,6 +50,7 @@ class RequestDefaults:
     destination: str | None = None
     webhook_urls: tuple[str, ...] = ()
     mute_registered_webhooks: bool = False
+    public_access_tokens: bool = False
 
 
 @dataclass(frozen=True)

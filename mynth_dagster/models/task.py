@@ -40,6 +40,18 @@ class CreatedTask:
 
 
 @dataclass(frozen=True)
+class PublicAccessToken:
+    """
+    What opens one task's status and result to whoever has it; a secret.
+
+    `expires_at_us` follows from the revision's documented lifetime; Mynth does not tell it.
+    """
+
+    token: str = field(repr=False)
+    expires_at_us: int
+
+
+@dataclass(frozen=True)
 class ListedTask:
     """One entry of the task list."""
 

@@ -80,6 +80,11 @@ class DefaultsModel(dg.Model, dg.Resolvable):
     mute_registered_webhooks: bool = Field(
         default=False, description="Do not call the webhooks registered at Mynth."
     )
+    public_access_tokens: bool = Field(
+        default=False,
+        description="Hand out each task's public access token in tasks, so that browsers may poll; "
+        "the tokens are secrets.",
+    )
 
     def values(self) -> RequestDefaults:
         """As `build_image_batch` takes them."""

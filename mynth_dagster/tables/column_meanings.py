@@ -43,6 +43,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "completed_at": "when Mynth finished it; told by a webhook, the second of its signature",
         "error_code": "lower snake case",
         "error_message": "in words",
+        "public_access_token": "a secret that opens this task; null unless the batch asks for it",
+        "token_expires_at": "by the lifetime that the revision documents",
     },
     "images": {
         "prompt_id": "the row's name",

@@ -89,6 +89,7 @@ def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], ImageR
     plain = Delivery(
         webhook_urls=defaults.webhook_urls,
         mute_registered_webhooks=defaults.mute_registered_webhooks,
+        with_token=defaults.public_access_tokens,
     )
 
     def make(row: Sequence[Any]) -> ImageRequest:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mynth_dagster.models.failure import Failure, failure_of_intent
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.models.task import Task, TaskStatus
+from mynth_dagster.models.task import PublicAccessToken, Task, TaskStatus
 from mynth_dagster.models.transitions import FINAL, RESTING, IntentState
 from mynth_dagster.tables.accounting import DELIVERING, AskedRow, DeliveredImage, RowAccount
 
@@ -51,7 +51,13 @@ class GatheredRows:
 
 
 def task_row(
-    intent: Intent, *, shard: str, current: bool, now_us: int, task: Task | None
+    intent: Intent,
+    *,
+    shard: str,
+    current: bool,
+    now_us: int,
+    task: Task | None,
+    token: PublicAccessToken | None = None,
 ) -> tuple[Any, ...]:
     """The row of an intent in `tasks`."""
     code, message = intent.error_code, intent.error_message
@@ -77,6 +83,8 @@ def task_row(
         intent.completed_at_us,
         code,
         message,
+        token.token if token else None,
+        token.expires_at_us if token else None,
     )
 
 
@@ -103,6 +111,8 @@ def surplus_row(surplus: SurplusTask, intent: Intent, *, shard: str) -> tuple[An
         task.updated_at_us if task and ended else None,
         fault.code if fault else None,
         fault.message if fault else None,
+        None,
+        None,
     )
 
 

@@ -33,6 +33,8 @@ TASKS_SCHEMA = pa.schema(
         ("completed_at", UTC_US),
         ("error_code", pa.string()),
         ("error_message", pa.string()),
+        ("public_access_token", pa.string()),  # a secret; null unless the batch hands them out
+        ("token_expires_at", UTC_US),
     ]
 )
 """One row per intent of every generation, and per surplus task."""

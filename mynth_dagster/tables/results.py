@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mynth_dagster.models.intent import Intent, SurplusTask, choose_current
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import Task
+from mynth_dagster.models.task import PublicAccessToken, Task
 from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for
 from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, VERSION_KEY, TableStore
@@ -54,6 +54,10 @@ class IntentLookup(Protocol):
 
     def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
         """Further tasks of intents, by intent id, in a stable order."""
+        ...
+
+    def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
+        """The tokens that are handed out, by task id."""
         ...
 
     def removed(self, seen: Container[str]) -> Iterable[Sequence[Intent]]:
@@ -192,14 +196,14 @@ class _ResultTables:
         """Account for a batch of prompt rows."""
         asked = list(_asked_rows(prompts))
         found = lookup.intents_for([row.request_key for row in asked])
-        tasks, surplus = _details(lookup, list(chain.from_iterable(found.values())))
+        known = _details(lookup, list(chain.from_iterable(found.values())))
         for place, row in enumerate(asked):
             self.seen.add(row.request_key)
             intents = sorted(found.get(row.request_key, ()), key=lambda intent: intent.generation)
-            self._add_tasks(
-                intents, choose_current(intents, row.request_hash or ""), tasks, surplus
+            self._add_tasks(intents, choose_current(intents, row.request_hash or ""), known)
+            account = account_for(
+                row, intents, known.tasks, now_us=self._now_us, stop_code=stop_code
             )
-            account = account_for(row, intents, tasks, now_us=self._now_us, stop_code=stop_code)
             self._add_account(place, row, account)
         self._tables[TASKS].write(self._tasks.take())
         self._tables[IMAGES].write(self._images.take(prompts))
@@ -207,8 +211,7 @@ class _ResultTables:
 
     def add_removed(self, intents: Sequence[Intent], lookup: IntentLookup) -> None:
         """List intents whose rows are gone; they are polled and charged all the same."""
-        tasks, surplus = _details(lookup, intents)
-        self._add_tasks(intents, None, tasks, surplus)
+        self._add_tasks(intents, None, _details(lookup, intents))
         self._tables[TASKS].write(self._tasks.take())
 
     def summary(self) -> ResultsSummary:
@@ -233,23 +236,20 @@ class _ResultTables:
             failure_kinds=tuple(sorted(counts.kinds.values(), key=_by_frequency)),
         )
 
-    def _add_tasks(
-        self,
-        intents: Sequence[Intent],
-        current: Intent | None,
-        tasks: Mapping[str, Task],
-        surplus: Mapping[str, Sequence[SurplusTask]],
-    ) -> None:
+    def _add_tasks(self, intents: Sequence[Intent], current: Intent | None, known: _Known) -> None:
         shard = self._slice.fan_out
         for intent in intents:
-            task = tasks.get(intent.task_id or "")
-            self._tasks.add(
-                task_row(
-                    intent, shard=shard, current=intent is current, now_us=self._now_us, task=task
-                )
+            row = task_row(
+                intent,
+                shard=shard,
+                current=intent is current,
+                now_us=self._now_us,
+                task=known.tasks.get(intent.task_id or ""),
+                token=known.tokens.get(intent.task_id or ""),
             )
+            self._tasks.add(row)
             self._counts.add_intent(intent)
-            for further in surplus.get(intent.intent_id, ()):
+            for further in known.surplus.get(intent.intent_id, ()):
                 self._tasks.add(surplus_row(further, intent, shard=shard))
                 self._counts.add_surplus(further)
 
@@ -261,11 +261,22 @@ class _ResultTables:
         self._counts.add_account(row, account)
 
 
-def _details(
-    lookup: IntentLookup, intents: Sequence[Intent]
-) -> tuple[Mapping[str, Task], Mapping[str, Sequence[SurplusTask]]]:
-    ids = [intent.task_id for intent in intents if intent.task_id and intent.state in FINAL]
-    return lookup.tasks_for(ids), lookup.surplus_for([intent.intent_id for intent in intents])
+@dataclass(frozen=True)
+class _Known:
+    """What is known beside some intents themselves; by task id, but `surplus` by intent id."""
+
+    tasks: Mapping[str, Task]
+    surplus: Mapping[str, Sequence[SurplusTask]]
+    tokens: Mapping[str, PublicAccessToken]
+
+
+def _details(lookup: IntentLookup, intents: Sequence[Intent]) -> _Known:
+    finished = [intent.task_id for intent in intents if intent.task_id and intent.state in FINAL]
+    return _Known(
+        lookup.tasks_for(finished),
+        lookup.surplus_for([intent.intent_id for intent in intents]),
+        lookup.tokens_for([intent.task_id for intent in intents if intent.task_id]),
+    )
 
 
 def _by_frequency(kind: FailureKind) -> tuple[int, str]:

@@ -77,6 +77,22 @@ def test_a_task_that_takes_too_long_is_left_to_itself(wait):
         run()
 
 
+def test_a_token_alone_is_enough_for_the_images(wait):
+    """The whole task is its owner's; nobody asks for it with a token."""
+    server, run = wait(key=None, latency=5)
+
+    assert [image.delivered for image in run().images] == [True]
+    assert FULL not in server.log()["requests"]
+
+
+def test_a_token_alone_learns_that_a_task_failed(wait):
+    """And not why: that is told to the owner."""
+    _, run = wait(key=None, failures=[{"kind": "task"}])
+
+    with pytest.raises(TaskFailedError):
+        run()
+
+
 def test_a_refused_token_without_a_key_is_unauthorized(wait):
     """Without a key there is nothing to fall back on."""
     _, run = wait(key=None, token="wrong")

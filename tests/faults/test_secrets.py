@@ -6,6 +6,7 @@ import traceback
 
 import pytest
 
+from mynth_dagster.models.batch import RequestDefaults
 from tests.faults.test_network import ASTRAY
 
 CANARY = "mak_canary_7f3a91c2e5b84d06"
@@ -48,3 +49,14 @@ def test_the_key_is_in_no_exception(stage, everything_logged, scenario):
     said = "".join(traceback.format_exception(caught.value, limit=None))
     assert CANARY not in said
     assert CANARY not in "\n".join(everything_logged.lines)
+
+
+def test_a_token_is_in_no_log_and_no_report(stage, everything_logged):
+    """Handed out in `tasks` because the batch asked for it, and nowhere else."""
+    work = stage(faults=[{"every": 3, "kind": "reset"}])
+    report = work.run(9, defaults=RequestDefaults(public_access_tokens=True))
+
+    tokens = {row["public_access_token"] for row in work.table("tasks")} - {None}
+    said = "\n".join(everything_logged.lines) + repr(report) + repr(report.to_json())
+    assert len(tokens) >= 6
+    assert not [token for token in tokens if token in said]

@@ -11,7 +11,7 @@ from mynth_dagster.limits import LIMITS_BY_REVISION, RevisionLimits
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, SurplusTask
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
+from mynth_dagster.models.task import ImageOutcome, PublicAccessToken, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.planned import PromptRow, iter_planned_rows, iter_prompt_rows
@@ -62,6 +62,7 @@ class KnownIntents:
     intents: list[Intent] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     surplus: dict[str, list[SurplusTask]] = field(default_factory=dict)
+    tokens: dict[str, PublicAccessToken] = field(default_factory=dict)
 
     def intents_for(self, request_keys: Sequence[str]) -> Mapping[str, Sequence[Intent]]:
         found: dict[str, list[Intent]] = {}
@@ -75,6 +76,9 @@ class KnownIntents:
 
     def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
         return {name: self.surplus[name] for name in intent_ids if name in self.surplus}
+
+    def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
+        return {name: self.tokens[name] for name in task_ids if name in self.tokens}
 
     def removed(self, seen: Container[str]) -> Iterable[Sequence[Intent]]:
         yield [intent for intent in self.intents if intent.row.request_key not in seen]

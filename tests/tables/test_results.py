@@ -75,7 +75,7 @@ def test_schemas_are_as_documented(write, collect, store):
     documented = (
         "prompt_id request_key shard intent_id generation attempt current status task_id "
         "model quoted_usd reserved_usd charged_usd submitted_at completed_at error_code "
-        "error_message"
+        "error_message public_access_token token_expires_at"
     )
     assert documented.split() == expected[0].names
     assert pa.decimal128(18, 8) == expected[1].field("cost_usd").type

@@ -1,0 +1,46 @@
+"""Public access tokens: kept only where a batch asked for them, to be handed out in `tasks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.group_commit import GroupCommit
+from mynth_dagster.ledger.grouped import CALL, insert_into
+from mynth_dagster.ledger.queries import chunks, rows_of
+from mynth_dagster.models.task import PublicAccessToken
+
+_tokens = schema.tokens
+
+
+class Tokens:
+    """The part of the ledger that knows tokens; a write returns after COMMIT."""
+
+    def __init__(self, commits: GroupCommit, reader: Engine) -> None:
+        self._commits, self._reader = commits, reader
+
+    async def keep(self, task_id: str, token: PublicAccessToken) -> None:
+        """Keep the token of a task."""
+        await self._commits.submit(CALL, _keeping(task_id, token))
+
+    def of(self, task_ids: Sequence[str]) -> dict[str, PublicAccessToken]:
+        """The tokens of those tasks that have one, by task id."""
+        query = sa.select(_tokens)
+        found: dict[str, PublicAccessToken] = {}
+        for some in chunks(task_ids):
+            for row in rows_of(self._reader, query.where(_tokens.c.task_id.in_(some)), dict):
+                found[row["task_id"]] = PublicAccessToken(row["token"], row["expires_at_us"])
+        return found
+
+
+def _keeping(task_id: str, token: PublicAccessToken) -> Callable[[Connection], Any]:
+    row = {"task_id": task_id, "token": token.token, "expires_at_us": token.expires_at_us}
+
+    def call(connection: Connection) -> None:
+        connection.execute(insert_into(connection, _tokens).on_conflict_do_nothing(), row)
+
+    return call

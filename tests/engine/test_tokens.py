@@ -1,0 +1,50 @@
+"""Public access tokens: handed out on request, to nobody else, and good for one task each."""
+
+from __future__ import annotations
+
+import httpx
+
+from mynth_dagster.models.batch import RequestDefaults
+
+ON = RequestDefaults(public_access_tokens=True)
+RESULT = {"2026-04": "results", "2026-08": "result"}
+
+
+def everything_kept(work) -> bytes:
+    return b"\0".join(p.read_bytes() for p in sorted(work.folder.rglob("*")) if p.is_file())
+
+
+def test_no_token_is_asked_for_or_kept_by_default(bench):
+    """Neither in a table nor in the ledger."""
+    work = bench()
+    work.run(3)
+    assert {row["public_access_token"] for row in work.table("tasks")} == {None}
+    assert b"pat_" not in everything_kept(work)
+
+
+def test_a_batch_that_asks_for_them_hands_them_out(bench):
+    """One for each task, with the time until which it is good; and a re-run keeps them."""
+    work = bench()
+    work.run(3, defaults=ON)
+    before = work.bytes_of_tables()
+
+    revision = work.server.scenario.revision
+    for row in work.table("tasks"):
+        headers = {"authorization": f"Bearer {row['public_access_token']}"}
+        url = f"{work.server.url}/tasks/{row['task_id']}"
+        assert httpx.get(f"{url}/status", headers=headers).status_code == 200
+        assert httpx.get(f"{url}/{RESULT[revision]}", headers=headers).status_code == 200
+        assert httpx.get(url, headers=headers).status_code == 401
+        lives_s = (row["token_expires_at"] - row["submitted_at"]).total_seconds()
+        assert lives_s == {"2026-04": 3600, "2026-08": 7200}[revision]
+
+    work.run(3, defaults=ON)
+    assert work.bytes_of_tables() == before
+
+
+def test_turning_them_on_or_off_pays_for_nothing_again(bench):
+    """They are no part of the wish; rows that were sent without have none."""
+    work = bench()
+    work.run(3)
+    assert work.run(3, defaults=ON).posts_sent == 0
+    assert {row["public_access_token"] for row in work.table("tasks")} == {None}
