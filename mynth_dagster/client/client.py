@@ -26,6 +26,7 @@ from mynth_dagster.errors import (
     UnexpectedPayloadError,
 )
 from mynth_dagster.limits import PICTURE_MAX_BYTES
+from mynth_dagster.models.inspection import Inspection, Wish
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import (
     Account,
@@ -81,18 +82,21 @@ class MynthClient:
         """Close all connections."""
         await self._http.aclose()
 
-    def encode(self, request: ImageRequest, tag: str | None) -> bytes:
-        """The exact bytes that `create_task` will send."""
-        body = self.profile.encode_request(request, tag=tag)
+    def encode(self, request: Wish, tag: str | None) -> bytes:
+        """The exact bytes that `create_task` will send; a look at an image carries no tag."""
+        if isinstance(request, Inspection):
+            body = self.profile.encode_inspection(request)
+        else:
+            body = self.profile.encode_request(request, tag=tag)
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
-    async def create_task(self, content: bytes) -> PaidOutcome:
+    async def create_task(self, content: bytes, doing: str = "generate") -> PaidOutcome:
         """
-        The paid call, once: `POST /image/generate` with a body from `encode`.
+        The paid call, once: `POST /image/<doing>` with a body from `encode`.
 
         Never raises for what the network or the server did: the result says what is proved.
         """
-        call = Call("create task", "POST", "/image/generate", content=content)
+        call = Call("create task", "POST", f"/image/{doing}", content=content)
         try:
             answer = await self._http.exchange(call)
         except NotSentError as error:

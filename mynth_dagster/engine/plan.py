@@ -14,8 +14,8 @@ from enum import Enum
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.models.failure_words import is_retryable
+from mynth_dagster.models.inspection import Wish
 from mynth_dagster.models.intent import Intent, choose_current
-from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 from mynth_dagster.tables.input_files import BadInput
 
@@ -43,7 +43,7 @@ class Delivery:
     prompt_id: str
     request_key: str
     request_hash: str
-    request: ImageRequest
+    request: Wish
     fan_out: str
     generation: int = 1
     rest: Intent | None = None
@@ -136,7 +136,7 @@ class PriceClass:
     rated: bool
 
 
-def price_class(request: ImageRequest) -> PriceClass:
+def price_class(request: Wish) -> PriceClass:
     """The price class of one request."""
     return PriceClass(
         model=request.model,

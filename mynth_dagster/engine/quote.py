@@ -10,6 +10,7 @@ from mynth_dagster.client.client import MynthClient
 from mynth_dagster.engine.plan import PriceClass, price_class
 from mynth_dagster.errors import ApiError
 from mynth_dagster.limits import AUTO_MODEL
+from mynth_dagster.models.inspection import Inspection, Wish
 from mynth_dagster.models.money import units_from_usd
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import CatalogModel
@@ -48,7 +49,7 @@ class Quote:
     n_requests: Mapping[PriceClass, int]
     notes: tuple[str, ...] = ()
 
-    def price_of(self, request: ImageRequest) -> int | None:
+    def price_of(self, request: Wish) -> int | None:
         """Units of 10⁻⁸ USD that one request is expected to reserve."""
         price = self.prices.get(price_class(request))
         return None if price is None else price.units
@@ -76,7 +77,7 @@ class Quote:
 
 async def build_quote(
     client: MynthClient,
-    samples: Mapping[PriceClass, ImageRequest],
+    samples: Mapping[PriceClass, Wish],
     n_requests: Mapping[PriceClass, int],
     prices_usd: Mapping[str, Decimal],
 ) -> Quote:
@@ -100,10 +101,12 @@ async def build_quote(
 
 
 async def _estimated(
-    client: MynthClient, samples: Mapping[PriceClass, ImageRequest], notes: list[str]
+    client: MynthClient, samples: Mapping[PriceClass, Wish], notes: list[str]
 ) -> dict[PriceClass, Price]:
     found: dict[PriceClass, Price] = {}
     for kind, request in samples.items():
+        if isinstance(request, Inspection):
+            continue  # there is no estimate of looks at images
         try:
             estimate = await client.estimate(_without_files(request))
         except ApiError as error:

@@ -11,8 +11,8 @@ from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.survey import Survey, survey
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.inspection import Wish
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import ImageRequest
 
 
 async def quote_each(
@@ -20,7 +20,7 @@ async def quote_each(
 ) -> dict[Slice, tuple[Survey, Quote]]:
     """A quote for each partition; each class of price is asked for once over all of them."""
     surveys = {slice_: await survey(session, batch, [slice_], asking) for slice_ in slices}
-    samples: dict[PriceClass, ImageRequest] = {}
+    samples: dict[PriceClass, Wish] = {}
     n_requests: Counter[PriceClass] = Counter()
     for surveyed in surveys.values():
         samples = {**surveyed.samples, **samples}

@@ -28,6 +28,7 @@ from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.inspection import Inspection, doing_of
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import PublicAccessToken
@@ -135,6 +136,9 @@ class Submitter:
         session, intent = self._session, self._intent(delivery)
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
         content = session.client.encode(delivery.request, str(tag))
+        if isinstance(delivery.request, Inspection):
+            wish = delivery.request
+            await session.ledger.subjects.keep(intent.intent_id, wish.model, wish.url)
         send_by_s = session.clock.elapsed_s() + SEND_BY_S
         reach(CrashPoint.BEFORE_INTENT)
         if not await self._claim(delivery, intent):
@@ -147,7 +151,7 @@ class Submitter:
         reach(CrashPoint.INTENT_COMMITTED)
         if session.clock.elapsed_s() > send_by_s:
             return await self._give_back(delivery, intent, "too_late", "not sent in time")
-        outcome = await session.client.create_task(content)
+        outcome = await session.client.create_task(content, doing_of(delivery.request))
         reach(CrashPoint.ANSWER_READ)
         self._counts.n_posts += not isinstance(outcome, NotSent)
         return await self._record(delivery, intent, outcome)

@@ -25,10 +25,12 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.limits import UPLOADS_AHEAD_MAX
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.inspection import Wish
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import ImageRequest, InputImage
+from mynth_dagster.models.request import InputImage
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.input_files import BadInput
+from mynth_dagster.tables.inspected import iter_rows_to_inspect
 from mynth_dagster.tables.planned import PromptRow, iter_planned_rows
 
 
@@ -46,7 +48,7 @@ class Survey:
 
     rows: Counter[Step] = field(default_factory=Counter)
     n_requests: Counter[PriceClass] = field(default_factory=Counter)
-    samples: dict[PriceClass, ImageRequest] = field(default_factory=dict)
+    samples: dict[PriceClass, Wish] = field(default_factory=dict)
     n_again: int = 0
     n_repeated: int = 0
     moved: list[tuple[str, str]] = field(default_factory=list)
@@ -137,7 +139,8 @@ def _decide_batches(
     session: Session, batch: Batch, slice_: Slice, asking: Asking
 ) -> Iterator[list[tuple[PromptRow, Decision]]]:
     store = TableStore(session.settings.root, batch.name)
-    for rows in iter_planned_rows(store, slice_, batch=batch):
+    iter_rows = iter_planned_rows if batch.inspection is None else iter_rows_to_inspect
+    for rows in iter_rows(store, slice_, batch=batch):
         covered = [row for row in rows if asking.covers(row.prompt_id)]
         keys = [row.request_key for row in covered]
         known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)

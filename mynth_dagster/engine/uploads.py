@@ -17,7 +17,8 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, InvalidRequestError, UnauthorizedError
 from mynth_dagster.ledger.uploads import Upload
 from mynth_dagster.limits import UPLOADS_AT_ONCE
-from mynth_dagster.models.request import ImageRequest, InputImage
+from mynth_dagster.models.inspection import Inspection, Wish
+from mynth_dagster.models.request import InputImage
 from mynth_dagster.tables.input_files import BadInput, read_input
 from mynth_dagster.tables.picture_facts import media_type_of
 
@@ -71,9 +72,10 @@ class InputUploads:
             if failed is not None:
                 raise failed
 
-    def resolve(self, request: ImageRequest) -> ImageRequest | BadInput:
+    def resolve(self, request: Wish) -> Wish | BadInput:
         """The request with the URLs of its files, or why it has to wait."""
-        if not any(image.content_hash for image in request.inputs):
+        has_files = any(image.content_hash for image in request.inputs)
+        if isinstance(request, Inspection) or not has_files:
             return request
         for image in request.inputs:
             if image.content_hash in self._bad:

@@ -7,19 +7,19 @@ Whatever carries the tag of an intent of ours is attached to it, of whichever ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
+from mynth_dagster.ledger.subjects import Subject
 from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
-from mynth_dagster.models.task import ListedTask, Task
+from mynth_dagster.models.intent import Intent, parse_tag
+from mynth_dagster.models.task import IMAGE_TASK, ListedTask, Task
 
 WALK_PAGES_MAX = 100_000
-IMAGE_TASK = "image.generate"
 
 
 @dataclass
@@ -59,6 +59,7 @@ async def walk_list(
         UnauthorizedError: The key is refused.
     """
     found, after = WalkFindings(page_size), None
+    subjects = await asyncio.to_thread(session.ledger.subjects.in_doubt)
     for _ in range(WALK_PAGES_MAX):
         if until_s is not None and session.clock.elapsed_s() >= until_s:
             return found
@@ -69,7 +70,7 @@ async def walk_list(
         except ApiError:
             return found
         recent = [task for task in page if task.created_at_us >= oldest_us]
-        await _take_in(session, batch, recent, found)
+        await _take_in(session, batch, recent, found, subjects)
         if not page or page[-1].created_at_us < oldest_us:
             found.reached_us = page[-1].created_at_us if page else None
             found.is_complete = found.n_unread == 0
@@ -79,9 +80,14 @@ async def walk_list(
 
 
 async def _take_in(
-    session: Session, batch: Batch, page: Sequence[ListedTask], found: WalkFindings
+    session: Session,
+    batch: Batch,
+    page: Sequence[ListedTask],
+    found: WalkFindings,
+    subjects: Mapping[Subject, Intent],
 ) -> None:
-    ids = [task.task_id for task in page if task.type == IMAGE_TASK]
+    types = {IMAGE_TASK, *(task_type for task_type, _ in subjects)}
+    ids = [task.task_id for task in page if task.type in types]
     known = await asyncio.to_thread(session.ledger.read.known_tasks, ids)
     if found.witness_no == 0 and known:
         found.witness_no = await asyncio.to_thread(session.ledger.doubts.witness_no, known)
@@ -90,7 +96,9 @@ async def _take_in(
         if task is None:
             found.n_unread += 1
         else:
-            found.n_attached += await _attach(session, batch, task) is Attachment.ATTACHED
+            about = subjects.get((task.type, task.inspected_url or ""))
+            attachment = await _attach(session, batch, task, about)
+            found.n_attached += attachment is Attachment.ATTACHED
 
 
 async def _read(session: Session, task_id: str) -> Task | None:
@@ -105,15 +113,12 @@ async def _read(session: Session, task_id: str) -> Task | None:
         await session.throttle.release()
 
 
-async def _attach(session: Session, batch: Batch, task: Task) -> Attachment | None:
-    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
-    if tag is None or tag.ledger_id != session.ledger.ledger_id:
-        return None
-    intent = await _intent_of(session, tag)
+async def _attach(
+    session: Session, batch: Batch, task: Task, about: Intent | None
+) -> Attachment | None:
+    """By the tag that it carries; a look at an image by what it looked at."""
+    intent = about if task.type != IMAGE_TASK else await _tagged(session, task)
     if intent is None:
-        return None
-    if not tag.matches(intent.request_hash):
-        await session.ledger.record_dispute(intent, task.task_id, session.clock.instant())
         return None
     now_us = session.clock.now_us()
     return await session.ledger.record_sighting(
@@ -121,6 +126,14 @@ async def _attach(session: Session, batch: Batch, task: Task) -> Attachment | No
     )
 
 
-async def _intent_of(session: Session, tag: IntentTag) -> Intent | None:
+async def _tagged(session: Session, task: Task) -> Intent | None:
+    """The intent of ours that a task carries the tag of."""
+    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+    if tag is None or tag.ledger_id != session.ledger.ledger_id:
+        return None
     found = await asyncio.to_thread(session.ledger.read.intents_by_id, [tag.intent_id])
-    return found.get(tag.intent_id)
+    intent = found.get(tag.intent_id)
+    if intent is not None and not tag.matches(intent.request_hash):
+        await session.ledger.record_dispute(intent, task.task_id, session.clock.instant())
+        return None
+    return intent

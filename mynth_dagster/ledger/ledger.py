@@ -26,6 +26,7 @@ from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
 from mynth_dagster.ledger.spool import Spool
+from mynth_dagster.ledger.subjects import Subjects
 from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.ledger.uploads import Uploads
 from mynth_dagster.models.doubt import Doubt, Walk
@@ -39,7 +40,7 @@ class Ledger:
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
     `read` is what it knows, `inbox` what webhooks told, `uploads` where input files lie,
-    `tokens` what may be handed out.
+    `tokens` what may be handed out, `subjects` what was looked at.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Ledger:
         self.inbox = Inbox(self._commits, reader)
         self.uploads = Uploads(self._commits, reader)
         self.tokens = Tokens(self._commits, reader)
+        self.subjects = Subjects(self._commits, reader)
 
     @classmethod
     def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:

@@ -211,3 +211,16 @@ tokens = sa.Table(
     sa.Column("expires_at_us", _US, nullable=False),
 )
 """Public access tokens, where a batch asked for them: secrets that open one task each."""
+
+subjects = sa.Table(
+    "subjects",
+    METADATA,
+    sa.Column("intent_id", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, primary_key=True),
+    sa.Column("task_type", sa.Text, nullable=False),
+)
+"""
+What an intent that looks at an image was sent with, kept before it is sent.
+
+Such a request carries no metadata: type and URL are all that its task can be recognised by.
+"""

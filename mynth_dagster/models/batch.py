@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
 from mynth_dagster.models.budget import NO_BUDGET, Budget
+from mynth_dagster.models.inspection import InspectionSettings
 from mynth_dagster.models.partition import MODEL_DIMENSION, SHARD_DIMENSION, Slice, shard_keys
 from mynth_dagster.models.request import Rating
 
@@ -78,6 +79,7 @@ class Batch:
         inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
             of which none is read; None: they start at the table's folder, and may lie anywhere.
         check_capabilities: Whether rows are refused that ask of a model what it is known to lack.
+        inspection: What is asked about the images of the batch, instead of making any.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Batch:
     retries: int = 0
     inputs_root: str | None = None
     check_capabilities: bool = True
+    inspection: InspectionSettings | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -117,6 +120,19 @@ class Batch:
     def ledger_name(self) -> str:
         """The batch's part of a row's identity."""
         return self.identity or self.name
+
+    def inspecting(
+        self, settings: InspectionSettings, *, budget: Budget = NO_BUDGET, retries: int = 0
+    ) -> Batch:
+        """The batch that asks about this one's images: rows, money and states of its own."""
+        return replace(
+            self,
+            identity=f"{self.ledger_name}/{settings.kind.table}",
+            defaults=RequestDefaults(),
+            inspection=settings,
+            budget=budget,
+            retries=retries,
+        )
 
     @property
     def clears_unresolved(self) -> bool:

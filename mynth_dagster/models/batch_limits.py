@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import RevisionLimits
 from mynth_dagster.models.batch import RequestDefaults
+from mynth_dagster.models.inspection import EFFORTS, InspectionKind, InspectionSettings
 from mynth_dagster.models.request import Rating
 
 
@@ -22,8 +23,26 @@ def require_within_limits(defaults: RequestDefaults, limits: RevisionLimits) -> 
     _require_sound_webhooks(defaults.webhook_urls, limits)
 
 
-def _require_sound_rating(rating: Rating, limits: RevisionLimits) -> None:
-    levels, setting = rating.levels, "defaults.rating"
+def require_sound_inspection(settings: InspectionSettings, limits: RevisionLimits) -> None:
+    """
+    Check what is asked about images.
+
+    Raises:
+        ConfigError: Names the setting, what it is, and what the revision allows.
+    """
+    if settings.effort not in (None, *EFFORTS):
+        raise ConfigError("effort", f"{settings.effort!r} is none of {', '.join(EFFORTS)}")
+    if settings.effort is not None and settings.kind is not InspectionKind.REVIEW:
+        raise ConfigError("effort", "only reviews have an effort")
+    if settings.levels and settings.kind is not InspectionKind.RATE:
+        raise ConfigError("levels", "only ratings have levels")
+    _require_sound_rating(Rating(settings.levels), limits, setting="levels")
+
+
+def _require_sound_rating(
+    rating: Rating, limits: RevisionLimits, setting: str = "defaults.rating"
+) -> None:
+    levels = rating.levels
     if not levels:
         return
     least, most = limits.rating_levels_min, limits.rating_levels_max

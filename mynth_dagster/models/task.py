@@ -9,6 +9,9 @@ from typing import Any
 
 from mynth_dagster.models.transitions import Event
 
+IMAGE_TASK = "image.generate"
+"""The type of a task that makes images."""
+
 
 class TaskStatus(str, Enum):
     """The three states that Mynth knows."""
@@ -99,7 +102,8 @@ class Task:
     A task as its owner reads it.
 
     `updated_at_us` of a finished task is when it finished. `metadata` is what we sent along.
-    `cost_units` is None until known; `cost_is_allocated` says that only a sum was given.
+    `cost_units` is None until known. A task that looked at an image has no images:
+    `inspected_url` is what it looked at, and `findings` what it says, in Mynth's words.
     """
 
     task_id: str
@@ -114,9 +118,15 @@ class Task:
     prompt_sent: str | None = None
     user_id: str | None = None
     api_key_id: str | None = None
+    type: str = IMAGE_TASK
+    inspected_url: str | None = None
+    findings: Mapping[str, Any] | None = None
 
     @property
     def n_delivered(self) -> int:
+        """Images, or the findings of one look at an image."""
+        if self.findings is not None:
+            return 1
         return sum(image.delivered for image in self.images)
 
     @property

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
-from mynth_dagster.simulator.orders import Order
+from mynth_dagster.simulator.orders import Inspection, Order
 from mynth_dagster.simulator.outbox import Outbox
 from mynth_dagster.simulator.tasks import Task
 from mynth_dagster.simulator.world import World
@@ -128,6 +128,7 @@ def _spell_accepted(task: Task) -> dict[str, Any]:
         "route": _ROUTES[task.type],
         "prompt": None if order is None else order.prompt,
         "model": None if order is None else order.model,
+        "urls": list(task.order.urls) if isinstance(task.order, Inspection) else [],
         "count": None if order is None else order.count,
         "api_key_id": task.key.key_id,
         "estimated_cost": spell_trimmed(task.reserved),

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.inspection import Wish
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import Delivery, ImageRequest, InputImage
 from mynth_dagster.tables.files import PROMPTS, TableStore
@@ -38,7 +39,7 @@ class PromptRow:
     prompt_id: str
     request_key: str
     request_hash: str
-    request: ImageRequest
+    request: Wish
 
     @property
     def n_asked(self) -> int:

@@ -19,6 +19,12 @@ FINAL_EVENTS: MappingProxyType[str, TaskStatus] = MappingProxyType(
     {
         "task.image.generate.completed": TaskStatus.COMPLETED,
         "task.image.generate.failed": TaskStatus.FAILED,
+        "task.image.rate.completed": TaskStatus.COMPLETED,
+        "task.image.rate.failed": TaskStatus.FAILED,
+        "task.image.alt.completed": TaskStatus.COMPLETED,
+        "task.image.alt.failed": TaskStatus.FAILED,
+        "task.image.review.completed": TaskStatus.COMPLETED,
+        "task.image.review.failed": TaskStatus.FAILED,
     }
 )
 """The events that finish one of our tasks; no other changes anything."""
@@ -54,17 +60,18 @@ def decode_event(body: Any, *, default_format: str | None, at_us: int) -> TaskEv
     name, task_id = named
     status = FINAL_EVENTS[name]
     told = decode_full_task(
-        name, _as_task(body, status), revision="event", default_format=default_format
+        name, _as_task(name, body, status), revision="event", default_format=default_format
     )
     told = replace(told, created_at_us=at_us, updated_at_us=at_us)
-    if status is TaskStatus.COMPLETED and told.cost_units is None:
+    if told.images and told.cost_units is None:
         told = replace(told, cost_units=_sum_of_costs(body, told))
     return TaskEvent(task_id, status, told.metadata, told if _is_whole(told) else None)
 
 
-def _as_task(body: Mapping[str, Any], status: TaskStatus) -> dict[str, Any]:
+def _as_task(name: str, body: Mapping[str, Any], status: TaskStatus) -> dict[str, Any]:
     """The event in the shape of a full task."""
     return {
+        "type": name.removeprefix("task.").rpartition(".")[0],
         "id": body["task"]["id"],
         "status": status.value,
         "request": body.get("request"),
@@ -78,7 +85,7 @@ def _is_whole(told: Task) -> bool:
     """A failure without a reason, or a result without its price, may be told by a reading."""
     if told.status is TaskStatus.FAILED:
         return bool(told.faults)
-    return bool(told.images) and told.cost_units is not None
+    return told.n_delivered + len(told.images) > 0 and told.cost_units is not None
 
 
 def _sum_of_costs(body: Mapping[str, Any], told: Task) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from mynth_dagster.limits import RevisionLimits
+from mynth_dagster.models.inspection import Inspection
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import Task, TaskEvent
 
@@ -14,7 +15,8 @@ class RevisionProfile(Protocol):
     One API revision: how it spells a request, and what it offers.
 
     `HAS_TASK_LIST`, `HAS_ESTIMATE`, `HAS_CATALOG` and `HAS_ACCOUNT` name free look-ups that
-    only some revisions have. `RESULT_WORD` ends the path of a result, `WEBHOOK_PATH` is where
+    only some revisions have; `HAS_INSPECTIONS`: images can be rated, described and reviewed, one
+    paid task each. `RESULT_WORD` ends the path of a result, `WEBHOOK_PATH` is where
     webhooks are managed. `OWN_FIELDS` are the request fields that we add without being
     asked: a refusal that names one is our mistake, never the row's.
     """
@@ -32,6 +34,8 @@ class RevisionProfile(Protocol):
     @property
     def HAS_ACCOUNT(self) -> bool: ...  # noqa: N802 - a module's constant
     @property
+    def HAS_INSPECTIONS(self) -> bool: ...  # noqa: N802 - a module's constant
+    @property
     def RESULT_WORD(self) -> str: ...  # noqa: N802 - a module's constant
     @property
     def WEBHOOK_PATH(self) -> str: ...  # noqa: N802 - a module's constant
@@ -44,6 +48,15 @@ class RevisionProfile(Protocol):
 
         Raises:
             UnsupportedFeatureError: The revision cannot express something that is asked.
+        """
+        ...
+
+    def encode_inspection(self, inspection: Inspection) -> dict[str, Any]:
+        """
+        The body of `POST /image/rate`, `/image/alt` or `/image/review`.
+
+        Raises:
+            UnsupportedFeatureError: The revision has no such task.
         """
         ...
 

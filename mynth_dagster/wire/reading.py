@@ -18,6 +18,7 @@ from mynth_dagster.clock import us_from_utc
 from mynth_dagster.errors import UnexpectedPayloadError
 from mynth_dagster.models.money import units_from_usd
 from mynth_dagster.models.task import (
+    IMAGE_TASK,
     Account,
     Balance,
     CatalogModel,
@@ -94,6 +95,7 @@ def decode_full_task(
     if not isinstance(task_id, str) or status is None:
         raise _missing(operation, "task", body, revision)
     request, result = _mapping(payload.get("request")), _mapping(payload.get("result"))
+    kind = _kind(payload.get("type"))
     image_format = _mapping(request.get("output")).get("format") or default_format
     created = _time(_first(payload, "created_at", "createdAt"))
     updated = _time(_first(payload, "updated_at", "updatedAt"))
@@ -110,6 +112,9 @@ def decode_full_task(
         prompt_sent=_prompt_sent(result),
         user_id=_text(_first(payload, "user_id", "userId")),
         api_key_id=_text(_first(payload, "api_key_id", "apiKeyId")),
+        type=kind,
+        inspected_url=None if kind == IMAGE_TASK else _text(request.get("url")),
+        findings=None if kind == IMAGE_TASK or not result else _plain(result),
     )
 
 
@@ -245,8 +250,13 @@ def _listed(entry: Mapping[str, Any]) -> ListedTask | None:
     created = _time(_first(entry, "created_at", "createdAt"))
     if not isinstance(task_id, str) or status is None or created is None:
         return None
-    kind = _text(entry.get("type")) or "image.generate"
+    kind = _kind(entry.get("type"))
     return ListedTask(task_id, kind, status, _money(entry.get("cost")), created)
+
+
+def _kind(value: Any) -> str:
+    """The type of a task; until 2026-04-02 those that make images were called `image`."""
+    return IMAGE_TASK if value in (None, "", "image") else str(value)
 
 
 def _catalog_model(entry: Mapping[str, Any]) -> CatalogModel:

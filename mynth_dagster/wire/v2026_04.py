@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_SIZE_BY_MODEL, AUTO_SIZE_BY_MYNTH, LIMITS_BY_REVISION
+from mynth_dagster.models.inspection import Inspection
 from mynth_dagster.models.request import ImageRequest, InputImage, Rating
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
@@ -21,6 +23,7 @@ HAS_TASK_LIST = False
 HAS_ESTIMATE = False
 HAS_CATALOG = False
 HAS_ACCOUNT = False
+HAS_INSPECTIONS = False
 RESULT_WORD = "results"
 WEBHOOK_PATH = "/webhook"
 OWN_FIELDS = frozenset({"access", "webhook"})
@@ -50,6 +53,12 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         access=None if delivery.with_token else {"pat": {"enabled": False}},
         metadata=metadata_with_tag(delivery.metadata_json, tag),
     )
+
+
+def encode_inspection(inspection: Inspection) -> dict[str, Any]:
+    """Ratings of this revision are no tasks, and the rest does not exist."""
+    table = inspection.settings.kind.table
+    raise UnsupportedFeatureError(table, f"revision {REVISION} has no tasks that look at images")
 
 
 def decode_task(operation: str, body: Any) -> Task:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.models.inspection import Inspection
 from mynth_dagster.models.request import ImageRequest, InputImage, Rating
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
@@ -22,6 +23,7 @@ HAS_TASK_LIST = True
 HAS_ESTIMATE = True
 HAS_CATALOG = True
 HAS_ACCOUNT = True
+HAS_INSPECTIONS = True
 RESULT_WORD = "result"
 WEBHOOK_PATH = "/webhook"
 OWN_FIELDS = frozenset({"access", "webhook"})
@@ -48,6 +50,14 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         metadata=metadata_with_tag(delivery.metadata_json, tag),
         destination=delivery.destination,
     )
+
+
+def encode_inspection(inspection: Inspection) -> dict[str, Any]:
+    """The body of `POST /image/rate`, `/image/alt` or `/image/review`."""
+    settings = inspection.settings
+    body = with_present(url=inspection.url, effort=settings.effort)
+    rating = _rating(Rating(settings.levels))
+    return {**body, **rating} if isinstance(rating, dict) else body
 
 
 def decode_task(operation: str, body: Any) -> Task:

@@ -26,6 +26,7 @@ def test_log_of_accepted_requests(api):
             "route": "POST /image/generate",
             "prompt": "a kite",
             "model": MODEL,
+            "urls": [],
             "count": 2,
             "api_key_id": "key_simulator_0",
             "estimated_cost": "0.02",

@@ -104,10 +104,28 @@ def test_a_failed_event_tells_its_faults_or_has_to_be_read():
     assert decode(body).metadata == {"sku": 1.5}
 
 
+@pytest.mark.parametrize("cost", [None, "0.00020000"])
+def test_the_end_of_a_look_at_an_image_tells_its_findings(cost):
+    """Where its cost is not told, the task has to be read."""
+    body = {
+        "event": "task.image.rate.completed",
+        "task": {"id": "tsk_R", "cost": cost},
+        "request": {"url": "https://x/1.png"},
+        "result": {"url": "https://x/1.png", "level": "sfw"},
+    }
+    told = decode(body)
+
+    assert (told.task_id, told.status) == ("tsk_R", TaskStatus.COMPLETED)
+    assert (told.task is None) is (cost is None)
+    if told.task is not None:
+        assert told.task.findings["level"] == "sfw"
+        assert told.task.inspected_url == "https://x/1.png"
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "task.image.rate.completed",
+        "task.image.upscale.completed",
         "task.image.generate.processing",
         "task.completed",
         "all",

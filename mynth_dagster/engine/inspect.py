@@ -1,0 +1,115 @@
+"""
+Having the images of a batch rated, described or reviewed: one paid task for each image.
+
+The same promises hold as for the images themselves, by the same means: an intent before each
+request, at most one accepted request for each image and what is asked about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
+from mynth_dagster.engine.collect import read_finished, read_surplus
+from mynth_dagster.engine.inbox import work_inbox
+from mynth_dagster.engine.pipeline import SubmitReport, submit
+from mynth_dagster.engine.quote import Quote
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.submit import SubmitCounts
+from mynth_dagster.engine.survey import Survey
+from mynth_dagster.engine.wait import Waiting, wait_until_settled
+from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
+from mynth_dagster.ledger.reader import SliceLookup
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_limits import require_sound_inspection
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
+
+
+@dataclass
+class InspectionProgress:
+    """
+    Where it is; written by the run, read by whoever shows it.
+
+    Args:
+        on_quote: Called before the first paid request.
+        on_round: Called after each round of polling.
+        report: Of the submission, once there is one.
+    """
+
+    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None
+    on_round: Callable[[Waiting], None] = lambda _: None
+    report: SubmitReport | None = None
+
+
+async def inspect_images(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    *,
+    submitter: str,
+    stop: StopSwitch,
+    progress: InspectionProgress,
+    asking: Asking = NOTHING_SPECIAL,
+) -> AsyncIterator[InspectionSummary]:
+    """
+    Ask about every image that was not asked about, wait for the answers, write each partition.
+
+    Args:
+        batch: Made by `Batch.inspecting`.
+
+    Raises:
+        UnsupportedFeatureError: The revision has no such tasks; nothing was sent.
+        TableError: A partition has no table of images; nothing was sent.
+        LedgerError, ApiError, RunStoppedError: As `submit` and `wait_until_settled`.
+    """
+    _require_offered(session, batch)
+    counts = SubmitCounts()
+    progress.report = await submit(
+        session,
+        batch,
+        slices,
+        submitter=submitter,
+        stop=stop,
+        asking=asking,
+        counts=counts,
+        on_quote=progress.on_quote,
+    )
+    await wait_until_settled(session, batch, slices, stop=stop, on_round=progress.on_round)
+    await work_inbox(session, batch)
+    for slice_ in slices:
+        yield await _collect(session, batch, slice_)
+
+
+def _require_offered(session: Session, batch: Batch) -> None:
+    if batch.inspection is None:
+        raise ConfigError("inspection", "the batch asks nothing about its images")
+    profile, table = session.client.profile, batch.inspection.kind.table
+    if not profile.HAS_INSPECTIONS:
+        said = f"API revision {profile.REVISION} has no tasks that look at images"
+        raise UnsupportedFeatureError(table, said)
+    require_sound_inspection(batch.inspection, profile.LIMITS)
+
+
+async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionSummary:
+    reader, name = session.ledger.read, batch.ledger_name
+    unread = await asyncio.to_thread(reader.unread, name, [slice_])
+    await read_finished(session, unread)
+    await read_surplus(session, batch, [slice_])
+    row = await asyncio.to_thread(reader.partition, name, slice_)
+    summary = await asyncio.to_thread(
+        write_inspections,
+        TableStore(session.settings.root, batch.name),
+        slice_,
+        batch=batch,
+        lookup=SliceLookup(reader, name, slice_),
+        version=row.version if row else 0,
+        now_us=session.clock.now_us(),
+        stop_code=row.stop_code if row else None,
+    )
+    await session.ledger.mark_collected(name, slice_, summary.version)
+    return summary

@@ -1,0 +1,54 @@
+"""What paid looks at images are about, so that a task whose answer was lost is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.group_commit import GroupCommit
+from mynth_dagster.ledger.grouped import CALL, insert_into
+from mynth_dagster.ledger.queries import rows_of
+from mynth_dagster.ledger.records import intent_from_row
+from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.transitions import IntentState
+
+_subjects, _intents = schema.subjects, schema.intents
+_IN_DOUBT = (IntentState.SENDING.value, IntentState.UNRESOLVED.value)
+
+Subject = tuple[str, str]
+"""Task type and URL."""
+
+
+class Subjects:
+    """The part of the ledger that knows what was looked at; a write returns after COMMIT."""
+
+    def __init__(self, commits: GroupCommit, reader: Engine) -> None:
+        self._commits, self._reader = commits, reader
+
+    async def keep(self, intent_id: str, task_type: str, url: str) -> None:
+        """Keep what an intent will be sent with; before it is sent."""
+        await self._commits.submit(CALL, _keeping(intent_id, task_type, url))
+
+    def in_doubt(self) -> dict[Subject, Intent]:
+        """The intents whose task may have to be searched for; of equal ones the newest."""
+        query = (
+            sa.select(_intents, _subjects.c.url, _subjects.c.task_type)
+            .join(_subjects, _subjects.c.intent_id == _intents.c.intent_id)
+            .where(_intents.c.state.in_(_IN_DOUBT))
+            .order_by(_intents.c.claimed_no)
+        )
+        rows = rows_of(self._reader, query, dict)
+        return {(row["task_type"], row["url"]): intent_from_row(row) for row in rows}
+
+
+def _keeping(intent_id: str, task_type: str, url: str) -> Callable[[Connection], Any]:
+    row = {"intent_id": intent_id, "url": url, "task_type": task_type}
+
+    def call(connection: Connection) -> None:
+        connection.execute(insert_into(connection, _subjects).on_conflict_do_nothing(), row)
+
+    return call
