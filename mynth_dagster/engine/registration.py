@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError, InvalidRequestError, NotFoundError, UnauthorizedError
+from mynth_dagster.models.task import IMAGE_TASK
 from mynth_dagster.wire.events import FINAL_EVENTS
 
 REGISTERED_META = "webhook:registered"
@@ -34,17 +35,24 @@ async def register(session: Session, url: str, webhook_id: str | None = None) ->
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("URL", "an http or https URL is needed, such as https://hooks.…/")
     try:
-        made = await session.client.put_webhook(url, sorted(FINAL_EVENTS), webhook_id)
+        made = await session.client.put_webhook(url, _events(session), webhook_id)
     except (UnauthorizedError, NotFoundError) as error:
-        return Registration(note=_by_hand(url, webhook_id, error.status))
+        return Registration(note=_by_hand(session, url, webhook_id, error.status))
     except InvalidRequestError as error:
         raise ConfigError("URL", f"Mynth refuses it: {error.reason}") from None
     await session.ledger.set_meta(REGISTERED_META, made.webhook_id)
     return Registration(made.webhook_id, made.secret)
 
 
-def _by_hand(url: str, webhook_id: str | None, status: int) -> str:
-    events = ", ".join(sorted(FINAL_EVENTS))
+def _events(session: Session) -> list[str]:
+    """The events that the revision has and that finish a task of ours."""
+    if session.client.profile.HAS_INSPECTIONS:
+        return sorted(FINAL_EVENTS)
+    return sorted(event for event in FINAL_EVENTS if IMAGE_TASK in event)
+
+
+def _by_hand(session: Session, url: str, webhook_id: str | None, status: int) -> str:
+    events = ", ".join(_events(session))
     if webhook_id is not None:
         return (
             f"Mynth does not let this key change webhook {webhook_id} (HTTP {status}). "

@@ -158,7 +158,7 @@ def test_a_signed_body_that_is_no_event_is_refused(post, body):
 
 
 @pytest.mark.parametrize(
-    "name", ["task.image.generate.processing", "task.image.rate.completed", "something.new"]
+    "name", ["task.image.generate.processing", "task.image.upscale.completed", "something.new"]
 )
 def test_events_that_mean_nothing_to_us_are_acknowledged_and_not_kept(post, name):
     """Else Mynth would send them again for hours."""
