@@ -66,6 +66,23 @@ def test_signed_events_save_all_polling_and_reading(bench):
     work_bench.require_sound(20)
 
 
+def test_the_event_of_a_failed_task_fails_its_row(bench):
+    """`task.image.generate.failed`: the row is a failure, refunded, and its neighbour an image."""
+    work_bench = bench(progress="manual", failures=[{"kind": "task", "prompt_contains": "bad"}])
+    send_all(
+        work_bench, [{"prompt_id": "a", "prompt": "bad"}, {"prompt_id": "b", "prompt": "good"}]
+    )
+    work_bench.server.settle()
+    announced = list(events(work_bench.server))
+    deliver(work_bench, announced)
+    finish(work_bench)
+
+    assert "task.image.generate.failed" in str(announced)
+    (failure,) = work_bench.table("failures")
+    assert (failure["prompt_id"], failure["status"]) == ("a", "failed")
+    assert len(work_bench.table("images")) == 1
+
+
 def test_tables_are_those_of_a_polled_run(bench, tmp_path):
     """Row by row: only the second in which a task ended is told less exactly."""
     of = batch(defaults=replace(batch().defaults, count=2))
