@@ -7,6 +7,7 @@ import typer
 from mynth_dagster.cli import (
     account,
     doctor,
+    inspect,
     ledger,
     receipt,
     resolve,
@@ -28,6 +29,7 @@ app.command("status")(status.status)
 app.command("receipt")(receipt.receipt)
 app.add_typer(account.app, name="account")
 app.add_typer(ledger.app, name="ledger")
+app.command("inspect")(inspect.inspect)
 app.command("task")(task.task)
 app.command("resolve")(resolve.resolve)
 app.command("doctor")(doctor.doctor)

@@ -53,19 +53,20 @@ def batch_name(prompts: str) -> str:
 
 def columns(pairs: list[str]) -> dict[str, str]:
     """`ours=theirs` pairs as a mapping."""
-    return _mapping("--column", pairs, "ours=theirs")
+    return mapping("--column", pairs, "ours=theirs")
 
 
 def prices(pairs: list[str]) -> dict[str, Decimal]:
     """`model=USD` pairs as prices by model."""
-    by_model = _mapping("--price-usd", pairs, "model=0.04")
+    by_model = mapping("--price-usd", pairs, "model=0.04")
     try:
         return {model: Decimal(price) for model, price in by_model.items()}
     except InvalidOperation:
         raise ConfigError("--price-usd", "amounts are numbers such as 0.04") from None
 
 
-def _mapping(option: str, pairs: list[str], form: str) -> dict[str, str]:
+def mapping(option: str, pairs: list[str], form: str) -> dict[str, str]:
+    """`left=right` pairs of an option as a mapping; ``form`` shows how they are written."""
     split = [pair.partition("=") for pair in pairs]
     bad = [pair for pair, parts in zip(pairs, split, strict=True) if not all(parts)]
     if bad:

@@ -68,10 +68,10 @@ class RunReport:
             "rows_by_status": self.rows_by_status,
             "posts_sent": self.posts_sent,
             "requests": self.requests,
-            "quoted_usd": _usd(self.quoted_units),
+            "quoted_usd": usd(self.quoted_units),
             "quote_is_exact": self.quote_is_exact,
-            "reserved_usd": _usd(self.reserved_units),
-            "charged_usd": _usd(self.charged_units),
+            "reserved_usd": usd(self.reserved_units),
+            "charged_usd": usd(self.charged_units),
             "cost_unknown": self.n_cost_unknown,
             "unresolved": self.unresolved,
             "stalled": self.stalled,
@@ -136,11 +136,12 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
     """For machines: amounts as decimal strings in USD, counts as numbers."""
     return {
         name if name.startswith("n_") else f"{name}_usd": (
-            value if name.startswith("n_") else _usd(value)
+            value if name.startswith("n_") else usd(value)
         )
         for name, value in asdict(receipt).items()
     }
 
 
-def _usd(units: int | None) -> str | None:
+def usd(units: int | None) -> str | None:
+    """An amount for machines: a decimal string in USD."""
     return None if units is None else f"{usd_from_units(units):f}"

@@ -1,0 +1,117 @@
+"""`mynth-dagster inspect`: have the images of a batch rated, described or reviewed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mynth_dagster.cli.failing import EXIT_OPEN, EXIT_OTHER, errors_as_exit_codes, say
+from mynth_dagster.cli.options import (
+    BaseUrl,
+    Ledger,
+    Revision,
+    Root,
+    engine_settings,
+    mapping,
+    prices,
+)
+from mynth_dagster.client.settings import DEFAULT_BASE_URL
+from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.report import usd
+from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.limits import CONCURRENCY_DEFAULT
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.budget import budget_from_usd
+from mynth_dagster.models.inspection import KINDS_BY_TABLE, InspectionSettings
+from mynth_dagster.models.request import RatingLevel
+from mynth_dagster.tables.files import IMAGES, TableStore
+from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.wire import AUTO_REVISION
+
+
+def inspect(
+    table: Annotated[str, typer.Argument(help="ratings, alt_texts or reviews.")],
+    root: Root,
+    batch: Annotated[str, typer.Option(help="Name of the batch.", show_default="required")],
+    partition: Annotated[str, typer.Option(help="Key of the partition.")] = "",
+    level: Annotated[
+        list[str] | None, typer.Option(help="value=description of an own level of ratings.")
+    ] = None,
+    effort: Annotated[str | None, typer.Option(help="Of reviews: low or high.")] = None,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="The most that it may cost, over all runs; needs prices.")
+    ] = None,
+    price_usd: Annotated[
+        list[str] | None, typer.Option(help="image.rate=USD, image.alt=USD or image.review=USD.")
+    ] = None,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    ledger: Ledger = None,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT,
+) -> None:
+    """
+    Ask Mynth about each image of a batch: one paid task each, nothing asked twice.
+
+    The API key is read from MYNTH_API_KEY. Exit codes as those of `run`.
+    """
+    with errors_as_exit_codes(Console(stderr=True)):
+        key = os.environ.get("MYNTH_API_KEY")
+        settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
+        asked = _asked(table, level or [], effort)
+        images = Batch(name=batch, window_dimension="partition", prices_usd=prices(price_usd or []))
+        budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
+        looking = images.inspecting(asked, budget=budget)
+        stop = StopSwitch()
+        summaries = asyncio.run(_inspect(settings, looking, partition, stop))
+    typer.echo(json.dumps(_in_json(summaries, stop), indent=2))
+    n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
+    if stop.is_set:
+        say(Console(stderr=True), f"Stopped: {stop.reason.message if stop.reason else ''}")
+        raise typer.Exit(EXIT_OTHER)
+    raise typer.Exit(EXIT_OPEN if n_open else 0)
+
+
+def _asked(table: str, levels: list[str], effort: str | None) -> InspectionSettings:
+    if table not in KINDS_BY_TABLE:
+        raise ConfigError("TABLE", f"{table!r} is none of {', '.join(KINDS_BY_TABLE)}")
+    scale = mapping("--level", levels, "value=description")
+    own = tuple(RatingLevel(value, description) for value, description in scale.items())
+    return InspectionSettings(KINDS_BY_TABLE[table], own, effort)
+
+
+async def _inspect(
+    settings: EngineSettings, batch: Batch, window: str, stop: StopSwitch
+) -> list[InspectionSummary]:
+    store = TableStore(settings.root, batch.name)
+    found = await asyncio.to_thread(store.slices, IMAGES, batch)
+    slices = [slice_ for slice_ in found if slice_.window == window]
+    if not slices:
+        raise ConfigError("--partition", f"{batch.name} has no images under {window!r}")
+    async with open_session(settings) as session:
+        looks = inspect_images(
+            session,
+            batch,
+            slices,
+            submitter="command line",
+            stop=stop,
+            progress=InspectionProgress(),
+        )
+        return [summary async for summary in looks]
+
+
+def _in_json(summaries: Sequence[InspectionSummary], stop: StopSwitch) -> dict[str, Any]:
+    return {
+        "images": sum(summary.n_images for summary in summaries),
+        "answered": sum(summary.n_answered for summary in summaries),
+        "charged_usd": usd(sum(summary.charged_units for summary in summaries)),
+        "tables": [summary.uri for summary in summaries],
+        "stopped": stop.reason.code if stop.reason else None,
+    }
