@@ -201,3 +201,44 @@ def test_active_run_over_vanished_shards_does_not_stop_the_tick(project):
     (request,) = project.tick().run_requests
 
     assert request.partition_key == FIRST
+
+
+def test_ticks_that_overlap_ask_for_the_same_and_spend_nothing(project):
+    """A tick that Dagster dropped runs on beside the next: equal keys, equal observations."""
+    project.execute("submit", FIRST, LAST)
+    project.simulator.settle()
+    before = project.simulator.log()["totals"]["accepted"]
+
+    late, next_one = project.tick(), project.tick()
+
+    keys = [[request.run_key for request in tick.run_requests] for tick in (late, next_one)]
+    assert keys[0] == keys[1] != []
+    told = [[event.metadata for event in tick.asset_events] for tick in (late, next_one)]
+    assert told[0] == told[1]
+    assert project.simulator.log()["totals"]["accepted"] == before
+
+
+def test_observations_delivered_twice_change_nothing(project):
+    """Events arrive at least once: the second delivery asks for nothing more and shows the same."""
+    project.execute("submit", FIRST, LAST)
+    events = project.tick().asset_events
+    for event in [*events, *events]:
+        project.instance.report_runless_asset_event(event)
+
+    again = project.tick()
+    assert again.run_requests == []
+    assert [event.metadata for event in again.asset_events] == [event.metadata for event in events]
+
+
+def test_a_shard_of_which_all_failed_lands_too(project):
+    """Else its day would never be whole for whoever stands downstream."""
+    project.simulator.set_scenario(progress="immediate", failures=[{"kind": "task"}])
+
+    result = project.execute("all", FIRST, LAST)
+
+    assert result.success
+    for table in ("images", "failures"):
+        records = project.instance.fetch_materializations(
+            dg.AssetKey(["shots", table]), limit=100
+        ).records
+        assert len({record.partition_key for record in records}) == 4
