@@ -109,3 +109,32 @@ def test_impossible_limits_are_refused(settings, said):
     """By the name of the field and what is allowed."""
     with pytest.raises(ConfigError, match=said):
         CheckLimits(**settings)
+
+
+def test_an_evaluation_of_a_partition_hides_that_of_the_run():
+    """Why a run gives one result: in Dagster 1.13 the newest evaluation stands for the check."""
+    shards = dg.StaticPartitionsDefinition(["000", "001"])
+
+    @dg.asset(
+        partitions_def=shards,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[dg.AssetCheckSpec("judged", asset="table")],
+    )
+    def table(context):
+        for key in shards.get_partition_keys():
+            context.log_event(
+                dg.AssetCheckEvaluation(table_key, "judged", passed=key == "001", partition=key)
+            )
+        yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=False)])
+
+    table_key = dg.AssetKey("table")
+    check = dg.AssetCheckKey(table_key, "judged")
+    tags = {
+        "dagster/asset_partition_range_start": "000",
+        "dagster/asset_partition_range_end": "001",
+    }
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([table], instance=instance, tags=tags).success
+        shown = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
+    evaluation = shown[check].event.dagster_event.event_specific_data
+    assert (evaluation.partition, evaluation.passed) == ("001", True)
