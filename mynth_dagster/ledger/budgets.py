@@ -36,6 +36,8 @@ def exceeded_scopes(connection: Connection, wishes: Sequence[Wish]) -> list[Scop
 
     The counters stay locked until the transaction ends.
     """
+    if not any(wish.budget.is_set for wish in wishes):
+        return [None] * len(wishes)
     used = _used(connection, sorted({wish.place[0] for wish in wishes if wish.budget.is_set}))
     exceeded: list[Scope | None] = []
     for wish in wishes:

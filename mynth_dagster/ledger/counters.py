@@ -7,13 +7,14 @@ them, and notes the difference; nobody adds up by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.grouped import among
 from mynth_dagster.models.exposure import (
     NOTHING,
     Exposure,
@@ -40,49 +41,57 @@ class Changes:
         self.by_place[place] = self.by_place.get(place, NOTHING) + difference
 
 
-def look_at(connection: Connection, intent_ids: Sequence[str]) -> dict[str, tuple[Place, Exposure]]:
-    """Where these intents are, and their exposure."""
-    columns = (
-        *(_intents.c.intent_id, _intents.c.batch, _intents.c.window, _intents.c.fan_out),
-        *(_intents.c.state, _intents.c.quoted_units),
-        *(_intents.c.reserved_units, _intents.c.charged_units),
+_PLACE = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
+
+
+def exposure_of_places(
+    connection: Connection, intent_ids: Collection[str]
+) -> dict[Place, Exposure]:
+    """The exposure of these intents, added up by place."""
+    held = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
+    is_charged = _intents.c.charged_units.is_not(None)
+    sums = (sa.func.sum(held), sa.func.sum(_intents.c.charged_units))
+    query = (
+        sa.select(*_PLACE, _intents.c.state, *sums)
+        .where(among(connection, _intents.c.intent_id, intent_ids))
+        .group_by(*_PLACE, _intents.c.state, is_charged)
     )
-    query = sa.select(*columns).where(_intents.c.intent_id.in_(intent_ids))
-    return {
-        intent_id: (
-            (batch, window, fan_out),
-            exposure_of(
-                IntentState(state),
-                quoted_units=quoted,
-                reserved_units=reserved,
-                charged_units=charged,
-            ),
+    found: dict[Place, Exposure] = {}
+    for batch, window, fan_out, state, held_units, charged_units in connection.execute(query):
+        exposure = exposure_of(
+            IntentState(state),
+            quoted_units=None,
+            reserved_units=int(held_units),
+            charged_units=None if charged_units is None else int(charged_units),
         )
-        for intent_id, batch, window, fan_out, state, quoted, reserved, charged in (
-            connection.execute(query)
-        )
-    }
+        place = (batch, window, fan_out)
+        found[place] = found.get(place, NOTHING) + exposure
+    return found
 
 
 def note_difference(
     connection: Connection,
-    before: Mapping[str, tuple[Place, Exposure]],
-    changed: Sequence[str],
+    before: Mapping[Place, Exposure],
+    intent_ids: Collection[str],
+    changed: Collection[str],
     surplus: Iterable[tuple[str, Exposure]] = (),
 ) -> None:
     """
-    Tell the partitions of the changed intents; `before` is what `look_at` said of them.
+    Tell the partitions of the changed intents.
 
     Args:
+        before: What `exposure_of_places` said of all the intents, before some of them changed.
         surplus: What further tasks of an intent add, by intent id.
     """
     if not changed:
         return
-    changes = Changes()
-    for intent_id, (place, exposure) in look_at(connection, changed).items():
-        changes.add(place, exposure - before[intent_id][1])
+    after, changes = exposure_of_places(connection, intent_ids), Changes()
+    told = after if len(changed) == len(intent_ids) else exposure_of_places(connection, changed)
+    for place in told:
+        changes.add(place, after[place] - before[place])
     for intent_id, difference in surplus:
-        changes.add(before[intent_id][0], difference)
+        (place,) = exposure_of_places(connection, [intent_id])
+        changes.add(place, difference)
     apply_changes(connection, changes)
 
 
@@ -124,20 +133,25 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
 def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
     """Before intents move to other fan-out keys of their window: their money moves along."""
     changes = Changes()
-    found = look_at(connection, list(moves))
-    for intent_id, difference in _of_surplus(connection, list(moves)):
-        place, exposure = found[intent_id]
-        found[intent_id] = (place, exposure + difference)
-    for intent_id, (place, exposure) in found.items():
+
+    def note(place: Place, fan_out: str, exposure: Exposure) -> None:
         changes.add(place, NOTHING - exposure)
-        changes.add((place[0], place[1], moves[intent_id]), exposure)
+        changes.add((place[0], place[1], fan_out), exposure)
+
+    for fan_out in set(moves.values()):
+        moved = [intent_id for intent_id, to in moves.items() if to == fan_out]
+        for place, exposure in exposure_of_places(connection, moved).items():
+            note(place, fan_out, exposure)
+    for intent_id, exposure in _of_surplus(connection, moves):
+        (place,) = exposure_of_places(connection, [intent_id])
+        note(place, moves[intent_id], exposure)
     apply_changes(connection, changes)
 
 
-def _of_surplus(connection: Connection, intent_ids: Sequence[str]) -> list[tuple[str, Exposure]]:
+def _of_surplus(connection: Connection, intent_ids: Collection[str]) -> list[tuple[str, Exposure]]:
     tasks = schema.tasks
     query = sa.select(tasks.c.intent_id, tasks.c.reserved_units, tasks.c.charged_units).where(
-        tasks.c.intent_id.in_(intent_ids), tasks.c.is_surplus
+        among(connection, tasks.c.intent_id, intent_ids), tasks.c.is_surplus
     )
     return [
         (intent_id, exposure_of_surplus(held_units, charged_units))

@@ -4,8 +4,9 @@ Deliveries: an intent is claimed to be sent, and a delivery ends without a task.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -15,11 +16,16 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.budgets import Wish, exceeded_scopes
-from mynth_dagster.ledger.counters import Changes, Place, apply_changes, look_at, note_difference
+from mynth_dagster.ledger.counters import (
+    Changes,
+    Place,
+    apply_changes,
+    exposure_of_places,
+    note_difference,
+)
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import each_changed, each_inserted, insert_into, is_before
+from mynth_dagster.ledger.grouped import Cells, Change, Insertion, each_changed, is_before
 from mynth_dagster.ledger.numbers import instant_of, is_postgres, next_number
-from mynth_dagster.ledger.records import intent_to_row
 from mynth_dagster.models.budget import NO_BUDGET, Budget, Scope
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent
@@ -81,15 +87,15 @@ class Ending:
 
 
 def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[Claimed]:
-    claims = _on_ledger_time(connection, claims)
     wishes = [Wish(_place(c), c.budget, c.intent.quoted_units or 0) for c in claims]
     exceeded = exceeded_scopes(connection, wishes)
     fitting = [claim for claim, scope in zip(claims, exceeded, strict=True) if scope is None]
     won = _win(connection, fitting)
-    changes = Changes()
+    reserved: Counter[Place] = Counter()
     for claim in won:
-        changes.add(_place(claim), Exposure(reserved=claim.intent.quoted_units or 0))
-    apply_changes(connection, changes)
+        reserved[_place(claim)] += claim.intent.quoted_units or 0
+    changes = {place: Exposure(reserved=units) for place, units in reserved.items()}
+    apply_changes(connection, Changes(changes))
     is_won = {id(claim) for claim in won}
     is_won |= _confirmed_before(connection, [c for c in claims if id(c) not in is_won])
     return [
@@ -101,9 +107,13 @@ def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[Claim
 def _win(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
     """The claims that became rows, or attempts, of their own."""
     number = next_number(connection)
+    now_us = instant_of(connection, Instant(0)).wall_us if is_postgres(connection) else None
     new = [claim for claim in claims if claim.from_attempt is None]
     again = [claim for claim in claims if claim.from_attempt is not None]
-    is_won = [*_insert_claims(connection, new, number), *_repeat_claims(connection, again, number)]
+    rows = [_new_row(claim, number, now_us) for claim in new]
+    is_won = each_changed(connection, _CLAIM_NEW, rows)
+    rows = [_repeat_row(claim, number, now_us) for claim in again]
+    is_won += each_changed(connection, _REPEAT, rows)
     return [claim for claim, won in zip([*new, *again], is_won, strict=True) if won]
 
 
@@ -127,116 +137,119 @@ def _place(claim: Claim) -> Place:
     return row.batch, row.window, claim.intent.fan_out
 
 
-def _on_ledger_time(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
-    """Where hosts share a database, its clock says when a claim was made and runs out."""
-    if not is_postgres(connection):
-        return list(claims)
-    now_us = instant_of(connection, Instant(0)).wall_us
-    return [
-        replace(
-            claim,
-            intent=replace(
-                claim.intent,
-                claimed_at_us=now_us,
-                send_by_us=now_us + claim.intent.send_by_us - claim.intent.claimed_at_us,
-            ),
-        )
-        for claim in claims
-    ]
-
-
-def _insert_claims(connection: Connection, claims: Sequence[Claim], number: int) -> list[bool]:
-    rows = [
-        {
-            **intent_to_row(claim.intent),
-            "account": claim.account,
-            "claimed_no": number,
-            "claimed_server_us": claim.server_us,
-            "claimant": claim.claimant,
-        }
-        for claim in claims
-    ]
-    return each_inserted(connection, _intents, "intent_id", rows)
-
-
-_REPEAT = (
-    sa.update(_intents)
-    .where(
-        _intents.c.intent_id == sa.bindparam("b_intent_id"),
-        _intents.c.attempt == sa.bindparam("b_attempt"),
+def _repeat(cells: Cells) -> sa.Update:
+    conditions = (
+        _intents.c.intent_id == cells("intent_id"),
+        _intents.c.attempt == cells("attempt"),
         is_before(Event.CLAIM),
     )
-    .values(
-        state=IntentState.SENDING.value,
-        attempt=_intents.c.attempt + 1,
-        reason=None,
-        error_code=None,
-        error_message=None,
-        error_field=None,
-        http_status=None,
-        quoted_units=sa.bindparam("b_quoted"),
-        account=sa.bindparam("b_account"),
-        claimed_no=sa.bindparam("b_number"),
-        claimed_server_us=sa.bindparam("b_server_us"),
-        claimant=sa.bindparam("b_claimant"),
-        doubted_no=None,
-        doubted_since=None,
-        fan_out=sa.bindparam("b_fan_out"),
-        claimed_at_us=sa.bindparam("b_claimed"),
-        send_by_us=sa.bindparam("b_send_by"),
+    return (
+        sa.update(_intents)
+        .where(*conditions)
+        .values(
+            state=IntentState.SENDING.value,
+            attempt=_intents.c.attempt + 1,
+            reason=None,
+            error_code=None,
+            error_message=None,
+            error_field=None,
+            http_status=None,
+            doubted_no=None,
+            doubted_since=None,
+            **{name: cells(name) for name in _CLAIMED},
+        )
     )
+
+
+_CLAIMED = (
+    *("fan_out", "quoted_units", "account", "claimant"),
+    *("claimed_no", "claimed_server_us", "claimed_at_us", "send_by_us"),
+)
+_REPEAT = Change(
+    _repeat,
+    {name: _intents.c[name] for name in ("intent_id", "attempt", *_CLAIMED)},
+    distinct=["intent_id"],
+)
+_CLAIM_NEW = Insertion(
+    _intents,
+    (
+        *("intent_id", "batch", "window", "request_key", "generation", "prompt_id", "attempt"),
+        *("state", "request_hash", "model", "n_asked", *_CLAIMED),
+    ),
+    key="intent_id",
 )
 
 
-def _repeat_claims(connection: Connection, claims: Sequence[Claim], number: int) -> list[bool]:
-    rows = [
-        {
-            "b_intent_id": claim.intent.intent_id,
-            "b_attempt": claim.from_attempt,
-            "b_quoted": claim.intent.quoted_units,
-            "b_account": claim.account,
-            "b_number": number,
-            "b_server_us": claim.server_us,
-            "b_claimant": claim.claimant,
-            "b_fan_out": claim.intent.fan_out,
-            "b_claimed": claim.intent.claimed_at_us,
-            "b_send_by": claim.intent.send_by_us,
-        }
-        for claim in claims
-    ]
-    return each_changed(connection, _REPEAT, rows)
+def _repeat_row(claim: Claim, number: int, now_us: int | None) -> dict[str, Any]:
+    """Where hosts share a database, its clock (`now_us`) says when a claim runs out."""
+    intent = claim.intent
+    claimed_at_us = intent.claimed_at_us if now_us is None else now_us
+    return {
+        "intent_id": intent.intent_id,
+        "attempt": claim.from_attempt,
+        "fan_out": intent.fan_out,
+        "quoted_units": intent.quoted_units,
+        "account": claim.account,
+        "claimant": claim.claimant,
+        "claimed_no": number,
+        "claimed_server_us": claim.server_us,
+        "claimed_at_us": claimed_at_us,
+        "send_by_us": claimed_at_us + intent.send_by_us - intent.claimed_at_us,
+    }
 
 
-_END = (
-    sa.update(_intents)
-    .where(
-        _intents.c.intent_id == sa.bindparam("b_intent_id"),
-        _intents.c.attempt == sa.bindparam("b_attempt"),
+def _new_row(claim: Claim, number: int, now_us: int | None) -> dict[str, Any]:
+    intent = claim.intent
+    return {
+        **_repeat_row(claim, number, now_us),
+        "batch": intent.row.batch,
+        "window": intent.row.window,
+        "request_key": intent.row.request_key,
+        "generation": intent.generation,
+        "prompt_id": intent.prompt_id,
+        "attempt": intent.attempt,
+        "state": intent.state.value,
+        "request_hash": intent.request_hash,
+        "model": intent.model,
+        "n_asked": intent.n_asked,
+    }
+
+
+def _end(cells: Cells) -> sa.Update:
+    conditions = (
+        _intents.c.intent_id == cells("intent_id"),
+        _intents.c.attempt == cells("attempt"),
         _intents.c.state == IntentState.SENDING.value,
     )
-    .values(
-        state=sa.bindparam("b_state"),
-        reason=sa.bindparam("b_reason"),
-        error_code=sa.bindparam("b_code"),
-        error_message=sa.bindparam("b_message"),
-        error_field=sa.bindparam("b_field"),
-        http_status=sa.bindparam("b_status"),
-        doubted_no=sa.bindparam("b_doubted_no"),
-        doubted_since=sa.bindparam("b_doubted_since"),
-    )
+    return sa.update(_intents).where(*conditions).values({name: cells(name) for name in _ENDED})
+
+
+_ENDED = (
+    *("state", "reason", "error_code", "error_message"),
+    *("error_field", "http_status", "doubted_no", "doubted_since"),
+)
+_END = Change(
+    _end,
+    {name: _intents.c[name] for name in ("intent_id", "attempt", *_ENDED)},
+    distinct=["intent_id"],
+)
+_KEEP_ATTEMPT = Insertion(
+    schema.attempts,
+    ["intent_id", "attempt", "outcome", "http_status", "detail", "ended_at_us"],
+    key="intent_id",
 )
 
 
 def _apply_endings(connection: Connection, endings: Sequence[Ending]) -> list[bool]:
-    before = look_at(connection, [ending.intent.intent_id for ending in endings])
+    intent_ids = {ending.intent.intent_id for ending in endings}
+    before = exposure_of_places(connection, intent_ids)
     loses_sight = any(ending.event is Event.LOSE_SIGHT for ending in endings)
     number = next_number(connection) if loses_sight else None
     rows = [_ending_row(connection, ending, number) for ending in endings]
     results = each_changed(connection, _END, rows)
-    evidence = [_attempt_row(ending) for ending in endings]
-    connection.execute(insert_into(connection, schema.attempts).on_conflict_do_nothing(), evidence)
-    changed = [e.intent.intent_id for e, done in zip(endings, results, strict=True) if done]
-    note_difference(connection, before, changed)
+    _KEEP_ATTEMPT.run(connection, [_attempt_row(ending) for ending in endings])
+    changed = {e.intent.intent_id for e, done in zip(endings, results, strict=True) if done}
+    note_difference(connection, before, intent_ids, changed)
     return results
 
 
@@ -245,16 +258,16 @@ def _ending_row(connection: Connection, ending: Ending, number: int | None) -> d
     state = next_state(IntentState.SENDING, ending.event, key=intent.intent_id)
     is_in_doubt = state is IntentState.UNRESOLVED
     return {
-        "b_intent_id": intent.intent_id,
-        "b_attempt": intent.attempt,
-        "b_state": state.value,
-        "b_reason": ending.reason,
-        "b_code": ending.error_code,
-        "b_message": ending.error_message,
-        "b_field": ending.error_field,
-        "b_status": ending.http_status,
-        "b_doubted_no": number if is_in_doubt else None,
-        "b_doubted_since": str(instant_of(connection, ending.ended_at)) if is_in_doubt else None,
+        "intent_id": intent.intent_id,
+        "attempt": intent.attempt,
+        "state": state.value,
+        "reason": ending.reason,
+        "error_code": ending.error_code,
+        "error_message": ending.error_message,
+        "error_field": ending.error_field,
+        "http_status": ending.http_status,
+        "doubted_no": number if is_in_doubt else None,
+        "doubted_since": str(instant_of(connection, ending.ended_at)) if is_in_doubt else None,
     }
 
 

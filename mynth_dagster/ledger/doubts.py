@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import look_at, note_difference
+from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.limits import LOST_AFTER_MISSES, LOST_AFTER_S
@@ -172,7 +172,7 @@ def _move(
     values: Mapping[str, object],
 ) -> list[str]:
     """Bring these intents into another state, those that are still in one of the states."""
-    before = look_at(connection, intent_ids)
+    before = exposure_of_places(connection, intent_ids)
     statement = (
         sa.update(_intents)
         .where(
@@ -183,5 +183,5 @@ def _move(
         .returning(_intents.c.intent_id)
     )
     moved = list(connection.execute(statement).scalars())
-    note_difference(connection, before, moved)
+    note_difference(connection, before, intent_ids, moved)
     return moved

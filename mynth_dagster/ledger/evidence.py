@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import look_at, note_difference
+from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import each_changed, each_inserted, insert_into, is_before
+from mynth_dagster.ledger.grouped import Cells, Change, Insertion, each_changed, is_before
 from mynth_dagster.ledger.spool import SpooledAnswer
 from mynth_dagster.models.exposure import exposure_of_surplus
 from mynth_dagster.models.intent import Intent
@@ -67,65 +67,93 @@ class Attachment(str, Enum):
     FOREIGN = "foreign"
 
 
-_ATTACH = (
-    sa.update(_intents)
-    .where(
-        _intents.c.intent_id == sa.bindparam("b_intent_id"),
+def _attach(cells: Cells) -> sa.Update:
+    task_id, intent_id = cells("task_id"), cells("intent_id")
+    is_known = sa.select(1).where(
+        schema.tasks.c.task_id == task_id, schema.tasks.c.intent_id != intent_id
+    )
+    is_attached = sa.select(1).where(_others.c.task_id == task_id, _others.c.intent_id != intent_id)
+    conditions = (
+        _intents.c.intent_id == intent_id,
         is_before(Event.SIGHT),
-        ~sa.exists().where(
-            schema.tasks.c.task_id == sa.bindparam("b_task_id"),
-            schema.tasks.c.intent_id != sa.bindparam("b_intent_id"),
-        ),
-        ~sa.exists().where(
-            _others.c.task_id == sa.bindparam("b_task_id"),
-            _others.c.intent_id != sa.bindparam("b_intent_id"),
-        ),
+        ~sa.exists(is_known.correlate_except(schema.tasks)),
+        ~sa.exists(is_attached.correlate_except(_others)),
     )
-    .values(
-        state=IntentState.ACCEPTED.value,
-        reason=None,
-        error_code=None,
-        error_message=None,
-        error_field=None,
-        http_status=None,
-        task_id=sa.bindparam("b_task_id"),
-        remote_status=TaskStatus.PENDING.value,
-        reserved_units=sa.func.coalesce(
-            sa.bindparam("b_reserved", type_=sa.BigInteger), _intents.c.quoted_units
-        ),
-        submitted_at_us=sa.bindparam("b_at"),
-        deadline_at_us=sa.bindparam("b_deadline"),
-        missed=0,
-        missing_since=None,
-        doubted_no=None,
-        doubted_since=None,
+    return (
+        sa.update(_intents)
+        .where(*conditions)
+        .values(
+            state=IntentState.ACCEPTED.value,
+            reason=None,
+            error_code=None,
+            error_message=None,
+            error_field=None,
+            http_status=None,
+            task_id=task_id,
+            remote_status=TaskStatus.PENDING.value,
+            reserved_units=sa.func.coalesce(cells("reserved"), _intents.c.quoted_units),
+            submitted_at_us=cells("at"),
+            deadline_at_us=cells("deadline"),
+            missed=0,
+            missing_since=None,
+            doubted_no=None,
+            doubted_since=None,
+        )
     )
+
+
+_ATTACH = Change(
+    _attach,
+    {
+        "intent_id": _intents.c.intent_id,
+        "task_id": _intents.c.task_id,
+        "reserved": _intents.c.reserved_units,
+        "at": _intents.c.submitted_at_us,
+        "deadline": _intents.c.deadline_at_us,
+    },
+    distinct=["intent_id", "task_id"],
 )
 
 
-_LEARN_HOLD = (
-    sa.update(_intents)
-    .where(
-        _intents.c.intent_id == sa.bindparam("b_intent_id"),
-        _intents.c.task_id == sa.bindparam("b_task_id"),
-        sa.func.coalesce(_intents.c.reserved_units, -1) != sa.bindparam("b_reserved"),
+def _learn_hold(cells: Cells) -> sa.Update:
+    conditions = (
+        _intents.c.intent_id == cells("intent_id"),
+        _intents.c.task_id == cells("task_id"),
+        sa.func.coalesce(_intents.c.reserved_units, -1) != cells("reserved"),
     )
-    .values(reserved_units=sa.bindparam("b_reserved"))
+    return sa.update(_intents).where(*conditions).values(reserved_units=cells("reserved"))
+
+
+_LEARN_HOLD = Change(
+    _learn_hold,
+    {
+        "intent_id": _intents.c.intent_id,
+        "task_id": _intents.c.task_id,
+        "reserved": _intents.c.reserved_units,
+    },
+    distinct=["intent_id"],
+)
+_KEEP_TASK = Insertion(
+    schema.tasks, ["task_id", "intent_id", "is_surplus", "reserved_units"], key="task_id"
+)
+_KEEP_EVIDENCE = Insertion(
+    schema.sightings, ["task_id", "intent_id", "source", "attempt", "seen_at_us"], key="task_id"
 )
 
 
 def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
     rows = [
         {
-            "b_intent_id": sighting.intent.intent_id,
-            "b_task_id": sighting.task_id,
-            "b_reserved": sighting.reserved_units,
-            "b_at": sighting.seen_at_us,
-            "b_deadline": sighting.deadline_at_us,
+            "intent_id": sighting.intent.intent_id,
+            "task_id": sighting.task_id,
+            "reserved": sighting.reserved_units,
+            "at": sighting.seen_at_us,
+            "deadline": sighting.deadline_at_us,
         }
         for sighting in seen
     ]
-    before = look_at(connection, [sighting.intent.intent_id for sighting in seen])
+    intent_ids = {sighting.intent.intent_id for sighting in seen}
+    before = exposure_of_places(connection, intent_ids)
     attached = each_changed(connection, _ATTACH, rows)
     results = [
         Attachment.ATTACHED if was_attached else _unattached(connection, sighting)
@@ -138,15 +166,15 @@ def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[A
         for sighting, result in news
         if result is Attachment.SURPLUS
     ]
-    changed = [sighting.intent.intent_id for sighting, _ in news]
-    changed += _learn_holds(connection, seen, results)
-    note_difference(connection, before, changed, surplus)
+    changed = {sighting.intent.intent_id for sighting, _ in news}
+    changed |= _learn_holds(connection, seen, results)
+    note_difference(connection, before, intent_ids, changed, surplus)
     return results
 
 
 def _learn_holds(
     connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
-) -> list[str]:
+) -> set[str]:
     """An answer that comes after a webhook attached its task still tells what is held."""
     late = [
         sighting
@@ -155,14 +183,14 @@ def _learn_holds(
     ]
     rows = [
         {
-            "b_intent_id": sighting.intent.intent_id,
-            "b_task_id": sighting.task_id,
-            "b_reserved": sighting.reserved_units,
+            "intent_id": sighting.intent.intent_id,
+            "task_id": sighting.task_id,
+            "reserved": sighting.reserved_units,
         }
         for sighting in late
     ]
     learned = each_changed(connection, _LEARN_HOLD, rows)
-    return [x.intent.intent_id for x, is_new in zip(late, learned, strict=True) if is_new]
+    return {x.intent.intent_id for x, is_new in zip(late, learned, strict=True) if is_new}
 
 
 def _held_units(sighting: Sighting) -> int | None:
@@ -202,7 +230,7 @@ def _record_tasks(
         }
         for sighting, result in own
     ]
-    is_new = each_inserted(connection, schema.tasks, "task_id", rows)
+    is_new = each_changed(connection, _KEEP_TASK, rows)
     return [
         (sighting, result)
         for (sighting, result), new in zip(own, is_new, strict=True)
@@ -221,7 +249,7 @@ def _record_evidence(connection: Connection, seen: Sequence[Sighting]) -> None:
         }
         for sighting in seen
     ]
-    connection.execute(insert_into(connection, schema.sightings).on_conflict_do_nothing(), rows)
+    _KEEP_EVIDENCE.run(connection, rows)
 
 
 def _spooled(sighting: Sighting) -> SpooledAnswer:

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import look_at, note_difference
+from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import each_changed
+from mynth_dagster.ledger.grouped import Cells, Change, among, each_changed
 from mynth_dagster.ledger.records import task_to_json
 from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
 from mynth_dagster.models.intent import Intent
@@ -22,6 +22,7 @@ from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, next_state
 
 _intents = schema.intents
+_tasks = schema.tasks
 
 
 @dataclass(frozen=True)
@@ -42,58 +43,68 @@ class Reading:
     read_at_us: int
 
 
-_NOTE = (
-    sa.update(_intents)
-    .where(
-        _intents.c.task_id == sa.bindparam("b_task_id"),
+def _note(cells: Cells) -> sa.Update:
+    conditions = (
+        _intents.c.task_id == cells("task_id"),
         _intents.c.state == IntentState.ACCEPTED.value,
-        sa.func.coalesce(_intents.c.remote_status, "") != sa.bindparam("b_status"),
+        sa.func.coalesce(_intents.c.remote_status, "") != cells("status"),
     )
-    .values(remote_status=sa.bindparam("b_status"))
+    return sa.update(_intents).where(*conditions).values(remote_status=cells("status"))
+
+
+_NOTE = Change(
+    _note,
+    {"task_id": _intents.c.task_id, "status": _intents.c.remote_status},
+    distinct=["task_id"],
 )
 
 
 def _apply_notes(connection: Connection, notes: Sequence[StatusNote]) -> list[None]:
-    rows = [{"b_task_id": note.task_id, "b_status": note.status.value} for note in notes]
-    connection.execute(_NOTE, rows)
+    newest = {note.task_id: note.status.value for note in notes}
+    rows = [{"task_id": task_id, "status": status} for task_id, status in newest.items()]
+    _NOTE.run(connection, rows)
     return [None] * len(notes)
 
 
-_FINISH = (
-    sa.update(_intents)
-    .where(
-        _intents.c.task_id == sa.bindparam("b_task_id"),
-        _intents.c.state == IntentState.ACCEPTED.value,
+def _finish(cells: Cells) -> sa.Update:
+    is_waiting = _intents.c.state == IntentState.ACCEPTED.value
+    values = {name: cells(name) for name in _OUTCOME}
+    return (
+        sa.update(_intents).where(_intents.c.task_id == cells("task_id"), is_waiting).values(values)
     )
-    .values(
-        state=sa.bindparam("b_state"),
-        remote_status=sa.bindparam("b_status"),
-        charged_units=sa.bindparam("b_charged"),
-        completed_at_us=sa.bindparam("b_completed"),
-        error_code=sa.bindparam("b_code"),
-        error_message=sa.bindparam("b_message"),
-    )
+
+
+_OUTCOME = (
+    *("state", "remote_status", "charged_units"),
+    *("completed_at_us", "error_code", "error_message"),
 )
-_STORE_DETAILS = (
-    sa.update(schema.tasks)
-    .where(schema.tasks.c.task_id == sa.bindparam("b_task_id"), schema.tasks.c.details.is_(None))
-    .values(
-        details=sa.bindparam("b_details"),
-        charged_units=sa.bindparam("b_charged"),
-        read_at_us=sa.bindparam("b_read_at"),
-    )
+_FINISH = Change(
+    _finish, {name: _intents.c[name] for name in ("task_id", *_OUTCOME)}, distinct=["task_id"]
+)
+
+
+def _store_details(cells: Cells) -> sa.Update:
+    is_new = _tasks.c.details.is_(None)
+    values = {name: cells(name) for name in _DETAILS}
+    return sa.update(_tasks).where(_tasks.c.task_id == cells("task_id"), is_new).values(values)
+
+
+_DETAILS = ("details", "charged_units", "read_at_us")
+_STORE_DETAILS = Change(
+    _store_details, {name: _tasks.c[name] for name in ("task_id", *_DETAILS)}, distinct=["task_id"]
 )
 
 
 def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list[bool]:
-    before = look_at(connection, [reading.intent.intent_id for reading in readings])
+    intent_ids = {reading.intent.intent_id for reading in readings}
+    before = exposure_of_places(connection, intent_ids)
     results = each_changed(connection, _FINISH, [_finish_row(reading) for reading in readings])
     details = [
         {
-            "b_task_id": reading.task.task_id,
-            "b_details": task_to_json(reading.task),
-            "b_charged": _charged_units(reading.task),
-            "b_read_at": reading.read_at_us,
+            "task_id": reading.task.task_id,
+            "details": task_to_json(reading.task),
+            "charged_units": _charged_units(reading.task),
+            "read_at_us": reading.read_at_us,
         }
         for reading in readings
     ]
@@ -104,16 +115,16 @@ def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list
         if finished or is_new
     ]
     surplus = _of_surplus(connection, [reading.task.task_id for reading in news])
-    changed = [reading.intent.intent_id for reading in news]
-    note_difference(connection, before, changed, surplus)
+    changed = {reading.intent.intent_id for reading in news}
+    note_difference(connection, before, intent_ids, changed, surplus)
     return results
 
 
 def _of_surplus(connection: Connection, task_ids: Sequence[str]) -> list[tuple[str, Exposure]]:
     """What the reading of further tasks changes in their intents' exposure."""
-    tasks = schema.tasks
-    query = sa.select(tasks.c.intent_id, tasks.c.reserved_units, tasks.c.charged_units).where(
-        tasks.c.task_id.in_(task_ids), tasks.c.is_surplus
+    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
+    query = sa.select(*columns).where(
+        among(connection, _tasks.c.task_id, task_ids), _tasks.c.is_surplus
     )
     return [
         (intent_id, exposure_of_surplus(held, charged) - exposure_of_surplus(held, None))
@@ -126,13 +137,13 @@ def _finish_row(reading: Reading) -> dict[str, Any]:
     state = next_state(IntentState.ACCEPTED, reading.event, key=reading.intent.intent_id)
     fault = task.first_fault if state is IntentState.FAILED else None
     return {
-        "b_task_id": task.task_id,
-        "b_state": state.value,
-        "b_status": task.status.value,
-        "b_charged": _charged_units(task),
-        "b_completed": task.updated_at_us,
-        "b_code": fault.code if fault else None,
-        "b_message": fault.message if fault else None,
+        "task_id": task.task_id,
+        "state": state.value,
+        "remote_status": task.status.value,
+        "charged_units": _charged_units(task),
+        "completed_at_us": task.updated_at_us,
+        "error_code": fault.code if fault else None,
+        "error_message": fault.message if fault else None,
     }
 
 

@@ -7,7 +7,7 @@ What two deliveries of one event have in common is their `event_id`; the second 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
-from mynth_dagster.ledger.grouped import CALL, each_changed, each_inserted
+from mynth_dagster.ledger.grouped import CALL, Cells, Change, Insertion, each_changed
 from mynth_dagster.ledger.queries import rows_of
 
 _inbox = schema.inbox
@@ -191,46 +191,64 @@ class Inbox:
 def _apply_receipts(connection: Connection, events: Sequence[InboxEvent]) -> list[bool]:
     # Due at once by any clock: receiver and worker may be machines whose clocks differ.
     rows = [{**asdict(event), "due_at_us": 0} for event in events]
-    return each_inserted(connection, _inbox, "event_id", rows)
+    return each_changed(connection, _RECEIVE, rows)
 
 
-_FINISH = (
-    sa.update(_inbox)
-    .where(_inbox.c.event_id == sa.bindparam("b_event_id"), _inbox.c.done_at_us.is_(None))
-    .values(
-        done_at_us=sa.bindparam("b_at"),
-        outcome=sa.bindparam("b_outcome"),
-        batch=sa.bindparam("b_batch"),
-        waited_us=sa.bindparam("b_waited"),
-        body=sa.case((sa.bindparam("b_keeps", type_=sa.Boolean), _inbox.c.body), else_=sa.null()),
+_RECEIVE = Insertion(
+    _inbox, [*(field.name for field in fields(InboxEvent)), "due_at_us"], key="event_id"
+)
+
+
+def _finish(cells: Cells) -> sa.Update:
+    is_open = _inbox.c.done_at_us.is_(None)
+    is_kept = cells("outcome") == EventOutcome.UNMATCHED.value
+    values = {name: cells(name) for name in ("done_at_us", "outcome", "batch", "waited_us")}
+    return (
+        sa.update(_inbox)
+        .where(_inbox.c.event_id == cells("event_id"), is_open)
+        .values(**values, body=sa.case((is_kept, _inbox.c.body), else_=sa.null()))
     )
+
+
+_FINISH = Change(
+    _finish,
+    {name: _inbox.c[name] for name in ("event_id", "done_at_us", "outcome", "batch", "waited_us")},
+    distinct=["event_id"],
 )
 
 
 def _apply_ends(connection: Connection, ends: Sequence[EventEnd]) -> list[bool]:
     rows = [
         {
-            "b_event_id": end.event_id,
-            "b_at": end.at_us,
-            "b_outcome": end.outcome.value,
-            "b_batch": end.batch,
-            "b_waited": end.waited_us,
-            "b_keeps": end.outcome is EventOutcome.UNMATCHED,
+            "event_id": end.event_id,
+            "done_at_us": end.at_us,
+            "outcome": end.outcome.value,
+            "batch": end.batch,
+            "waited_us": end.waited_us,
         }
         for end in ends
     ]
     return each_changed(connection, _FINISH, rows)
 
 
-_POSTPONE = (
-    sa.update(_inbox)
-    .where(_inbox.c.event_id == sa.bindparam("b_event_id"), _inbox.c.done_at_us.is_(None))
-    .values(due_at_us=sa.bindparam("b_due"), n_tries=_inbox.c.n_tries + 1)
+def _postpone(cells: Cells) -> sa.Update:
+    is_open = _inbox.c.done_at_us.is_(None)
+    return (
+        sa.update(_inbox)
+        .where(_inbox.c.event_id == cells("event_id"), is_open)
+        .values(due_at_us=cells("due_at_us"), n_tries=_inbox.c.n_tries + 1)
+    )
+
+
+_POSTPONE = Change(
+    _postpone,
+    {"event_id": _inbox.c.event_id, "due_at_us": _inbox.c.due_at_us},
+    distinct=["event_id"],
 )
 
 
 def _apply_postponements(connection: Connection, laters: Sequence[Postponement]) -> list[bool]:
-    rows = [{"b_event_id": later.event_id, "b_due": later.due_at_us} for later in laters]
+    rows = [{"event_id": later.event_id, "due_at_us": later.due_at_us} for later in laters]
     return each_changed(connection, _POSTPONE, rows)
 
 

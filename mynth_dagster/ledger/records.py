@@ -15,9 +15,12 @@ _PLAIN = tuple(
     field.name for field in fields(Intent) if field.name not in ("row", "state", "remote_status")
 )
 
+INTENT_COLUMNS = (*_PLAIN, "batch", "window", "request_key", "state", "remote_status")
+"""The columns of `schema.intents` that an intent fills."""
+
 
 def intent_to_row(intent: Intent) -> dict[str, Any]:
-    """The columns of `schema.intents` that an intent fills."""
+    """An intent as a row of `INTENT_COLUMNS`."""
     row = {name: getattr(intent, name) for name in _PLAIN}
     row["batch"] = intent.row.batch
     row["window"] = intent.row.window

@@ -11,12 +11,18 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes
-from mynth_dagster.ledger.grouped import each_inserted, insert_into
+from mynth_dagster.ledger.grouped import Insertion, each_changed, insert_into
 from mynth_dagster.ledger.numbers import instant_of, next_number
-from mynth_dagster.ledger.records import intent_to_row
+from mynth_dagster.ledger.records import INTENT_COLUMNS, intent_to_row
 from mynth_dagster.models.exposure import exposure_of
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import IntentState
+
+_PUT_BACK = Insertion(
+    schema.intents,
+    [*INTENT_COLUMNS, "account", "claimed_no", "doubted_no", "doubted_since"],
+    key="intent_id",
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ def restore_intents(restored: Sequence[Restored], ours: Instant) -> Callable[[Co
     def call(connection: Connection) -> int:
         number, now = next_number(connection), instant_of(connection, ours)
         rows = [_row(each, number, now) for each in restored]
-        is_new = each_inserted(connection, schema.intents, "intent_id", rows)
+        is_new = each_changed(connection, _PUT_BACK, rows)
         fresh = [each for each, new in zip(restored, is_new, strict=True) if new]
         _count(connection, fresh)
         tasks = [

@@ -118,8 +118,8 @@ MUTANTS = (
     Mutant(
         "nobody counts the rows of a compare-and-set",
         "mynth_dagster/ledger/grouped.py",
-        "        return [connection.execute(statement, rows[0]).rowcount == 1]\n",
-        "        return [connection.execute(statement, rows[0]).rowcount >= 0]\n",
+        "    return [statement.run(connection, [row]) == 1 for row in rows]\n",
+        "    return [statement.run(connection, [row]) >= 0 for row in rows]\n",
         ("tests/ledger/test_contract.py",),
     ),
     Mutant(
