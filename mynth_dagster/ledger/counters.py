@@ -7,14 +7,15 @@ them, and notes the difference; nobody adds up by hand.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.grouped import among
+from mynth_dagster.ledger.grouped import Lookup
 from mynth_dagster.models.exposure import (
     NOTHING,
     Exposure,
@@ -25,6 +26,7 @@ from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents
 _partitions = schema.partitions
+_tasks = schema.tasks
 
 Place = tuple[str, str, str]
 """Batch, window and fan-out key of a partition."""
@@ -41,23 +43,25 @@ class Changes:
         self.by_place[place] = self.by_place.get(place, NOTHING) + difference
 
 
-_PLACE = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
+def _sums(among: Callable[[Any], Any]) -> sa.Select[Any]:
+    place = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
+    held = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
+    sums = (sa.func.sum(held), sa.func.sum(_intents.c.charged_units))
+    query = sa.select(*place, _intents.c.state, *sums).where(among(_intents.c.intent_id))
+    return query.group_by(*place, _intents.c.state, _intents.c.charged_units.is_not(None))
+
+
+_SUMS = Lookup(_sums)
 
 
 def exposure_of_places(
     connection: Connection, intent_ids: Collection[str]
 ) -> dict[Place, Exposure]:
     """The exposure of these intents, added up by place."""
-    held = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
-    is_charged = _intents.c.charged_units.is_not(None)
-    sums = (sa.func.sum(held), sa.func.sum(_intents.c.charged_units))
-    query = (
-        sa.select(*_PLACE, _intents.c.state, *sums)
-        .where(among(connection, _intents.c.intent_id, intent_ids))
-        .group_by(*_PLACE, _intents.c.state, is_charged)
-    )
     found: dict[Place, Exposure] = {}
-    for batch, window, fan_out, state, held_units, charged_units in connection.execute(query):
+    for batch, window, fan_out, state, held_units, charged_units in _SUMS.rows(
+        connection, intent_ids
+    ):
         exposure = exposure_of(
             IntentState(state),
             quoted_units=None,
@@ -148,12 +152,16 @@ def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
     apply_changes(connection, changes)
 
 
+def _surplus(among: Callable[[Any], Any]) -> sa.Select[Any]:
+    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
+    return sa.select(*columns).where(among(_tasks.c.intent_id), _tasks.c.is_surplus)
+
+
+_SURPLUS = Lookup(_surplus)
+
+
 def _of_surplus(connection: Connection, intent_ids: Collection[str]) -> list[tuple[str, Exposure]]:
-    tasks = schema.tasks
-    query = sa.select(tasks.c.intent_id, tasks.c.reserved_units, tasks.c.charged_units).where(
-        among(connection, tasks.c.intent_id, intent_ids), tasks.c.is_surplus
-    )
     return [
         (intent_id, exposure_of_surplus(held_units, charged_units))
-        for intent_id, held_units, charged_units in connection.execute(query)
+        for intent_id, held_units, charged_units in _SURPLUS.rows(connection, intent_ids)
     ]

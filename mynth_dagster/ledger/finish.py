@@ -4,7 +4,7 @@ Finished tasks: what Mynth says of a task, and the task once it is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import Cells, Change, among, each_changed
+from mynth_dagster.ledger.grouped import Cells, Change, Lookup, each_changed
 from mynth_dagster.ledger.records import task_to_json
 from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
 from mynth_dagster.models.intent import Intent
@@ -120,15 +120,19 @@ def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list
     return results
 
 
+def _surplus(among: Callable[[Any], Any]) -> sa.Select[Any]:
+    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
+    return sa.select(*columns).where(among(_tasks.c.task_id), _tasks.c.is_surplus)
+
+
+_SURPLUS = Lookup(_surplus)
+
+
 def _of_surplus(connection: Connection, task_ids: Sequence[str]) -> list[tuple[str, Exposure]]:
     """What the reading of further tasks changes in their intents' exposure."""
-    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
-    query = sa.select(*columns).where(
-        among(connection, _tasks.c.task_id, task_ids), _tasks.c.is_surplus
-    )
     return [
         (intent_id, exposure_of_surplus(held, charged) - exposure_of_surplus(held, None))
-        for intent_id, held, charged in connection.execute(query)
+        for intent_id, held, charged in _SURPLUS.rows(connection, task_ids)
     ]
 
 

@@ -26,7 +26,8 @@ from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.models.transitions import Event, states_before
 
 _intents = schema.intents
-_COUNTED = {"preserve_rowcount": True}
+_SQLITE: Any = sqlite.dialect
+_POSTGRES: Any = postgresql.dialect
 
 Row = Mapping[str, Any]
 Cells = Callable[[str], Any]
@@ -53,11 +54,10 @@ class GroupStatement(ABC):
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> int:
         """How many rows were changed or made."""
-        counted = connection.execution_options(**_COUNTED)
         if connection.dialect.name == "sqlite":
-            return counted.exec_driver_sql(self._text_for_one, list(rows)).rowcount
+            return connection.exec_driver_sql(self._text_for_one, list(rows)).rowcount
         arrays = {f"all_{name}": [row[name] for row in rows] for name in self._types}
-        return counted.execute(self._unnested, arrays).rowcount
+        return connection.exec_driver_sql(self._text_for_all, arrays).rowcount
 
     def may_go_together(self, rows: Sequence[Row]) -> bool:
         """Whether no two of these members get into each other's way."""
@@ -73,22 +73,18 @@ class GroupStatement(ABC):
 
     @cached_property
     def _text_for_one(self) -> str:
-        """In SQL, with names that the driver binds: the fastest way into SQLite."""
-
         def named(name: str) -> sa.ColumnElement[Any]:
             return sa.literal_column(f":{name}", self._types[name])
 
-        statement: Any = self._for_one(named)
-        inline = {"literal_binds": True}
-        return str(statement.compile(dialect=sqlite.dialect(), compile_kwargs=inline))
+        return _in_sql(self._for_one(named), _SQLITE())
 
     @cached_property
-    def _unnested(self) -> sa.Executable:
+    def _text_for_all(self) -> str:
         kinds = self._types.items()
-        arrays = [sa.bindparam(f"all_{name}", type_=sa.ARRAY(kind)) for name, kind in kinds]
+        arrays = [_array(f"all_{name}", kind) for name, kind in kinds]
         columns = [sa.column(name, kind) for name, kind in kinds]
         members = sa.func.unnest(*arrays).table_valued(*columns).render_derived("members")
-        return self._for_all(members)
+        return _in_sql(self._for_all(members), _POSTGRES())
 
 
 class Change(GroupStatement):
@@ -128,27 +124,54 @@ class Insertion(GroupStatement):
         return made.on_conflict_do_nothing()
 
 
+class Lookup:
+    """A query about any number of ids, which go along as one parameter."""
+
+    def __init__(self, build: Callable[[Callable[[Any], Any]], sa.Select[Any]]) -> None:
+        self._build = build
+
+    def rows(self, connection: Connection, ids: Collection[str]) -> Sequence[Any]:
+        """What is found, in the driver's own types."""
+        if connection.dialect.name == "sqlite":
+            found = connection.exec_driver_sql(self._for_sqlite, {"ids": json.dumps(list(ids))})
+        else:
+            found = connection.exec_driver_sql(self._for_postgres, {"ids": list(ids)})
+        return found.all()
+
+    @cached_property
+    def _for_sqlite(self) -> str:
+        each = sa.func.json_each(sa.literal_column(":ids")).table_valued("value")
+        ids = sa.select(each.c.value)
+        return _in_sql(self._build(lambda column: column.in_(ids)), _SQLITE())
+
+    @cached_property
+    def _for_postgres(self) -> str:
+        ids = _array("ids", sa.Text())
+        return _in_sql(self._build(lambda column: column == sa.any_(ids)), _POSTGRES())
+
+
 def each_changed(
     connection: Connection, statement: GroupStatement, rows: Sequence[Row]
 ) -> list[bool]:
     """Whether each member changed or made its one row; the whole group at once where all did."""
     if len(rows) > 1 and statement.may_go_together(rows):
-        savepoint = connection.begin_nested()
+        connection.exec_driver_sql("SAVEPOINT members")
         if statement.run(connection, rows) == len(rows):
-            savepoint.commit()
+            connection.exec_driver_sql("RELEASE SAVEPOINT members")
             return [True] * len(rows)
-        savepoint.rollback()
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT members")
     return [statement.run(connection, [row]) == 1 for row in rows]
 
 
-def among(connection: Connection, column: Any, values: Collection[str]) -> sa.ColumnElement[bool]:
-    """The column is one of the values; one parameter, so that any number shares a statement."""
-    if connection.dialect.name == "sqlite":
-        each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
-        found: sa.ColumnElement[bool] = column.in_(sa.select(each.c.value))
-    else:
-        found = column == sa.any_(sa.literal(list(values), sa.ARRAY(sa.Text)))
-    return found
+def _array(name: str, kind: Any) -> sa.ColumnElement[Any]:
+    element = kind.compile(dialect=_POSTGRES())
+    return sa.literal_column(f"%({name})s::{element}[]", sa.ARRAY(kind))
+
+
+def _in_sql(statement: Any, dialect: Any) -> str:
+    """As the driver takes it: compiled once, constants in place, parameters by name."""
+    text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return text.replace("%%(", "%(")
 
 
 def insert_into(connection: Connection, table: sa.Table) -> Any:
