@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from mynth_dagster.client import outcome
-from mynth_dagster.client.http import Answer, Call, HttpSession, Transport
+from mynth_dagster.client.connections import Answer
+from mynth_dagster.client.http import Call, HttpSession, Transport
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
 from mynth_dagster.client.pictures import is_trusted_picture
 from mynth_dagster.client.retry import decide_retry_s

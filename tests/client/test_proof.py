@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mynth_dagster.client.client import MynthClient
+from mynth_dagster.client.connections import Handover, Outgoing, handover
 from mynth_dagster.client.outcome import Accepted, NotSent, Refused, Unknown
 from tests.client.raw import CANARY, CREATED, Handler, Visit, client_of, raw_server
 
@@ -165,6 +167,12 @@ def test_a_failed_handshake_sends_nothing(handler):
     assert isinstance(asyncio.run(scenario()), NotSent)
 
 
+async def hog(client: MynthClient, url: str) -> None:
+    """Take a connection and keep it, without a deadline."""
+    handover.set(Handover())
+    await client._http._wire.send(Outgoing("GET", url, {}, None, 1))
+
+
 def test_a_request_that_waits_for_a_connection_in_vain_was_not_sent():
     """With the pool used up until the deadline, the request never left."""
 
@@ -180,16 +188,14 @@ def test_a_request_that_waits_for_a_connection_in_vain_was_not_sent():
             raw_server(occupy) as host,
             client_of(f"http://{host}", concurrency=1, request_timeout_s=0.3) as client,
         ):
-            session = client._http._transport.get_client()
-            client._http._transport.client = session
-            hogs = [asyncio.create_task(session.get(f"http://{host}/hog")) for _ in range(2)]
+            hogs = [asyncio.create_task(hog(client, f"http://{host}/hog")) for _ in range(2)]
             for _ in hogs:
                 await arrived.get()
             try:
                 return await client.create_task(BODY)
             finally:
-                for hog in hogs:
-                    hog.cancel()
+                for each in hogs:
+                    each.cancel()
                 await asyncio.gather(*hogs, return_exceptions=True)
 
     assert isinstance(asyncio.run(scenario()), NotSent)
@@ -305,7 +311,7 @@ def test_an_id_cannot_leave_its_place_in_the_path():
 
     asyncio.run(scenario())
 
-    assert seen[0].startswith(b"GET /tasks/..%2Fbalance%3Fx=1%23%C3%A9%2F/status HTTP/1.1")
+    assert seen[0].startswith(b"GET /tasks/..%2Fbalance%3Fx%3D1%23%C3%A9%2F/status HTTP/1.1")
 
 
 async def echo_the_key(visit: Visit) -> None:

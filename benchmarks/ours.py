@@ -1,0 +1,96 @@
+"""The engine as the product runs it: prompt table, ledger, checks and all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.engine.pipeline import prepare, submit
+from mynth_dagster.engine.session import EngineSettings, Session, open_session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.tables.source import open_source
+
+ROWS_WRITTEN_AT_ONCE = 100_000
+BATCH = Batch(
+    name="b",
+    models=("m/benchmark",),
+    defaults=RequestDefaults(size="landscape", output_format="webp", output_quality=80),
+)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Seconds of one submission, phase by phase, and CPU seconds of the ledger's thread."""
+
+    prepare_s: float
+    submit_s: float
+    ledger_cpu_s: float
+    n_accepted: int
+
+
+def write_prompts_file(path: Path, n_rows: int) -> None:
+    """A prompt table as a user has it: an id and a prompt."""
+    schema = pa.schema([("prompt_id", pa.string()), ("prompt", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, n_rows, ROWS_WRITTEN_AT_ONCE):
+            numbers = range(start, min(n_rows, start + ROWS_WRITTEN_AT_ONCE))
+            prompts = [
+                f"a watercolour of lighthouse {n}, soft morning light, wide angle" for n in numbers
+            ]
+            ids = [f"p{n:08d}" for n in numbers]
+            writer.write_table(pa.table([ids, prompts], schema=schema))
+
+
+def settings_for(url: str, folder: str, ledger_url: str | None, concurrency: int) -> EngineSettings:
+    client = ClientSettings(base_url=url, api_key="mak_benchmark", concurrency=concurrency)
+    return EngineSettings(
+        client, ledger_url or f"sqlite:///{folder}/ledger.db", folder, api_revision="2026-08"
+    )
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def submit_table(
+    url: str, folder: str, concurrency: int = 128, ledger_url: str | None = None
+) -> Submitted:
+    """Check `prompts.parquet`, quote it, and send all of it durably."""
+
+    async def work() -> Submitted:
+        settings = settings_for(url, folder, ledger_url, concurrency)
+        async with open_session(settings) as session:
+            began_s = time.perf_counter()
+            await prepare(session, BATCH, open_source(f"{folder}/prompts.parquet"), window="")
+            prepared_s = time.perf_counter()
+            report = await submit(
+                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=StopSwitch()
+            )
+            ended_s = time.perf_counter()
+            return Submitted(
+                prepared_s - began_s,
+                ended_s - prepared_s,
+                thread_cpu_s("mynth-ledger"),
+                report.counts.n_accepted,
+            )
+
+    return run(work())
+
+
+def thread_cpu_s(name: str) -> float:
+    """CPU seconds of this process's thread of that name."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            assert thread.ident is not None
+            return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+    raise LookupError(name)

@@ -1,0 +1,152 @@
+"""
+Connections by aiohttp, without anything of httpx in between: it would cost as much again.
+
+They alone can prove that a failed request was not sent. Whether it may have left is never read off
+an exception's class: a request may have left unless it was still waiting for its connection when
+it failed, and never if it got one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import yarl
+
+from mynth_dagster.client.settings import ClientSettings
+
+KEEPALIVE_S = 15.0
+SEND_AT_ONCE_MAX_BYTES = 512 * 1024  # a longer body is sent in pieces, between which others run
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request as it is sent; an answer longer than `bytes_max` is none."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Handover:
+    """Whether a request may have been handed to a connection: it may, unless it is proved not."""
+
+    __slots__ = ("_happened", "_is_waiting")
+
+    def __init__(self) -> None:
+        self._is_waiting = False
+        self._happened = False
+
+    @property
+    def is_possible(self) -> bool:
+        return self._happened or not self._is_waiting
+
+    def begin(self) -> None:
+        """A connection is waited for; nothing can leave meanwhile."""
+        self._is_waiting = True
+
+    def complete(self) -> None:
+        """A connection was handed over; it stays so, whatever comes."""
+        self._happened = True
+
+
+handover: ContextVar[Handover] = ContextVar("mynth_handover")
+"""That of the request which the current task makes."""
+
+
+class Connections:
+    """A pool of connections; to be used and closed on one event loop."""
+
+    def __init__(self, settings: ClientSettings, tls: ssl.SSLContext) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: Outgoing) -> Answer:
+        """Send one request and read its answer; raises whatever aiohttp raises."""
+        session = self._session or self._open()
+        content: Any = request.content
+        if content is not None and len(content) > SEND_AT_ONCE_MAX_BYTES:
+            content = BytesIO(content)
+        exchange = session.request(
+            request.method,
+            _url(request.url),
+            headers=request.headers,
+            data=content,
+            allow_redirects=False,
+        )
+        async with exchange as response:
+            body = await _read(response.content, request.bytes_max)
+            return Answer(response.status, headers_of(response.raw_headers), body)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        connector = _Connector(
+            limit=self._settings.concurrency + 1, ssl=self._tls, keepalive_timeout=KEEPALIVE_S
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(sock_connect=self._settings.connect_timeout_s),
+            auto_decompress=False,
+        )
+        return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells the request when it waits for its connection, and when it has it."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        mine = handover.get()
+        mine.begin()
+        connection = await super().connect(*args, **kwargs)
+        mine.complete()
+        return connection
+
+
+def headers_of(raw: Any) -> dict[str, str]:
+    """Pairs of bytes as text, with names in lower case."""
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1", "replace") for name, value in raw
+    }
+
+
+async def _read(stream: aiohttp.StreamReader, bytes_max: int) -> bytes:
+    body = bytearray()
+    while chunk := await stream.readany():
+        body += chunk
+        require_short(body, bytes_max)
+    return bytes(body)
+
+
+def require_short(body: bytes | bytearray, bytes_max: int) -> None:
+    """An answer without end is none."""
+    if len(body) > bytes_max:
+        raise ValueError(f"the answer is longer than {bytes_max} bytes")
+
+
+@lru_cache(maxsize=16)
+def _url(text: str) -> yarl.URL:
+    """Kept for the few that thousands of requests share: parsing one is not cheap."""
+    return yarl.URL(text, encoded=True)
