@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.engine.event_loop import run
 from mynth_dagster.engine.pipeline import prepare, submit
-from mynth_dagster.engine.session import EngineSettings, Session, open_session
+from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.tables.source import open_source
@@ -56,10 +54,6 @@ def settings_for(url: str, folder: str, ledger_url: str | None, concurrency: int
     return EngineSettings(
         client, ledger_url or f"sqlite:///{folder}/ledger.db", folder, api_revision="2026-08"
     )
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
 
 
 def submit_table(

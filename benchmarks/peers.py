@@ -11,11 +11,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
 import httptools
+import httpx
 import uvloop
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
-
 
 PATH = "/image/generate"
 HEADERS = {"authorization": "Bearer mak_benchmark", "content-type": "application/json"}

@@ -31,6 +31,7 @@ from mynth_dagster.cli.options import (
 from mynth_dagster.cli.progress import ShownProgress, print_report
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.asking import Asking, Retry
+from mynth_dagster.engine.event_loop import run as run_on_loop
 from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
@@ -118,7 +119,7 @@ def run(
         asking = Asking(retry, force, frozenset(prompt_id or []), confirm)
         with shown:
             work = _run(settings, wanted, prompts, partition, asking, shown.progress)
-            report = asyncio.run(work)
+            report = run_on_loop(work)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:

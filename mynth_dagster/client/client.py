@@ -45,6 +45,7 @@ from mynth_dagster.wire.profile import RevisionProfile
 
 T = TypeVar("T")
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_SUCH_TASK = "tsk_00000000000000000000000000"
 
 
@@ -89,7 +90,7 @@ class MynthClient:
             body = self.profile.encode_inspection(request)
         else:
             body = self.profile.encode_request(request, tag=tag)
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        return _COMPACT.encode(body).encode("utf-8")
 
     async def create_task(self, content: bytes, doing: str = "generate") -> PaidOutcome:
         """

@@ -32,6 +32,7 @@ class Throttle:
         self._successes = 0
         self._resume_at_s = 0.0
         self._free = asyncio.Condition()
+        self._n_waiting = 0
 
     @property
     def limit(self) -> int:
@@ -51,10 +52,24 @@ class Throttle:
             give_up: Looked at once a second: whether to stop waiting for the pause to end.
                 The slot is then taken within it, to be given back unused.
         """
+        if self._n_waiting == 0 and self._in_flight < self._limit and self._left_s() <= 0:
+            self._in_flight += 1
+            return
+        self._n_waiting += 1
+        try:
+            await self._wait_for_slot(give_up)
+        finally:
+            self._n_waiting -= 1
+
+    def _left_s(self) -> float:
+        """How long the pause still lasts."""
+        return self._resume_at_s - self._clock.elapsed_s() if self._resume_at_s else 0.0
+
+    async def _wait_for_slot(self, give_up: Callable[[], bool]) -> None:
         async with self._free:
             while True:
                 await self._free.wait_for(lambda: self._in_flight < self._limit)
-                left_s = self._resume_at_s - self._clock.elapsed_s()
+                left_s = self._left_s()
                 if left_s <= 0 or give_up():
                     break
                 self._free.release()
@@ -66,9 +81,10 @@ class Throttle:
 
     async def release(self) -> None:
         """Give a slot back."""
-        async with self._free:
-            self._in_flight -= 1
-            self._free.notify()
+        self._in_flight -= 1
+        if self._n_waiting:
+            async with self._free:
+                self._free.notify()
 
     def note_success(self) -> None:
         """An answer came in time: recover slowly."""

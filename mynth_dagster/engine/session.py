@@ -19,6 +19,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.client.throttle import Throttle
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.engine.account import PayingAccount
+from mynth_dagster.engine.event_loop import rare_collections
 from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError
 from mynth_dagster.ledger import Ledger
@@ -126,6 +127,15 @@ async def open_session(
         LedgerError: The ledger cannot be opened.
     """
     clock = clock or SystemClock()
+    with rare_collections():
+        async with _opened(settings, clock, transport) as session:
+            yield session
+
+
+@asynccontextmanager
+async def _opened(
+    settings: EngineSettings, clock: Clock, transport: Transport | None
+) -> AsyncIterator[Session]:
     ledger = Ledger.open(settings.ledger_url)
     try:
         await take_in_spools(ledger, settings.spool_folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -83,9 +84,10 @@ class Submitter:
         self._counts = counts
         self._breaker = Breaker(max_unresolved=session.settings.client.concurrency)
         self._turn = asyncio.Lock()
+        self._ready: deque[Delivery] = deque()
         self._claimant = os.urandom(8).hex()
 
-    async def send_all(self, deliveries: AsyncGenerator[Delivery, None]) -> None:
+    async def send_all(self, deliveries: AsyncGenerator[list[Delivery], None]) -> None:
         """Send until there is no more, or until the switch is set; answers in flight are kept."""
         n_workers = self._session.settings.client.concurrency
         async with aclosing(deliveries):
@@ -100,7 +102,7 @@ class Submitter:
         for error in filter(None, errors):
             raise error
 
-    async def _work(self, deliveries: AsyncGenerator[Delivery, None]) -> None:
+    async def _work(self, deliveries: AsyncGenerator[list[Delivery], None]) -> None:
         try:
             while (delivery := await self._next(deliveries)) is not None:
                 await self._deliver(delivery)
@@ -108,14 +110,20 @@ class Submitter:
             self._stop.set(StopReason("failed", "The run failed; see the error."))
             raise
 
-    async def _next(self, deliveries: AsyncGenerator[Delivery, None]) -> Delivery | None:
+    async def _next(self, deliveries: AsyncGenerator[list[Delivery], None]) -> Delivery | None:
+        while not self._stop.is_set and (self._ready or await self._fetch(deliveries)):
+            delivery = self._ready.popleft()
+            if not self._funds.is_closed(self._slice(delivery)):
+                return delivery
+            self._counts.n_over_budget += 1
+        return None
+
+    async def _fetch(self, deliveries: AsyncGenerator[list[Delivery], None]) -> bool:
+        """Have one worker read on while the others wait for what it finds; whether it did."""
         async with self._turn:
-            while not self._stop.is_set:
-                delivery = await anext(deliveries, None)
-                if delivery is None or not self._funds.is_closed(self._slice(delivery)):
-                    return delivery
-                self._counts.n_over_budget += 1
-            return None
+            while not self._ready and (more := await anext(deliveries, None)) is not None:
+                self._ready.extend(more)
+        return bool(self._ready)
 
     def _slice(self, delivery: Delivery) -> Slice:
         return self._batch.slice(self._window, delivery.fan_out)

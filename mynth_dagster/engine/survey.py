@@ -101,14 +101,13 @@ async def deliveries(
     slices: Sequence[Slice],
     uploads: InputUploads,
     asking: Asking = NOTHING_SPECIAL,
-) -> AsyncGenerator[Delivery, None]:
+) -> AsyncGenerator[list[Delivery], None]:
     """The rows to send, in the order of the tables, once their input files are at Mynth."""
     for slice_ in slices:
         async for decided in _decided(session, batch, slice_, asking):
             to_send = [(row, how) for row, how in decided if how.step is Step.SEND]
             await uploads.make_ready(image for row, _ in to_send for image in row.request.inputs)
-            for row, decision in to_send:
-                yield _delivery(row, decision, slice_, uploads)
+            yield [_delivery(row, decision, slice_, uploads) for row, decision in to_send]
 
 
 def _delivery(row: PromptRow, decision: Decision, slice_: Slice, uploads: InputUploads) -> Delivery:

@@ -2,8 +2,8 @@
 One writer thread; whatever is queued when the last COMMIT returns goes into the next one.
 
 No timer: an idle ledger commits a lone write at once, a busy one commits hundreds together.
-What is asked for within one turn of an event loop is handed over together: callers that one
-COMMIT woke would otherwise meet the writer one by one.
+What is asked for turn by turn of an event loop is handed over together, as soon as a turn brings
+nothing more: callers that one COMMIT woke would otherwise meet the writer one by one.
 Callers wake only after COMMIT. Writes run in the order of their `rank`, so that answers, which
 are paid for, go ahead of new intents. A failed group is retried member by member: one bad
 write must not take its neighbours' task ids with it.
@@ -84,7 +84,7 @@ class GroupCommit:
         self._was_away = False
         self._queue: queue.SimpleQueue[list[_Queued] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._this_turn: dict[asyncio.AbstractEventLoop, list[_Queued]] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, list[_Queued]] = {}
         self._closed = False
         self._open = True
         self._thread = threading.Thread(target=self._run, name="mynth-ledger", daemon=True)
@@ -103,12 +103,12 @@ class GroupCommit:
         with self._lock:
             if self._closed:
                 raise LedgerUnavailableError("the ledger is closed")
-            waiting = self._this_turn.setdefault(loop, [])
+            waiting = self._waiting.setdefault(loop, [])
             waiting.append(_Queued(write, params, loop, done))
         if len(waiting) == 1:
-            loop.call_soon(self._hand_over, loop)
-        # A write is never taken back: a cancelled caller must not lose a task id.
-        return await asyncio.shield(done)
+            loop.call_soon(self._hand_over, loop, 1)
+        # A write is never taken back: a cancelled caller loses its future and no task id.
+        return await done
 
     def close(self) -> None:
         """Commit what was asked for and end the thread."""
@@ -116,17 +116,20 @@ class GroupCommit:
             if self._closed:
                 return
             self._closed = True
-            for waiting in self._this_turn.values():
+            for waiting in self._waiting.values():
                 self._queue.put(waiting)
-            self._this_turn.clear()
+            self._waiting.clear()
             self._queue.put(None)
         self._thread.join()
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, n_before: int) -> None:
+        """Once a turn of the loop brought nothing more."""
         with self._lock:
-            waiting = self._this_turn.pop(loop, None)
-            if waiting:
-                self._queue.put(waiting)
+            waiting = self._waiting.get(loop, ())
+            if n_before < len(waiting) < GROUP_MAX:
+                loop.call_soon(self._hand_over, loop, len(waiting))
+            elif waiting:
+                self._queue.put(self._waiting.pop(loop))
 
     def _run(self) -> None:
         while self._open:

@@ -147,7 +147,7 @@ def intent_id(ledger_id: str, row: RowKey, generation: int) -> str:
     A function of its arguments, so that a ledger rebuilt under the same id names the same intents.
     """
     parts = (ledger_id, row.batch, row.window, row.request_key, str(generation))
-    framed = b"".join(_framed(part) for part in parts)
+    framed = b"".join([_framed(part) for part in parts])
     return INTENT_PREFIX + _base32(hashlib.sha256(framed).digest(), 26)
 
 
@@ -195,4 +195,6 @@ def _framed(part: str) -> bytes:
 
 
 def _base32(raw: bytes, n_chars: int) -> str:
-    return base64.b32encode(raw).decode("ascii").lower().rstrip("=")[:n_chars]
+    # Whole quanta of five bytes, and no more of them than are shown.
+    some = raw[: -(-n_chars // 8) * 5]
+    return base64.b32encode(some).decode("ascii").lower().rstrip("=")[:n_chars]

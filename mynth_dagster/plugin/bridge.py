@@ -7,7 +7,6 @@ cancellation is raised. Then sending stops and the answers in flight get a grace
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from collections.abc import Callable, Coroutine
@@ -15,6 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from typing import Any, TypeVar
 
+from mynth_dagster.engine.event_loop import run
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.limits import DRAIN_GRACE_S
 
@@ -70,6 +70,6 @@ def run_on_engine_thread(
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
     try:
-        done.set_result(asyncio.run(work()))
+        done.set_result(run(work()))
     except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
         done.set_exception(error)

@@ -46,7 +46,7 @@ def parse_json(raw: bytes) -> Any:
     a text must not stand in the way of the task id beside it.
     """
     try:
-        body = json.loads(raw.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant)
+        body = _STRICT.decode(raw.decode("utf-8"))
         return _storable(body) if _HAS_ODD_ESCAPE.search(raw) else body
     except (ValueError, RecursionError):
         return None
@@ -54,7 +54,7 @@ def parse_json(raw: bytes) -> Any:
 
 def find_task_id(body: Any) -> str | None:
     """The id of a created task at any place where a revision puts it; never found by search."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return None
     for holder in (body.get("data"), body, body.get("error")):
         value = _first(holder, *_TASK_ID_KEYS)
@@ -212,7 +212,7 @@ def _storable(value: Any) -> Any:
 
 
 def _unwrapped(body: Any) -> Any:
-    if isinstance(body, Mapping) and "data" in body:
+    if isinstance(body, dict) and "data" in body:
         return body["data"]
     return body
 
@@ -323,7 +323,7 @@ def _time(value: Any) -> int | None:
 
 
 def _first(holder: Any, *names: str) -> Any:
-    if isinstance(holder, Mapping):
+    if isinstance(holder, dict):
         for name in names:
             if holder.get(name) is not None:
                 return holder[name]
@@ -331,7 +331,7 @@ def _first(holder: Any, *names: str) -> Any:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:
@@ -353,6 +353,9 @@ def _plain(value: Any) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+_STRICT = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
 
 
 def _missing(operation: str, path: str, body: Any, revision: str) -> UnexpectedPayloadError:
