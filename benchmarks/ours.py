@@ -28,10 +28,15 @@ BATCH = Batch(
 
 @dataclass(frozen=True)
 class Submitted:
-    """Seconds of one submission, phase by phase, and CPU seconds of the ledger's thread."""
+    """
+    Seconds of one submission, phase by phase.
+
+    `cpu_s` are those of the whole process, `ledger_cpu_s` of the ledger's thread, over both.
+    """
 
     prepare_s: float
     submit_s: float
+    cpu_s: float
     ledger_cpu_s: float
     n_accepted: int
 
@@ -64,7 +69,8 @@ def submit_table(
     async def work() -> Submitted:
         settings = settings_for(url, folder, ledger_url, concurrency)
         async with open_session(settings) as session:
-            began_s = time.perf_counter()
+            began_s, began_cpu_s = time.perf_counter(), time.process_time()
+            opened_cpu_s = thread_cpu_s("mynth-ledger")
             await prepare(session, BATCH, open_source(f"{folder}/prompts.parquet"), window="")
             prepared_s = time.perf_counter()
             report = await submit(
@@ -74,7 +80,8 @@ def submit_table(
             return Submitted(
                 prepared_s - began_s,
                 ended_s - prepared_s,
-                thread_cpu_s("mynth-ledger"),
+                time.process_time() - began_cpu_s,
+                thread_cpu_s("mynth-ledger") - opened_cpu_s,
                 report.counts.n_accepted,
             )
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import httptools
 import httpx
 import uvloop
@@ -83,11 +84,6 @@ def bare_transport(url: str, n: int, concurrency: int) -> None:
     asyncio.run(_bare_transport(url, n, concurrency))
 
 
-def bare_transport_uvloop(url: str, n: int, concurrency: int) -> None:
-    """The same on uvloop."""
-    uvloop.run(_bare_transport(url, n, concurrency))
-
-
 async def _bare_transport(url: str, n: int, concurrency: int) -> None:
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     target = httpx.URL(url + PATH)
@@ -99,6 +95,22 @@ async def _bare_transport(url: str, n: int, concurrency: int) -> None:
             raw = b"".join([chunk async for chunk in response.aiter_raw()])
             await response.aclose()
             return json.loads(raw)
+
+        await _keep_posting(post, n, concurrency)
+
+
+def bare_aiohttp(url: str, n: int, concurrency: int) -> None:
+    """aiohttp's own client, on uvloop: what our client sends through."""
+    uvloop.run(_bare_aiohttp(url, n, concurrency))
+
+
+async def _bare_aiohttp(url: str, n: int, concurrency: int) -> None:
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def post(content: bytes) -> Any:
+            async with session.post(url + PATH, data=content, headers=HEADERS) as response:
+                return json.loads(await response.read())
 
         await _keep_posting(post, n, concurrency)
 

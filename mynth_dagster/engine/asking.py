@@ -43,6 +43,11 @@ class Asking:
     prompt_ids: frozenset[str] = frozenset()
     confirm: bool = False
 
+    @property
+    def is_special(self) -> bool:
+        """Whether delivered rows may be asked for again, or some rows are left out."""
+        return self.force or bool(self.prompt_ids)
+
     def covers(self, prompt_id: str) -> bool:
         """Whether the run is for this row."""
         return not self.prompt_ids or prompt_id in self.prompt_ids

@@ -159,7 +159,7 @@ async def submit(
         uploads = InputUploads(session, account, counts.uploads)
         await uploads.make_ready(surveyed.files.values())
         for window in windows:
-            of_window = [slice_ for slice_ in slices if slice_.window == window]
+            of_window = [s for s in slices if s.window == window and surveyed.to_send_in[s]]
             sender = Submitter(
                 session,
                 batch,

@@ -31,7 +31,7 @@ from mynth_dagster.models.request import InputImage
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.input_files import BadInput
 from mynth_dagster.tables.inspected import iter_rows_to_inspect
-from mynth_dagster.tables.planned import PromptRow, iter_planned_rows
+from mynth_dagster.tables.planned import PlannedBatch, PromptRow, iter_planned_batches
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Survey:
     """
     What a run would do.
 
-    `rows` counts rows by step; `n_again` of those to send were asked for before, as they read now
-    or otherwise; `n_repeated` rest in the middle of a delivery. `paid` tells by partition how
-    much would be paid again. `moved` are the intents of rows whose partition changed with the
-    fan-out, each with its new key. `files` are the input files of rows to send, each once, up to
-    `UPLOADS_AHEAD_MAX`.
+    `rows` counts rows by step, `to_send_in` those to send by partition; `n_again` of those to send
+    were asked for before, as they read now or otherwise; `n_repeated` rest in the middle of a
+    delivery. `paid` tells by partition how much would be paid again. `moved` are the intents of
+    rows whose partition changed with the fan-out, each with its new key. `files` are the input
+    files of rows to send, each once, up to `UPLOADS_AHEAD_MAX`.
     """
 
     rows: Counter[Step] = field(default_factory=Counter)
@@ -54,10 +54,16 @@ class Survey:
     moved: list[tuple[str, str]] = field(default_factory=list)
     paid: dict[str, PaidAgain] = field(default_factory=dict)
     files: dict[str, InputImage] = field(default_factory=dict)
+    to_send_in: Counter[Slice] = field(default_factory=Counter)
 
     @property
     def n_to_send(self) -> int:
         return self.rows[Step.SEND]
+
+    def add_delivered(self, n_rows: int, slice_: Slice) -> None:
+        """Count rows that were delivered, and paid for, as they read now."""
+        self.rows[Step.DONE] += n_rows
+        self.paid.setdefault(slice_.key, PaidAgain()).n_present += n_rows
 
     def add(self, row: PromptRow, decision: Decision, slice_: Slice) -> None:
         """Count one row."""
@@ -71,6 +77,7 @@ class Survey:
         paid.n_new += decision.is_first_wish
         if decision.step is not Step.SEND:
             return
+        self.to_send_in[slice_] += 1
         kind = price_class(row.request)
         self.n_requests[kind] += 1
         self.samples.setdefault(kind, row.request)
@@ -90,7 +97,8 @@ async def survey(
         n_paid = await asyncio.to_thread(reader.n_paid_rows, batch.ledger_name, slice_)
         counted.paid[slice_.key] = PaidAgain(n_paid=n_paid)
         async for decided in _decided(session, batch, slice_, asking):
-            for row, decision in decided:
+            counted.add_delivered(decided.n_delivered, slice_)
+            for row, decision in decided.others:
                 counted.add(row, decision, slice_)
     return counted
 
@@ -105,7 +113,7 @@ async def deliveries(
     """The rows to send, in the order of the tables, once their input files are at Mynth."""
     for slice_ in slices:
         async for decided in _decided(session, batch, slice_, asking):
-            to_send = [(row, how) for row, how in decided if how.step is Step.SEND]
+            to_send = [(row, how) for row, how in decided.others if how.step is Step.SEND]
             await uploads.make_ready(image for row, _ in to_send for image in row.request.inputs)
             yield [_delivery(row, decision, slice_, uploads) for row, decision in to_send]
 
@@ -125,9 +133,17 @@ def _delivery(row: PromptRow, decision: Decision, slice_: Slice, uploads: InputU
     )
 
 
+@dataclass(frozen=True)
+class _Decided:
+    """Rows of which nothing is left to decide, and the others with what is decided of them."""
+
+    n_delivered: int
+    others: list[tuple[PromptRow, Decision]]
+
+
 async def _decided(
     session: Session, batch: Batch, slice_: Slice, asking: Asking
-) -> AsyncIterator[list[tuple[PromptRow, Decision]]]:
+) -> AsyncIterator[_Decided]:
     """Row batches with their decisions; files and ledger are read on a worker thread."""
     batches = _decide_batches(session, batch, slice_, asking)
     while (decided := await asyncio.to_thread(next, batches, None)) is not None:
@@ -136,22 +152,39 @@ async def _decided(
 
 def _decide_batches(
     session: Session, batch: Batch, slice_: Slice, asking: Asking
-) -> Iterator[list[tuple[PromptRow, Decision]]]:
+) -> Iterator[_Decided]:
     store = TableStore(session.settings.root, batch.name)
-    iter_rows = iter_planned_rows if batch.inspection is None else iter_rows_to_inspect
-    for rows in iter_rows(store, slice_, batch=batch):
-        covered = [row for row in rows if asking.covers(row.prompt_id)]
-        keys = [row.request_key for row in covered]
-        known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
-        yield [
-            (
-                row,
-                decide(
-                    row.request_hash,
-                    known.get(row.request_key, ()),
-                    asking,
-                    retries=batch.retries,
-                ),
-            )
-            for row in covered
-        ]
+    if batch.inspection is not None:
+        for rows in iter_rows_to_inspect(store, slice_, batch=batch):
+            yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
+        return
+    for planned in iter_planned_batches(store, slice_, batch=batch):
+        open_ = _open_places(session, batch, slice_, planned, asking)
+        others = _decide_each(session, batch, slice_, planned.rows(open_), asking)
+        yield _Decided(len(planned.request_keys) - len(open_), others)
+
+
+def _open_places(
+    session: Session, batch: Batch, slice_: Slice, planned: PlannedBatch, asking: Asking
+) -> list[int]:
+    """Where the rows are that were not delivered as they read now, or are asked for again."""
+    keys, hashes = planned.request_keys, planned.request_hashes
+    if asking.is_special:
+        return list(range(len(keys)))
+    settled = session.ledger.read.delivered(batch.ledger_name, slice_, keys)
+    each = enumerate(zip(keys, hashes, strict=True))
+    return [place for place, (key, identity) in each if settled.get(key) != identity]
+
+
+def _decide_each(
+    session: Session, batch: Batch, slice_: Slice, rows: Sequence[PromptRow], asking: Asking
+) -> list[tuple[PromptRow, Decision]]:
+    covered = [row for row in rows if asking.covers(row.prompt_id)]
+    keys = [row.request_key for row in covered]
+    known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
+
+    def decision(row: PromptRow) -> Decision:
+        intents = known.get(row.request_key, ())
+        return decide(row.request_hash, intents, asking, retries=batch.retries)
+
+    return [(row, decision(row)) for row in covered]

@@ -7,7 +7,7 @@ them, and notes the difference; nobody adds up by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.grouped import Lookup
+from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.models.exposure import (
     NOTHING,
     Exposure,
@@ -43,11 +43,11 @@ class Changes:
         self.by_place[place] = self.by_place.get(place, NOTHING) + difference
 
 
-def _sums(among: Callable[[Any], Any]) -> sa.Select[Any]:
+def _sums(names: Names) -> sa.Select[Any]:
     place = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
     held = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
     sums = (sa.func.sum(held), sa.func.sum(_intents.c.charged_units))
-    query = sa.select(*place, _intents.c.state, *sums).where(among(_intents.c.intent_id))
+    query = sa.select(*place, _intents.c.state, *sums).where(names.among(_intents.c.intent_id))
     return query.group_by(*place, _intents.c.state, _intents.c.charged_units.is_not(None))
 
 
@@ -152,9 +152,9 @@ def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
     apply_changes(connection, changes)
 
 
-def _surplus(among: Callable[[Any], Any]) -> sa.Select[Any]:
+def _surplus(names: Names) -> sa.Select[Any]:
     columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
-    return sa.select(*columns).where(among(_tasks.c.intent_id), _tasks.c.is_surplus)
+    return sa.select(*columns).where(names.among(_tasks.c.intent_id), _tasks.c.is_surplus)
 
 
 _SURPLUS = Lookup(_surplus)

@@ -24,8 +24,9 @@ from mynth_dagster.ledger.counters import (
     note_difference,
 )
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import Cells, Change, Insertion, each_changed, is_before
+from mynth_dagster.ledger.grouped import each_changed, is_before
 from mynth_dagster.ledger.numbers import instant_of, is_postgres, next_number
+from mynth_dagster.ledger.statements import Cells, Change, Insertion
 from mynth_dagster.models.budget import NO_BUDGET, Budget, Scope
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent

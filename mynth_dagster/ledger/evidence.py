@@ -15,8 +15,9 @@ from mynth_dagster.clock import US_PER_S
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import Cells, Change, Insertion, each_changed, is_before
+from mynth_dagster.ledger.grouped import each_changed, is_before
 from mynth_dagster.ledger.spool import SpooledAnswer
+from mynth_dagster.ledger.statements import Cells, Change, Insertion
 from mynth_dagster.models.exposure import exposure_of_surplus
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import TaskStatus

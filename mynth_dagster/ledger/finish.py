@@ -4,7 +4,7 @@ Finished tasks: what Mynth says of a task, and the task once it is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import Cells, Change, Lookup, each_changed
+from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.records import task_to_json
+from mynth_dagster.ledger.statements import Cells, Change, Lookup, Names
 from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import Task, TaskStatus
@@ -120,9 +121,9 @@ def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list
     return results
 
 
-def _surplus(among: Callable[[Any], Any]) -> sa.Select[Any]:
+def _surplus(names: Names) -> sa.Select[Any]:
     columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
-    return sa.select(*columns).where(among(_tasks.c.task_id), _tasks.c.is_surplus)
+    return sa.select(*columns).where(names.among(_tasks.c.task_id), _tasks.c.is_surplus)
 
 
 _SURPLUS = Lookup(_surplus)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 from mynth_dagster.clock import block_s
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
+from mynth_dagster.ledger.statements import Lookup
 from mynth_dagster.models.partition import Slice
 
 _intents = schema.intents
@@ -42,6 +43,25 @@ def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> 
                 raise in_our_words(error, "the ledger cannot be read") from error
         else:
             return
+        block_s(pause_s)
+
+
+def looked_up(engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str) -> Sequence[Any]:
+    """
+    What a look-up finds; waits for a database that is away for a while.
+
+    Raises:
+        LedgerUnavailableError: The database failed, in the driver's words.
+    """
+    patience = Patience()
+    while True:
+        try:
+            with engine.connect() as connection:
+                return lookup.rows(connection, ids, **others)
+        except sa.exc.SQLAlchemyError as error:
+            pause_s = patience.next_pause_s() if is_outage(error) else None
+            if pause_s is None:
+                raise in_our_words(error, "the ledger cannot be read") from error
         block_s(pause_s)
 
 

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, rows_of
+from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, looked_up, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
+from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent, SurplusTask
@@ -78,6 +79,16 @@ class LedgerReader:
             for intent in self._intents(query.order_by(_intents.c.generation)):
                 found.setdefault(intent.row.request_key, []).append(intent)
         return found
+
+    def delivered(self, batch: str, slice_: Slice, request_keys: Sequence[str]) -> dict[str, str]:
+        """
+        Which of these rows were asked for once, here, and delivered for money: key to hash.
+
+        Nearly all rows of a table that is run again; the others need a closer look.
+        """
+        place = {"batch": batch, "window": slice_.window, "fan_out": slice_.fan_out}
+        found = looked_up(self._engine, _DELIVERED, request_keys, **place)
+        return {str(request_key): str(request_hash) for request_key, request_hash in found}
 
     def intents_by_id(self, intent_ids: Sequence[str]) -> dict[str, Intent]:
         """These intents, by id."""
@@ -255,6 +266,31 @@ class SliceLookup:
         )
         while some := list(islice(gone, IN_MAX)):
             yield some
+
+
+def _delivered(names: Names) -> sa.Select[Any]:
+    later = _intents.alias("later")
+    is_renewed = sa.exists().where(
+        later.c.batch == _intents.c.batch,
+        later.c.window == _intents.c.window,
+        later.c.request_key == _intents.c.request_key,
+        later.c.generation > 1,
+    )
+    # Behind functions, so that no index on places and states is taken for the one on keys.
+    return sa.select(_intents.c.request_key, _intents.c.request_hash).where(
+        _intents.c.batch == names("batch"),
+        _intents.c.window == names("window"),
+        names.among(_intents.c.request_key),
+        _intents.c.generation == 1,
+        sa.func.coalesce(_intents.c.fan_out, "") == names("fan_out"),
+        sa.func.coalesce(_intents.c.state, "") == IntentState.COMPLETED.value,
+        _intents.c.task_id.is_not(None),
+        sa.func.coalesce(_intents.c.charged_units, 1) != 0,
+        ~is_renewed,
+    )
+
+
+_DELIVERED = Lookup(_delivered)
 
 
 def _of(batch: str, window: str) -> sa.Select[Any]:

@@ -11,9 +11,10 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes
-from mynth_dagster.ledger.grouped import Insertion, each_changed, insert_into
+from mynth_dagster.ledger.grouped import each_changed, insert_into
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.ledger.records import INTENT_COLUMNS, intent_to_row
+from mynth_dagster.ledger.statements import Insertion
 from mynth_dagster.models.exposure import exposure_of
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import IntentState

@@ -62,15 +62,47 @@ def iter_planned_rows(
         TableError: There is no prompt table, or it was written under other defaults than
             the batch has now.
     """
+    for planned in iter_planned_batches(store, slice_, batch=batch):
+        yield planned.rows()
+
+
+class PlannedBatch:
+    """
+    Good rows of a prompt table, of which only those that are asked for become requests.
+
+    `request_keys` and `request_hashes` are those of all rows, in order.
+    """
+
+    def __init__(self, rows: pa.RecordBatch, make: Callable[[Sequence[Any]], ImageRequest]) -> None:
+        self._rows = rows
+        self._make = make
+        self.request_keys: list[str] = rows.column("request_key").to_pylist()
+        self.request_hashes: list[str] = rows.column("request_hash").to_pylist()
+
+    def rows(self, places: Sequence[int] | None = None) -> list[PromptRow]:
+        """The rows at these places, by default all."""
+        rows = self._rows if places is None else self._rows.take(pa.array(places, pa.int32()))
+        cells = [rows.column(name).to_pylist() for name in _PLANNED_COLUMNS]
+        return [
+            PromptRow(index, name, key, identity, self._make(row))
+            for index, name, key, identity, *row in zip(*cells, strict=True)
+        ]
+
+
+def iter_planned_batches(
+    store: TableStore, slice_: Slice, *, batch: Batch
+) -> Iterator[PlannedBatch]:
+    """
+    The good rows of a prompt table in order, a bounded number at a time.
+
+    Raises:
+        TableError: There is no prompt table, or it was written under other defaults than
+            the batch has now.
+    """
     require_same_settings(store, slice_, batch)
     make = request_maker(batch.defaults)
     for rows in store.iter_batches(PROMPTS, slice_, columns=_PLANNED_COLUMNS):
-        good = rows.filter(pc.is_valid(rows.column("request_hash")))
-        cells = [good.column(name).to_pylist() for name in _PLANNED_COLUMNS]
-        yield [
-            PromptRow(index, name, key, identity, make(row))
-            for index, name, key, identity, *row in zip(*cells, strict=True)
-        ]
+        yield PlannedBatch(rows.filter(pc.is_valid(rows.column("request_hash"))), make)
 
 
 def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:

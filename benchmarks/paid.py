@@ -1,0 +1,117 @@
+"""A ledger in which every row of a prompt table was paid for, without having asked anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from benchmarks.ours import BATCH
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.database import open_engines
+from mynth_dagster.ledger.delivery import CLAIM, Claim
+from mynth_dagster.ledger.evidence import SIGHT, Sighting
+from mynth_dagster.ledger.finish import READ, Reading
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Intent, RowKey, intent_id
+from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
+from mynth_dagster.models.transitions import Event, IntentState
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.planned import PromptRow, iter_planned_rows
+
+GROUP = 1000
+NOW_US = 1_795_000_000_000_000
+COST_UNITS = 500_000
+
+
+def pay_for_all(
+    folder: str, ledger_url: str, *, batch: Batch = BATCH, finished: bool = True
+) -> int:
+    """Every row of the batch's written prompts becomes an accepted, or finished, intent."""
+    ledger = Ledger.open(ledger_url)
+    ledger_id = ledger.ledger_id
+    ledger.close()
+    writer, reader = open_engines(ledger_url)
+    n_rows = 0
+    for slice_ in batch.slices(""):
+        rows = _rows(folder, batch, slice_)
+        while group := list(islice(rows, GROUP)):
+            intents = [
+                _intent(row, batch, ledger_id, slice_.window, slice_.fan_out) for row in group
+            ]
+            _write(writer, intents, n_rows, finished=finished)
+            n_rows += len(group)
+    writer.dispose()
+    reader.dispose()
+    return n_rows
+
+
+def _rows(folder: str, batch: Batch, slice_) -> Iterator[PromptRow]:
+    for rows in iter_planned_rows(TableStore(folder, batch.name), slice_, batch=batch):
+        yield from rows
+
+
+def _intent(row: PromptRow, batch: Batch, ledger_id: str, window: str, fan_out: str) -> Intent:
+    key = RowKey(batch.ledger_name, window, row.request_key)
+    return Intent(
+        intent_id=intent_id(ledger_id, key, 1),
+        row=key,
+        prompt_id=row.prompt_id,
+        fan_out=fan_out,
+        generation=1,
+        attempt=1,
+        state=IntentState.SENDING,
+        request_hash=row.request_hash,
+        model=row.request.model,
+        n_asked=1,
+        claimed_at_us=NOW_US,
+        send_by_us=NOW_US,
+        quoted_units=COST_UNITS,
+    )
+
+
+def _write(writer: Engine, intents: list[Intent], first: int, *, finished: bool) -> None:
+    ids = [f"tsk_{first + n:026d}" for n in range(len(intents))]
+    seen = [
+        Sighting.at(NOW_US, intent, task_id, "answer", deadline_s=1e9, reserved_units=COST_UNITS)
+        for intent, task_id in zip(intents, ids, strict=True)
+    ]
+    read = [
+        Reading(intent, _task(task_id), Event.COMPLETE, NOW_US)
+        for intent, task_id in zip(intents, ids, strict=True)
+    ]
+    with writer.begin() as connection:
+        CLAIM.apply(connection, [Claim(intent, 1) for intent in intents])
+        SIGHT.apply(connection, seen)
+        if finished:
+            READ.apply(connection, read)
+
+
+def _task(task_id: str) -> Task:
+    image = ImageOutcome(
+        index=0,
+        image_id=f"img_{task_id}",
+        url=f"https://cdn.mynth.io/{task_id}.webp",
+        width=1024,
+        height=1024,
+        format="webp",
+        cost_units=COST_UNITS,
+    )
+    return Task(
+        task_id=task_id,
+        status=TaskStatus.COMPLETED,
+        created_at_us=NOW_US,
+        updated_at_us=NOW_US,
+        model="m/benchmark",
+        images=(image,),
+        faults=(),
+        cost_units=COST_UNITS,
+        metadata={},
+    )
+
+
+def ledger_bytes(folder: str) -> int:
+    """What a SQLite ledger takes, with its log."""
+    return sum(path.stat().st_size for path in Path(folder).glob("ledger.db*") if path.is_file())

@@ -1,0 +1,166 @@
+"""
+Statements about many rows at once, compiled once and bound by the driver itself.
+
+SQLite runs a statement member by member within one call; Postgres gets the members as arrays,
+which it unnests into a relation. Neither pays for a statement, or for a round trip, per member,
+and SQLAlchemy binds nothing one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+_SQLITE: Any = sqlite.dialect
+_POSTGRES: Any = postgresql.dialect
+IDS = "ids"
+
+Row = Mapping[str, Any]
+Cells = Callable[[str], Any]
+"""What a member brings, by name, as it stands in a statement."""
+
+
+class GroupStatement(ABC):
+    """
+    One row changed or made for each member of a group.
+
+    Args:
+        brings: What each member brings, with a column of the same type.
+        distinct: Members that share one of these get into each other's way.
+    """
+
+    def __init__(self, brings: Mapping[str, sa.Column[Any]], *, distinct: Collection[str]) -> None:
+        self._types = {name: column.type for name, column in brings.items()}
+        self._distinct = distinct
+
+    def run(self, connection: Connection, rows: Sequence[Row]) -> int:
+        """How many rows were changed or made."""
+        if connection.dialect.name == "sqlite":
+            return connection.exec_driver_sql(self._text_for_one, list(rows)).rowcount
+        arrays = {f"all_{name}": [row[name] for row in rows] for name in self._types}
+        return connection.exec_driver_sql(self._text_for_all, arrays).rowcount
+
+    def may_go_together(self, rows: Sequence[Row]) -> bool:
+        """Whether no two of these members get into each other's way."""
+        return all(len({row[name] for row in rows}) == len(rows) for name in self._distinct)
+
+    @abstractmethod
+    def _for_one(self, cells: Cells) -> sa.Executable:
+        """The statement, run once for each member."""
+
+    @abstractmethod
+    def _for_all(self, members: sa.FromClause) -> sa.Executable:
+        """The statement, run once for a relation of members."""
+
+    @cached_property
+    def _text_for_one(self) -> str:
+        def named(name: str) -> sa.ColumnElement[Any]:
+            return sa.literal_column(f":{name}", self._types[name])
+
+        return _in_sql(self._for_one(named), _SQLITE())
+
+    @cached_property
+    def _text_for_all(self) -> str:
+        kinds = self._types.items()
+        arrays = [_array(f"all_{name}", kind) for name, kind in kinds]
+        columns = [sa.column(name, kind) for name, kind in kinds]
+        members = sa.func.unnest(*arrays).table_valued(*columns).render_derived("members")
+        return _in_sql(self._for_all(members), _POSTGRES())
+
+
+class Change(GroupStatement):
+    """An update; `build` makes it from the members' cells."""
+
+    def __init__(
+        self,
+        build: Callable[[Cells], sa.Update],
+        brings: Mapping[str, sa.Column[Any]],
+        *,
+        distinct: Collection[str],
+    ) -> None:
+        super().__init__(brings, distinct=distinct)
+        self._build = build
+
+    def _for_one(self, cells: Cells) -> sa.Update:
+        return self._build(cells)
+
+    def _for_all(self, members: sa.FromClause) -> sa.Update:
+        return self._build(lambda name: members.c[name])
+
+
+class Insertion(GroupStatement):
+    """New rows with these columns, but for those that are there; no two members share the key."""
+
+    def __init__(self, table: sa.Table, names: Sequence[str], *, key: str) -> None:
+        super().__init__({name: table.c[name] for name in names}, distinct=[key])
+        self._table = table
+
+    def _for_one(self, cells: Cells) -> sa.Insert:
+        values = {name: cells(name) for name in self._types}
+        return sqlite.insert(self._table).values(values).on_conflict_do_nothing().inline()
+
+    def _for_all(self, members: sa.FromClause) -> sa.Insert:
+        rows = sa.select(*members.c)
+        made = postgresql.insert(self._table).from_select(list(self._types), rows)
+        return made.on_conflict_do_nothing()
+
+
+class Names:
+    """Parameters of a `Lookup` as they stand in its statement."""
+
+    def __init__(self, *, is_postgres: bool) -> None:
+        self._is_postgres = is_postgres
+
+    def __call__(self, name: str) -> sa.ColumnElement[Any]:
+        """A single value."""
+        text = f"%({name})s" if self._is_postgres else f":{name}"
+        return sa.literal_column(text, sa.Text())
+
+    def among(self, column: Any) -> sa.ColumnElement[bool]:
+        """The column is one of the ids."""
+        if self._is_postgres:
+            found: sa.ColumnElement[bool] = column == sa.any_(_array(IDS, sa.Text()))
+            return found
+        each = sa.func.json_each(self(IDS)).table_valued("value")
+        is_one: sa.ColumnElement[bool] = column.in_(sa.select(each.c.value))
+        return is_one
+
+
+class Lookup:
+    """A query about any number of ids, which go along as one parameter beside some single ones."""
+
+    def __init__(self, build: Callable[[Names], sa.Select[Any]]) -> None:
+        self._build = build
+
+    def rows(self, connection: Connection, ids: Collection[str], **others: str) -> Sequence[Any]:
+        """What is found, in the driver's own types."""
+        if connection.dialect.name == "sqlite":
+            given = {IDS: json.dumps(list(ids)), **others}
+            return connection.exec_driver_sql(self._for_sqlite, given).all()
+        return connection.exec_driver_sql(self._for_postgres, {IDS: list(ids), **others}).all()
+
+    @cached_property
+    def _for_sqlite(self) -> str:
+        return _in_sql(self._build(Names(is_postgres=False)), _SQLITE())
+
+    @cached_property
+    def _for_postgres(self) -> str:
+        return _in_sql(self._build(Names(is_postgres=True)), _POSTGRES())
+
+
+def _array(name: str, kind: Any) -> sa.ColumnElement[Any]:
+    element = kind.compile(dialect=_POSTGRES())
+    return sa.literal_column(f"%({name})s::{element}[]", sa.ARRAY(kind))
+
+
+def _in_sql(statement: Any, dialect: Any) -> str:
+    """As the driver takes it: compiled once, constants in place, parameters by name."""
+    text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return text.replace("%%(", "%(")
