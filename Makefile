@@ -10,7 +10,7 @@ PROOFS := tests/crash tests/faults tests/webhook/test_crash.py
 AS_USERS := tests/e2e tests/browser
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test e2e faults mutants lint types locations check bench format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants lint types locations check bench bench-quick format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -64,10 +64,11 @@ screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs 
 reference: $(STAMP) ## Write docs/reference.md from the code
 	$(BIN)/python -m tests.docs.reference
 
-bench: $(STAMP) ## Measure the simulator, and what webhooks save
-	$(BIN)/python benchmarks/simulator_posts.py
-	$(BIN)/python benchmarks/webhooks.py table
-	$(BIN)/python benchmarks/webhooks.py load
+bench: $(STAMP) ## Measure everything beside its peers, and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(STAMP) ## The same in a few minutes, only printed
+	$(BIN)/python -m benchmarks --quick
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .

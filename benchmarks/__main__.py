@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import submitting
+from benchmarks import submitting, waiting
 from benchmarks.report import Line, in_markdown, write_section
 
 SECTIONS: dict[str, Callable[..., list[Line]]] = {
     "submitting": submitting.lines,
+    "waiting": waiting.lines,
 }
 QUICK = {"n_rounds": 2, "scale": 0.2}
 FULL = {"n_rounds": 5, "scale": 1.0}

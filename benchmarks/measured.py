@@ -45,20 +45,33 @@ def cores() -> tuple[int, int]:
     return available[0], available[-1]
 
 
-def measure(core: int, function: Callable[..., Any], *args: Any) -> Measured:
+def measure(
+    core: int,
+    function: Callable[..., Any],
+    *args: Any,
+    before: Callable[[], object] = list,
+    between: Callable[[], object] = list,
+) -> Measured:
     """
     Call a module's function in a fresh interpreter pinned to a core.
+
+    Args:
+        before: Called there first and not measured: what is imported on first use is no work.
+        between: Called here when that is done.
 
     Raises:
         RuntimeError: It failed; with its traceback.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(theirs, core, function, args))
+    process = context.Process(target=_run, args=(theirs, core, function, args, before))
     process.start()
     theirs.close()
     try:
-        found = ours.recv()
+        if (found := ours.recv()) is None:
+            between()
+            ours.send(None)
+            found = ours.recv()
     except EOFError:
         found = "the process died"
     process.join()
@@ -68,9 +81,18 @@ def measure(core: int, function: Callable[..., Any], *args: Any) -> Measured:
     return measured
 
 
-def _run(pipe: Connection, core: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _run(
+    pipe: Connection,
+    core: int,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    before: Callable[[], object],
+) -> None:
     os.sched_setaffinity(0, {core})
     try:
+        before()
+        pipe.send(None)
+        pipe.recv()
         base_bytes = status_bytes("VmRSS")
         Path("/proc/self/clear_refs").write_text(CLEAR_PEAK, encoding="ascii")
         wall_s, cpu_s = time.perf_counter(), time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mynth_dagster.engine.event_loop import run
 from mynth_dagster.engine.pipeline import prepare, submit
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.tables.source import open_source
 
@@ -86,6 +88,36 @@ def submit_table(
             )
 
     return run(work())
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Seconds from the prompt table to the result tables, and images in them."""
+
+    wall_s: float
+    n_images: int
+
+
+def run_whole_table(url: str, folder: str, concurrency: int = 128) -> Finished:
+    """Check, quote, send, wait and write, as `mynth-dagster run` does."""
+
+    async def work() -> Finished:
+        async with open_session(settings_for(url, folder, None, concurrency)) as session:
+            began_s = time.perf_counter()
+            source = open_source(f"{folder}/prompts.parquet")
+            report = await run_table(
+                session, BATCH, source, window="", stop=StopSwitch(), progress=Progress()
+            )
+            return Finished(time.perf_counter() - began_s, report.images)
+
+    return run(work())
+
+
+def warm_up(url: str) -> None:
+    """A table of a few rows, so that everything which is imported on first use is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_prompts_file(Path(folder) / "prompts.parquet", 3)
+        run_whole_table(url, folder)
 
 
 def thread_cpu_s(name: str) -> float:

@@ -21,6 +21,7 @@ from benchmarks.server import Behaviour, Server, serving
 
 CONCURRENCY = 128
 DELAY_S = 0.05
+AT_ONCE = Behaviour()
 PEERS = Path(__file__).with_name("peers.mjs")
 FOLDERS_IN = Path.cwd()
 
@@ -75,7 +76,7 @@ def _one(
     core: int,
     contestant: tuple[Go, int],
     scale: float,
-    behaviour: Behaviour = Behaviour(),
+    behaviour: Behaviour = AT_ONCE,
 ) -> Run:
     go, n_usual = contestant
     n = max(200, round(n_usual * scale))
