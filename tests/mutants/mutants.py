@@ -37,14 +37,19 @@ MUTANTS = (
         SUBMIT,
         """        if not await self._claim(delivery, intent):
             return None
+        if delivery.obstacle is not None:
+            await self._give_back(
+                delivery, intent, delivery.obstacle.code, delivery.obstacle.message
+            )
+            return None
         reach(CrashPoint.INTENT_COMMITTED)
         if session.clock.elapsed_s() > send_by_s:
             return await self._give_back(delivery, intent, "too_late", "not sent in time")
-        outcome = await session.client.create_task(content)
+        outcome = await session.client.create_task(content, doing_of(delivery.request))
 """,
         """        if session.clock.elapsed_s() > send_by_s:
             return await self._give_back(delivery, intent, "too_late", "not sent in time")
-        outcome = await session.client.create_task(content)
+        outcome = await session.client.create_task(content, doing_of(delivery.request))
         if not await self._claim(delivery, intent):
             return None
         reach(CrashPoint.INTENT_COMMITTED)
