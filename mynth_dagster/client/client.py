@@ -40,7 +40,8 @@ from mynth_dagster.models.task import (
     Task,
     TaskStatus,
 )
-from mynth_dagster.wire import reading, refusals
+from mynth_dagster.wire import reading, reading_account, refusals
+from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.profile import RevisionProfile
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ class MynthClient:
             for index, (content, kind) in enumerate(files)
         ]
         call = Call("upload", "POST", "/image/upload", files=parts)
-        urls = await self._read(call, reading.decode_upload)
+        urls = await self._read(call, reading_account.decode_upload)
         if len(urls) != len(files):
             revision = self.profile.REVISION
             raise UnexpectedPayloadError(call.operation, revision=revision, path="url of each file")
@@ -157,21 +158,23 @@ class MynthClient:
         call = Call(
             "estimate", "POST", "/image/generate/estimate", content=self.encode(request, None)
         )
-        return await self._read(call, reading.decode_estimate)
+        return await self._read(call, reading_account.decode_estimate)
 
     async def get_catalog(self) -> dict[str, CatalogModel]:
         """The public catalogue, by model id."""
         return await self._read(
-            Call("list models", "GET", "/models", anonymous=True), reading.decode_catalog
+            Call("list models", "GET", "/models", anonymous=True), reading_account.decode_catalog
         )
 
     async def get_account(self) -> Account:
         """Who the key belongs to."""
-        return await self._read(Call("read account", "GET", "/me"), reading.decode_account)
+        return await self._read(Call("read account", "GET", "/me"), reading_account.decode_account)
 
     async def get_balance(self) -> Balance:
         """The account's money."""
-        return await self._read(Call("read balance", "GET", "/balance"), reading.decode_balance)
+        return await self._read(
+            Call("read balance", "GET", "/balance"), reading_account.decode_balance
+        )
 
     async def get_picture(self, url: str) -> bytes:
         """
@@ -206,7 +209,7 @@ class MynthClient:
             content=json.dumps(body).encode("utf-8"),
         )
         made = self._checked(call, await self._http.exchange(call))
-        return reading.decode_webhook(call.operation, made, revision=self.profile.REVISION)
+        return reading_account.decode_webhook(call.operation, made, revision=self.profile.REVISION)
 
     async def check_key(self) -> Account | None:
         """
@@ -251,7 +254,7 @@ class MynthClient:
                 answer.body,
                 now_us=self._clock.now_us(),
             )
-        body = reading.parse_json(answer.body)
+        body = parse_json(answer.body)
         if body is None:
             raise NoAnswerError(call.operation, "the answer is no JSON")
         return body
@@ -277,4 +280,4 @@ async def probe_revision(settings: ClientSettings, *, transport: Transport | Non
     finally:
         if transport is None:
             await http.aclose()
-    return answer.status, reading.parse_json(answer.body)
+    return answer.status, parse_json(answer.body)

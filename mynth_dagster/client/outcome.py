@@ -22,6 +22,7 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.models.task import CreatedTask
 from mynth_dagster.wire import reading, refusals
+from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.profile import RevisionProfile
 
 
@@ -77,7 +78,7 @@ def sort_answer(
     operation: str, answer: Answer, profile: RevisionProfile, *, now_us: int
 ) -> PaidOutcome:
     """What a complete answer to a paid POST proves."""
-    body = reading.parse_json(answer.body)
+    body = parse_json(answer.body)
     if reading.find_task_id(body) is not None:
         return Accepted(reading.decode_created(operation, body, revision=profile.REVISION))
     if answer.status < 400:

@@ -30,7 +30,7 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
 from mynth_dagster.models.task import Task, TaskEvent, outcome_event
 from mynth_dagster.models.transitions import FINAL
-from mynth_dagster.wire.reading import parse_json
+from mynth_dagster.wire.cells import parse_json
 
 IN_FLIGHT_MAX = 16
 HINT_KEPT_US = 86_400 * US_PER_S

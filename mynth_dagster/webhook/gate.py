@@ -14,8 +14,8 @@ from mynth_dagster.errors import WebhookRejectedError
 from mynth_dagster.ledger.inbox import InboxEvent
 from mynth_dagster.limits import WEBHOOK_HEAD_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.webhook.settings import WebhookSettings
+from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.events import FINAL_EVENTS, read_name_and_task
-from mynth_dagster.wire.reading import parse_json
 from mynth_dagster.wire.signature import verify
 
 Headers = Sequence[tuple[bytes, bytes]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from mynth_dagster import errors
 from mynth_dagster.errors import RefusedError, cut
-from mynth_dagster.wire.reading import parse_json
+from mynth_dagster.wire.cells import parse_json
 
 KEY_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope", "forbidden_key"})
 BALANCE_CODES = frozenset({"insufficient_balance"})

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mynth_dagster.models.task import Fault, TaskStatus
+from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.events import decode_event, read_name_and_task
-from mynth_dagster.wire.reading import parse_json
 
 AT_US = 1_795_000_000_000_000
 DONE, FAILED = "task.image.generate.completed", "task.image.generate.failed"

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mynth_dagster.errors import ConfigError, UnexpectedPayloadError
-from mynth_dagster.wire import PROFILES, reading, refusals
+from mynth_dagster.wire import PROFILES, reading, reading_account, refusals
+from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.detection import detect_revision
 
 JSON = st.recursive(
@@ -71,7 +72,7 @@ def test_a_task_id_is_never_searched_for(body):
 )
 def test_what_is_not_strict_json_is_nothing(raw):
     """A byte order mark, a wrong charset or a cut body prove nothing."""
-    assert reading.parse_json(raw) is None
+    assert parse_json(raw) is None
 
 
 def test_text_that_no_database_keeps_is_made_harmless():
@@ -81,7 +82,7 @@ def test_text_that_no_database_keeps_is_made_harmless():
         rb'"n":{"\udfff":["\u0000"]},"ok":"\u00e9"}'
     )
 
-    body = reading.parse_json(raw)
+    body = parse_json(raw)
 
     assert body["taskId"] == "tsk_A"
     assert body["message"] == "a\ufffdb\ufffdc"
@@ -92,7 +93,7 @@ def test_text_that_no_database_keeps_is_made_harmless():
 @pytest.mark.parametrize("paired", ["\U0001f600", "𝒳"])
 def test_characters_beyond_the_base_plane_stay_as_they_are(paired):
     """An emoji that the sender escapes as a surrogate pair is one character."""
-    assert reading.parse_json(json.dumps({"p": paired}).encode())["p"] == paired
+    assert parse_json(json.dumps({"p": paired}).encode())["p"] == paired
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,12 @@ def test_readers_either_read_or_say_what_is_missing(body):
     profile = PROFILES["2026-08"]
     readers = [
         *(reading.decode_created, reading.decode_status, reading.decode_page),
-        *(reading.decode_estimate, reading.decode_catalog, reading.decode_account),
-        *(reading.decode_balance, reading.decode_upload),
+        *(
+            reading_account.decode_estimate,
+            reading_account.decode_catalog,
+            reading_account.decode_account,
+        ),
+        *(reading_account.decode_balance, reading_account.decode_upload),
         lambda operation, body, revision: profile.decode_task(operation, body),
     ]
 

@@ -13,7 +13,8 @@ import pytest
 from mynth_dagster import errors
 from mynth_dagster.client.http import Answer
 from mynth_dagster.client.outcome import Accepted, Refused, Unknown, sort_answer
-from mynth_dagster.wire import PROFILES, reading, refusals
+from mynth_dagster.wire import PROFILES, reading, reading_account, refusals
+from mynth_dagster.wire.cells import parse_json
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*/*.json"))
 
@@ -21,11 +22,11 @@ DECODERS = {
     "created": reading.decode_created,
     "status": reading.decode_status,
     "page": reading.decode_page,
-    "estimate": reading.decode_estimate,
-    "catalog": reading.decode_catalog,
-    "account": reading.decode_account,
-    "balance": reading.decode_balance,
-    "upload": reading.decode_upload,
+    "estimate": reading_account.decode_estimate,
+    "catalog": reading_account.decode_catalog,
+    "account": reading_account.decode_account,
+    "balance": reading_account.decode_balance,
+    "upload": reading_account.decode_upload,
 }
 
 
@@ -64,7 +65,7 @@ def test_every_sample_names_its_source(path):
 def test_a_success_decodes_to_exactly_the_expected_value(path):
     """Each documented success reads as the value beside it, and as nothing more."""
     sample, raw = load(path)
-    revision, body = path.parent.name, reading.parse_json(raw)
+    revision, body = path.parent.name, parse_json(raw)
 
     if sample["kind"] == "task":
         found = PROFILES[revision].decode_task("read", body)
@@ -91,7 +92,7 @@ def test_an_error_becomes_the_exception_it_means(path):
         expected["message"],
         expected["field"],
     )
-    assert error.body == reading.parse_json(raw)
+    assert error.body == parse_json(raw)
 
 
 @pytest.mark.parametrize("path", samples(errors_only=True))
