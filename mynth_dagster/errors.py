@@ -18,6 +18,7 @@ MynthError                        everything this package raises on purpose
 │   │   ├── RateLimitedError      429: later (`retry_after_s`)
 │   │   └── ServerFaultError      5xx: outcome unknown for a POST
 │   └── UnexpectedPayloadError    an answer that is not the revision's shape
+├── DownloadError                 one picture is not to be had (`code`, `may_pass`)
 ├── TaskError                     waiting for one task
 │   ├── PollTimeoutError          not finished within the time allowed
 │   ├── PollUnauthorizedError     the token, and the key if there is one, were refused
@@ -166,6 +167,24 @@ class UnexpectedPayloadError(ApiError):
         self.revision = revision
         self.path = path
         self.excerpt = cut(excerpt)
+
+
+class DownloadError(MynthError):
+    """
+    A picture that is not to be had from its URL, or not to be trusted.
+
+    `code` is one of `models.download`'s; `may_pass` says that another try may end otherwise.
+    The URL is not in the words: it may be signed.
+    """
+
+    def __init__(
+        self, code: str, reason: str, *, http_status: int | None = None, may_pass: bool = False
+    ) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+        self.http_status = http_status
+        self.may_pass = may_pass
 
 
 class TaskError(MynthError):

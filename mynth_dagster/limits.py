@@ -66,6 +66,7 @@ class RevisionLimits:
     upload_file_max_bytes: int = 10 * MIB  # seed
     upload_formats: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")  # seed
     list_page_max: int = 100  # 2026-08 skill pages
+    url_lifetime_s: float | None = None  # of images; silent (7 days are documented for 2026-10)
 
 
 LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
@@ -180,7 +181,7 @@ UPLOADS_AHEAD_MAX = 1_000  # files uploaded before the first row is sent; more f
 UPLOADS_AT_ONCE = 2  # requests, each of up to ten files of 10 MB
 INPUT_FILES_AT_ONCE = 16  # read at a time
 INPUT_FILES_REMEMBERED = 100_000  # facts kept of so many files while a table is read
-INPUT_PIXELS_MAX = 178_956_970  # Pillow's own bound against decompression bombs
+INPUT_PIXELS_MAX = 178_956_970  # where Pillow refuses to decode, against decompression bombs
 
 READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
 SENSOR_BUDGET_S = 40.0  # Dagster drops a tick after 60 s while its code runs on
@@ -189,10 +190,21 @@ DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight
 THUMBNAILS_MAX = 24  # shown of one partition
 THUMBNAIL_PX = 160  # longer side
 THUMBNAIL_MAX_BYTES = 4 * KIB  # of one WebP file; quality is lowered until it fits
-PICTURE_MAX_BYTES = 48 * MIB  # a picture larger than this gets no thumbnail
-PICTURE_MAX_PIXELS = 64_000_000  # the same, after decoding; 4K images have 8 to 17 million
+PICTURE_MAX_BYTES = 48 * MIB  # a larger picture is neither kept nor shown
+PICTURE_MAX_PIXELS = 64_000_000  # the same, by its dimensions; 4K images have 8 to 17 million
 THUMBNAIL_DOWNLOADS = 4  # at once
 THUMBNAILS_BUDGET_S = 60.0  # for all of a run; what is not there by then is left out
+
+DOWNLOAD_CONCURRENCY = 8  # pictures at once
+DOWNLOAD_CONCURRENCY_MAX = 64
+DOWNLOAD_CHUNK_BYTES = MIB  # held of one picture: at most two of these, and what is uploaded
+UPLOAD_PART_BYTES = 5 * MIB  # to an object store; the least that S3 takes, copied by its client
+DOWNLOAD_TIMEOUT_S = 120.0  # of one try, redirects included
+DOWNLOAD_IDLE_S = 15.0  # without a byte
+DOWNLOAD_PACE_AFTER_S = 10.0  # a body that is still coming then has to come …
+DOWNLOAD_PACE_MIN_BYTES_PER_S = 16 * KIB  # … at this pace
+DOWNLOAD_TRIES = 3  # of one picture in one run, where the failure may pass
+REDIRECTS_MAX = 3
 
 INLINE_MARKDOWN_MAX_CHARS = 999  # Dagster's UI shows longer markdown only in a window
 GALLERY_MAX_CHARS = 160_000  # of one metadata entry; what does not fit is counted instead

@@ -14,13 +14,12 @@ from mynth_dagster.client import outcome
 from mynth_dagster.client.connections import Answer
 from mynth_dagster.client.http import Call, HttpSession, Transport
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
-from mynth_dagster.client.pictures import is_trusted_picture
+from mynth_dagster.client.picture_http import PictureSession
 from mynth_dagster.client.retry import decide_retry_s
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import Clock, us_from_utc
 from mynth_dagster.errors import (
     ApiError,
-    ConfigError,
     NoAnswerError,
     NotFoundError,
     NotSentError,
@@ -70,6 +69,7 @@ class MynthClient:
         self.profile = profile
         self._clock = clock
         self._http = HttpSession(settings, transport)
+        self.pictures = PictureSession(settings, clock)
 
     @property
     def server_now_us(self) -> int | None:
@@ -79,10 +79,11 @@ class MynthClient:
     @property
     def n_requests(self) -> int:
         """Requests made so far, of every kind and outcome."""
-        return self._http.n_requests
+        return self._http.n_requests + self.pictures.n_requests
 
     async def aclose(self) -> None:
         """Close all connections."""
+        await self.pictures.aclose()
         await self._http.aclose()
 
     def encode(self, request: Wish, tag: str | None) -> bytes:
@@ -178,19 +179,19 @@ class MynthClient:
 
     async def get_picture(self, url: str) -> bytes:
         """
-        The bytes at the URL of a result, fetched once and without credentials or redirects.
+        The bytes at the URL of a result, fetched once and without credentials.
 
         Raises:
-            ConfigError: The URL is not at one of the trusted hosts; nothing was asked.
-            ApiError: It cannot be had, or is longer than `PICTURE_MAX_BYTES`.
+            DownloadError: It cannot be had from where it may be fetched, or is longer than
+                `PICTURE_MAX_BYTES`.
         """
-        if not is_trusted_picture(url, self.settings):
-            raise ConfigError("image_hosts", "the picture lies at a host that is not on the list")
-        call = Call("fetch picture", "GET", url=url, accept="image/*", bytes_max=PICTURE_MAX_BYTES)
-        answer = await self._http.exchange(call)
-        if answer.status != 200:
-            raise NoAnswerError(call.operation, f"HTTP {answer.status}")
-        return answer.body
+        body = bytearray()
+
+        async def take(chunk: bytes) -> None:
+            body.extend(chunk)
+
+        await self.pictures.fetch(url, take, bytes_max=PICTURE_MAX_BYTES)
+        return bytes(body)
 
     async def put_webhook(
         self, url: str, events: Sequence[str], webhook_id: str | None = None

@@ -41,6 +41,11 @@ else:
 
 ANSWER_MAX_BYTES = 16 * 1024 * 1024
 USER_AGENT = f"mynth-dagster/{version('mynth-dagster')}"
+_HEADERS = {
+    "accept": "application/json",
+    "user-agent": USER_AGENT,
+    "accept-encoding": "identity",
+}
 
 Transport = httpx.AsyncBaseTransport
 FormFile = tuple[str, tuple[str, bytes, str]]
@@ -56,8 +61,6 @@ class Call:
         path: Below the base URL.
         token: Replaces the key.
         files: Sent as a form instead of `content`: (field, (name, content, media type)).
-        url: Elsewhere, instead of `path`; no key is sent there.
-        bytes_max: A longer answer is none.
     """
 
     operation: str
@@ -69,9 +72,6 @@ class Call:
     files: Sequence[FormFile] = ()
     token: str | None = field(default=None, repr=False)
     anonymous: bool = False
-    url: str | None = None
-    accept: str = "application/json"
-    bytes_max: int = ANSWER_MAX_BYTES
 
 
 class HttpSession:
@@ -91,7 +91,7 @@ class HttpSession:
         self.n_requests = 0
         self.server_date = ""
         self._wire: Connections | _ByTransport = (
-            Connections(settings, _tls_context())
+            Connections(settings, tls_context())
             if transport is None
             else _ByTransport(transport, settings)
         )
@@ -125,23 +125,21 @@ class HttpSession:
     async def _send(self, call: Call) -> Answer:
         secret = self._secret(call)
         content, content_type = _form(call.files) if call.files else (call.content, "")
-        headers = {"accept": call.accept, "user-agent": USER_AGENT, "accept-encoding": "identity"}
+        headers = dict(_HEADERS)
         if secret:
             headers["authorization"] = f"Bearer {secret}"
         if content is not None:
             headers["content-type"] = content_type or call.content_type
-        url = str(httpx.URL(call.url)) if call.url else f"{self._base}{call.path}"
+        url = f"{self._base}{call.path}"
         if call.params:
             url = f"{url}?{urlencode(call.params)}"
-        request = Outgoing(call.method, url, headers, content, call.bytes_max)
+        request = Outgoing(call.method, url, headers, content, ANSWER_MAX_BYTES)
         answer = await self._wire.send(request)
         self.server_date = answer.headers.get("date", self.server_date)
         return replace(answer, body=_redacted(answer.body, secret)) if secret else answer
 
     def _secret(self, call: Call) -> str | None:
-        if call.anonymous or call.url:
-            return None
-        return call.token or self._settings.api_key
+        return None if call.anonymous else call.token or self._settings.api_key
 
 
 class _ByTransport:
@@ -187,7 +185,7 @@ def _redacted(body: bytes, secret: str) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """One for all sessions: reading the certificate authorities costs as much as fifty requests."""
     return httpx.create_ssl_context()
 

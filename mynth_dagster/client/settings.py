@@ -24,6 +24,7 @@ class ClientSettings:
         request_timeout_s: In all, from the first attempt to connect to the last byte read.
         read_attempts: How often a free read is tried before its error is raised.
         image_hosts: Hosts that pictures are fetched from, besides the API's own.
+        any_public_host: Pictures are also fetched from any host with a public address.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -33,6 +34,7 @@ class ClientSettings:
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
     read_attempts: int = 4
     image_hosts: tuple[str, ...] = limits.IMAGE_HOSTS
+    any_public_host: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

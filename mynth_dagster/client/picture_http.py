@@ -1,0 +1,199 @@
+"""
+Fetching pictures from URLs that somebody else wrote.
+
+It speaks aiohttp directly: the address that is connected to has to be seen, and this happens
+below httpx. No credentials, cookies or proxies; redirects by hand, each hop judged anew; no
+decompression; bounds on bytes, time and pace. A body is handed on as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from mynth_dagster.client.addresses import Scope, is_allowed
+from mynth_dagster.client.connections import KEEPALIVE_S
+from mynth_dagster.client.http import USER_AGENT, tls_context
+from mynth_dagster.client.pictures import next_hop, scope_of
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.clock import Clock
+from mynth_dagster.errors import DownloadError, cut
+from mynth_dagster.limits import (
+    DOWNLOAD_CHUNK_BYTES,
+    DOWNLOAD_IDLE_S,
+    DOWNLOAD_PACE_AFTER_S,
+    DOWNLOAD_PACE_MIN_BYTES_PER_S,
+    DOWNLOAD_TIMEOUT_S,
+    REDIRECTS_MAX,
+)
+
+Take = Callable[[bytes], Awaitable[None]]
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_GONE = frozenset({401, 403, 404, 410})
+_PASSING = frozenset({408, 425, 429})
+_HEADERS = {"accept": "image/*", "accept-encoding": "identity", "user-agent": USER_AGENT}
+
+
+class PictureSession:
+    """Downloads over pools of connections of their own, one for each scope; on one event loop."""
+
+    def __init__(self, settings: ClientSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._sessions: dict[Scope, aiohttp.ClientSession] = {}
+        self.n_requests = 0
+
+    async def fetch(self, url: str, take: Take, *, bytes_max: int) -> int:
+        """
+        Hand the body at this URL to `take`, in chunks; how many bytes there were.
+
+        Raises:
+            DownloadError: It is not to be had, or not to be trusted; `may_pass` tells whether
+                another try may end otherwise. What was taken so far is worth nothing.
+        """
+        try:
+            return await asyncio.wait_for(self._follow(url, take, bytes_max), DOWNLOAD_TIMEOUT_S)
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            failure = _in_our_words(error)
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    async def _follow(self, url: str, take: Take, bytes_max: int) -> int:
+        for _ in range(REDIRECTS_MAX + 1):
+            scope = scope_of(url, self._settings)
+            if scope is None:
+                raise DownloadError("unsafe_url", "its host or address is not to be trusted")
+            self.n_requests += 1
+            async with self._session(scope).get(url, allow_redirects=False) as answer:
+                if answer.status not in _REDIRECTS:
+                    return await self._read(answer, take, bytes_max)
+                url = next_hop(url, answer.headers.get("location", ""))
+        raise DownloadError("too_many_redirects", f"redirected more than {REDIRECTS_MAX} times")
+
+    async def _read(self, answer: aiohttp.ClientResponse, take: Take, bytes_max: int) -> int:
+        _require_body(answer, bytes_max)
+        began_s, n_bytes, waiting = self._clock.elapsed_s(), 0, bytearray()
+        async for chunk in answer.content.iter_any():
+            n_bytes += len(chunk)
+            if n_bytes > bytes_max:
+                raise _too_large(bytes_max)
+            _require_pace(n_bytes, self._clock.elapsed_s() - began_s)
+            waiting += chunk
+            if len(waiting) >= DOWNLOAD_CHUNK_BYTES:
+                await take(bytes(waiting))
+                waiting.clear()
+        await take(bytes(waiting))
+        return n_bytes
+
+    def _session(self, scope: Scope) -> aiohttp.ClientSession:
+        if scope not in self._sessions:
+            self._sessions[scope] = _make_session(scope, self._settings)
+        return self._sessions[scope]
+
+
+def _in_our_words(error: Exception) -> DownloadError:
+    """Never in the library's: its words may quote the URL, which may be signed."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        said = "the body ended before its announced length"
+        return DownloadError("truncated", said, may_pass=True)
+    if isinstance(error, asyncio.TimeoutError):
+        return DownloadError("too_slow", "not there within the time allowed", may_pass=True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return DownloadError("download_failed", "its answer is no HTTP", may_pass=True)
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    said = (cause.strerror if isinstance(cause, OSError) else None) or type(error).__name__
+    return DownloadError("download_failed", f"no complete answer ({cut(said)})", may_pass=True)
+
+
+def _require_body(answer: aiohttp.ClientResponse, bytes_max: int) -> None:
+    """An answer that may be a picture, by its head."""
+    status = answer.status
+    if status in _GONE:
+        raise DownloadError("url_expired", f"its URL answers HTTP {status}", http_status=status)
+    if status != 200:
+        may_pass = status >= 500 or status in _PASSING
+        raise DownloadError(
+            "download_failed", f"HTTP {status}", http_status=status, may_pass=may_pass
+        )
+    encoding = answer.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise DownloadError("wrong_type", f"compressed as {cut(encoding, 40)}, which was not asked")
+    if (answer.content_length or 0) > bytes_max:
+        raise _too_large(bytes_max)
+
+
+def _too_large(bytes_max: int) -> DownloadError:
+    return DownloadError("too_large", f"longer than {bytes_max} bytes")
+
+
+def _require_pace(n_bytes: int, passed_s: float) -> None:
+    if passed_s > DOWNLOAD_PACE_AFTER_S and n_bytes / passed_s < DOWNLOAD_PACE_MIN_BYTES_PER_S:
+        said = f"{n_bytes} bytes in {passed_s:.0f} s"
+        raise DownloadError("too_slow", said, may_pass=True)
+
+
+def _make_session(scope: Scope, settings: ClientSettings) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=settings.concurrency,
+        ssl=tls_context(),
+        keepalive_timeout=KEEPALIVE_S,
+        use_dns_cache=False,
+        resolver=ScopedResolver(scope),
+        socket_factory=lambda found: make_socket(found, scope),
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=_HEADERS,
+        auto_decompress=False,
+        trust_env=False,
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.connect_timeout_s, sock_read=DOWNLOAD_IDLE_S
+        ),
+    )
+
+
+class ScopedResolver(AbstractResolver):
+    """Addresses of a name that may be connected to; the connection is made to one of these."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._resolver = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        allowed = [result for result in found if is_allowed(result["host"], self._scope)]
+        if not allowed:
+            raise DownloadError("unsafe_url", "its host's address is not a public one")
+        return allowed
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def make_socket(found: tuple[Any, ...], scope: Scope) -> socket.socket:
+    """
+    The socket of a connection about to be made, as `getaddrinfo` describes it.
+
+    The last look, at the very address that is connected to, however it was come by.
+
+    Raises:
+        PermissionError: This address is not allowed.
+    """
+    family, kind, protocol, _, address = found
+    if not is_allowed(str(address[0]), scope):
+        raise PermissionError("this address must not be connected to")
+    return socket.socket(family, kind, protocol)
