@@ -16,6 +16,7 @@ from mynth_dagster.ledger.database import open_engines
 from mynth_dagster.ledger.delivery import CLAIM, END, Claim, Claimed, Ending
 from mynth_dagster.ledger.doubt_reader import DoubtReader
 from mynth_dagster.ledger.doubts import Missing
+from mynth_dagster.ledger.downloads import KEEP, mark_filed
 from mynth_dagster.ledger.evidence import SIGHT, Attachment, Sighting
 from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
 from mynth_dagster.ledger.group_commit import GroupCommit
@@ -30,6 +31,7 @@ from mynth_dagster.ledger.subjects import Subjects
 from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.ledger.uploads import Uploads
 from mynth_dagster.models.doubt import Doubt, Walk
+from mynth_dagster.models.download import Download
 from mynth_dagster.models.intent import Intent, new_ledger_id
 from mynth_dagster.models.partition import Slice
 
@@ -113,6 +115,10 @@ class Ledger:
         """Keep a finished task; False if it was read before."""
         return await self._commits.submit(READ, reading)
 
+    async def record_download(self, download: Download) -> bool:
+        """Keep what became of an image's file; False where that was known."""
+        return await self._commits.submit(KEEP, download)
+
     async def open_partitions(self, batch: str, slices: Sequence[Slice], submitter: str) -> None:
         """Make partitions known and say who sends into them."""
         await self._call(partitions.open_partitions(batch, slices, submitter))
@@ -139,6 +145,10 @@ class Ledger:
     async def mark_collected(self, batch: str, slice_: Slice, version: int) -> bool:
         """The tables show this version; False where they already show a newer one."""
         return bool(await self._call(partitions.mark_collected(batch, slice_, version)))
+
+    async def mark_filed(self, batch: str, slice_: Slice, version: int) -> bool:
+        """Every image of this version was dealt with; False where one of a newer version was."""
+        return bool(await self._call(mark_filed(batch, slice_, version)))
 
     async def newest_number(self) -> int:
         """The greatest running number given so far; 0 in a new ledger."""

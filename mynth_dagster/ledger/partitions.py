@@ -16,7 +16,8 @@ from mynth_dagster.models.partition import Slice
 _partitions = schema.partitions
 
 
-def _is(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
+def is_partition(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
+    """A row is the one of this partition."""
     return sa.and_(
         _partitions.c.batch == batch,
         _partitions.c.window == slice_.window,
@@ -40,7 +41,7 @@ def open_partitions(
         ]
         connection.execute(insert_into(connection, _partitions).on_conflict_do_nothing(), rows)
         for slice_ in slices:
-            statement = sa.update(_partitions).where(_is(batch, slice_))
+            statement = sa.update(_partitions).where(is_partition(batch, slice_))
             connection.execute(statement.values(submitter=submitter))
 
     return call
@@ -60,7 +61,9 @@ def close_partitions(
                 "stop_message": stop_message,
                 "version": _partitions.c.version + sa.case((changed, 1), else_=0),
             }
-            connection.execute(sa.update(_partitions).where(_is(batch, slice_)).values(values))
+            connection.execute(
+                sa.update(_partitions).where(is_partition(batch, slice_)).values(values)
+            )
 
     return call
 
@@ -101,7 +104,7 @@ def mark_collected(batch: str, slice_: Slice, version: int) -> Callable[[Connect
     def call(connection: Connection) -> bool:
         statement = (
             sa.update(_partitions)
-            .where(_is(batch, slice_), _partitions.c.collected < version)
+            .where(is_partition(batch, slice_), _partitions.c.collected < version)
             .values(collected=version)
         )
         return connection.execute(statement).rowcount == 1

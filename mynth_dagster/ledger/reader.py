@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.downloads import downloads_of
 from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, looked_up, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
 from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.ledger.tokens import Tokens
+from mynth_dagster.models.download import Download
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.partition import Slice
@@ -44,6 +46,7 @@ class PartitionRow:
     spent_units: int = 0
     reserved_units: int = 0
     unknown_units: int = 0
+    filed: int = 0
 
     @property
     def exposure(self) -> Exposure:
@@ -150,6 +153,10 @@ class LedgerReader:
                 found.setdefault(surplus.intent_id, []).append(surplus)
         return found
 
+    def downloads_for(self, intent_ids: Sequence[str]) -> dict[str, dict[int, Download]]:
+        """What became of the files of these intents' images, by intent id and image index."""
+        return downloads_of(self._engine, intent_ids)
+
     def unread_surplus(self, batch: str, slices: Iterable[Slice]) -> list[tuple[Intent, str]]:
         """Further tasks of these partitions' intents that were not read yet."""
         tasks = schema.tasks
@@ -254,6 +261,9 @@ class SliceLookup:
 
     def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
         return self._reader.surplus_for(intent_ids)
+
+    def downloads_for(self, intent_ids: Sequence[str]) -> Mapping[str, Mapping[int, Download]]:
+        return self._reader.downloads_for(intent_ids)
 
     def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
         return self._tokens.of(task_ids) if self._tokens else {}

@@ -56,12 +56,14 @@ partitions = sa.Table(
     sa.Column("spent_units", _UNITS, nullable=False, server_default="0"),
     sa.Column("reserved_units", _UNITS, nullable=False, server_default="0"),
     sa.Column("unknown_units", _UNITS, nullable=False, server_default="0"),
+    sa.Column("filed", sa.BigInteger, nullable=False, server_default="0"),
 )
 """
 `version` rises with any change that the partition's tables show; `collected` is the version
-that the tables have. `submitter` names the run that is sending now. `requested` counts how often
-collection was asked for. The three amounts are its exposure, which caps are checked against;
-they change in the transaction of whatever changes them.
+that the tables have, `filed` the one whose images were all dealt with. `submitter` names the
+run that is sending now. `requested` counts how often collection was asked for. The three
+amounts are its exposure, which caps are checked against; they change in the transaction of
+whatever changes them.
 """
 
 intents = sa.Table(
@@ -224,3 +226,22 @@ What an intent that looks at an image was sent with, kept before it is sent.
 
 Such a request carries no metadata: type and URL are all that its task can be recognised by.
 """
+
+downloads = sa.Table(
+    "downloads",
+    METADATA,
+    sa.Column("intent_id", sa.Text, primary_key=True),
+    sa.Column("image_index", sa.Integer, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("uri", sa.Text),
+    sa.Column("n_bytes", sa.BigInteger),
+    sa.Column("sha256", sa.Text),
+    sa.Column("format", sa.Text),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("code", sa.Text),
+    sa.Column("message", sa.Text),
+    sa.Column("http_status", sa.Integer),
+    sa.Column("at_us", _US, nullable=False),
+)
+"""What became of each image's file, as `models.download.Download`."""
