@@ -63,7 +63,12 @@ class ShownProgress:
         self._bars.stop()
 
     def _phase(self, phase: str) -> None:
-        names = {"submit": "sending", "wait": "waiting", "collect": "writing tables"}
+        names = {
+            "submit": "sending",
+            "wait": "waiting",
+            "collect": "writing tables",
+            "download": "downloading",
+        }
         self._bars.update(self._bar, description=names.get(phase, phase))
 
     def _prepared(self, summaries: list[PromptsSummary]) -> None:
@@ -112,6 +117,10 @@ def print_report(console: Console, report: RunReport) -> None:
         f"Quoted {format_usd(report.quoted_units)}, charged {format_usd(report.charged_units)}"
         + (f", {report.n_cost_unknown} tasks of unknown cost." if report.n_cost_unknown else "."),
     )
+    if report.files is not None:
+        n_missing = report.images - report.files
+        missing = f", {n_missing} images have none: see `failures`" if n_missing else ""
+        say(console, f"{report.files} files kept, {report.file_bytes} bytes{missing}.")
     say(console, receipt_line(report.receipt))
     for name, uris in report.tables.items():
         say(console, f"{name}: {uris[0]}" + (f" and {len(uris) - 1} more" if uris[1:] else ""))

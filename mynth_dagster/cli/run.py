@@ -39,6 +39,7 @@ from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
+from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.tables.source import open_source
 from mynth_dagster.wire import AUTO_REVISION
 
@@ -73,6 +74,12 @@ def run(
     ] = None,
     inputs_root: Annotated[
         str | None, typer.Option(help="Folder of input files; none is read outside of it.")
+    ] = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="Keep the files of images too, in the root.")
+    ] = False,
+    files_store: Annotated[
+        str | None, typer.Option(help="Keep them under this folder or fsspec URL instead.")
     ] = None,
     retries: Annotated[
         int, typer.Option(help="How often a row whose task failed is asked for again by itself.")
@@ -112,6 +119,7 @@ def run(
             deadline_s=deadline,
             window_dimension="partition",
             retries=retries,
+            files=FileSettings(files_store or "") if files or files_store else None,
             inputs_root=inputs_root,
             prices_usd=prices(price_usd or []),
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),

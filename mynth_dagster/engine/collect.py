@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
@@ -84,8 +85,16 @@ async def _write(
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,
+        url_lifetime_us=_url_lifetime_us(session, batch),
         tables=tables,
     )
+
+
+def _url_lifetime_us(session: Session, batch: Batch) -> int | None:
+    """The batch's own word, else the revision's; None where nobody knows."""
+    documented_s = session.client.profile.LIMITS.url_lifetime_s
+    lifetime_s = documented_s if batch.url_lifetime_s is None else batch.url_lifetime_s
+    return None if lifetime_s is None else round(lifetime_s * US_PER_S)
 
 
 async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mynth_dagster.engine.download import FilesReport
 from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.models.receipt import NO_MONEY, Receipt
@@ -28,6 +29,8 @@ class RunReport:
         reserved_units: Reserved by this run's accepted requests, as far as known.
         receipt: The money of all the table's rows, over all runs.
         charged_units: Known charges of all the table's tasks, over all runs.
+        files: Images whose file is kept; None: the batch keeps none.
+        file_bytes: Of all kept files together.
         n_cost_unknown: Tasks that may have cost something which is not known yet.
     """
 
@@ -50,6 +53,8 @@ class RunReport:
     receipt: Receipt = NO_MONEY
     tables: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    files: int | None = None
+    file_bytes: int = 0
     stopped: str | None = None
 
     @property
@@ -80,6 +85,8 @@ class RunReport:
             "receipt": receipt_json(self.receipt),
             "tables": self.tables,
             "notes": list(self.notes),
+            "files": self.files,
+            "file_bytes": self.file_bytes,
             "stopped": self.stopped,
         }
 
@@ -90,6 +97,7 @@ def build_report(
     *,
     n_requests: int,
     receipt: Receipt = NO_MONEY,
+    files: Sequence[FilesReport] = (),
 ) -> RunReport:
     """Add up the partitions of one run."""
     statuses = _added(summary.rows_by_status for summary in results)
@@ -113,6 +121,8 @@ def build_report(
         receipt=receipt,
         tables=_tables(results),
         notes=submitted.quote.notes,
+        files=sum(report.summary.n_files for report in files) if files else None,
+        file_bytes=sum(report.summary.n_bytes for report in files),
         stopped=submitted.stopped.code if submitted.stopped else None,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import write_tables
+from mynth_dagster.engine.download import FilesReport, keep_files
 from mynth_dagster.engine.pipeline import collect, prepare, submit
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport, build_report
@@ -30,7 +31,8 @@ class Progress:
     Where a run is; written by the run, read by whoever shows it.
 
     Args:
-        on_phase: Called with `prepare`, `submit`, `wait` and `collect` as each begins.
+        on_phase: Called with `prepare`, `submit`, `wait`, `collect` and, where files are kept,
+            `download` as each begins.
         on_prepared: Called with what the prompts table holds.
         on_quote: Called before the first paid request.
         on_round: Called after each round of polling.
@@ -82,10 +84,23 @@ async def run_table(
         results = await _results(session, batch, slices, stop, progress)
         if stop.is_set or not await _has_retries(session, batch, slices):
             break
+    files = await _files(session, batch, slices, stop, progress)
+    newest = {report.summary.slice: report.results for report in files}
+    results = [newest.get(summary.slice) or summary for summary in results]
     submitted = replace(submitted, stopped=stop.reason)
     receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
     n_requests = session.client.n_requests
-    return build_report(submitted, results, n_requests=n_requests, receipt=receipt)
+    return build_report(submitted, results, n_requests=n_requests, receipt=receipt, files=files)
+
+
+async def _files(
+    session: Session, batch: Batch, slices: Sequence[Slice], stop: StopSwitch, progress: Progress
+) -> list[FilesReport]:
+    """The files of the images, where the batch keeps any."""
+    if batch.files is None or stop.is_cancelled:
+        return []
+    progress.on_phase("download")
+    return [await keep_files(session, batch, slice_, stop=stop) for slice_ in slices]
 
 
 async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) -> bool:

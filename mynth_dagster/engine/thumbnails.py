@@ -18,6 +18,7 @@ from mynth_dagster.limits import THUMBNAIL_DOWNLOADS
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.image_store import read_file
 from mynth_dagster.tables.result_counts import SampleImage
 from mynth_dagster.tables.thumbnails import ThumbnailStore, draw_thumbnail
 
@@ -89,13 +90,23 @@ async def _thumbnail(
     kept = await asyncio.to_thread(store.read, slice_, image)
     if kept is not None:
         return kept
-    url = _trusted_url(session, image)
-    if url is None:
+    content = await _content(session, image)
+    if content is None:
         return None
-    thumbnail = await asyncio.to_thread(draw_thumbnail, await session.client.get_picture(url))
+    thumbnail = await asyncio.to_thread(draw_thumbnail, content)
     if thumbnail is not None:
         await asyncio.to_thread(store.write, slice_, image, thumbnail)
     return thumbnail
+
+
+async def _content(session: Session, image: SampleImage) -> bytes | None:
+    """Of the file where it is kept, else from Mynth."""
+    if image.file_uri is not None:
+        kept = await asyncio.to_thread(read_file, image.file_uri)
+        if kept is not None:
+            return kept
+    url = _trusted_url(session, image)
+    return None if url is None else await session.client.get_picture(url)
 
 
 def _trusted_url(session: Session, image: SampleImage) -> str | None:

@@ -33,7 +33,8 @@ class WatchedPartition:
     Args:
         n_pending: Tasks that are running at Mynth, before their deadline.
         n_sending: Deliveries in flight.
-        is_behind: The ledger knows more than the tables show.
+        is_behind: The ledger knows more than the tables show, or images of theirs were not
+            dealt with whose files are to be kept.
         submitter: The run that is sending into it, if any.
     """
 
@@ -105,16 +106,17 @@ def _watched(
             n_sending=counts[row.window, row.fan_out, "sending"],
             n_finished=counts[row.window, row.fan_out, "finished"],
             n_stalled=counts[row.window, row.fan_out, STALLED],
-            is_behind=_is_behind(row, counts),
+            is_behind=_is_behind(batch, row, counts),
             submitter=row.submitter,
         )
         for row in rows
     ]
 
 
-def _is_behind(row: PartitionRow, counts: Counter[tuple[str, str, str]]) -> bool:
+def _is_behind(batch: Batch, row: PartitionRow, counts: Counter[tuple[str, str, str]]) -> bool:
     has_unread = counts[row.window, row.fan_out, "finished"] > 0
-    return row.collected < row.version or has_unread
+    shown = row.collected if batch.files is None else min(row.collected, row.filed)
+    return shown < row.version or has_unread
 
 
 def _kind(intent: Intent, finished: set[str], now_us: int) -> str:

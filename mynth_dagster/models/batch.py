@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
 from mynth_dagster.models.budget import NO_BUDGET, Budget
+from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.inspection import InspectionSettings
 from mynth_dagster.models.partition import MODEL_DIMENSION, SHARD_DIMENSION, Slice, shard_keys
 from mynth_dagster.models.request import Rating
@@ -76,6 +78,9 @@ class Batch:
             accepted, where the revision has a task list; `hold` leaves that to a person.
         retries: How often a row whose task failed is asked for again by itself, and paid for
             again, where another try may end otherwise.
+        files: Whether and how the files of images are kept; None: only their URLs.
+        url_lifetime_s: Seconds for which Mynth serves an image after its completion; None: as
+            the revision documents, which none that is spoken does.
         inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
             of which none is read; None: they start at the table's folder, and may lie anywhere.
         check_capabilities: Whether rows are refused that ask of a model what it is known to lack.
@@ -95,6 +100,8 @@ class Batch:
     budget: Budget = NO_BUDGET
     on_unresolved: str = CLEAR
     retries: int = 0
+    files: FileSettings | None = None
+    url_lifetime_s: float | None = None
     inputs_root: str | None = None
     check_capabilities: bool = True
     inspection: InspectionSettings | None = None
@@ -109,6 +116,8 @@ class Batch:
             raise ConfigError("shards", f"{self.shards} is not between 1 and 1000")
         if not 0 <= self.retries <= RETRIES_MAX:
             raise ConfigError("retries", f"{self.retries} is not between 0 and {RETRIES_MAX}")
+        if self.url_lifetime_s is not None and not 0 < self.url_lifetime_s < math.inf:
+            raise ConfigError("url_lifetime_s", f"{self.url_lifetime_s} is not above 0")
         if self.on_unresolved not in (HOLD, CLEAR):
             raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is neither hold nor clear")
         unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))

@@ -3,6 +3,8 @@ What each prompt row came to: its images, or why there are none.
 
 For each row, images and image-level failures together are as many as were asked for,
 or there is exactly one failure of the whole request. This is checked, not hoped.
+An image whose file could not be had was delivered and paid for all the same: it stays an image,
+and its failed download is told beside, outside of that sum.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mynth_dagster.limits import INTENT_TAG_KEY
+from mynth_dagster.models.download import Download, KeptFile, failure_of_download
 from mynth_dagster.models.failure import (
     REJECTED_INPUT,
     Failure,
@@ -26,6 +30,7 @@ from mynth_dagster.models.money import split_units
 from mynth_dagster.models.task import ImageOutcome, Task
 from mynth_dagster.models.transitions import IntentState
 
+NO_DOWNLOADS: Mapping[str, Mapping[int, Download]] = MappingProxyType({})
 DELIVERING = (IntentState.COMPLETED, IntentState.PARTIAL)
 
 
@@ -53,7 +58,7 @@ class AskedRow:
 @dataclass(frozen=True)
 class DeliveredImage:
     """
-    An image, and what it cost in units of 10⁻⁸ USD; None until known.
+    An image, what it cost in units of 10⁻⁸ USD (None until known), and its file if kept.
 
     `cost_basis` is `image` where Mynth told its own cost, `allocated` where only a sum.
     """
@@ -61,15 +66,21 @@ class DeliveredImage:
     outcome: ImageOutcome
     cost_units: int | None
     cost_basis: str | None = None
+    file: KeptFile | None = None
 
 
 @dataclass(frozen=True)
 class RowAccount:
-    """All that became of one row; `status` is the shown intent's, or why there is none."""
+    """
+    All that became of one row; `status` is the shown intent's, or why there is none.
+
+    `undownloaded` are failed downloads of `images`.
+    """
 
     status: str
     images: tuple[DeliveredImage, ...] = ()
     failures: tuple[Failure, ...] = ()
+    undownloaded: tuple[Failure, ...] = ()
     intent: Intent | None = None
     task: Task | None = None
 
@@ -88,9 +99,12 @@ def account_for(
     *,
     now_us: int,
     stop_code: str | None = None,
+    downloads: Mapping[str, Mapping[int, Download]] = NO_DOWNLOADS,
 ) -> RowAccount:
     """
     What became of a row whose intents, of all generations, are given.
+
+    `downloads` are by intent id and image index.
 
     Raises:
         UnaccountedRowError: The result would not account for the row exactly.
@@ -108,14 +122,15 @@ def account_for(
     if shown.state not in DELIVERING or task is None:
         failure = failure_of_intent(shown, now_us=now_us, task=task)
         return RowAccount(failure.status, failures=(failure,), intent=shown, task=task)
-    account = _account_for_task(shown, task)
+    account = _account_for_task(shown, task, downloads.get(shown.intent_id, {}))
     _require_exact(row, account, n_outcomes=len(task.images))
     return account
 
 
-def _account_for_task(intent: Intent, task: Task) -> RowAccount:
+def _account_for_task(intent: Intent, task: Task, downloads: Mapping[int, Download]) -> RowAccount:
     delivered = [image for image in task.images if _is_reachable(image)]
     costs = _costs(intent, task, delivered)
+    found = [downloads.get(image.index) for image in delivered]
     failures = [
         failure_of_image(intent, image) for image in task.images if not _is_reachable(image)
     ]
@@ -127,16 +142,24 @@ def _account_for_task(intent: Intent, task: Task) -> RowAccount:
     ]
     return RowAccount(
         status=intent.state.value,
-        images=tuple(map(_priced, delivered, costs)),
+        images=tuple(map(_delivered, delivered, costs, found)),
         failures=tuple(sorted(failures, key=lambda failure: failure.image_index or 0)),
+        undownloaded=tuple(failure_of_download(intent, d) for d in found if d and not d.file),
         intent=intent,
         task=task,
     )
 
 
-def _priced(image: ImageOutcome, cost_units: int | None) -> DeliveredImage:
+def _delivered(
+    image: ImageOutcome, cost_units: int | None, download: Download | None
+) -> DeliveredImage:
     basis = "image" if image.cost_units is not None else "allocated"
-    return DeliveredImage(image, cost_units, None if cost_units is None else basis)
+    return DeliveredImage(
+        image,
+        cost_units,
+        None if cost_units is None else basis,
+        download.file if download else None,
+    )
 
 
 def _is_reachable(image: ImageOutcome) -> bool:

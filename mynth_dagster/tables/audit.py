@@ -3,7 +3,8 @@ An independent look at finished tables: is every prompt row accounted for?
 
 It reads only the written files and shares no code with the writer. For each prompt row, images
 and image-level failures together must be as many as asked for, or there is exactly one failure
-of the whole request; and nothing may be in the results that was not asked for.
+of the whole request; and nothing may be in the results that was not asked for. Failed downloads
+are not in that sum: each must be about an image that is there and has no file.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ def audit_slice(store: TableStore, slice_: Slice) -> Audit:
         TableError: A table is missing or cannot be read.
     """
     prompts = _read(store, PROMPTS, slice_, [_KEY, "count", "problem_code"])
-    images = _counted(_read(store, IMAGES, slice_, [_KEY]), "n_images")
-    failures = _read(store, FAILURES, slice_, [_KEY, "image_index"])
+    delivered = _read(store, IMAGES, slice_, [_KEY, "image_index", "file_path"])
+    images = _counted(delivered, "n_images")
+    told = _read(store, FAILURES, slice_, [_KEY, "image_index", "stage"])
+    is_download = pc.equal(told.column("stage"), "download")
+    failures = told.filter(pc.invert(is_download))
     whole = pc.is_null(failures.column("image_index"))
     of_requests = _counted(failures.filter(whole), "n_request_failures")
     of_images = _counted(failures.filter(pc.invert(whole)), "n_image_failures")
@@ -53,6 +57,7 @@ def audit_slice(store: TableStore, slice_: Slice) -> Audit:
         joined = joined.join(counts, _KEY, join_type="left outer")
     bad = joined.filter(pc.invert(_adds_up(joined)))
     strangers = sum(_n_strangers(prompts, counts) for counts in (images, of_requests, of_images))
+    strangers += _n_astray(told.filter(is_download), delivered)
     examples = tuple(bad.column(_KEY).slice(0, ROWS_NAMED_MAX).to_pylist())
     return Audit(prompts.num_rows, bad.num_rows, strangers, examples)
 
@@ -78,6 +83,14 @@ def _counted(rows: pa.Table, name: str) -> pa.Table:
 def _n_strangers(prompts: pa.Table, counts: pa.Table) -> int:
     known = pc.is_in(counts.column(_KEY), value_set=prompts.column(_KEY).combine_chunks())
     return int(pc.sum(pc.invert(known)).as_py() or 0)
+
+
+def _n_astray(downloads: pa.Table, delivered: pa.Table) -> int:
+    """Failed downloads of what is no image, or of an image that has its file."""
+    fileless = delivered.filter(pc.is_null(delivered.column("file_path")))
+    place = [_KEY, "image_index"]
+    left = downloads.select(place).join(fileless.select(place), place, join_type="left anti")
+    return int(left.num_rows)
 
 
 def _read(store: TableStore, table: str, slice_: Slice, columns: Sequence[str]) -> pa.Table:

@@ -71,7 +71,10 @@ MEANINGS: dict[str, dict[str, str]] = {
         "intent_id": "as in `tasks`",
         "submitted_at": "when acceptance was seen",
         "completed_at": "when Mynth finished it",
-        "url_expires_at": "null: not known in the revisions spoken",
+        "url_expires_at": "null where unknown: no revision spoken tells it, `url_lifetime_s` may",
+        "file_path": "path or URL of the file; null where none is kept",
+        "file_bytes": "its size",
+        "file_sha256": "of its bytes, in hex",
     },
     "failures": {
         "prompt_id": "the row's name",

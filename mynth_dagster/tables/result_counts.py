@@ -39,6 +39,7 @@ class SampleImage:
     width: int | None = None
     height: int | None = None
     cost_units: int | None = None
+    file_uri: str | None = None
 
     @property
     def link(self) -> str | None:
@@ -64,6 +65,7 @@ class ResultCounts:
 
     def __init__(self) -> None:
         self.n_rows = self.n_images_asked = self.n_cost_unknown = 0
+        self.n_files = self.n_undownloaded = 0
         self.reserved_units = self.charged_units = 0
         self.statuses: Counter[str] = Counter()
         self.kinds: dict[str, FailureKind] = {}
@@ -99,8 +101,10 @@ class ResultCounts:
         self.statuses[account.status] += 1
         if row.problem[0] is None:
             self.n_images_asked += row.count or 0
-        for failure in account.failures:
+        for failure in (*account.failures, *account.undownloaded):
             self._add_failure(row, failure)
+        self.n_undownloaded += len(account.undownloaded)
+        self.n_files += sum(image.file is not None for image in account.images)
         self.levels.update(level for image in account.images if (level := _level(image)))
         missing = SAMPLE_IMAGES - len(self.images)
         self.images += [_sampled(row, account, image) for image in account.images[:missing]]
@@ -140,4 +144,5 @@ def _sampled(row: AskedRow, account: RowAccount, image: DeliveredImage) -> Sampl
         width=outcome.width,
         height=outcome.height,
         cost_units=image.cost_units,
+        file_uri=image.file.uri if image.file else None,
     )

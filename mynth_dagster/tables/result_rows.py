@@ -116,12 +116,17 @@ def surplus_row(surplus: SurplusTask, intent: Intent, *, shard: str) -> tuple[An
     )
 
 
-def image_row(row: AskedRow, account: RowAccount, image: DeliveredImage) -> tuple[Any, ...]:
+def image_row(
+    row: AskedRow, account: RowAccount, image: DeliveredImage, *, url_lifetime_us: int | None
+) -> tuple[Any, ...]:
     """The row of a delivered image in `images`, without carried columns."""
     intent, task, outcome = account.intent, account.task, image.outcome
+    file = image.file
     assert intent is not None
     assert task is not None
     finished_us = task.updated_at_us if task.status is not TaskStatus.PENDING else None
+    completed_us = finished_us if intent.completed_at_us is None else intent.completed_at_us
+    is_dated = completed_us is not None and url_lifetime_us is not None
     return (
         row.prompt_id,
         row.request_key,
@@ -146,8 +151,11 @@ def image_row(row: AskedRow, account: RowAccount, image: DeliveredImage) -> tupl
         task.task_id,
         intent.intent_id,
         task.created_at_us if intent.submitted_at_us is None else intent.submitted_at_us,
-        finished_us if intent.completed_at_us is None else intent.completed_at_us,
-        None,
+        completed_us,
+        (completed_us or 0) + (url_lifetime_us or 0) if is_dated else None,
+        file.uri if file else None,
+        file.n_bytes if file else None,
+        file.sha256 if file else None,
     )
 
 

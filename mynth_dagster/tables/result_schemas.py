@@ -66,6 +66,9 @@ _IMAGES = pa.schema(
         ("submitted_at", UTC_US),
         ("completed_at", UTC_US),
         ("url_expires_at", UTC_US),  # null where unknown
+        ("file_path", pa.string()),  # null where no file is kept
+        ("file_bytes", pa.int64()),
+        ("file_sha256", pa.string()),  # hex
     ]
 )
 

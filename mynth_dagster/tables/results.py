@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from mynth_dagster.models.download import Download
 from mynth_dagster.models.intent import Intent, SurplusTask, choose_current
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import PublicAccessToken, Task
@@ -56,6 +57,10 @@ class IntentLookup(Protocol):
         """Further tasks of intents, by intent id, in a stable order."""
         ...
 
+    def downloads_for(self, intent_ids: Sequence[str]) -> Mapping[str, Mapping[int, Download]]:
+        """What became of the files of intents' images, by intent id and image index."""
+        ...
+
     def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
         """The tokens that are handed out, by task id."""
         ...
@@ -75,6 +80,8 @@ class ResultsSummary:
     Args:
         rows_by_status: The shown status of each prompt row.
         failures_by_code: Over all failures, of rows and of images.
+        n_files: Images whose file is kept.
+        n_undownloaded: Failures that are failed downloads; their images are counted as images.
         reserved_units: Known reservations of intents that are not final.
         charged_units: Known charges.
         n_cost_unknown: Rows of `tasks` that may have cost something not known yet.
@@ -91,6 +98,8 @@ class ResultsSummary:
     n_images_asked: int = 0
     n_images: int = 0
     n_failures: int = 0
+    n_files: int = 0
+    n_undownloaded: int = 0
     n_tasks: int = 0
     rows_by_status: dict[str, int] = field(default_factory=dict)
     failures_by_code: dict[str, int] = field(default_factory=dict)
@@ -126,12 +135,13 @@ def write_results(
     now_us: int,
     stop_code: str | None = None,
     tables: Collection[str] = RESULT_TABLES,
+    url_lifetime_us: int | None = None,
 ) -> ResultsSummary:
     """
     Write result tables of a slice, all three unless told otherwise, published together.
 
     ``now_us`` only decides which accepted rows are past their deadline; ``stop_code`` is said
-    of good rows that nobody asked for.
+    of good rows that nobody asked for; ``url_lifetime_us`` dates the URLs, None: unknown.
 
     Raises:
         TableError: There is no prompt table, or the results cannot be written.
@@ -151,7 +161,7 @@ def write_results(
             else _Unwritten()
             for name, schema in schemas.items()
         }
-        writing = _ResultTables(opened, slice_, carried, version, now_us)
+        writing = _ResultTables(opened, slice_, carried, version, now_us, url_lifetime_us)
         for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
             writing.add_prompts(prompts, lookup, stop_code)
         for intents in lookup.removed(writing.seen):
@@ -181,12 +191,14 @@ class _ResultTables:
         carried: pa.Schema,
         version: int,
         now_us: int,
+        url_lifetime_us: int | None,
     ) -> None:
         self._tables = tables
         self._tasks = GatheredRows(TASKS_SCHEMA)
         self._images = GatheredRows(images_schema(carried), carried.names)
         self._failures = GatheredRows(failures_schema(carried), carried.names)
         self._slice, self._version, self._now_us = slice_, version, now_us
+        self._url_lifetime_us = url_lifetime_us
         self._counts = ResultCounts()
         self.seen = SeenKeys()
 
@@ -202,7 +214,12 @@ class _ResultTables:
             intents = sorted(found.get(row.request_key, ()), key=lambda intent: intent.generation)
             self._add_tasks(intents, choose_current(intents, row.request_hash or ""), known)
             account = account_for(
-                row, intents, known.tasks, now_us=self._now_us, stop_code=stop_code
+                row,
+                intents,
+                known.tasks,
+                now_us=self._now_us,
+                stop_code=stop_code,
+                downloads=known.downloads,
             )
             self._add_account(place, row, account)
         self._tables[TASKS].write(self._tasks.take())
@@ -224,6 +241,8 @@ class _ResultTables:
             n_images_asked=counts.n_images_asked,
             n_images=self._tables[IMAGES].n_rows,
             n_failures=self._tables[FAILURES].n_rows,
+            n_files=counts.n_files,
+            n_undownloaded=counts.n_undownloaded,
             n_tasks=self._tables[TASKS].n_rows,
             rows_by_status=dict(sorted(counts.statuses.items())),
             failures_by_code=counts.codes,
@@ -255,19 +274,25 @@ class _ResultTables:
 
     def _add_account(self, place: int, row: AskedRow, account: RowAccount) -> None:
         for image in account.images:
-            self._images.add(image_row(row, account, image), place)
-        for failure in account.failures:
+            cells = image_row(row, account, image, url_lifetime_us=self._url_lifetime_us)
+            self._images.add(cells, place)
+        for failure in (*account.failures, *account.undownloaded):
             self._failures.add(failure_row(row, failure), place)
         self._counts.add_account(row, account)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known beside some intents themselves; by task id, but `surplus` by intent id."""
+    """
+    What is known beside some intents themselves, by task id.
+
+    `surplus` and `downloads` are by intent id.
+    """
 
     tasks: Mapping[str, Task]
     surplus: Mapping[str, Sequence[SurplusTask]]
     tokens: Mapping[str, PublicAccessToken]
+    downloads: Mapping[str, Mapping[int, Download]]
 
 
 def _details(lookup: IntentLookup, intents: Sequence[Intent]) -> _Known:
@@ -276,6 +301,7 @@ def _details(lookup: IntentLookup, intents: Sequence[Intent]) -> _Known:
         lookup.tasks_for(finished),
         lookup.surplus_for([intent.intent_id for intent in intents]),
         lookup.tokens_for([intent.task_id for intent in intents if intent.task_id]),
+        lookup.downloads_for([intent.intent_id for intent in intents if intent.task_id]),
     )
 
 

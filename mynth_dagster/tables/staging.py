@@ -46,7 +46,7 @@ class StagedTable:
         self.n_rows = 0
         self._fs, self._is_local = store.fs, store.is_local
         self._final_path = store.path(table, slice_)
-        self._temp_path = posixpath.join(store.folder(table, slice_), _temp_name())
+        self._temp_path = posixpath.join(store.folder(table, slice_), temp_name())
         self._row_group_rows = row_group_rows
         self._kept: list[pa.RecordBatch] = []
         self._n_kept = 0
@@ -83,7 +83,7 @@ class StagedTable:
             self._writer = None
             self._sink.close()
             if self._is_local:
-                _sync(self._temp_path)
+                sync(self._temp_path)
 
     def differs_from_published(self) -> bool:
         """Whether publishing will change what a reader sees; to be asked after `close`."""
@@ -108,7 +108,7 @@ class StagedTable:
                 self._fs.mv(self._temp_path, self._final_path)
                 return
             os.replace(self._temp_path, self._final_path)  # noqa: PTH105 - paths are fsspec's
-            _sync(posixpath.dirname(self._final_path))
+            sync(posixpath.dirname(self._final_path))
 
     def discard(self) -> None:
         """Remove what was written; harmless after `publish`."""
@@ -126,7 +126,7 @@ class StagedTable:
         folder = posixpath.dirname(self._final_path)
         with suppress(*FOREIGN_ERRORS):
             for path in self._fs.ls(folder, detail=False):
-                if _is_orphan(posixpath.basename(path)):
+                if is_orphan(posixpath.basename(path)):
                     self._fs.rm_file(path)
 
     def _flush(self, *, all_rows: bool) -> None:
@@ -198,12 +198,13 @@ def staged_tables(store: TableStore) -> Iterator[Staging]:
         staging.discard()
 
 
-def _temp_name() -> str:
+def temp_name() -> str:
+    """A name of this process that no reader of tables picks up."""
     token = secrets.token_hex(4)
     return f"{_TEMP_PREFIX}{_host()}.{os.getpid()}.{token}{_TEMP_SUFFIX}"
 
 
-def _is_orphan(name: str) -> bool:
+def is_orphan(name: str) -> bool:
     """Whether a file is the temporary of a process of this machine that no longer runs."""
     if not (name.startswith(_TEMP_PREFIX) and name.endswith(_TEMP_SUFFIX)):
         return False
@@ -227,7 +228,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
     """Bring a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

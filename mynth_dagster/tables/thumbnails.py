@@ -18,11 +18,11 @@ from mynth_dagster.limits import PICTURE_MAX_PIXELS, THUMBNAIL_MAX_BYTES, THUMBN
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.arrow_errors import as_table_errors
 from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.picture_facts import look_at_picture
 from mynth_dagster.tables.result_counts import SampleImage
 
 FOLDER = "_thumbnails"
 
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _QUALITIES = (70, 55, 40, 25, 10)
 _STRIP_HEIGHTS_PX = (96, 80, 64, 56, 48, 40, 32, 24)
@@ -105,12 +105,11 @@ def draw_strip(thumbnails: Sequence[bytes], bytes_max: int) -> bytes | None:
 
 
 def _opened(content: bytes) -> Image.Image | None:
-    if not content.startswith(_MAGIC):
-        return None
     try:
-        picture = Image.open(BytesIO(content), formats=_FORMATS)
-        if picture.width * picture.height > PICTURE_MAX_PIXELS:
+        # Before it is opened: a decoder makes room for whatever dimensions it is told.
+        if look_at_picture(BytesIO(content)).n_pixels > PICTURE_MAX_PIXELS:
             return None
+        picture = Image.open(BytesIO(content), formats=_FORMATS)
         picture.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))  # a JPEG is decoded small at once
         return picture.convert("RGB")
     except Exception:  # noqa: BLE001 - a broken file fails in as many ways as there are decoders

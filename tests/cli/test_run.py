@@ -14,6 +14,7 @@ REPORT_FIELDS = {
     *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
     *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
+    *("files", "file_bytes"),
 }
 
 
@@ -236,3 +237,20 @@ def test_pairs_of_columns_are_read_or_refused():
     assert columns(["prompt=a=b"]) == {"prompt": "a=b"}
     with pytest.raises(ConfigError, match="ours=theirs"):
         columns(["=x"])
+
+
+@pytest.mark.parametrize("store", [None, "pictures"])
+def test_files_are_kept_where_they_are_wanted(new_shell, tmp_path, store):
+    """`--files` beside the tables, `--files-store` elsewhere; the report counts them."""
+    work = new_shell()
+    where = ["--files"] if store is None else ["--files-store", str(tmp_path / store)]
+
+    result = work.run(work.prompts(3), *where, "--json")
+
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    kept = [path for path in tmp_path.rglob("int_*.webp") if path.is_file()]
+    assert (report["files"], len(kept)) == (3, 3)
+    assert report["file_bytes"] == sum(path.stat().st_size for path in kept)
+    folder = work.root if store is None else tmp_path / store
+    assert {path.parent for path in kept} == {folder / "kites" / "files"}

@@ -28,6 +28,7 @@ from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.tables.source import source_from_arrow
 from tests.factories import KEY, MODEL, WITH_INPUTS
 
@@ -59,6 +60,8 @@ class Job:
         kill_at: Name of a crash point, or empty: the job ends by itself.
         nth: At which arrival there.
         freeze_at: Name of a crash point from which on the ledger cannot be written, or empty.
+        keeps_files: Whether images are downloaded.
+        store: Where to; empty: beside the tables.
         shift_s: How much later it runs.
         inputs: Folder of images; each row starts from one of them. Empty: from none.
     """
@@ -72,6 +75,8 @@ class Job:
     freeze_at: str = ""
     shift_s: float = 0.0
     concurrency: int = 4
+    keeps_files: bool = False
+    store: str = ""
     inputs: str = ""
 
     async def run(self) -> RunReport:
@@ -91,12 +96,13 @@ class Job:
             poll_interval_max_s=0.05,
         )
         source = source_from_arrow(pa.Table.from_pylist(self._rows()), "prompts")
+        files = replace(FILES, store=self.store) if self.keeps_files else None
         self._listen(None)
         async with open_session(settings, clock=ShiftedClock(self.shift_s)) as session:
             self._listen(session)
             return await run_table(
                 session,
-                Batch(name="b", models=(WITH_INPUTS if self.inputs else MODEL,)),
+                Batch(name="b", models=(WITH_INPUTS if self.inputs else MODEL,), files=files),
                 source,
                 window="",
                 stop=StopSwitch(),
@@ -129,6 +135,7 @@ class Job:
             sys.addaudithook(hook)
 
 
+FILES = FileSettings(concurrency=3)
 BEFORE_SESSION = ("BACKED_UP", "MIGRATING", "SPOOL_TAKEN_IN")
 
 

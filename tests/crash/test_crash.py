@@ -22,7 +22,7 @@ from alembic.config import Config
 from mynth_dagster.crash_points import CrashPoint
 from mynth_dagster.ledger import database
 from mynth_dagster.simulator import SimulatorServer
-from tests.crash.job import Job
+from tests.crash.job import FILES, Job
 from tests.factories import draw_input
 from tests.faults.invariants import Scene, check_all, check_monotone, final_states
 from tests.webhook.test_crash import WEBHOOK_POINTS
@@ -44,6 +44,7 @@ class Case:
         before: Runs beforehand, by how much later they are.
         faults: What goes wrong in the first of all runs.
         needs_list: Only a revision with a task list comes there.
+        keeps_files: Images are downloaded.
     """
 
     nth: tuple[int, ...] = (1,)
@@ -55,9 +56,11 @@ class Case:
     freeze_at: str = ""
     n_inputs: int = 0
     has_old_schema: bool = False
+    keeps_files: bool = False
 
 
 EACH_ROW = Case(nth=(1, 2, 9))
+DOWNLOADING = Case(nth=(1, 2, 9), keeps_files=True)
 SEARCHING = Case(before=(0.0,), shift_s=20 * MINUTE_S, faults=LOST, needs_list=True)
 
 CASES: dict[CrashPoint, Case] = {
@@ -75,6 +78,9 @@ CASES: dict[CrashPoint, Case] = {
     CrashPoint.TABLES_STAGED: Case(nth=(1, 2)),
     CrashPoint.TABLE_PUBLISHED: Case(nth=(1, 2, 3)),
     CrashPoint.TABLES_PUBLISHED: Case(),
+    CrashPoint.DOWNLOADING: DOWNLOADING,
+    CrashPoint.DOWNLOAD_PUBLISHED: DOWNLOADING,
+    CrashPoint.DOWNLOAD_RECORDED: DOWNLOADING,
     CrashPoint.WALKED: SEARCHING,
     CrashPoint.WALK_RECORDED: SEARCHING,
     CrashPoint.CLEARED: replace(SEARCHING, before=(0.0, 20 * MINUTE_S), shift_s=24 * MINUTE_S),
@@ -130,6 +136,14 @@ class Workshop:
         check_all(self.scene, n_rows)
         self.check_repeatable(n_held)
 
+    def check_files(self, n_rows: int) -> None:
+        """Every image has its file, and only downloads that were under way were repeated."""
+        assert len([row for row in self.scene.table("images") if row["file_path"]]) == n_rows
+        asked = self.scene.log["requests"]["GET /cdn/:file"]
+        assert n_rows <= asked <= n_rows + FILES.concurrency
+        kept = list(Path(self.job.root, "b", "files").iterdir())
+        assert len(kept) == n_rows
+
     def check_repeatable(self, n_held: int) -> None:
         """Once more changes nothing, costs nothing and writes the same bytes."""
         before, n_accepted = self.scene.bytes_of_tables(), len(self.scene.log["accepted"])
@@ -172,6 +186,7 @@ def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth
         work.draw_inputs(case.n_inputs)
     if case.has_old_schema:
         _make_old_ledger(work.job.ledger_url)
+    work.job = replace(work.job, keeps_files=case.keeps_files)
     for shift_s in case.before:
         work.run(shift_s)
         work.server.set_scenario(faults=())
@@ -182,6 +197,8 @@ def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth
 
     work.server.set_scenario(faults=())
     work.finish(case.n_rows)
+    if case.keeps_files:
+        work.check_files(case.n_rows)
 
 
 def _make_old_ledger(url: str) -> None:

@@ -118,7 +118,7 @@ def test_tables_page_has_each_status_of_a_failure():
         for row in rows(section(TABLES, "What a failure means"), "`status`")
         for name in code_in(row[0])
     }
-    statuses = set(_WORDS_BY_STATUS) - {IntentState.COMPLETED.value}
+    statuses = set(_WORDS_BY_STATUS)  # a completed one by its failed downloads alone
     assert told == statuses | {"failed", "rejected_input", "not_submitted"}
 
 
@@ -213,6 +213,17 @@ def test_reference_says_something_of_every_field():
     """No field, argument, job or check is without a word."""
     for line in read(reference.PAGE).splitlines():
         assert not line.startswith("| `") or line.rstrip(" |").count("|") >= 2, line
+
+
+def test_tables_page_has_each_code_of_a_download():
+    """Each reason that the code gives for an image without a file."""
+    sources = [*(ROOT / "mynth_dagster" / "client").glob("picture*.py")]
+    sources += [ROOT / "mynth_dagster" / name for name in ("engine/fetch.py",)]
+    sources += [*(ROOT / "mynth_dagster" / "tables").glob("*.py")]
+    text = "".join(map(read, sources))
+    given = set(re.findall(r'DownloadError\(\s*"(\w+)"', text))
+    told = rows(section(TABLES, "When a file could not be kept"), "code")
+    assert {code for cell, _ in told for code in code_in(cell)} == given
 
 
 @pytest.mark.parametrize("table", SCHEMAS)

@@ -10,6 +10,7 @@ import pytest
 from mynth_dagster.engine import thumbnails
 from mynth_dagster.engine.thumbnails import make_thumbnails
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.result_counts import SampleImage
 
@@ -103,3 +104,18 @@ def test_no_images_need_no_thumbnails(collected):
     """Nothing is asked for an empty partition."""
     assert _make(collected, []) == thumbnails.NO_THUMBNAILS
     assert _n_downloads(collected) == 0
+
+
+def test_kept_files_need_no_second_download(new_bench):
+    """Where the files of images are kept, thumbnails are made of these."""
+    bench = new_bench()
+    bench.run(3, files=FileSettings())
+    images = [
+        replace(image, file_uri=row["file_path"])
+        for image, row in zip(_images(bench), bench.table("images"), strict=True)
+    ]
+
+    made = _make(bench, images)
+
+    assert (len(made.by_image), made.n_failed) == (3, 0)
+    assert _n_downloads(bench) == 3

@@ -7,6 +7,7 @@ repeatable, monotone. Errors and bounds are looked at by the cases themselves.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ def check_complete(scene: Scene, n_rows: int, *, count: int = 1) -> None:
     outcomes = Counter(row["prompt_id"] for row in scene.table("images"))
     whole: Counter[str] = Counter()
     for row in scene.table("failures"):
+        if row["stage"] == "download":
+            continue  # of an image that is there: see `check_files`
         (whole if row["image_index"] is None else outcomes)[row["prompt_id"]] += 1
     assert len(outcomes | whole) == n_rows
     assert not set(outcomes) & set(whole)
@@ -111,6 +114,23 @@ def check_money(scene: Scene) -> None:
         assert (spent, reserved, unknown) == (expected.spent, expected.reserved, expected.unknown)
 
 
+def check_files(scene: Scene) -> None:
+    """Each file is what its row says; each failed download is of an image without one."""
+    without = set()
+    for row in scene.table("images"):
+        if row["file_path"] is None:
+            without.add((row["intent_id"], row["image_index"]))
+            continue
+        content = Path(row["file_path"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (
+            row["file_bytes"],
+            row["file_sha256"],
+        )
+    failed = [row for row in scene.table("failures") if row["stage"] == "download"]
+    assert {(row["intent_id"], row["image_index"]) for row in failed} <= without
+    assert not {row["money"] for row in failed} - {"charged", "unknown"}
+
+
 def check_no_litter(scene: Scene) -> None:
     """No temporary file stays behind, and no answer waits in a spool."""
     assert list(scene.root.rglob(".part-*")) == []
@@ -135,4 +155,5 @@ def check_all(scene: Scene, n_rows: int, *, count: int = 1, allowed: int = 1) ->
     check_nothing_paid_twice(scene, allowed=allowed)
     check_complete(scene, n_rows, count=count)
     check_money(scene)
+    check_files(scene)
     check_no_litter(scene)

@@ -9,6 +9,7 @@ import pytest
 
 from mynth_dagster.limits import LIMITS_BY_REVISION, RevisionLimits
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.download import Download
 from mynth_dagster.models.intent import Intent, RowKey, SurplusTask
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import ImageOutcome, PublicAccessToken, Task, TaskStatus
@@ -62,6 +63,7 @@ class KnownIntents:
     intents: list[Intent] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     surplus: dict[str, list[SurplusTask]] = field(default_factory=dict)
+    downloads: dict[str, dict[int, Download]] = field(default_factory=dict)
     tokens: dict[str, PublicAccessToken] = field(default_factory=dict)
 
     def intents_for(self, request_keys: Sequence[str]) -> Mapping[str, Sequence[Intent]]:
@@ -76,6 +78,9 @@ class KnownIntents:
 
     def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
         return {name: self.surplus[name] for name in intent_ids if name in self.surplus}
+
+    def downloads_for(self, intent_ids: Sequence[str]) -> Mapping[str, Mapping[int, Download]]:
+        return {name: self.downloads[name] for name in intent_ids if name in self.downloads}
 
     def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
         return {name: self.tokens[name] for name in task_ids if name in self.tokens}

@@ -1,13 +1,120 @@
-"""What a picture's first bytes tell, whatever its name says."""
+"""What a picture's file says of itself, without decoding it."""
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from mynth_dagster.tables.picture_facts import PictureFacts, media_type_of, read_picture_facts
+from mynth_dagster.errors import DownloadError
+from mynth_dagster.tables.picture_facts import (
+    PictureFacts,
+    look_at_picture,
+    media_type_of,
+    read_picture_facts,
+)
+
+KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+
+
+def picture(kind: str, size=(37, 23), mode="RGB", **options) -> bytes:
+    buffer = BytesIO()
+    Image.new(mode, size, "red").save(buffer, KINDS[kind], **options)
+    return buffer.getvalue()
+
+
+def look(content: bytes) -> PictureFacts:
+    return look_at_picture(BytesIO(content))
+
+
+def problem(content: bytes) -> str:
+    with pytest.raises(DownloadError) as caught:
+        look(content)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("png", {}),
+        ("png", {"mode": "RGBA"}),
+        ("jpg", {}),
+        ("jpg", {"progressive": True}),
+        ("jpg", {"exif": b"Exif\0\0" + bytes(60_000)}),
+        ("jpg", {"mode": "L"}),
+        ("webp", {}),
+        ("webp", {"lossless": True}),
+        ("webp", {"mode": "RGBA"}),
+        ("webp", {"exif": b"Exif\0\0" + bytes(500)}),
+    ],
+)
+@pytest.mark.parametrize("size", [(1, 1), (37, 23), (5000, 3)])
+def test_each_kind_tells_its_dimensions(kind, options, size):
+    """Plain, extended, lossless, progressive, with long comments before the first frame."""
+    assert look(picture(kind, size, **options)) == PictureFacts(kind, *size)
+
+
+def test_a_filled_marker_is_read_over():
+    """JPEG allows bytes of filling before a marker."""
+    content = picture("jpg")
+
+    assert look(content[:2] + b"\xff\xff" + content[2:]) == PictureFacts("jpg", 37, 23)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_without_its_end_is_truncated(kind):
+    """Whatever length was announced."""
+    noise = Image.effect_noise((64, 64), 80)
+    buffer = BytesIO()
+    noise.save(buffer, KINDS[kind])
+    content = buffer.getvalue()
+
+    assert problem(content[: len(content) // 2]) == "truncated"
+    assert look(content + b"trailing").format == kind
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html><body>502 Bad Gateway</body></html>",
+        b"GIF89a" + bytes(100),
+        b"RIFF\x10\0\0\0WAVEfmt ",
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n" + bytes(24),
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xe0" + bytes(100),
+        b"RIFF\x10\0\0\0WEBPVP9 " + bytes(20),
+        b"RIFF\x10\0\0\0WEBPVP8L" + bytes(20),
+        b"\x00\x00\x00\x20ftypavif" + bytes(50),
+    ],
+)
+def test_all_else_is_no_picture(content):
+    """By its first bytes, and by a header that tells no dimensions."""
+    assert problem(content) == "wrong_type"
+
+
+def test_a_pixel_bomb_is_told_by_its_header():
+    """Nothing is decoded, and no room is made for what it claims."""
+    claim = struct.pack(">II", 60_000, 60_000)
+    content = picture("png")
+
+    assert look(content[:16] + claim + content[24:]).n_pixels == 3_600_000_000
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]))
+def test_no_bytes_do_harm(content, head):
+    """Any bytes are a picture, or are refused in our own words."""
+    try:
+        facts = look(head + content)
+    except DownloadError as error:
+        assert error.code in ("wrong_type", "truncated")  # noqa: PT017 - or it is a picture
+    else:
+        assert facts.n_pixels > 0
 
 
 def drawn(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
@@ -21,7 +128,10 @@ def drawn(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
 )
 def test_the_accepted_formats_are_told_by_their_bytes(form, media_type):
     """JPEG, PNG and WebP, with their size in pixels."""
-    assert read_picture_facts(drawn(form)) == PictureFacts(media_type, 30, 20)
+    facts = read_picture_facts(drawn(form))
+
+    assert facts is not None
+    assert (facts.media_type, facts.width, facts.height) == (media_type, 30, 20)
     assert media_type_of(drawn(form)) == media_type
 
 
@@ -44,7 +154,7 @@ def test_anything_else_has_no_facts(content):
     assert read_picture_facts(content) is None
 
 
-def test_a_picture_of_too_many_pixels_has_no_facts():
+def test_an_input_of_too_many_pixels_has_no_facts():
     """A few bytes may claim to be gigabytes of pixels; nothing is decoded to find out."""
     header = bytearray(drawn("PNG"))
     header[16:24] = (60_000).to_bytes(4, "big") * 2

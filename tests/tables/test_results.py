@@ -64,7 +64,7 @@ def test_schemas_are_as_documented(write, collect, store):
         "prompt_id request_key image_index image_id url mynth_url model_requested model width "
         "height format cost_usd cost_basis rating_level rating_error destination "
         "destination_status destination_error metadata prompt_sent task_id intent_id submitted_at "
-        "completed_at url_expires_at category"
+        "completed_at url_expires_at file_path file_bytes file_sha256 category"
     )
     assert documented.split() == expected[1].names
     documented = (
@@ -131,6 +131,9 @@ def test_delivered_row_is_in_images(write, collect, known, store):
         "submitted_at": utc_from_us(NOW_US - 50),
         "completed_at": utc_from_us(NOW_US - 10),
         "url_expires_at": None,
+        "file_path": None,
+        "file_bytes": None,
+        "file_sha256": None,
     }
     assert expected == first
     assert (second["image_index"], second["mynth_url"]) == (1, "https://m/1")
