@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from mynth_dagster.errors import MynthError as MynthError
     from mynth_dagster.models.batch import Batch as Batch
     from mynth_dagster.models.batch import RequestDefaults as RequestDefaults
+    from mynth_dagster.models.file_settings import FileSettings as FileSettings
     from mynth_dagster.models.request import Rating as Rating
     from mynth_dagster.models.request import RatingLevel as RatingLevel
     from mynth_dagster.plugin.automation import eager_any_date as eager_any_date
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
-    from mynth_dagster.plugin.checks import CheckLimits as CheckLimits
+    from mynth_dagster.plugin.check_limits import CheckLimits as CheckLimits
     from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
     from mynth_dagster.plugin.io_manager import MynthTables as MynthTables
     from mynth_dagster.plugin.resource import MynthResource as MynthResource
 
 _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
-    "CheckLimits": "mynth_dagster.plugin.checks",
+    "CheckLimits": "mynth_dagster.plugin.check_limits",
+    "FileSettings": "mynth_dagster.models.file_settings",
     "MynthError": "mynth_dagster.errors",
     "MynthImagesComponent": "mynth_dagster.plugin.component",
     "MynthResource": "mynth_dagster.plugin.resource",
@@ -40,6 +42,7 @@ _OWNERS = {
 __all__ = [
     "Batch",
     "CheckLimits",
+    "FileSettings",
     "MynthError",
     "MynthImagesComponent",
     "MynthResource",

@@ -12,7 +12,7 @@ import dagster as dg
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.asking import ASKING_CONFIG
-from mynth_dagster.plugin.batch_assets import TABLES, BatchAssets
+from mynth_dagster.plugin.batch_assets import FILES, TABLES, BatchAssets
 from mynth_dagster.plugin.bodies import execute
 from mynth_dagster.plugin.checks import check_specs
 from mynth_dagster.plugin.column_metadata import defined_columns
@@ -29,20 +29,34 @@ _DESCRIPTIONS = {
     "sensor collects them.",
     "failures": "One row for each prompt or image that has no image: why, what became of the "
     "money, and what to do next.",
+    FILES: "The files of the images, each downloaded once and verified; `images` tells where they "
+    "are. Materialising again fetches only what is missing, free of charge.",
 }
 _KINDS = {
     "prompts": {"parquet", "table"},
     "tasks": {"parquet", "mynth", "task"},
     "images": {"parquet", "mynth"},
     "failures": {"parquet", "table"},
+    FILES: {"file"},
 }
-_UPSTREAM = {"prompts": [], "tasks": ["prompts"], "images": ["tasks"], "failures": ["tasks"]}
-PHASES = {"prepare": ("prompts",), "submit": ("tasks",), "collect": ("images", "failures")}
+_UPSTREAM = {
+    "prompts": [],
+    "tasks": ["prompts"],
+    "images": ["tasks"],
+    "failures": ["tasks"],
+    FILES: ["images"],
+}
+PHASES = {
+    "prepare": ("prompts",),
+    "submit": ("tasks",),
+    "collect": ("images", "failures"),
+    "download": (FILES,),
+}
 
 
 def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     """The only way from a batch to an `AssetSpec`."""
-    metadata = {**assets.partitions.layout(table).to_metadata(), **defined_columns(table)}
+    metadata = _of_table(assets, table) if table in TABLES else {}
     if assets.origin is not None:
         metadata["dagster/code_references"] = assets.origin
     return dg.AssetSpec(
@@ -57,6 +71,10 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     )
 
 
+def _of_table(assets: BatchAssets, table: str) -> dict[str, Any]:
+    return {**assets.partitions.layout(table).to_metadata(), **defined_columns(table)}
+
+
 @dataclass(frozen=True)
 class Overrides:
     """
@@ -65,7 +83,7 @@ class Overrides:
     Args:
         get_asset_spec: From a batch and a table's name to its spec. A key that is moved is
             followed everywhere; partitions must stay.
-        execute: The body of `prepare`, `submit` and `collect`.
+        execute: The body of `prepare`, `submit`, `collect` and `download`.
     """
 
     get_asset_spec: Callable[[BatchAssets, str], dg.AssetSpec] = get_asset_spec
@@ -82,7 +100,7 @@ def with_keys(assets: BatchAssets, overrides: Overrides) -> BatchAssets:
     Raises:
         ConfigError: Two tables would share a key, or a table's partitions would change.
     """
-    for table in TABLES:
+    for table in assets.names:
         spec = overrides.get_asset_spec(assets, table)
         if spec.key in assets.keys.values():
             said = f"{table} would have the key {spec.key.to_user_string()} of another table"
@@ -96,8 +114,9 @@ def with_keys(assets: BatchAssets, overrides: Overrides) -> BatchAssets:
 def build_assets(
     assets: BatchAssets, resource_key: str, overrides: Overrides
 ) -> list[dg.AssetsDefinition]:
-    """The three operations of a batch: prepare, submit, collect."""
-    return [_build(assets, phase, resource_key, overrides) for phase in PHASES]
+    """The operations of a batch: prepare, submit, collect, and download where files are kept."""
+    phases = [phase for phase, tables in PHASES.items() if set(tables) <= set(assets.names)]
+    return [_build(assets, phase, resource_key, overrides) for phase in phases]
 
 
 def _check_specs(assets: BatchAssets) -> list[dg.AssetCheckSpec]:

@@ -16,10 +16,17 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S, THUMBNAILS_MAX
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
+from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.plugin.assets import DEFAULT_OVERRIDES, Overrides, build_assets, with_keys
+from mynth_dagster.plugin.assets import (
+    DEFAULT_OVERRIDES,
+    PHASES,
+    Overrides,
+    build_assets,
+    with_keys,
+)
 from mynth_dagster.plugin.batch_assets import BatchAssets
-from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.inbox import WINDOW_FIELD, Inbox, build_inbox_sensor
 from mynth_dagster.plugin.jobs import build_jobs, build_schedule, job_name
 from mynth_dagster.plugin.operations import build_operations
@@ -28,7 +35,11 @@ from mynth_dagster.plugin.sensor import build_sensor
 from mynth_dagster.tables.source import PromptSource, open_source
 
 DEFAULT_SENSOR_INTERVAL_S = 30
-DEFAULT_POOLS = {"submit": "mynth_submit", "collect": "mynth_collect"}
+DEFAULT_POOLS = {
+    "submit": "mynth_submit",
+    "collect": "mynth_collect",
+    "download": "mynth_download",
+}
 
 
 def build_image_batch(
@@ -52,6 +63,8 @@ def build_image_batch(
     inputs_root: str | None = None,
     check_capabilities: bool = True,
     identity: str | None = None,
+    files: FileSettings | None = None,
+    url_lifetime_s: float | None = None,
     previews: int = 0,
     checks: CheckLimits = DEFAULT_LIMITS,
     freshness: dg.FreshnessPolicy | None = None,
@@ -94,12 +107,17 @@ def build_image_batch(
         check_capabilities: Whether rows are refused that ask of a model what it is known to
             lack: input images, 4k.
         identity: Identity of the rows in the ledger, to survive a rename; None: the name.
+        files: Whether and how the files of images are kept, as an asset `files`; None: only
+            their URLs are.
+        url_lifetime_s: Seconds for which Mynth serves an image after its completion, if you
+            know; no revision spoken tells it. None: `url_expires_at` is null.
         previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
             UI; about 4 KB of metadata each, kept with every materialization.
         checks: What the checks allow before they warn or fail.
         freshness: How old `images` may be; None: no policy.
-        pools: Concurrency pools by phase (`prepare`, `submit`, `collect`); None: `mynth_submit`
-            and `mynth_collect`, which limit nothing until the instance gives them a limit.
+        pools: Concurrency pools by phase (`prepare`, `submit`, `collect`, `download`); None:
+            `mynth_submit`, `mynth_collect` and `mynth_download`, which limit nothing until the
+            instance gives them a limit.
         resource_key: Key of the `MynthResource`.
         sensor_interval_s: Seconds between two looks of a sensor.
         overrides: Other specs or bodies; what a subclass of the component passes.
@@ -122,6 +140,8 @@ def build_image_batch(
         inputs_root=inputs_root,
         check_capabilities=check_capabilities,
         identity=identity,
+        files=files,
+        url_lifetime_s=url_lifetime_s,
         window_dimension=_window_dimension(windows),
     )
     if not 0 <= previews <= THUMBNAILS_MAX:
@@ -180,9 +200,9 @@ def _window_dimension(windows: dg.PartitionsDefinition | None) -> str:
 
 
 def _pools(pools: Mapping[str, str] | None) -> Mapping[str, str]:
-    unknown = sorted(set(pools or {}) - {"prepare", "submit", "collect"})
+    unknown = sorted(set(pools or {}) - set(PHASES))
     if unknown:
-        raise ConfigError("pools", f"{unknown[0]!r} is none of 'prepare', 'submit', 'collect'")
+        raise ConfigError("pools", f"{unknown[0]!r} is none of {', '.join(map(repr, PHASES))}")
     return DEFAULT_POOLS if pools is None else dict(pools)
 
 

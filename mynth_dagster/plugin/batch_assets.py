@@ -9,11 +9,12 @@ from types import MappingProxyType
 import dagster as dg
 
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.tables.source import PromptSource
 
 TABLES = ("prompts", "tasks", "images", "failures")
+FILES = "files"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class BatchAssets:
         checks: What the checks allow.
         n_previews: Thumbnails made of each partition while collecting.
         freshness: How old `images` may be.
-        pools: Concurrency pools by phase: `prepare`, `submit`, `collect`.
+        pools: Concurrency pools by phase: `prepare`, `submit`, `collect`, `download`.
         origin: Where the batch is written down, for the UI's link to the code.
         keys: Keys of tables that an override moved.
     """
@@ -42,8 +43,13 @@ class BatchAssets:
     upstream: dg.AssetIn | None = None
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The last parts of the assets' keys: the tables, and `files` where they are kept."""
+        return TABLES if self.batch.files is None else (*TABLES, FILES)
+
     def key(self, table: str) -> dg.AssetKey:
-        """`<batch>/<table>`, unless an override moved it."""
+        """`<batch>/<table>` or `<batch>/files`, unless an override moved it."""
         return self.keys.get(table) or dg.AssetKey([self.batch.name, table])
 
     @property

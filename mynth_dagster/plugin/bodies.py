@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from mynth_dagster.engine.collect import write_tasks
+from mynth_dagster.engine.download import FilesReport, keep_files
 from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
@@ -26,7 +27,7 @@ from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin import checks, metadata
 from mynth_dagster.plugin.asking import asking_from
-from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.bridge import Notices
 from mynth_dagster.plugin.landing import (
     Landed,
@@ -155,13 +156,39 @@ def _judged(
     return results
 
 
-_BODIES = {"prepare": prepare_prompts, "submit": submit_tasks, "collect": collect_results}
+def keep_image_files(
+    context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> Iterator[Result]:
+    """Download what is missing of the files of the run's partitions."""
+    slices, stop = assets.partitions.in_run(context), StopSwitch()
+    kept: list[FilesReport] = []
+    done: dict[Slice, metadata.Metadata] = {}
+
+    async def work(session: Session) -> None:
+        for slice_ in slices:
+            kept.append(await keep_files(session, assets.batch, slice_, stop=stop))
+            done[slice_] = metadata.files_metadata(kept[-1])
+
+    tables = {assets.key(FILES): done}
+    with _recording_what_is_done(context, assets, tables):
+        mynth.run(work, stop=stop)
+    summaries = [report.summary for report in kept]
+    check = checks.files_kept(assets.key(FILES), summaries, assets.checks)
+    yield from record_all(context, assets.partitions, tables, checks=[check])
+
+
+_BODIES = {
+    "prepare": prepare_prompts,
+    "submit": submit_tasks,
+    "collect": collect_results,
+    "download": keep_image_files,
+}
 
 
 def execute(
     context: dg.AssetExecutionContext, phase: str, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
-    """The body of `prepare`, `submit` or `collect`."""
+    """The body of `prepare`, `submit`, `collect` or `download`."""
     yield from _BODIES[phase](context, mynth, assets)
 
 

@@ -7,17 +7,18 @@ Each gives one result for a run over all its partitions: the worst of them wins,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 import dagster as dg
 
-from mynth_dagster.errors import ConfigError, name_some
+from mynth_dagster.errors import name_some
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.plugin.metadata import failure_rate
 from mynth_dagster.plugin.rating_check import content_rating_spec
 from mynth_dagster.tables.audit import Audit
+from mynth_dagster.tables.filed_images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
 
@@ -26,49 +27,9 @@ PROMPTS_VALID = "prompts_valid"
 FAILURE_RATE = "failure_rate"
 NOTHING_OPEN = "nothing_unresolved"
 WITHIN_BUDGET = "within_budget"
+FILES_KEPT = "every_image_has_its_file"
 
 _ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
-
-
-@dataclass(frozen=True)
-class CheckLimits:
-    """
-    What the checks allow. Rates are shares, 0 to 1, each of one partition.
-
-    Args:
-        rejected_rate_warn: More rejected prompt rows than this share is a warning …
-        rejected_rate_error: … and more than this an error.
-        failure_rate_warn: More failures among images and failures is a warning …
-        failure_rate_error: … and more than this an error.
-        budget_usd_per_window: USD that all partitions of one window together may be charged;
-            None: the batch's own cap on a window, else there is no such check. It judges
-            afterwards and stops nothing.
-        forbidden_levels: Levels of the content rating that no image may have.
-        unrated_share_warn: More images whose rating failed than this share is a warning.
-    """
-
-    rejected_rate_warn: float = 0.0
-    rejected_rate_error: float = 1.0
-    failure_rate_warn: float = 0.05
-    failure_rate_error: float = 0.5
-    budget_usd_per_window: Decimal | None = None
-    forbidden_levels: tuple[str, ...] = ()
-    unrated_share_warn: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("rejected_rate", "failure_rate"):
-            warn, error = getattr(self, f"{name}_warn"), getattr(self, f"{name}_error")
-            if not 0 <= warn <= error <= 1:
-                reason = f"{warn} and {error}: 0 ≤ {name}_warn ≤ {name}_error ≤ 1 is needed"
-                raise ConfigError(f"checks.{name}_warn", reason)
-        if not 0 <= self.unrated_share_warn <= 1:
-            raise ConfigError("checks.unrated_share_warn", "a share from 0 to 1 is needed")
-        budget = self.budget_usd_per_window
-        if budget is not None and not (budget.is_finite() and budget > 0):
-            raise ConfigError("checks.budget_usd_per_window", f"{budget} is not above 0")
-
-
-DEFAULT_LIMITS = CheckLimits()
 
 
 def check_specs(
@@ -113,6 +74,16 @@ def check_specs(
             "are collected whenever they finish.",
         ),
     ]
+    specs.append(
+        dg.AssetCheckSpec(
+            FILES_KEPT,
+            asset=key("files"),
+            description="Where files are kept: every image has its file in the store. Warns above "
+            f"{limits.missing_file_rate_warn:.0%} images of a partition without one, fails above "
+            f"{limits.missing_file_rate_error:.0%}. If it does: `failures` has the reasons under "
+            "the stage `download`; materialize `files` again where they may pass.",
+        )
+    )
     if limits.budget_usd_per_window is not None:
         specs.append(
             dg.AssetCheckSpec(
@@ -157,6 +128,21 @@ def failures_few(
         warn=limits.failure_rate_warn,
         error=limits.failure_rate_error,
         called="failed",
+    )
+
+
+def files_kept(
+    files: dg.AssetKey, summaries: Iterable[FilesSummary], limits: CheckLimits
+) -> dg.AssetCheckResult:
+    """Whether the images have their files."""
+    rates = {s.slice: s.n_missing / s.n_images if s.n_images else 0.0 for s in summaries}
+    return _judged(
+        FILES_KEPT,
+        files,
+        rates,
+        warn=limits.missing_file_rate_warn,
+        error=limits.missing_file_rate_error,
+        called="without a file",
     )
 
 

@@ -6,7 +6,6 @@ It adds no behaviour: every field goes to `build_image_batch`, the connection to
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import dagster as dg
@@ -15,7 +14,7 @@ from pydantic import Field
 
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.limits import AUTO_MODEL, CONCURRENCY_DEFAULT, TASK_DEADLINE_S
+from mynth_dagster.limits import AUTO_MODEL, CONCURRENCY_DEFAULT, IMAGE_HOSTS, TASK_DEADLINE_S
 from mynth_dagster.plugin.assets import Overrides, get_asset_spec
 from mynth_dagster.plugin.batch import DEFAULT_SENSOR_INTERVAL_S, build_image_batch
 from mynth_dagster.plugin.batch_assets import BatchAssets
@@ -24,11 +23,12 @@ from mynth_dagster.plugin.component_models import (
     Amount,
     ChecksModel,
     DefaultsModel,
+    FilesModel,
     FreshnessModel,
     WindowsModel,
     usd_from_setting,
 )
-from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.plugin.resource import MynthResource, shared_resource
 from mynth_dagster.plugin.scaffolder import MynthImagesScaffolder
 from mynth_dagster.wire import AUTO_REVISION
 
@@ -117,6 +117,16 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default=None,
         description="Identity of the rows in the ledger, to survive a rename; left out: the name.",
     )
+    files: FilesModel | None = Field(
+        default=None,
+        description="Whether and how the files of images are kept, as an asset files; {} keeps "
+        "them beside the tables. Left out: only their URLs are.",
+    )
+    url_lifetime_s: float | None = Field(
+        default=None,
+        description="Seconds for which Mynth serves an image after its completion, if you know; "
+        "no revision spoken tells it. Left out: url_expires_at is null.",
+    )
     previews: int = Field(
         default=0,
         description="Thumbnails made of each partition while collecting, 0 to 24, and shown in "
@@ -130,8 +140,8 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     pools: dict[str, str] | None = Field(
         default=None,
-        description="Concurrency pools by phase (prepare, submit, collect); left out: "
-        "mynth_submit and mynth_collect.",
+        description="Concurrency pools by phase (prepare, submit, collect, download); left out: "
+        "mynth_submit, mynth_collect and mynth_download.",
     )
     translation: (
         Annotated[TranslationFn[tuple[str, str]], TranslationFnResolver(_translation_scope)] | None
@@ -164,6 +174,15 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     concurrency: int = Field(
         default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."
     )
+    image_hosts: list[str] = Field(
+        default_factory=lambda: list(IMAGE_HOSTS),
+        description="Hosts that images are fetched from by https, without the key, besides the "
+        "API's own.",
+    )
+    any_public_host: bool = Field(
+        default=False,
+        description="Fetch images from any other host too, by public addresses alone.",
+    )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The batch, and its resource where the key's variable is named."""
@@ -189,6 +208,8 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             inputs_root=self.inputs_root,
             check_capabilities=self.check_capabilities,
             identity=self.identity,
+            files=self.files.settings() if self.files is not None else None,
+            url_lifetime_s=self.url_lifetime_s,
             previews=self.previews,
             checks=self.checks.limits(),
             freshness=self.freshness.policy() if self.freshness else None,
@@ -211,7 +232,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         mynth: MynthResource,
         assets: BatchAssets,
     ) -> Iterator[Any]:
-        """Override to do something before or after `prepare`, `submit` or `collect`."""
+        """Override to do something before or after `prepare`, `submit`, `collect` or `download`."""
         yield from execute(context, phase, mynth, assets)
 
     def _source(self) -> str | dg.AssetKey:
@@ -231,28 +252,10 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             self.base_url,
             self.api_revision,
             self.concurrency,
+            tuple(self.image_hosts),
+            self.any_public_host,
         )
-        return {self.resource_key: _shared_resource(*connection)}
-
-
-@lru_cache
-def _shared_resource(
-    api_key_env: str,
-    root: str,
-    ledger_url: str,
-    base_url: str,
-    api_revision: str,
-    concurrency: int,
-) -> MynthResource:
-    """One object for equal settings: Dagster refuses two different ones under one key."""
-    return MynthResource(
-        api_key=dg.EnvVar(api_key_env),
-        root=root,
-        ledger_url=ledger_url,
-        base_url=base_url,
-        api_revision=api_revision,
-        concurrency=concurrency,
-    )
+        return {self.resource_key: shared_resource(*connection)}
 
 
 def _prices(by_model: Mapping[str, Amount]) -> dict[str, Decimal]:

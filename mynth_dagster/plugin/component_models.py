@@ -10,13 +10,15 @@ from pydantic import Field
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import RequestDefaults
+from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.request import Rating, RatingLevel
-from mynth_dagster.plugin.checks import CheckLimits
+from mynth_dagster.plugin.check_limits import CheckLimits
 
 Amount = str | float
 """USD; Dagster's templates make a number of a text that looks like one."""
 
 _LIMITS = CheckLimits()
+_FILES = FileSettings()
 _TIME_WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition]] = {
     "hourly": dg.HourlyPartitionsDefinition,
     "daily": dg.DailyPartitionsDefinition,
@@ -94,6 +96,29 @@ class DefaultsModel(dg.Model, dg.Resolvable):
         return RequestDefaults(**fields, rating=rating, webhook_urls=tuple(self.webhook_urls))
 
 
+class FilesModel(dg.Model, dg.Resolvable):
+    """Where the files of images are kept, and which are refused."""
+
+    store: str = Field(
+        default=_FILES.store,
+        description="Folder or fsspec URL under which they are kept; empty: the root of the "
+        "tables.",
+    )
+    concurrency: int = Field(
+        default=_FILES.concurrency,
+        description="Downloads at once, 1 to 64; about 7 MiB of memory each, 25 with an "
+        "object store.",
+    )
+    max_bytes: int = Field(default=_FILES.max_bytes, description="A larger file is refused.")
+    max_pixels: int = Field(
+        default=_FILES.max_pixels, description="A picture of more pixels is refused."
+    )
+
+    def settings(self) -> FileSettings:
+        """As `build_image_batch` takes them."""
+        return FileSettings(**self.model_dump())
+
+
 class ChecksModel(dg.Model, dg.Resolvable):
     """What the checks allow before they warn or fail."""
 
@@ -111,6 +136,14 @@ class ChecksModel(dg.Model, dg.Resolvable):
     )
     failure_rate_error: float = Field(
         default=_LIMITS.failure_rate_error, description="The same share; more are an error."
+    )
+    missing_file_rate_warn: float = Field(
+        default=_LIMITS.missing_file_rate_warn,
+        description="Share of a partition's images, 0 to 1; more without a file are a warning.",
+    )
+    missing_file_rate_error: float = Field(
+        default=_LIMITS.missing_file_rate_error,
+        description="The same share; more are an error.",
     )
     budget_usd_per_window: Amount | None = Field(
         default=None,

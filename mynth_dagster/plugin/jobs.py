@@ -9,7 +9,7 @@ import dagster as dg
 
 from mynth_dagster.engine.asking import Retry
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 
 _TABLES = {
     "submit": ("prompts", "tasks"),
@@ -20,8 +20,9 @@ _TABLES = {
 _DESCRIPTIONS = {
     "submit": "Checks the prompts and sends what is missing; the sensor collects. In the "
     "launchpad: `prompt_ids` limits it to some rows.",
-    "collect": "Waits for tasks and writes images and failures; reads only, costs nothing.",
-    "all": "Checks, sends, waits and collects in one run.",
+    "collect": "Waits for tasks and writes images and failures; reads only, costs nothing. Keeps "
+    "the images' files too, where the batch has `files`.",
+    "all": "Checks, sends, waits and collects in one run, with files where the batch has them.",
     "retry": "Asks again for rows that failed and may end otherwise, each paid for anew. In the "
     "launchpad: `retry: failed` for all failed or refused rows, `retry: partial` for those that "
     "lack some images, `force: true` for every finished row, `prompt_ids` for some rows only.",
@@ -49,8 +50,18 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
             executor_def=dg.in_process_executor,
             description=_DESCRIPTIONS[doing],
         )
-        for doing, tables in _TABLES.items()
+        for doing, tables in _tables(assets).items()
     ]
+
+
+def _tables(assets: BatchAssets) -> dict[str, tuple[str, ...]]:
+    """What each job makes; files come with what is collected, where they are kept."""
+    if FILES not in assets.names:
+        return _TABLES
+    return {
+        doing: (*tables, FILES) if "images" in tables else tables
+        for doing, tables in _TABLES.items()
+    }
 
 
 def build_schedule(

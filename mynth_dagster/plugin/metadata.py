@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.engine.download import FilesReport
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
@@ -118,10 +119,26 @@ def failures_metadata(summary: ResultsSummary) -> Metadata:
     }
 
 
+def files_metadata(report: FilesReport) -> Metadata:
+    """Of one partition of `files`."""
+    summary, counts = report.summary, report.counts
+    return {
+        "dagster/uri": dg.MetadataValue.text(report.uri),
+        "mynth/files": summary.n_files,
+        "mynth/file_bytes": summary.n_bytes,
+        "mynth/files_missing": summary.n_missing,
+        "mynth/missing_by_code": dg.MetadataValue.json(summary.failed_by_code),
+        "mynth/downloaded": counts.n_fetched,
+        "mynth/taken_in": counts.n_taken_in,
+        "mynth/download_s": round(report.seconds, 1),
+    }
+
+
 def failure_rate(summary: ResultsSummary) -> float:
-    """Failures among all images and failures, 0 to 1."""
-    asked = summary.n_images + summary.n_failures
-    return round(summary.n_failures / asked, _RATE_DECIMALS) if asked else 0.0
+    """Failures among all images and failures, 0 to 1; a failed download's image is an image."""
+    n_failures = summary.n_failures - summary.n_undownloaded
+    asked = summary.n_images + n_failures
+    return round(n_failures / asked, _RATE_DECIMALS) if asked else 0.0
 
 
 def _place(n_rows: int, uri: str) -> Metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import dagster as dg
@@ -67,8 +68,12 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     image_hosts: list[str] = Field(
         default=list(IMAGE_HOSTS),
-        description="Hosts that thumbnails are fetched from by https, without the key, besides "
-        "the API's own.",
+        description="Hosts that images are fetched from by https, without the key, besides the "
+        "API's own.",
+    )
+    any_public_host: bool = Field(
+        default=False,
+        description="Fetch images from any other host too, by public addresses alone.",
     )
     poll_interval_min_s: float = Field(
         default=POLL_INTERVAL_MIN_S, description="Shortest pause between rounds of polling."
@@ -91,6 +96,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             connect_timeout_s=self.connect_timeout_s,
             request_timeout_s=self.request_timeout_s,
             image_hosts=tuple(self.image_hosts),
+            any_public_host=self.any_public_host,
         )
         return EngineSettings(
             client=client,
@@ -118,3 +124,27 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 return await work(session)
 
         return run_on_engine_thread(in_session, stop=stop or StopSwitch(), notices=notices)
+
+
+@lru_cache
+def shared_resource(
+    api_key_env: str,
+    root: str,
+    ledger_url: str,
+    base_url: str,
+    api_revision: str,
+    concurrency: int,
+    image_hosts: tuple[str, ...],
+    any_public_host: bool,  # noqa: FBT001 - lru_cache needs plain arguments
+) -> MynthResource:
+    """One object for equal settings: Dagster refuses two different ones under one key."""
+    return MynthResource(
+        api_key=dg.EnvVar(api_key_env),
+        root=root,
+        ledger_url=ledger_url,
+        base_url=base_url,
+        api_revision=api_revision,
+        concurrency=concurrency,
+        image_hosts=list(image_hosts),
+        any_public_host=any_public_host,
+    )

@@ -32,6 +32,8 @@ attributes:
   wait: sensor
   # Cron expression, for the last closed window.
   # schedule: "30 1 * * *"
+  # Download every image: beside the tables, or under any fsspec URL ({store: "s3://bucket"}).
+  # files: {}
   # Thumbnails of each partition in Dagster's UI, 0 to 24.
   previews: 12
   # What the checks allow, as shares of a partition, and in USD for a window afterwards.

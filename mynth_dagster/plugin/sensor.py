@@ -19,7 +19,7 @@ from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.jobs import job_name
 from mynth_dagster.plugin.partitions import RANGE_END_TAG, RANGE_START_TAG
 from mynth_dagster.plugin.resource import MynthResource
@@ -127,9 +127,10 @@ def _request(
 
 def _active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns:
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_ACTIVE))
-    images, collect = assets.key("images"), job_name(assets.batch.name, "collect")
+    collect = job_name(assets.batch.name, "collect")
+    written = {assets.key("images"), assets.key(FILES)}
     collecting = [
-        run for run in runs if run.job_name == collect or images in (run.asset_selection or ())
+        run for run in runs if run.job_name == collect or written & set(run.asset_selection or ())
     ]
     slices = [slice_ for run in collecting for slice_ in _slices_of(instance, assets, run)]
     return ActiveRuns(frozenset(run.run_id for run in runs), frozenset(slices))

@@ -9,12 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster import MynthImagesComponent, MynthResource, build_image_batch
+from mynth_dagster import FileSettings, MynthImagesComponent, MynthResource, build_image_batch
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.plugin import component_models
 from mynth_dagster.plugin.asking import ASKING_CONFIG
 from mynth_dagster.plugin.batch_assets import BatchAssets
-from mynth_dagster.plugin.checks import CheckLimits, check_specs
+from mynth_dagster.plugin.check_limits import CheckLimits
+from mynth_dagster.plugin.checks import check_specs
 from mynth_dagster.plugin.jobs import build_jobs
 from mynth_dagster.plugin.operations import SETTLE_CONFIG, build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
@@ -38,6 +39,8 @@ def render() -> str:
         _section("`MynthResource`", MynthResource, "One for all batches."),
         "## `build_image_batch`\n\nOne call for each batch.\n",
         _table(("argument", "default", "meaning"), _arguments(build_image_batch)),
+        _section("`FileSettings`", None, "What `files` takes, in Python."),
+        _table(("argument", "default", "meaning"), _arguments(FileSettings)),
         _section("`CheckLimits`", None, "The thresholds of `checks`, in Python."),
         _table(("argument", "default", "meaning"), _arguments(CheckLimits)),
         _section(
@@ -45,6 +48,7 @@ def render() -> str:
         ),
         _section("`windows`", component_models.WindowsModel, "", level=3),
         _section("`defaults`", component_models.DefaultsModel, "", level=3),
+        _section("`files`", component_models.FilesModel, "", level=3),
         _section("`checks`", component_models.ChecksModel, "", level=3),
         _section("`freshness`", component_models.FreshnessModel, "", level=3),
         "## Jobs\n",

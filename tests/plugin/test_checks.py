@@ -10,7 +10,7 @@ import pytest
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin import checks
-from mynth_dagster.plugin.checks import CheckLimits
+from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
 
@@ -88,11 +88,12 @@ def test_each_check_says_what_to_do():
         "failure_rate",
         "nothing_unresolved",
         "within_budget",
+        "every_image_has_its_file",
     }
     assert [spec.name for spec in specs if spec.blocking] == ["every_prompt_accounted_for"]
     assert "$25.50" in by_name["within_budget"].description
     assert all("If " in spec.description for spec in specs)
-    assert len(checks.check_specs(dg.AssetKey, CheckLimits())) == 4
+    assert len(checks.check_specs(dg.AssetKey, CheckLimits())) == 5
 
 
 @pytest.mark.parametrize(
