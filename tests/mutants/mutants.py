@@ -29,6 +29,7 @@ class Mutant:
 
 
 SUBMIT = "mynth_dagster/engine/submit.py"
+PICTURES = "mynth_dagster/client/picture_http.py"
 CLEARING = "mynth_dagster/engine/clearing.py"
 
 MUTANTS = (
@@ -198,5 +199,47 @@ MUTANTS = (
         "    if abs(now_us - at_s * US_PER_S) > TOLERANCE_S * US_PER_S:\n",
         "    if abs(now_us - at_s * US_PER_S) < 0:\n",
         ("tests/webhook/test_gate.py",),
+    ),
+    Mutant(
+        "a name's address is not looked at",
+        PICTURES,
+        "        if not allowed:\n",
+        "        allowed = allowed or found\n        if not allowed:\n",
+        ("tests/client/test_picture_http.py",),
+    ),
+    Mutant(
+        "the address that is connected to is not looked at",
+        PICTURES,
+        "    if not is_allowed(str(address[0]), scope):\n",
+        "    if not str(address[0]):\n",
+        ("tests/client/test_picture_http.py",),
+    ),
+    Mutant(
+        "a redirect is followed wherever it leads",
+        PICTURES,
+        "            scope = scope_of(url, self._settings)\n",
+        "            scope = scope_of(url, self._settings) or Scope.ORIGIN\n",
+        ("tests/client/test_picture_http.py",),
+    ),
+    Mutant(
+        "a file is believed to be whole",
+        "mynth_dagster/tables/picture_facts.py",
+        "    if not _has_end(file, facts.format, head, n_bytes):\n",
+        "    if not head:\n",
+        ("tests/tables/test_picture_facts.py",),
+    ),
+    Mutant(
+        "a file without a word in the ledger is fetched again",
+        "mynth_dagster/engine/download.py",
+        "        if path is None:\n            return None\n",
+        "        return None\n",
+        ("tests/engine/test_download.py",),
+    ),
+    Mutant(
+        "a kept file is recorded anew",
+        "mynth_dagster/ledger/downloads.py",
+        "            _downloads.c.state != DownloadState.KEPT.value,\n",
+        "",
+        ("tests/ledger/test_downloads.py",),
     ),
 )
