@@ -66,6 +66,7 @@ reference: $(STAMP) ## Write docs/reference.md from the code
 
 bench: $(STAMP) ## Measure everything beside its peers, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/downloads.py
 
 bench-quick: $(STAMP) ## The same in a few minutes, only printed
 	$(BIN)/python -m benchmarks --quick
