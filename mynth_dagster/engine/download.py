@@ -31,6 +31,7 @@ from mynth_dagster.tables.filed_images import (
     iter_unfiled,
     read_unfiled,
     summarise_files,
+    tells_of_files,
 )
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.image_store import open_image_store, stem_of
@@ -98,8 +99,10 @@ async def _write_what_is_known(
     session: Session, batch: Batch, slice_: Slice
 ) -> ResultsSummary | None:
     """The tables at their partition's version; None where they were there already."""
+    tables = TableStore(session.settings.root, batch.name)
     row = await asyncio.to_thread(session.ledger.read.partition, batch.ledger_name, slice_)
-    if row is None or row.collected >= row.version:
+    is_shown = row is None or row.collected >= row.version
+    if is_shown and await asyncio.to_thread(tells_of_files, tables, slice_):
         return None
     return await write_tables(session, batch, slice_)
 

@@ -50,6 +50,11 @@ class FilesSummary:
         return self.n_images - self.n_files
 
 
+def tells_of_files(store: TableStore, slice_: Slice) -> bool:
+    """Whether a table of images has the columns of files; one of an earlier release has not."""
+    return "file_path" in store.read_schema(IMAGES, slice_).names
+
+
 def read_unfiled(store: TableStore, slice_: Slice) -> tuple[int, pa.Table]:
     """
     The table's version, and its images without a file; about 0.4 KB a row.

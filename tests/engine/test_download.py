@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from PIL import Image
@@ -97,6 +98,19 @@ def test_files_may_be_kept_later(new_bench):
     work.run(5)
     require_files(work, 5)
     assert n_fetched(work) == 5
+
+
+def test_tables_of_an_earlier_release_are_written_anew(new_bench):
+    """They have no columns for files yet."""
+    work = new_bench()
+    work.run(3)
+    (path,) = (work.root / "b" / "images").rglob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["file_path", "file_bytes", "file_sha256"]), path)
+
+    keep(work)
+
+    require_files(work, 3)
 
 
 def test_files_may_lie_elsewhere(new_bench):

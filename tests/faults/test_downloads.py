@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -221,10 +222,10 @@ def test_a_byte_now_and_then_is_given_up(new_stage):
 
     def trickle(visit: Visit) -> None:
         visit.say("200 OK\r\nContent-Length: 100000")
-        for _ in range(20):
+        for _ in range(5000):  # until the client hangs up
             visit.wfile.write(b"x")
-            visit.wfile.flush()
             work.clock.advance(DOWNLOAD_PACE_AFTER_S)
+            threading.Event().wait(0.005)
 
     with Front(work.server, trickle) as front:
         work.run(1, files=FILES, settings=through(front))
