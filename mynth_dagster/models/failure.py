@@ -61,6 +61,11 @@ class Failure:
     intent_id: str | None = None
 
 
+def says_nothing_of_the_past(code: str) -> bool:
+    """Whether a row that is rejected for this may have been fine, and paid for, before."""
+    return code.startswith("input_") or code == "capability_not_supported"
+
+
 def failure_of_problem(code: str, field: str | None, message: str) -> Failure:
     """A row that failed our own checks; it was never sent."""
     return Failure(

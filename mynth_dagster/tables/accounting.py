@@ -24,6 +24,7 @@ from mynth_dagster.models.failure import (
     failure_of_intent,
     failure_of_missing_image,
     failure_of_problem,
+    says_nothing_of_the_past,
 )
 from mynth_dagster.models.intent import Intent, choose_shown
 from mynth_dagster.models.money import split_units
@@ -110,11 +111,14 @@ def account_for(
         UnaccountedRowError: The result would not account for the row exactly.
     """
     code, field, message = row.problem
-    if code is not None:
-        failure = failure_of_problem(code, field, message or code)
-        return RowAccount(REJECTED_INPUT, failures=(failure,))
-    assert row.request_hash is not None
-    shown = choose_shown(intents, row.request_hash)
+    if code is None:
+        assert row.request_hash is not None
+        shown = choose_shown(intents, row.request_hash)
+    else:
+        shown = _delivered_before(row, intents) if says_nothing_of_the_past(code) else None
+        if shown is None or shown.task_id not in tasks:
+            failure = failure_of_problem(code, field, message or code)
+            return RowAccount(REJECTED_INPUT, failures=(failure,))
     if shown is None:
         failure = failure_not_submitted(stop_code)
         return RowAccount(failure.status, failures=(failure,))
@@ -125,6 +129,12 @@ def account_for(
     account = _account_for_task(shown, task, downloads.get(shown.intent_id, {}))
     _require_exact(row, account, n_outcomes=len(task.images))
     return account
+
+
+def _delivered_before(row: AskedRow, intents: Sequence[Intent]) -> Intent | None:
+    """What was paid for stays in the tables when the files that it started from are gone."""
+    delivered = [i for i in intents if i.state in DELIVERING and i.n_asked == row.count]
+    return max(delivered, key=lambda intent: intent.generation, default=None)
 
 
 def _account_for_task(intent: Intent, task: Task, downloads: Mapping[int, Download]) -> RowAccount:

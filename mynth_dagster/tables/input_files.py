@@ -12,9 +12,10 @@ import hashlib
 import os
 import posixpath
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from mynth_dagster.tables.arrow_errors import reason_of
 from mynth_dagster.tables.picture_facts import read_picture_facts
 
 _URL_SCHEMES = frozenset({"http", "https", "data"})
+_LOCAL_SCHEMES = frozenset({"", "file", "local"})
 
 
 @dataclass(frozen=True)
@@ -98,23 +100,33 @@ class InputFiles:
                 return BadInput("input_not_found", said)
             path = f"{self._folder.rstrip('/')}/{path}"
         try:
-            fs, place = url_to_fs(path)
-            if self._fence is not None and not _is_below(_resolved(fs, place), self._fence):
+            place = path if self._fence is None else self._inside(path)
+            if place is None:
                 return BadInput("input_outside_root", f"{path!r} is not below inputs_root")
-            content = _read(fs, place, self._limits.upload_file_max_bytes)
+            full_path = _full(place)
+            content = _read(full_path, self._limits.upload_file_max_bytes)
         except FileNotFoundError:
             return BadInput("input_not_found", f"there is no file {path!r}")
         except Exception as error:  # noqa: BLE001 - every file system fails in its own way
             return BadInput("input_unreadable", f"{path!r} cannot be read: {reason_of(error)}")
-        full_path = place if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(place))
         return judge_content(full_path, content, self._limits)
+
+    def _inside(self, path: str) -> str | None:
+        """The path without links and steps upwards, if it lies below the fence; nothing is read."""
+        assert self._fence is not None
+        fence_fs, fence = self._fence
+        if "::" in path or urlsplit(path).scheme not in _own_schemes(fence_fs):
+            return None
+        place = _resolved(fence_fs, url_to_fs(path)[1])
+        if not place.startswith(fence.rstrip("/") + "/"):
+            return None
+        return place if isinstance(fence_fs, LocalFileSystem) else path
 
 
 def read_input(path: str, content_hash: str, limits: RevisionLimits) -> bytes | BadInput:
     """The content of a file that was judged before, if it is the same still."""
     try:
-        fs, place = url_to_fs(path)
-        content = _read(fs, place, limits.upload_file_max_bytes)
+        content = _read(path, limits.upload_file_max_bytes)
     except FileNotFoundError:
         return BadInput("input_not_found", f"there is no file {path!r} any more")
     except Exception as error:  # noqa: BLE001 - every file system fails in its own way
@@ -139,23 +151,34 @@ def judge_content(path: str, content: bytes, limits: RevisionLimits) -> InputFil
     return InputFile(path, digest, facts.media_type, len(content), facts.width, facts.height)
 
 
-def _read(fs: Any, place: str, most: int) -> bytes:
-    """All of a file, or one byte more than may be sent."""
+def _full(path: str) -> str:
+    """Local paths from the root of the file system, URLs as they are given."""
+    if urlsplit(path).scheme in _LOCAL_SCHEMES:
+        return str(url_to_fs(path)[1])
+    return path
+
+
+def _read(path: str, most: int) -> bytes:
+    """All of a file, or one byte more than may be sent; nobody waits for what is no regular file."""
+    fs, place = url_to_fs(path)
+    if isinstance(fs, LocalFileSystem) and Path(place).exists() and not Path(place).is_file():
+        raise OSError("it is no regular file")
     with fs.open(place, "rb") as file:
         content: bytes = file.read(most + 1)
     return content
 
 
-def _place_of(folder: str) -> tuple[str, str]:
-    return _resolved(*url_to_fs(folder))
+def _place_of(folder: str) -> tuple[Any, str]:
+    fs, place = url_to_fs(folder)
+    return fs, _resolved(fs, place)
 
 
-def _resolved(fs: Any, place: str) -> tuple[str, str]:
-    """The file system's name, and the path without links and steps upwards."""
+def _resolved(fs: Any, place: str) -> str:
+    return os.path.realpath(place) if isinstance(fs, LocalFileSystem) else posixpath.normpath(place)
+
+
+def _own_schemes(fs: Any) -> Collection[str]:
+    """How a URL of this file system may begin; a plain path is local."""
     if isinstance(fs, LocalFileSystem):
-        return "file", os.path.realpath(place)
-    return str(fs.unstrip_protocol("")), posixpath.normpath(place)
-
-
-def _is_below(place: tuple[str, str], fence: tuple[str, str]) -> bool:
-    return place[0] == fence[0] and place[1].startswith(fence[1].rstrip("/") + "/")
+        return _LOCAL_SCHEMES
+    return (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol

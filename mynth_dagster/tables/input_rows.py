@@ -39,10 +39,15 @@ def identify_inputs(rows: SourceRows, files: InputFiles) -> None:
 
 
 def for_naming(inputs: Inputs | None) -> list[dict[str, str | None]] | None:
-    """A row's inputs as its derived name has them: by content where they are files."""
+    """
+    A row's inputs as its derived name has them: as the row gives them, whatever is in the files.
+
+    A file that is edited is then another wish of the same row, and one that is missing leaves
+    the row its name.
+    """
     if inputs is None:
         return None
-    return [{"url": item["identity"] or item["url"], "role": item["role"]} for item in inputs]
+    return [{"url": item["url"], "role": item["role"]} for item in inputs]
 
 
 def _has_any(keys: pa.Array | None) -> bool:

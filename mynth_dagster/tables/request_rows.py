@@ -64,8 +64,9 @@ class RequestRows:
             self._complain_of_names(repeated)
 
     def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        rows = self._read(batch)
+        rows = normalise(batch, self._found)
         ids = self._name(rows, self._derived)
+        identify_inputs(rows, self._files)
         self._names.add(ids)
         places, models = self._multiply(rows)
         columns = _completed(rows, self._batch)
@@ -82,11 +83,6 @@ class RequestRows:
         return pa.RecordBatch.from_arrays(
             [columns[name] for name in self._schema.names], schema=self._schema
         )
-
-    def _read(self, batch: pa.RecordBatch) -> SourceRows:
-        rows = normalise(batch, self._found)
-        identify_inputs(rows, self._files)
-        return rows
 
     def _name(self, rows: SourceRows, derived: DerivedIds) -> list[str]:
         """The names of the rows: given, or derived from what a row asks for."""
@@ -105,7 +101,7 @@ class RequestRows:
         derived, row, first_rows = DerivedIds(), 0, dict[str, int]()
         problems: list[TableProblem] = []
         for batch in self._source.batches():
-            for name in self._name(self._read(batch), derived):
+            for name in self._name(normalise(batch, self._found), derived):
                 if hash(name) in repeated:
                     earlier = first_rows.setdefault(name, row)
                     if earlier != row:

@@ -65,8 +65,9 @@ def open_source(location: str) -> PromptSource:
     with as_table_errors(location, "cannot open the prompt table"):
         fs, path = url_to_fs(location)
         paths = _find_files(fs, path, location)
-    folder = str(fs.unstrip_protocol(_folder_of(fs, path)))
-    return ParquetSource(location, fs, tuple(paths), _common_schema(fs, paths), folder)
+    return ParquetSource(
+        location, fs, tuple(paths), _common_schema(fs, paths), _folder_of(fs, path, location)
+    )
 
 
 def source_from_arrow(rows: pa.Table | pa.RecordBatchReader, name: str) -> PromptSource:
@@ -192,13 +193,19 @@ def _find_files(fs: Any, path: str, location: str) -> list[str]:
     return found or _refuse(location, "the pattern matches no file")
 
 
-def _folder_of(fs: Any, path: str) -> str:
-    """The folder that a location names: itself, its file's, or the last one before a pattern."""
+def _folder_of(fs: Any, path: str, location: str) -> str | None:
+    """
+    The folder that a location names: itself, its file's, or the last one before a pattern.
+
+    As the location spells it; None for one of several file systems chained together.
+    """
+    if "::" in location:
+        return None
     if fs.isdir(path):
-        return path
+        return location
     while _GLOB_CHARACTERS.intersection(path) and not fs.isfile(path):
-        path = posixpath.dirname(path)
-    return path if fs.isdir(path) else posixpath.dirname(path)
+        path, location = posixpath.dirname(path), posixpath.dirname(location)
+    return location if fs.isdir(path) else posixpath.dirname(location)
 
 
 def _files_below(fs: Any, folder: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +282,65 @@ def test_rows_without_files_ask_for_no_upload(bench):
     work = bench()
     work.run(5, models=(MODEL,))
     assert uploads(work) == (0, 0)
+
+
+def test_a_missing_file_gives_no_other_row_its_name(new_bench, files):
+    """Rows without ids: a row whose file is gone keeps its own, and nothing is paid again."""
+    work = new_bench()
+    rows = [{"prompt": "p", "inputs": [str(files[0])]}, {"prompt": "p", "inputs": None}]
+    assert work.run(rows, models=(WITH_INPUTS,)).posts_sent == 2
+    names = [row["prompt_id"] for row in work.table("images")]
+
+    files[0].unlink()
+    report = work.run(rows, models=(WITH_INPUTS,))
+
+    assert report.posts_sent == 0
+    assert [row["prompt_id"] for row in work.table("images")] == names
+
+
+def test_images_stay_when_the_files_that_they_started_from_are_gone(new_bench, files):
+    """They were paid for; the row is rejected for what is to come, and says so in `prompts`."""
+    work = new_bench()
+    rows = rows_with(files[:3], 3)
+    work.run(rows, models=(WITH_INPUTS,))
+    before = work.bytes_of_tables()
+    for file in files[:3]:
+        file.unlink()
+    report = work.run(rows, models=(WITH_INPUTS,))
+
+    assert (report.images, report.failures, report.posts_sent) == (3, {}, 0)
+    assert work.bytes_of_tables().keys() == before.keys()
+    assert {row["problem_code"] for row in work.table("prompts")} == {"input_not_found"}
+    work.require_sound(3)
+
+
+@pytest.mark.parametrize(
+    "path", ["zip://a.png::{outside}", "memory://x/a.png", "simplecache::file://{outside}"]
+)
+def test_with_a_fence_nothing_outside_is_even_looked_at(new_bench, files, tmp_path, path):
+    """No other file system, no chain of them: whether something is there is not told."""
+    work = new_bench()
+    inside = draw_input(tmp_path / "fenced", 1)
+    spelled = [path.format(outside=files[0]), path.format(outside="/nowhere/at/all"), inside.name]
+    report = work.run(rows_with(spelled, 3), models=(WITH_INPUTS,), inputs_root=str(inside.parent))
+
+    assert (report.images, report.failures) == (1, {"input_outside_root": 2})
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(new_bench, files, tmp_path):
+    """It is no regular file; its row fails alone."""
+    work = new_bench()
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    report = work.run(rows_with([pipe, files[0]], 2), models=(WITH_INPUTS,))
+    assert (report.images, report.failures) == (1, {"input_unreadable": 1})
+
+
+def test_a_file_within_an_archive_is_read_at_both_times(new_bench, files, tmp_path):
+    """Chained file systems of fsspec, when prompts are checked and when files are uploaded."""
+    work = new_bench()
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.write(files[0], "a.png")
+    report = work.run(rows_with([f"zip://a.png::{archive}"], 1), models=(WITH_INPUTS,))
+    assert (report.images, report.failures) == (1, {})
