@@ -21,7 +21,10 @@ from mynth_dagster.cli.options import (
     mapping,
     prices,
 )
+from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
+from mynth_dagster.engine.asking import Asking, Retry
+from mynth_dagster.engine.event_loop import run as run_on_loop
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
 from mynth_dagster.engine.report import usd
 from mynth_dagster.engine.session import EngineSettings, open_session
@@ -31,6 +34,7 @@ from mynth_dagster.limits import CONCURRENCY_DEFAULT
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.models.inspection import KINDS_BY_TABLE, InspectionSettings
+from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.request import RatingLevel
 from mynth_dagster.tables.files import IMAGES, TableStore
 from mynth_dagster.tables.inspection_tables import InspectionSummary
@@ -46,6 +50,21 @@ def inspect(
         list[str] | None, typer.Option(help="value=description of an own level of ratings.")
     ] = None,
     effort: Annotated[str | None, typer.Option(help="Of reviews: low or high.")] = None,
+    window: Annotated[
+        str, typer.Option(help="What windows are called: partition, date, file or key.")
+    ] = "partition",
+    identity: Annotated[
+        str | None, typer.Option(help="The batch's identity, if it has one.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(help="How often a failed look is asked for again by itself.")
+    ] = 0,
+    retry: Annotated[
+        Retry, typer.Option(help="Finished looks to ask for again; each is paid for anew.")
+    ] = Retry.NONE,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Yes, pay again for a large part of the images.")
+    ] = False,
     budget_usd: Annotated[
         str | None, typer.Option(help="The most that it may cost, over all runs; needs prices.")
     ] = None,
@@ -62,19 +81,28 @@ def inspect(
 
     The API key is read from MYNTH_API_KEY. Exit codes as those of `run`.
     """
-    with errors_as_exit_codes(Console(stderr=True)):
+    console, progress = Console(stderr=True), InspectionProgress()
+    progress.on_quote = lambda surveyed, quote: say(
+        console, f"{surveyed.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+    )
+    with errors_as_exit_codes(console, lambda: progress.counts.n_posts):
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
         asked = _asked(table, level or [], effort)
-        images = Batch(name=batch, window_dimension="partition", prices_usd=prices(price_usd or []))
+        images = Batch(
+            name=batch,
+            identity=identity,
+            window_dimension=window,
+            prices_usd=prices(price_usd or []),
+        )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
-        looking = images.inspecting(asked, budget=budget)
-        stop = StopSwitch()
-        summaries = asyncio.run(_inspect(settings, looking, partition, stop))
+        looking = images.inspecting(asked, budget=budget, retries=retries)
+        stop, asking = StopSwitch(), Asking(retry, confirm=confirm)
+        summaries = run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
     typer.echo(json.dumps(_in_json(summaries, stop), indent=2))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
     if stop.is_set:
-        say(Console(stderr=True), f"Stopped: {stop.reason.message if stop.reason else ''}")
+        say(console, f"Stopped: {stop.reason.message if stop.reason else ''}")
         raise typer.Exit(EXIT_OTHER)
     raise typer.Exit(EXIT_OPEN if n_open else 0)
 
@@ -88,8 +116,14 @@ def _asked(table: str, levels: list[str], effort: str | None) -> InspectionSetti
 
 
 async def _inspect(
-    settings: EngineSettings, batch: Batch, window: str, stop: StopSwitch
+    settings: EngineSettings,
+    batch: Batch,
+    window: str,
+    asking: Asking,
+    stop: StopSwitch,
+    progress: InspectionProgress,
 ) -> list[InspectionSummary]:
+    drain_on_signals(stop)
     store = TableStore(settings.root, batch.name)
     found = await asyncio.to_thread(store.slices, IMAGES, batch)
     slices = [slice_ for slice_ in found if slice_.window == window]
@@ -102,7 +136,8 @@ async def _inspect(
             slices,
             submitter="command line",
             stop=stop,
-            progress=InspectionProgress(),
+            progress=progress,
+            asking=asking,
         )
         return [summary async for summary in looks]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from typing import Annotated
 
 import typer
@@ -16,7 +15,6 @@ from mynth_dagster.cli.failing import (
     EXIT_OPEN,
     EXIT_OTHER,
     errors_as_exit_codes,
-    say,
 )
 from mynth_dagster.cli.options import (
     BaseUrl,
@@ -29,12 +27,13 @@ from mynth_dagster.cli.options import (
     prices,
 )
 from mynth_dagster.cli.progress import ShownProgress, print_report
+from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.asking import Asking, Retry
 from mynth_dagster.engine.event_loop import run as run_on_loop
 from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, open_session
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, RequestDefaults
@@ -145,9 +144,7 @@ async def _run(
 ) -> RunReport:
     source = await asyncio.to_thread(open_source, prompts)
     stop = StopSwitch()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _cancel, stop, number)
+    drain_on_signals(stop)
     async with open_session(settings) as session:
         return await run_table(
             session,
@@ -158,15 +155,6 @@ async def _run(
             progress=progress,
             asking=asking,
         )
-
-
-def _cancel(stop: StopSwitch, number: int) -> None:
-    """The first signal drains, the second ends at once."""
-    if stop.is_set:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-    stop.set(CANCELLED)
-    say(Console(stderr=True), "Stopping: no new requests; recording the answers in flight …")
 
 
 def exit_code(report: RunReport) -> int:

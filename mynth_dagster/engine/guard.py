@@ -12,7 +12,7 @@ import asyncio
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.ledger_mark import LedgerMark, has_results, read_mark, write_mark
 
 REBUILD = "mynth-dagster ledger rebuild"
@@ -50,10 +50,13 @@ def _mismatch(
     session: Session, batch: Batch, store: TableStore, mark: LedgerMark | None, number: int
 ) -> str | None:
     ledger_id, where = session.ledger.ledger_id, store.batch_folder
-    if mark is None:
+    # A rebuilt ledger has the mark's id and may know the images without the looks at them.
+    table = TASKS if batch.inspection is None else batch.inspection.kind.table
+    if mark is None or batch.inspection is not None:
         knows_nothing = not session.ledger.read.partitions(batch.ledger_name)
-        if knows_nothing and has_results(store):
-            return f"{where} holds results, and the ledger {ledger_id} knows nothing of them."
+        if knows_nothing and has_results(store, table):
+            return f"{where}/{table} holds results, the ledger {ledger_id} knows nothing of them."
+    if mark is None:
         return None
     if mark.ledger_id != ledger_id:
         return f"The tables in {where} belong to the ledger {mark.ledger_id}, this is {ledger_id}."

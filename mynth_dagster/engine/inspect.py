@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import read_finished, read_surplus
@@ -41,6 +41,7 @@ class InspectionProgress:
         report: Of the submission, once there is one.
     """
 
+    counts: SubmitCounts = field(default_factory=SubmitCounts)
     on_quote: Callable[[Survey, Quote], None] = lambda _, __: None
     on_round: Callable[[Waiting], None] = lambda _: None
     report: SubmitReport | None = None
@@ -68,7 +69,6 @@ async def inspect_images(
         LedgerError, ApiError, RunStoppedError: As `submit` and `wait_until_settled`.
     """
     _require_offered(session, batch)
-    counts = SubmitCounts()
     progress.report = await submit(
         session,
         batch,
@@ -76,7 +76,7 @@ async def inspect_images(
         submitter=submitter,
         stop=stop,
         asking=asking,
-        counts=counts,
+        counts=progress.counts,
         on_quote=progress.on_quote,
     )
     await wait_until_settled(session, batch, slices, stop=stop, on_round=progress.on_round)

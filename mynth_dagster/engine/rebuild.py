@@ -20,13 +20,19 @@ from mynth_dagster.ledger.evidence import Sighting
 from mynth_dagster.ledger.restore import Restored
 from mynth_dagster.limits import INTENT_TAG_KEY, WALK_PAGES
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.inspection import InspectionKind, InspectionSettings
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, parse_tag
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore
 from mynth_dagster.tables.ledger_mark import read_mark
-from mynth_dagster.tables.lost_ledger import RememberedPrompt, iter_intents, iter_prompts
+from mynth_dagster.tables.lost_ledger import (
+    RememberedPrompt,
+    iter_intents,
+    iter_looks,
+    iter_prompts,
+)
 
 GENERATIONS_MAX = 50
 """Generations of a row that are looked for in the task list."""
@@ -67,10 +73,33 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
         prompts = await asyncio.to_thread(lambda s: list(iter_prompts(store, s)), slice_)
         found = _from_list(session.ledger.ledger_id, batch, slice_, prompts, tagged)
         n_from_list += await _restore(session, found, account)
+    for kind in InspectionKind:
+        n_from_tables += await _restore_looks(session, batch, store, kind, account)
     n_unplaced = await _sight_all(session, tagged)
     await session.ledger.close_partitions(batch.ledger_name, slices)
     await mark_tables(session, batch)
     return Rebuilt(session.ledger.ledger_id, n_from_tables, n_from_list, n_unplaced)
+
+
+async def _restore_looks(
+    session: Session, batch: Batch, store: TableStore, kind: InspectionKind, account: int
+) -> int:
+    """Looks at images carry no tag: what the tables do not tell of them is lost."""
+    looking = batch.inspecting(InspectionSettings(kind))
+    slices = await asyncio.to_thread(store.slices, kind.table, looking)
+    if not slices:
+        return 0
+    await session.ledger.open_partitions(looking.ledger_name, slices, "rebuild")
+    n_restored = 0
+    for slice_ in slices:
+        looks = await asyncio.to_thread(
+            lambda s: list(iter_looks(store, s, looking.ledger_name, kind)), slice_
+        )
+        for look in looks:
+            await session.ledger.subjects.keep(look.intent.intent_id, kind.task_type, look.url)
+        n_restored += await _restore(session, [look.intent for look in looks], account)
+    await session.ledger.close_partitions(looking.ledger_name, slices)
+    return n_restored
 
 
 async def _become(session: Session, batch: Batch, store: TableStore) -> None:

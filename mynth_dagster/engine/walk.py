@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.ledger.subjects import Subject
-from mynth_dagster.limits import INTENT_TAG_KEY
+from mynth_dagster.ledger.subjects import OpenSubject, Subject
+from mynth_dagster.limits import INTENT_TAG_KEY, WALK_MARGIN_S
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.inspection import normal_url
 from mynth_dagster.models.intent import Intent, parse_tag
 from mynth_dagster.models.task import IMAGE_TASK, ListedTask, Task
 
@@ -59,7 +61,7 @@ async def walk_list(
         UnauthorizedError: The key is refused.
     """
     found, after = WalkFindings(page_size), None
-    subjects = await asyncio.to_thread(session.ledger.subjects.in_doubt)
+    subjects = await asyncio.to_thread(session.ledger.subjects.open)
     for _ in range(WALK_PAGES_MAX):
         if until_s is not None and session.clock.elapsed_s() >= until_s:
             return found
@@ -72,7 +74,7 @@ async def walk_list(
         recent = [task for task in page if task.created_at_us >= oldest_us]
         await _take_in(session, batch, recent, found, subjects)
         if not page or page[-1].created_at_us < oldest_us:
-            found.reached_us = page[-1].created_at_us if page else None
+            found.reached_us = oldest_us if page else None  # what is older there was not read
             found.is_complete = found.n_unread == 0
             return found
         after = page[-1].task_id
@@ -84,7 +86,7 @@ async def _take_in(
     batch: Batch,
     page: Sequence[ListedTask],
     found: WalkFindings,
-    subjects: Mapping[Subject, Intent],
+    subjects: Mapping[Subject, Sequence[OpenSubject]],
 ) -> None:
     types = {IMAGE_TASK, *(task_type for task_type, _ in subjects)}
     ids = [task.task_id for task in page if task.type in types]
@@ -93,11 +95,12 @@ async def _take_in(
         found.witness_no = await asyncio.to_thread(session.ledger.doubts.witness_no, known)
     unknown = [task_id for task_id in ids if task_id not in known]
     for task in await asyncio.gather(*(_read(session, task_id) for task_id in unknown)):
-        if task is None:
+        if task is None or (task.type != IMAGE_TASK and task.inspected_url is None):
             found.n_unread += 1
-        else:
-            about = subjects.get((task.type, task.inspected_url or ""))
-            attachment = await _attach(session, batch, task, about)
+            continue
+        intent = await _intent_of(session, task, subjects)
+        if intent is not None:
+            attachment = await _attach(session, batch, task, intent)
             found.n_attached += attachment is Attachment.ATTACHED
 
 
@@ -113,17 +116,36 @@ async def _read(session: Session, task_id: str) -> Task | None:
         await session.throttle.release()
 
 
-async def _attach(
-    session: Session, batch: Batch, task: Task, about: Intent | None
-) -> Attachment | None:
-    """By the tag that it carries; a look at an image by what it looked at."""
-    intent = about if task.type != IMAGE_TASK else await _tagged(session, task)
-    if intent is None:
-        return None
+async def _attach(session: Session, batch: Batch, task: Task, intent: Intent) -> Attachment:
     now_us = session.clock.now_us()
     return await session.ledger.record_sighting(
         Sighting.at(now_us, intent, task.task_id, "list", deadline_s=batch.deadline_s)
     )
+
+
+async def _intent_of(
+    session: Session, task: Task, subjects: Mapping[Subject, Sequence[OpenSubject]]
+) -> Intent | None:
+    """By the tag that a task carries; a look at an image by what it looked at."""
+    if task.type == IMAGE_TASK:
+        return await _tagged(session, task)
+    account = await session.account.number()
+    candidates = [
+        candidate.intent
+        for candidate in subjects.get((task.type, normal_url(task.inspected_url or "")), ())
+        if candidate.account == account and _is_later(task, candidate)
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    for intent in candidates:  # whose it is cannot be told: none of them may be cleared
+        await session.ledger.record_dispute(intent, task.task_id, session.clock.instant())
+    return None
+
+
+def _is_later(task: Task, candidate: OpenSubject) -> bool:
+    """Whether the task may have been made by this intent's request, by the server's clock."""
+    claimed_us = candidate.claimed_server_us
+    return claimed_us is None or task.created_at_us >= claimed_us - WALK_MARGIN_S * US_PER_S
 
 
 async def _tagged(session: Session, task: Task) -> Intent | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,14 +14,30 @@ from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL, insert_into
 from mynth_dagster.ledger.queries import rows_of
 from mynth_dagster.ledger.records import intent_from_row
+from mynth_dagster.models.inspection import normal_url
 from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.models.transitions import Event, states_before
 
 _subjects, _intents = schema.subjects, schema.intents
-_IN_DOUBT = (IntentState.SENDING.value, IntentState.UNRESOLVED.value)
+_OPEN = [state.value for state in states_before(Event.SIGHT)]
 
 Subject = tuple[str, str]
-"""Task type and URL."""
+"""Task type and URL, in its normal form."""
+
+
+@dataclass(frozen=True)
+class OpenSubject:
+    """
+    An intent whose task may turn up.
+
+    Args:
+        account: The ledger's number of the account and key that sent it.
+        claimed_server_us: When it was claimed, on the server's clock; None where not known.
+    """
+
+    intent: Intent
+    account: int | None
+    claimed_server_us: int | None
 
 
 class Subjects:
@@ -33,16 +50,20 @@ class Subjects:
         """Keep what an intent will be sent with; before it is sent."""
         await self._commits.submit(CALL, _keeping(intent_id, task_type, url))
 
-    def in_doubt(self) -> dict[Subject, Intent]:
-        """The intents whose task may have to be searched for; of equal ones the newest."""
+    def open(self) -> dict[Subject, list[OpenSubject]]:
+        """What tasks of unknown origin may be about: intents that may still get their task."""
         query = (
             sa.select(_intents, _subjects.c.url, _subjects.c.task_type)
             .join(_subjects, _subjects.c.intent_id == _intents.c.intent_id)
-            .where(_intents.c.state.in_(_IN_DOUBT))
+            .where(_intents.c.state.in_(_OPEN))
             .order_by(_intents.c.claimed_no)
         )
-        rows = rows_of(self._reader, query, dict)
-        return {(row["task_type"], row["url"]): intent_from_row(row) for row in rows}
+        found: dict[Subject, list[OpenSubject]] = {}
+        for row in rows_of(self._reader, query, dict):
+            subject = (row["task_type"], normal_url(row["url"]))
+            candidate = OpenSubject(intent_from_row(row), row["account"], row["claimed_server_us"])
+            found.setdefault(subject, []).append(candidate)
+        return found
 
 
 def _keeping(intent_id: str, task_type: str, url: str) -> Callable[[Connection], Any]:

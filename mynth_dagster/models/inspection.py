@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mynth_dagster.models.request import ImageRequest, InputImage, Rating, RatingLevel
 
@@ -102,3 +103,10 @@ def inspection_hash(settings: InspectionSettings, subject: str) -> str:
 def doing_of(wish: Wish) -> str:
     """The last word of the route that a wish is sent to."""
     return wish.settings.kind.value if isinstance(wish, Inspection) else "generate"
+
+
+def normal_url(url: str) -> str:
+    """A URL as it is compared: scheme and host in lower case, escapes resolved, no fragment."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), path, parts.query, ""))

@@ -159,7 +159,7 @@ def _full(path: str) -> str:
 
 
 def _read(path: str, most: int) -> bytes:
-    """All of a file, or one byte more than may be sent; nobody waits for what is no regular file."""
+    """All of a file, or one byte more than may be sent; nobody waits for a pipe."""
     fs, place = url_to_fs(path)
     if isinstance(fs, LocalFileSystem) and Path(place).exists() and not Path(place).is_file():
         raise OSError("it is no regular file")

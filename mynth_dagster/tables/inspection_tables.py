@@ -6,7 +6,6 @@ Money is `decimal128(18, 8)` in USD, times are UTC microseconds.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,41 +14,49 @@ from typing import Any
 import pyarrow as pa
 
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.failure import Failure, failure_not_submitted, failure_of_intent
+from mynth_dagster.models.failure import (
+    NOT_SUBMITTED,
+    Failure,
+    failure_not_submitted,
+    failure_of_intent,
+)
 from mynth_dagster.models.failure_words import MoneyOutcome
 from mynth_dagster.models.inspection import InspectionKind, inspection_hash
 from mynth_dagster.models.intent import Intent, choose_shown
 from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task
-from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.models.transitions import STALLED, IntentState
 from mynth_dagster.tables.files import IMAGES, VERSION_KEY, TableStore
 from mynth_dagster.tables.inspected import inspection_key
+from mynth_dagster.tables.inspection_answers import ANSWERS, shaped_answer
 from mynth_dagster.tables.result_schemas import USD, UTC_US
 from mynth_dagster.tables.results import PROMPT_ROWS_AT_ONCE, IntentLookup
 from mynth_dagster.tables.staging import staged_tables
 
-_SEVERITIES = pa.struct(
-    [(name, pa.string()) for name in ("finding", "category", "severity", "where", "confidence")]
-)
-_STRENGTHS = pa.struct([(name, pa.string()) for name in ("strength", "confidence")])
-
-ANSWERS: dict[InspectionKind, list[tuple[str, pa.DataType]]] = {
-    InspectionKind.RATE: [("level", pa.string())],
-    InspectionKind.ALT: [("alt", pa.string())],
-    InspectionKind.REVIEW: [
-        ("score", pa.float64()),
-        ("summary", pa.string()),
-        ("findings", pa.list_(_SEVERITIES)),
-        ("strengths", pa.list_(_STRENGTHS)),
-    ],
-}
-"""What Mynth says of an image, by what was asked."""
-
 _IMAGE_COLUMNS = [
     *("prompt_id", "request_key", "image_index", "image_id", "mynth_url", "url", "intent_id"),
 ]
-_TABLES_NAMED = re.compile(r"materialize (?:prompts and tasks|tasks|images)\b", re.IGNORECASE)
+_ASK_AGAIN = (
+    "Ask again: materialize {table}, or `mynth-dagster inspect {table}`; only images that were not "
+    "asked about are sent."
+)
+_LATER = "Nothing is lost: it is collected whenever it finishes; materialize {table} again later."
+_TRY_AGAIN = (
+    "To pay for another try: materialize {table} with `retry: failed`, or `mynth-dagster inspect "
+    "{table} --retry failed`."
+)
+_NEXT_BY_STATUS = {
+    NOT_SUBMITTED: _ASK_AGAIN,
+    IntentState.WITHHELD.value: _ASK_AGAIN,
+    IntentState.CLEARED.value: _ASK_AGAIN,
+    IntentState.SENDING.value: _LATER,
+    IntentState.ACCEPTED.value: _LATER,
+    STALLED: _LATER,
+    IntentState.REJECTED.value: _TRY_AGAIN,
+    IntentState.FAILED.value: _TRY_AGAIN,
+}
+"""What to do about an image without an answer; else as for any request in doubt."""
 
 
 def inspection_schema(kind: InspectionKind) -> pa.Schema:
@@ -67,6 +74,7 @@ def inspection_schema(kind: InspectionKind) -> pa.Schema:
             ("cost_usd", USD),
             ("task_id", pa.string()),
             ("intent_id", pa.string()),
+            ("request_hash", pa.string()),
             ("generation", pa.int32()),
             ("attempts", pa.int32()),
             ("submitted_at", UTC_US),
@@ -151,6 +159,15 @@ _WITHOUT_URL = {
 }
 
 
+_UNUSABLE = {
+    "status": IntentState.FAILED.value,
+    "error_code": "unusable_answer",
+    "error_message": "Mynth's answer does not tell what was asked for",
+    "money": MoneyOutcome.CHARGED.value,
+    "next_step": "Look at the task at Mynth by its id; asking again is paid for again.",
+}
+
+
 class _Rows:
     """Rows of one table as they are made, and their counts."""
 
@@ -202,23 +219,25 @@ class _Rows:
             else usd_from_units(intent.charged_units),
             "task_id": intent.task_id,
             "intent_id": intent.intent_id,
+            "request_hash": intent.request_hash,
             "generation": intent.generation,
             "attempts": intent.attempt,
             "submitted_at": intent.submitted_at_us,
             "completed_at": intent.completed_at_us,
         }
         if intent.state is IntentState.COMPLETED and task is not None and task.findings:
-            self.n_answered += 1
-            return {**delivery, "status": intent.state.value, **self._answer(task.findings)}
+            answer = shaped_answer(self._settings.kind, task.findings)
+            self._count(answer)
+            told = _UNUSABLE if answer is None else {"status": intent.state.value, **answer}
+            return {**delivery, **told}
         failure = failure_of_intent(intent, now_us=self._now_us, task=task)
         return {**delivery, **self._failed(failure)}
 
-    def _answer(self, findings: Mapping[str, Any]) -> dict[str, Any]:
-        answer = {name: findings.get(name) for name, _ in ANSWERS[self._settings.kind]}
-        countable = answer.get("level") or answer.get("score")
+    def _count(self, answer: Mapping[str, Any] | None) -> None:
+        self.n_answered += answer is not None
+        countable = (answer or {}).get("level") or (answer or {}).get("score")
         if countable is not None:
             self.answers[str(countable)] += 1
-        return answer
 
     def _failed(self, failure: Failure) -> dict[str, Any]:
         table = self._settings.kind.table
@@ -227,5 +246,5 @@ class _Rows:
             "error_code": failure.error_code,
             "error_message": failure.error_message,
             "money": failure.money.value,
-            "next_step": _TABLES_NAMED.sub(f"materialize {table}", failure.next_step),
+            "next_step": _NEXT_BY_STATUS.get(failure.status, failure.next_step).format(table=table),
         }

@@ -63,10 +63,10 @@ def write_mark(store: TableStore, mark: LedgerMark) -> None:
             store.fs.mv(temporary, path)
 
 
-def has_results(store: TableStore) -> bool:
-    """Whether any run ever wrote results of this batch."""
+def has_results(store: TableStore, table: str = TASKS) -> bool:
+    """Whether any run ever wrote this table of the batch."""
     with as_table_errors(store.batch_folder, "cannot look for tables"):
-        return bool(store.fs.glob(f"{store.batch_folder}/{TASKS}/**/*.parquet"))
+        return bool(store.fs.glob(f"{store.batch_folder}/{table}/**/*.parquet"))
 
 
 def _path(store: TableStore) -> str:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mynth_dagster.clock import us_from_utc
+from mynth_dagster.models.inspection import InspectionKind
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.money import units_from_usd
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore
+from mynth_dagster.tables.inspected import inspection_key
 
 _STATES = {state.value for state in IntentState}
 _PROMPT_COLUMNS = ["prompt_id", "request_key", "request_hash", "model", "count"]
@@ -49,6 +51,48 @@ def iter_intents(store: TableStore, slice_: Slice, ledger_name: str) -> Iterator
             if row["intent_id"] not in seen:
                 seen.add(row["intent_id"])
                 yield _intent(row, slice_, ledger_name, prompts.get(row["request_key"]))
+
+
+@dataclass(frozen=True)
+class RememberedLook:
+    """A paid look at an image, and the URL that it was about."""
+
+    intent: Intent
+    url: str
+
+
+def iter_looks(
+    store: TableStore, slice_: Slice, ledger_name: str, kind: InspectionKind
+) -> Iterator[RememberedLook]:
+    """The intents that `ratings`, `alt_texts` or `reviews` of a partition tell of."""
+    for rows in store.iter_batches(kind.table, slice_):
+        for row in rows.to_pylist():
+            if row["intent_id"] is not None:
+                yield RememberedLook(_look(row, slice_, ledger_name, kind), row["url"] or "")
+
+
+def _look(row: dict[str, Any], slice_: Slice, ledger_name: str, kind: InspectionKind) -> Intent:
+    submitted_us = us_from_utc(row["submitted_at"]) if row["submitted_at"] else 0
+    key = inspection_key(row["request_key"], row["image_index"])
+    return Intent(
+        intent_id=row["intent_id"],
+        row=RowKey(ledger_name, slice_.window, key),
+        prompt_id=row["prompt_id"],
+        fan_out=slice_.fan_out,
+        generation=row["generation"],
+        attempt=row["attempts"],
+        state=_state(row["status"], has_task=row["task_id"] is not None),
+        request_hash=row["request_hash"],
+        model=kind.task_type,
+        n_asked=1,
+        claimed_at_us=submitted_us,
+        send_by_us=submitted_us,
+        submitted_at_us=submitted_us or None,
+        deadline_at_us=submitted_us or None,
+        task_id=row["task_id"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+    )
 
 
 def _intent(

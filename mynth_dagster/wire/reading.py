@@ -96,9 +96,13 @@ def decode_full_task(
         user_id=text_of(first(payload, "user_id", "userId")),
         api_key_id=text_of(first(payload, "api_key_id", "apiKeyId")),
         type=kind,
-        inspected_url=None if kind == IMAGE_TASK else text_of(request.get("url")),
+        inspected_url=None if kind == IMAGE_TASK else _inspected_url(request, result),
         findings=None if kind == IMAGE_TASK or not result else plain(result),
     )
+
+
+def _inspected_url(request: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    return text_of(request.get("url")) or text_of(result.get("url"))
 
 
 def decode_result(operation: str, body: Any, *, revision: str) -> tuple[ImageOutcome, ...]:

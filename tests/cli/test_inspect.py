@@ -62,3 +62,14 @@ def test_a_budget_stops_it_and_says_so(made):
     assert (result.exit_code, told["answered"], told["stopped"]) == (1, 2, "budget_exceeded")
     again = look(made, "ratings", "--budget-usd", "0.01", *price)
     assert (again.exit_code, json.loads(again.stdout)["answered"]) == (0, 3)
+
+
+def test_an_error_after_paying_does_not_say_that_nothing_was_charged(made):
+    """The key dies between the requests and the polling: what was sent is in the ledger."""
+    dead = {"route": "GET /tasks", "kind": "status", "status": 401}
+    made.server.set_scenario(latency=30, faults=[dead, {**dead, "route": "GET /tasks/:id/status"}])
+    result = look(made, "ratings")
+
+    assert result.exit_code == 1
+    assert "Nothing was sent" not in result.output
+    assert "What was sent before is in the ledger" in result.output

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import httpx
+import pyarrow as pa
 import pytest
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, Retry
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.rebuild import rebuild
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
+from mynth_dagster.errors import ConfigError, LedgerMismatchError, UnsupportedFeatureError
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.models.inspection import InspectionKind, InspectionSettings
 from mynth_dagster.models.request import RatingLevel
+from mynth_dagster.tables.inspection_answers import ANSWERS, shaped_answer
 from mynth_dagster.tables.inspection_tables import InspectionSummary
 from tests.engine.bench import Bench
-from tests.factories import MODEL
+from tests.factories import KEY, MODEL
 
 RATE, ALT, REVIEW = (InspectionSettings(kind) for kind in InspectionKind)
 ALL = [RATE, ALT, REVIEW]
@@ -134,7 +140,7 @@ def test_only_new_images_are_asked_about(made):
     assert looks(work).total() == 10
 
 
-@pytest.mark.parametrize("kind", ["reset", "truncated", "status"])
+@pytest.mark.parametrize("kind", ["lost_answer", "reset", "truncated", "server_error"])
 def test_a_lost_answer_is_found_by_what_it_was_about(made, kind):
     """Such requests carry no tag: type and URL tell whose task it is, and none is sent again."""
     work = made()
@@ -216,3 +222,105 @@ def test_a_question_that_mynth_does_not_know_is_refused(made, settings, said):
     with pytest.raises(ConfigError, match=said):
         look(work, settings)
     assert looks(work, settings.kind).total() == 0
+
+
+def test_two_lost_looks_at_one_image_are_left_to_a_person(made):
+    """Whose task is whose cannot be told: none is attached, none is cleared, none is sent again."""
+    work = made(1)
+    scales = [
+        InspectionSettings(InspectionKind.RATE, (RatingLevel("a", word), RatingLevel("b", word)))
+        for word in ("first", "second")
+    ]
+    lost = {"route": "POST /image/rate", "kind": "lost_answer"}
+    unlisted = {"route": "GET /tasks", "kind": "server_error"}
+    work.server.set_scenario(faults=[lost, unlisted])
+    for scale in scales:
+        look(work, scale)
+    work.server.set_scenario(faults=())
+    n_accepted = looks(work).total()
+    assert n_accepted == 4
+
+    for pause_s in (20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
+        work.clock.advance(pause_s)
+        for scale in scales:
+            look(work, scale)
+
+    assert looks(work).total() == n_accepted
+    assert work.states()["unresolved"] == 4
+
+
+def test_a_rating_of_somebody_else_is_nobodys_answer(made):
+    """The same URL, rated with the same key before our request was made, proves nothing."""
+    work = made(1)
+    url = work.table("images")[0]["mynth_url"]
+    headers = {"authorization": f"Bearer {KEY}"}
+    httpx.post(f"{work.server.url}/image/rate", json={"url": url}, headers=headers)
+    work.clock.advance(30 * MINUTE_S)
+    lost = {"route": "POST /image/rate", "kind": "server_error", "status": 503, "first": 2}
+    work.server.set_scenario(faults=[lost])
+    look(work)
+    for pause_s in (20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
+        work.clock.advance(pause_s)
+        summary = look(work)
+
+    assert summary.n_answered == 2
+    others = work.log["accepted"][1]["task_id"]
+    assert others not in {row["task_id"] for row in work.table("ratings")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "cells"),
+    [
+        (InspectionKind.RATE, {"level": {"odd": 1}}, None),
+        (InspectionKind.RATE, {"level": 2}, {"level": "2"}),
+        (InspectionKind.ALT, {"alt": ""}, None),
+        (InspectionKind.REVIEW, {"score": "3.5"}, {"score": 3.5, "summary": None}),
+        (InspectionKind.REVIEW, {"score": True}, None),
+        (
+            InspectionKind.REVIEW,
+            {"score": 4, "findings": ["six fingers", {"finding": "blur", "confidence": 0.9}, 7]},
+            {"findings": ["six fingers", "blur", "7"]},
+        ),
+        (InspectionKind.REVIEW, {"score": 1, "strengths": "none"}, {"strengths": None}),
+    ],
+)
+def test_an_odd_answer_stands_in_nobodys_way(kind, told, cells):
+    """What does not fit is left out; only what was asked for is indispensable."""
+    shaped = shaped_answer(kind, told)
+    if cells is None:
+        assert shaped is None
+        return
+    shaped["findings"] = [f["finding"] for f in shaped.get("findings") or ()] or None
+    assert {name: shaped[name] for name in cells} == cells
+    assert pa.RecordBatch.from_pylist([{}], schema=pa.schema(ANSWERS[kind])).num_rows == 1
+
+
+def test_a_rebuilt_ledger_asks_about_no_image_again(made):
+    """What the tables tell of looks is put back; an emptied ledger with the mark is refused."""
+    work = made(3)
+    look(work)
+    Path(work.ledger_url.removeprefix("sqlite:///")).unlink()
+    with pytest.raises(LedgerMismatchError, match="Nothing was sent"):
+        look(work)
+
+    async def again() -> None:
+        async with work.session() as session:
+            await rebuild(session, Batch(name="b", models=(MODEL,)))
+
+    asyncio.run(again())
+    assert look(work).n_answered == 6
+    assert looks(work).total() == 6
+
+
+def test_a_ledger_that_lost_only_the_looks_is_refused(made):
+    """The mark beside the tables is right, and the looks are unknown all the same."""
+    work = made(2)
+    look(work)
+    path = work.ledger_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as ledger:
+        for table in ("intents", "partitions"):
+            ledger.execute(f"DELETE FROM {table} WHERE batch = 'b/ratings'")
+    ledger.close()
+    with pytest.raises(LedgerMismatchError, match="b/ratings holds results"):
+        look(work)
+    assert looks(work).total() == 4
