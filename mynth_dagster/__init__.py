@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
     from mynth_dagster.plugin.check_limits import CheckLimits as CheckLimits
     from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
+    from mynth_dagster.plugin.inspections import Inspect as Inspect
     from mynth_dagster.plugin.io_manager import MynthTables as MynthTables
     from mynth_dagster.plugin.resource import MynthResource as MynthResource
 
@@ -28,6 +29,7 @@ _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
     "CheckLimits": "mynth_dagster.plugin.check_limits",
     "FileSettings": "mynth_dagster.models.file_settings",
+    "Inspect": "mynth_dagster.plugin.inspections",
     "MynthError": "mynth_dagster.errors",
     "MynthImagesComponent": "mynth_dagster.plugin.component",
     "MynthResource": "mynth_dagster.plugin.resource",
@@ -43,6 +45,7 @@ __all__ = [
     "Batch",
     "CheckLimits",
     "FileSettings",
+    "Inspect",
     "MynthError",
     "MynthImagesComponent",
     "MynthResource",

@@ -49,6 +49,7 @@ class RevisionLimits:
     input_roles: tuple[str, ...]
     sizes: tuple[str, ...]
     destination_max_chars: int | None  # None: the revision has no destinations
+    falls_back_from_4k: bool  # a model without 4k makes its usual size instead
 
     count_min: int = 1
     prompt_min_chars: int = 1
@@ -84,6 +85,7 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             input_roles=("reference", "context", "init"),  # docs
             sizes=(*SIZES, AUTO_SIZE_BY_MYNTH, AUTO_SIZE_BY_MODEL),  # docs
             destination_max_chars=None,  # sdk: came two weeks after the seed pages
+            falls_back_from_4k=True,  # docs
         ),
         "2026-08": RevisionLimits(
             revision="2026-08",
@@ -98,6 +100,7 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             input_roles=("auto", "person", "garment", "pose", "source", "reference"),  # sdk
             sizes=SIZES,  # sdk
             destination_max_chars=64,  # apiref
+            falls_back_from_4k=False,  # silent; later versions fail the task
         ),
     }
 )

@@ -33,6 +33,7 @@ from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import CatalogModel
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
 from mynth_dagster.tables.results import ResultsSummary
@@ -79,7 +80,7 @@ async def prepare(
         limits=session.client.profile.LIMITS,
         store=TableStore(session.settings.root, batch.name),
         wanted=wanted,
-        known_models=await _known_models(session),
+        catalog=await _catalog(session),
         before_publishing=_raising_versions(session, batch),
     )
 
@@ -190,11 +191,11 @@ async def collect(
         yield await collect_slice(session, batch, slice_)
 
 
-async def _known_models(session: Session) -> frozenset[str] | None:
+async def _catalog(session: Session) -> dict[str, CatalogModel] | None:
     if not session.client.profile.HAS_CATALOG:
         return None
     try:
-        return frozenset(await session.client.get_catalog())
+        return await session.client.get_catalog()
     except UnauthorizedError:
         raise
     except ApiError:

@@ -11,8 +11,10 @@ from typing import Any
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.inspection import KINDS_BY_TABLE
 from mynth_dagster.plugin.asking import ASKING_CONFIG
-from mynth_dagster.plugin.batch_assets import FILES, TABLES, BatchAssets
+from mynth_dagster.plugin.automation import eager_any_date
+from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.bodies import execute
 from mynth_dagster.plugin.checks import check_specs
 from mynth_dagster.plugin.column_metadata import defined_columns
@@ -31,6 +33,12 @@ _DESCRIPTIONS = {
     "money, and what to do next.",
     FILES: "The files of the images, each downloaded once and verified; `images` tells where they "
     "are. Materialising again fetches only what is missing, free of charge.",
+    "ratings": "The content rating of each image, by a paid task of its own. Materialising asks "
+    "about images that were not asked about, and **about none twice**.",
+    "alt_texts": "A description of each image for those who do not see it, by a paid task of its "
+    "own. Materialising asks only about images that were not asked about.",
+    "reviews": "What a panel of models says of each image: a score from 1 to 4, findings, "
+    "strengths. By a paid task each; none is asked about twice.",
 }
 _KINDS = {
     "prompts": {"parquet", "table"},
@@ -38,6 +46,7 @@ _KINDS = {
     "images": {"parquet", "mynth"},
     "failures": {"parquet", "table"},
     FILES: {"file"},
+    **{table: {"parquet", "mynth"} for table in KINDS_BY_TABLE},
 }
 _UPSTREAM = {
     "prompts": [],
@@ -45,18 +54,22 @@ _UPSTREAM = {
     "images": ["tasks"],
     "failures": ["tasks"],
     FILES: ["images"],
+    **{table: ["images"] for table in KINDS_BY_TABLE},
 }
 PHASES = {
     "prepare": ("prompts",),
     "submit": ("tasks",),
     "collect": ("images", "failures"),
     "download": (FILES,),
+    **{table: (table,) for table in KINDS_BY_TABLE},
 }
+_PAID = frozenset({"submit", *KINDS_BY_TABLE})
 
 
 def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     """The only way from a batch to an `AssetSpec`."""
-    metadata = _of_table(assets, table) if table in TABLES else {}
+    metadata = _of_table(assets, table) if table != FILES else {}
+    asked = assets.inspection(table)
     if assets.origin is not None:
         metadata["dagster/code_references"] = assets.origin
     return dg.AssetSpec(
@@ -67,6 +80,7 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
         kinds=_KINDS[table],
         partitions_def=assets.partitions.definition,
         freshness_policy=assets.freshness if table == "images" else None,
+        automation_condition=eager_any_date() if asked and asked.automatic else None,
         metadata=metadata,
     )
 
@@ -83,7 +97,8 @@ class Overrides:
     Args:
         get_asset_spec: From a batch and a table's name to its spec. A key that is moved is
             followed everywhere; partitions must stay.
-        execute: The body of `prepare`, `submit`, `collect` and `download`.
+        execute: The body of `prepare`, `submit`, `collect`, `download`, and of each look at the
+            images, by the name of its table.
     """
 
     get_asset_spec: Callable[[BatchAssets, str], dg.AssetSpec] = get_asset_spec
@@ -139,8 +154,8 @@ def _build(
         check_specs=[spec for spec in _check_specs(assets) if spec.asset_key in keys],
         required_resource_keys={resource_key},
         backfill_policy=dg.BackfillPolicy.single_run(),
-        config_schema=ASKING_CONFIG if phase == "submit" else None,
-        pool=assets.pools.get(phase),
+        config_schema=ASKING_CONFIG if phase in _PAID else None,
+        pool=assets.pools.get("submit" if phase in _PAID else phase),
         can_subset=False,
     )
 

@@ -28,6 +28,7 @@ from mynth_dagster.plugin.assets import (
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.inbox import WINDOW_FIELD, Inbox, build_inbox_sensor
+from mynth_dagster.plugin.inspections import Inspect
 from mynth_dagster.plugin.jobs import build_jobs, build_schedule, job_name
 from mynth_dagster.plugin.operations import build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
@@ -65,6 +66,7 @@ def build_image_batch(
     identity: str | None = None,
     files: FileSettings | None = None,
     url_lifetime_s: float | None = None,
+    inspections: Sequence[Inspect] = (),
     previews: int = 0,
     checks: CheckLimits = DEFAULT_LIMITS,
     freshness: dg.FreshnessPolicy | None = None,
@@ -111,6 +113,8 @@ def build_image_batch(
             their URLs are.
         url_lifetime_s: Seconds for which Mynth serves an image after its completion, if you
             know; no revision spoken tells it. None: `url_expires_at` is null.
+        inspections: What is asked of Mynth about each image, a paid task each, as assets `ratings`,
+            `alt_texts` and `reviews`; revision 2026-08 alone has them.
         previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
             UI; about 4 KB of metadata each, kept with every materialization.
         checks: What the checks allow before they warn or fail.
@@ -160,7 +164,11 @@ def build_image_batch(
         pools=_pools(pools),
         origin=_caller(),
         upstream=_upstream(prompts),
+        inspections=tuple(inspections),
     )
+    for asked in inspections:
+        asked.of(batch)  # a wrong one is told when the batch is defined
+    _require_levels(checks, batch.defaults)
     assets = with_keys(assets, overrides)
     phase = _scheduled_phase(wait)
     sensors = [build_sensor(assets, resource_key, interval_s=sensor_interval_s)]
@@ -183,6 +191,17 @@ def build_image_batch(
             )
         ],
     )
+
+
+def _require_levels(checks: CheckLimits, defaults: RequestDefaults) -> None:
+    """A forbidden level that no image can have would forbid nothing."""
+    if defaults.rating is None:
+        return
+    levels = [level.value for level in defaults.rating.levels] or ["sfw", "nsfw"]
+    strange = [level for level in checks.forbidden_levels if level not in levels]
+    if strange:
+        reason = f"{strange[0]!r} is no level of the rating; they are {', '.join(levels)}"
+        raise ConfigError("checks.forbidden_levels", reason)
 
 
 def _scheduled_phase(wait: str) -> str:

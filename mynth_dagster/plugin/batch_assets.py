@@ -10,6 +10,7 @@ import dagster as dg
 
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.inspections import Inspect, tables_of
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.tables.source import PromptSource
 
@@ -29,6 +30,7 @@ class BatchAssets:
         freshness: How old `images` may be.
         pools: Concurrency pools by phase: `prepare`, `submit`, `collect`, `download`.
         origin: Where the batch is written down, for the UI's link to the code.
+        inspections: What is asked of Mynth about the images.
         keys: Keys of tables that an override moved.
     """
 
@@ -41,12 +43,18 @@ class BatchAssets:
     pools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     origin: dg.CodeReferencesMetadataValue | None = None
     upstream: dg.AssetIn | None = None
+    inspections: tuple[Inspect, ...] = ()
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The last parts of the assets' keys: the tables, and `files` where they are kept."""
-        return TABLES if self.batch.files is None else (*TABLES, FILES)
+        files = () if self.batch.files is None else (FILES,)
+        return (*TABLES, *files, *tables_of(self.inspections))
+
+    def inspection(self, table: str) -> Inspect | None:
+        """What is asked about the images in this table; None where it is no such table."""
+        return next((asked for asked in self.inspections if asked.table == table), None)
 
     def key(self, table: str) -> dg.AssetKey:
         """`<batch>/<table>` or `<batch>/files`, unless an override moved it."""
@@ -56,5 +64,5 @@ class BatchAssets:
     def job_names(self) -> Mapping[str, str]:
         """The batch's jobs by what they do."""
         name = self.batch.name
-        doings = ("submit", "collect", "all", "retry", "quote", "settle")
+        doings = ("submit", "collect", "all", "retry", "inspect", "quote", "settle")
         return {doing: f"{name}_{doing}" for doing in doings}

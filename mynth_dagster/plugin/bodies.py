@@ -29,6 +29,7 @@ from mynth_dagster.plugin import checks, metadata
 from mynth_dagster.plugin.asking import asking_from
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.bridge import Notices
+from mynth_dagster.plugin.inspections import Inspect, run_inspection, told_of
 from mynth_dagster.plugin.landing import (
     Landed,
     Landing,
@@ -39,6 +40,7 @@ from mynth_dagster.plugin.landing import (
 from mynth_dagster.plugin.rating_check import content_rated
 from mynth_dagster.plugin.recording import record_all, record_some
 from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.tables.inspection_tables import InspectionSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 
 Result = dg.MaterializeResult[Any]
@@ -177,6 +179,28 @@ def keep_image_files(
     yield from record_all(context, assets.partitions, tables, checks=[check])
 
 
+def ask_about_images(
+    context: dg.AssetExecutionContext,
+    mynth: MynthResource,
+    assets: BatchAssets,
+    asked: Inspect,
+) -> Iterator[Result]:
+    """Ask what was not asked yet about the images of the run's partitions."""
+    slices, batch = assets.partitions.in_run(context), asked.of(assets.batch)
+    asking = asking_from(context.op_execution_context.op_config)
+    landed: dict[Slice, InspectionSummary] = {}
+    tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
+    with _recording_what_is_done(context, assets, tables):
+        try:
+            progress = run_inspection(context, mynth, batch, slices, asking, landed)
+        finally:
+            for slice_, summary in landed.items():
+                tables[assets.key(asked.table)][slice_] = told_of(summary)
+        if progress.report is not None:
+            _require_all_sent(progress.report, landed, slices)
+    yield from record_all(context, assets.partitions, tables)
+
+
 _BODIES = {
     "prepare": prepare_prompts,
     "submit": submit_tasks,
@@ -188,8 +212,12 @@ _BODIES = {
 def execute(
     context: dg.AssetExecutionContext, phase: str, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
-    """The body of `prepare`, `submit`, `collect` or `download`."""
-    yield from _BODIES[phase](context, mynth, assets)
+    """The body of `prepare`, `submit`, `collect`, `download`, or of a look at the images."""
+    asked = assets.inspection(phase)
+    if asked is not None:
+        yield from ask_about_images(context, mynth, assets, asked)
+    else:
+        yield from _BODIES[phase](context, mynth, assets)
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from mynth_dagster.models.inspection import InspectionKind
 from mynth_dagster.tables.column_meanings import MEANINGS
+from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.prompt_schema import OUR_COLUMNS, prompts_schema
 from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
 
@@ -35,11 +37,18 @@ _ORIGINS: dict[str, dict[str, dict[str, str]]] = {
 }
 """Table -> upstream table -> column -> the column it comes from; carried ones keep their name."""
 
+
+def _fixed(schema: pa.Schema) -> Callable[[pa.Schema], pa.Schema]:
+    """A table without carried columns."""
+    return lambda _: schema
+
+
 _FIXED: dict[str, Callable[[pa.Schema], pa.Schema]] = {
     "prompts": prompts_schema,
-    "tasks": lambda _: TASKS_SCHEMA,
+    "tasks": _fixed(TASKS_SCHEMA),
     "images": images_schema,
     "failures": failures_schema,
+    **{kind.table: _fixed(inspection_schema(kind)) for kind in InspectionKind},
 }
 
 

@@ -25,6 +25,7 @@ from mynth_dagster.plugin.component_models import (
     DefaultsModel,
     FilesModel,
     FreshnessModel,
+    InspectModel,
     WindowsModel,
     usd_from_setting,
 )
@@ -127,6 +128,11 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         description="Seconds for which Mynth serves an image after its completion, if you know; "
         "no revision spoken tells it. Left out: url_expires_at is null.",
     )
+    inspections: list[InspectModel] = Field(
+        default_factory=list,
+        description="What is asked of Mynth about each image, a paid task each, as assets ratings, "
+        "alt_texts and reviews; revision 2026-08 alone has them.",
+    )
     previews: int = Field(
         default=0,
         description="Thumbnails made of each partition while collecting, 0 to 24, and shown in "
@@ -210,6 +216,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             identity=self.identity,
             files=self.files.settings() if self.files is not None else None,
             url_lifetime_s=self.url_lifetime_s,
+            inspections=[asked.values() for asked in self.inspections],
             previews=self.previews,
             checks=self.checks.limits(),
             freshness=self.freshness.policy() if self.freshness else None,

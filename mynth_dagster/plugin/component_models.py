@@ -13,6 +13,7 @@ from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.request import Rating, RatingLevel
 from mynth_dagster.plugin.check_limits import CheckLimits
+from mynth_dagster.plugin.inspections import Inspect
 
 Amount = str | float
 """USD; Dagster's templates make a number of a text that looks like one."""
@@ -117,6 +118,38 @@ class FilesModel(dg.Model, dg.Resolvable):
     def settings(self) -> FileSettings:
         """As `build_image_batch` takes them."""
         return FileSettings(**self.model_dump())
+
+
+class InspectModel(dg.Model, dg.Resolvable):
+    """One look at each image, as an asset of its own: a paid task for each image."""
+
+    table: Literal["ratings", "alt_texts", "reviews"] = Field(
+        description="What is asked; the last part of the asset's key."
+    )
+    levels: list[RatingLevelModel] = Field(
+        default_factory=list, description="Own levels of ratings, 2 to 7; none: sfw and nsfw."
+    )
+    effort: Literal["low", "high"] | None = Field(
+        default=None, description="Of reviews; left out: as Mynth does."
+    )
+    budget_usd: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="Caps in USD by partition, window and batch, beside those of the images; "
+        "needs prices_usd of image.rate, image.alt or image.review.",
+    )
+    retries: int = Field(
+        default=0, description="How often a look that failed is asked for again by itself."
+    )
+    automatic: bool = Field(
+        default=False,
+        description="Request the asset, and pay for it, whenever its images have landed.",
+    )
+
+    def values(self) -> Inspect:
+        """As `build_image_batch` takes them."""
+        levels = tuple(RatingLevel(level.value, level.description) for level in self.levels)
+        caps = {s: usd_from_setting("inspections", cap) for s, cap in self.budget_usd.items()}
+        return Inspect(self.table, levels, self.effort, caps, self.retries, self.automatic)
 
 
 class ChecksModel(dg.Model, dg.Resolvable):

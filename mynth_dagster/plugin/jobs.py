@@ -10,6 +10,7 @@ import dagster as dg
 from mynth_dagster.engine.asking import Retry
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
+from mynth_dagster.plugin.inspections import tables_of
 
 _TABLES = {
     "submit": ("prompts", "tasks"),
@@ -22,7 +23,10 @@ _DESCRIPTIONS = {
     "launchpad: `prompt_ids` limits it to some rows.",
     "collect": "Waits for tasks and writes images and failures; reads only, costs nothing. Keeps "
     "the images' files too, where the batch has `files`.",
-    "all": "Checks, sends, waits and collects in one run, with files where the batch has them.",
+    "all": "Checks, sends, waits and collects in one run, with files and looks at the images where "
+    "the batch has them.",
+    "inspect": "Has the images rated, described or reviewed, as the batch says; a paid task for "
+    "each image that was not asked about.",
     "retry": "Asks again for rows that failed and may end otherwise, each paid for anew. In the "
     "launchpad: `retry: failed` for all failed or refused rows, `retry: partial` for those that "
     "lack some images, `force: true` for every finished row, `prompt_ids` for some rows only.",
@@ -56,12 +60,12 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
 
 def _tables(assets: BatchAssets) -> dict[str, tuple[str, ...]]:
     """What each job makes; files come with what is collected, where they are kept."""
-    if FILES not in assets.names:
-        return _TABLES
-    return {
-        doing: (*tables, FILES) if "images" in tables else tables
-        for doing, tables in _TABLES.items()
-    }
+    files = (FILES,) if FILES in assets.names else ()
+    looks = tables_of(assets.inspections)
+    tables = dict(_TABLES)
+    tables["collect"] += files
+    tables["all"] += (*files, *looks)
+    return {**tables, "inspect": looks} if looks else tables
 
 
 def build_schedule(

@@ -38,7 +38,7 @@ def content_rated(
     unrated_share_warn: float,
 ) -> dg.AssetCheckResult:
     """Whether no image has a level that is forbidden, and enough could be rated."""
-    by_slice = {summary.slice: summary.images_by_level for summary in summaries}
+    by_slice = {summary.slice: _with_unrated(summary) for summary in summaries}
     levels = sum((Counter(found) for found in by_slice.values()), Counter[str]())
     n_forbidden = sum(levels[level] for level in forbidden)
     bad = _forbidden(by_slice, forbidden) + _unrated(by_slice, unrated_share_warn)
@@ -55,6 +55,13 @@ def content_rated(
             "mynth/partitions": name_some(bad) or "none",
         },
     )
+
+
+def _with_unrated(summary: ResultsSummary) -> dict[str, int]:
+    """Images without any word about their content are not rated either."""
+    levels = dict(summary.images_by_level)
+    n_silent = summary.n_images - sum(levels.values())
+    return {**levels, UNRATED: levels.get(UNRATED, 0) + n_silent} if n_silent > 0 else levels
 
 
 def _forbidden(by_slice: Levels, forbidden: Sequence[str]) -> list[str]:

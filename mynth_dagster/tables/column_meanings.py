@@ -4,6 +4,28 @@ What each column of our tables means; for the UI, and compared with the page on 
 
 from __future__ import annotations
 
+_LOOK = {
+    "prompt_id": "the row's name",
+    "request_key": "as in `images`",
+    "image_index": "as in `images`",
+    "image_id": "as in `images`",
+    "image_intent_id": "`intent_id` in `images`",
+    "url": "what was looked at",
+    "status": "a state of the look, `stalled` or `not_submitted`",
+    "cost_usd": "of the look; null until known",
+    "task_id": "of the look; null until known",
+    "intent_id": "of the look",
+    "request_hash": "what was asked, `<version>:<hex>`",
+    "generation": "1-based",
+    "attempts": "how often delivery was tried",
+    "submitted_at": "when acceptance was seen",
+    "completed_at": "when Mynth finished it",
+    "error_code": "lower snake case; null where there is an answer",
+    "error_message": "in words",
+    "money": "`not charged`, `charged`, `refunded` or `unknown`; null where there is an answer",
+    "next_step": "one sentence to act on",
+}
+
 MEANINGS: dict[str, dict[str, str]] = {
     "prompts": {
         "row_index": "0-based row of the source",
@@ -92,5 +114,14 @@ MEANINGS: dict[str, dict[str, str]] = {
         "task_id": "Mynth's id; null where there is no task",
         "intent_id": "as in `tasks`; null where nobody asked",
         "next_step": "one sentence to act on",
+    },
+    "ratings": {**_LOOK, "level": "of the scale that was asked for"},
+    "alt_texts": {**_LOOK, "alt": "a description for those who do not see the image"},
+    "reviews": {
+        **_LOOK,
+        "score": "1 to 4, higher is better: the median of the panel",
+        "summary": "in words",
+        "findings": "`finding`, `category`, `severity`, `where`, `confidence`",
+        "strengths": "`strength`, `confidence`",
     },
 }

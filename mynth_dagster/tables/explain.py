@@ -43,17 +43,24 @@ class RowRules:
         known_models: Ids that the server lists; None where it lists none.
         fan_out_models: The models that have a partition, where the fan-out is by model.
         with_capabilities: Whether a row may not ask of a model what it is known to lack.
+        models_with_4k: Ids for which the server tells a price of 4k, whatever else is known.
     """
 
     limits: RevisionLimits
     known_models: frozenset[str] | None = None
     fan_out_models: tuple[str, ...] | None = None
     with_capabilities: bool = True
+    models_with_4k: frozenset[str] = frozenset()
 
     def lacks(self, model: str, capability: str) -> bool:
-        """Whether the model is known not to have the capability."""
-        revision = self.limits.revision
-        return self.with_capabilities and is_known_to_lack(model, capability, revision)
+        """Whether the model is known not to have the capability, and would fail for it."""
+        if not self.with_capabilities:
+            return False
+        if capability == FOUR_K and (
+            self.limits.falls_back_from_4k or model in self.models_with_4k
+        ):
+            return False
+        return is_known_to_lack(model, capability, self.limits.revision)
 
     def is_known_model(self, model: str) -> bool:
         return self.known_models is None or model == AUTO_MODEL or model in self.known_models

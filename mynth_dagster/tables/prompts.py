@@ -9,7 +9,7 @@ the whole table ambiguous (a prompt id given twice) stops before anything is pub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from mynth_dagster.limits import AUTO_MODEL, READ_BATCH_ROWS, RevisionLimits
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_limits import require_within_limits
 from mynth_dagster.models.partition import MODEL_DIMENSION, Slice
+from mynth_dagster.models.task import CatalogModel
 from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
 from mynth_dagster.tables.explain import RowRules, explain_row
 from mynth_dagster.tables.fan_out import FanOut
@@ -69,14 +70,14 @@ def write_prompts(
     limits: RevisionLimits,
     store: TableStore,
     wanted: Sequence[Slice] | None = None,
-    known_models: frozenset[str] | None = None,
+    catalog: Mapping[str, CatalogModel] | None = None,
     before_publishing: Callable[[list[PromptsSummary]], None] = lambda _: None,
 ) -> list[PromptsSummary]:
     """
     Read a source once and write the wanted slices of one window, all published together.
 
     ``wanted`` are slices of this window, all of them by default; a slice without rows becomes
-    an empty table. ``known_models`` are the ids that the server lists, if it lists them.
+    an empty table. ``catalog`` is what the server lists of its models, if it lists them.
     ``before_publishing`` is called when all tables are complete and none is visible yet.
 
     Raises:
@@ -84,7 +85,13 @@ def write_prompts(
         TableError: The source is unusable as a whole; nothing was published.
     """
     fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
-    rules = RowRules(limits, known_models, fan_out_models, batch.check_capabilities)
+    rules = RowRules(
+        limits,
+        None if catalog is None else frozenset(catalog),
+        fan_out_models,
+        batch.check_capabilities,
+        frozenset(name for name, model in (catalog or {}).items() if model.base_4k_units),
+    )
     _require_sound_batch(batch, rules)
     slices = _require_slices(batch, window, wanted)
     found = find_columns(source.schema, batch.columns, source.name)

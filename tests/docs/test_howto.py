@@ -59,7 +59,8 @@ def test_yaml_of_the_howtos_loads(attributes: dict[str, Any]):
         )
         with sandbox.load_component_and_build_defs(defs_path=path) as (component, defs):
             assert isinstance(component, MynthImagesComponent)
-            assert len(list(defs.assets)) == (4 if "files" in attributes else 3)
+            n_more = ("files" in attributes) + len(attributes.get("inspections", ()))
+            assert len(list(defs.assets)) == 3 + n_more
 
 
 def test_python_of_the_howtos_loads():

@@ -15,6 +15,7 @@ from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
 from mynth_dagster.models.failure_words import _WORDS_BY_STATUS
+from mynth_dagster.models.inspection import InspectionKind
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
 from mynth_dagster.simulator import (
     ApiKey,
@@ -28,6 +29,7 @@ from mynth_dagster.simulator import (
 )
 from mynth_dagster.simulator.rules import FailureKind, FaultKind
 from mynth_dagster.tables.column_meanings import MEANINGS
+from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.prompt_schema import prompts_schema
 from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
 from tests.docs import reference
@@ -44,6 +46,7 @@ SCHEMAS = {
     "tasks": TASKS_SCHEMA,
     "images": images_schema(NONE),
     "failures": failures_schema(NONE),
+    **{kind.table: inspection_schema(kind) for kind in InspectionKind},
 }
 
 

@@ -17,9 +17,11 @@ KEY = dg.AssetKey(["shots", "images"])
 LEVELS = Rating((RatingLevel("calm", "nothing happens"), RatingLevel("wild", "much happens")))
 
 
-def judged(*levels: dict[str, int], forbidden=(), warn=0.0) -> dg.AssetCheckResult:
+def judged(*levels: dict[str, int], forbidden=(), warn=0.0, silent=0) -> dg.AssetCheckResult:
     summaries = [
-        ResultsSummary(Slice(f"w{n}"), 1, {}, images_by_level=found)
+        ResultsSummary(
+            Slice(f"w{n}"), 1, {}, n_images=sum(found.values()) + silent, images_by_level=found
+        )
         for n, found in enumerate(levels)
     ]
     return content_rated(KEY, summaries, forbidden, warn)
@@ -44,6 +46,14 @@ def test_images_that_could_not_be_rated_warn_above_a_share(warn, passed):
     assert result.metadata["mynth/partitions"].value == (
         "none" if passed else "w0: 25.0% not rated"
     )
+
+
+def test_images_without_any_rating_are_not_rated():
+    """Asked for, and not a word came back: the check does not pass for lack of figures."""
+    result = judged({}, silent=5)
+
+    assert not result.passed
+    assert result.metadata["mynth/partitions"].value == "w0: 100.0% not rated"
 
 
 def test_partitions_without_images_pass():

@@ -12,7 +12,13 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.download import Download
 from mynth_dagster.models.intent import Intent, RowKey, SurplusTask
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import ImageOutcome, PublicAccessToken, Task, TaskStatus
+from mynth_dagster.models.task import (
+    CatalogModel,
+    ImageOutcome,
+    PublicAccessToken,
+    Task,
+    TaskStatus,
+)
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.planned import PromptRow, iter_planned_rows, iter_prompt_rows
@@ -149,6 +155,8 @@ def write(store, limits) -> Callable[..., Written]:
         batch = Batch("shop", **settings)
         table = rows if isinstance(rows, pa.Table) else pa.table(rows)
         source = source_from_arrow(table, "rows")
+        known = given.pop("known_models")
+        given["catalog"] = None if known is None else {name: CatalogModel(name) for name in known}
         summaries = write_prompts(source, batch=batch, window=window, **given)
         return Written(given["store"], batch, summaries)
 

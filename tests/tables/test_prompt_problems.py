@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES, LIMITS_BY_REVISION
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.task import CatalogModel
 from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.explain import RowRules, explain_row
 from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
+from mynth_dagster.tables.prompts import write_prompts
+from mynth_dagster.tables.source import source_from_arrow
 
 R1, R2 = LIMITS_BY_REVISION["2026-04"], LIMITS_BY_REVISION["2026-08"]
 FAMILY = "👩‍👩‍👧‍👦"  # seven characters of one picture
@@ -263,3 +267,21 @@ def test_columns_never_miss_what_the_rules_refuse(rows, limits, known, fan_out):
     }
 
     assert refused <= set(suspicious_rows(columns, rules))
+
+
+def test_a_model_with_a_price_of_4k_is_asked_for_4k(store, limits):
+    """The live catalogue knows better than a list that was made when the revision came out."""
+    model = "black-forest-labs/flux.2-pro"
+    source = source_from_arrow(pa.table({"prompt": ["a"], "size": ["16:9_4k"]}), "rows")
+    rejected = [
+        write_prompts(
+            source,
+            batch=Batch("shop", models=(model,)),
+            window="",
+            limits=limits,
+            store=store,
+            catalog={model: CatalogModel(model, base_4k_units=price)},
+        )[0].n_rejected
+        for price in (None, 6_000_000)
+    ]
+    assert rejected == [1, 0]

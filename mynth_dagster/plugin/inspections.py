@@ -1,0 +1,123 @@
+"""What is asked of Mynth about the images of a batch, and the body that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+
+import dagster as dg
+
+from mynth_dagster.engine.asking import Asking
+from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.budget import budget_from_usd
+from mynth_dagster.models.inspection import KINDS_BY_TABLE, InspectionSettings
+from mynth_dagster.models.money import format_usd, usd_from_units
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import RatingLevel
+from mynth_dagster.plugin.bridge import Notices
+from mynth_dagster.plugin.metadata import Metadata
+from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.tables.inspection_tables import InspectionSummary
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """
+    One look at each image of a batch, as an asset of its own: one paid task for each image.
+
+    Args:
+        table: `ratings`, `alt_texts` or `reviews`; the last part of the asset's key.
+        levels: Own levels of ratings, mildest first; none: Mynth's sfw and nsfw.
+        effort: Of reviews, `low` or `high`; None: as Mynth does.
+        budget_usd: Caps in USD by `partition`, `window` and `batch`, beside those of the images;
+            needs `prices_usd` of `image.rate`, `image.alt` or `image.review`.
+        retries: How often a look that failed is asked for again by itself.
+        automatic: Whether the asset is requested, and paid for, whenever its images have landed.
+    """
+
+    table: str
+    levels: Sequence[RatingLevel] = ()
+    effort: str | None = None
+    budget_usd: Mapping[str, Decimal | str] = field(default_factory=lambda: MappingProxyType({}))
+    retries: int = 0
+    automatic: bool = False
+
+    def of(self, batch: Batch) -> Batch:
+        """
+        The batch that asks about another one's images.
+
+        Raises:
+            ConfigError: There is no such table.
+        """
+        if self.table not in KINDS_BY_TABLE:
+            known = ", ".join(KINDS_BY_TABLE)
+            raise ConfigError("inspections", f"{self.table!r} is none of {known}")
+        settings = InspectionSettings(KINDS_BY_TABLE[self.table], tuple(self.levels), self.effort)
+        budget = budget_from_usd(self.budget_usd)
+        return batch.inspecting(settings, budget=budget, retries=self.retries)
+
+
+def run_inspection(
+    context: dg.AssetExecutionContext,
+    mynth: MynthResource,
+    batch: Batch,
+    slices: Sequence[Slice],
+    asking: Asking,
+    landed: dict[Slice, InspectionSummary],
+) -> InspectionProgress:
+    """Ask, wait and write; what is done lands as it comes, whatever happens later."""
+    stop, notices, progress = StopSwitch(), Notices(), InspectionProgress()
+    progress.on_quote = lambda surveyed, quote: notices.put(
+        lambda: context.log.info(
+            f"{surveyed.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+        )
+    )
+
+    async def work(session: Session) -> None:
+        looks = inspect_images(
+            session,
+            batch,
+            slices,
+            submitter=context.run.run_id,
+            stop=stop,
+            progress=progress,
+            asking=asking,
+        )
+        async for summary in looks:
+            landed[summary.slice] = summary
+
+    mynth.run(work, stop=stop, notices=notices)
+    return progress
+
+
+def told_of(summary: InspectionSummary) -> Metadata:
+    """What the UI shows of one partition of `ratings`, `alt_texts` or `reviews`."""
+    answers = {f"mynth/images_{answer}": n for answer, n in summary.by_answer.items()}
+    return {
+        "dagster/partition_row_count": summary.n_images,
+        "dagster/uri": dg.MetadataValue.text(summary.uri),
+        "mynth/images": summary.n_images,
+        "mynth/answered": summary.n_answered,
+        "mynth/states": dg.MetadataValue.json(summary.by_status),
+        "mynth/charged_usd": float(usd_from_units(summary.charged_units)),
+        **answers,
+    }
+
+
+def tables_of(inspections: Sequence[Inspect]) -> tuple[str, ...]:
+    """
+    The tables of these looks.
+
+    Raises:
+        ConfigError: One of them is asked for twice.
+    """
+    tables = tuple(inspect.table for inspect in inspections)
+    if len(set(tables)) < len(tables):
+        raise ConfigError("inspections", "each table at most once")
+    return tables

@@ -1,0 +1,93 @@
+"""Looks at images as assets: one paid task each, in their own partition, asked for once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import dagster as dg
+import pyarrow.dataset as ds
+import pytest
+
+from mynth_dagster import Inspect
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.plugin.batch import build_image_batch
+
+FIRST, LAST = "2026-11-19|000", "2026-11-20|001"
+LOOKS = [Inspect("ratings"), Inspect("alt_texts"), Inspect("reviews", effort="low")]
+
+
+def routes(project) -> Counter[str]:
+    return Counter(entry["route"] for entry in project.simulator.log()["accepted"])
+
+
+def test_all_in_one_run_asks_about_each_image_once(instant):
+    """Images first, then a task for each of them in each table; a second run asks nothing."""
+    defs = instant.definitions(inspections=LOOKS)
+    for _ in range(2):
+        assert instant.execute("all", FIRST, LAST, defs=defs).success
+
+    found = routes(instant)
+    n_images = found["POST /image/generate"]
+    assert n_images > 0
+    assert {found[f"POST /image/{kind}"] for kind in ("rate", "alt", "review")} == {n_images}
+    for look in LOOKS:
+        rows = ds.dataset(instant.folder / "data" / "shots" / look.table, partitioning="hive")
+        assert rows.to_table().num_rows == n_images
+        records = instant.instance.fetch_materializations(
+            dg.AssetKey(["shots", look.table]), limit=100
+        ).records
+        assert {r.partition_key for r in records} == {
+            f"{day}|{shard}" for day in ("2026-11-19", "2026-11-20") for shard in ("000", "001")
+        }
+
+
+def test_the_job_of_looks_asks_about_what_was_collected(instant):
+    """Apart from sending and collecting, and with its money on the materialization."""
+    defs = instant.definitions(windows=None, shards=1, inspections=LOOKS[:1])
+    assert instant.execute("all", defs=instant.definitions(windows=None, shards=1)).success
+    result = instant.execute("inspect", defs=defs)
+
+    (event,) = result.get_asset_materialization_events()
+    told = event.materialization.metadata
+    assert told["mynth/answered"].value == told["mynth/images"].value > 0
+    assert told["mynth/charged_usd"].value > 0
+    assert (
+        "dagster/column_schema"
+        in defs.resolve_asset_graph().get(dg.AssetKey(["shots", "ratings"])).metadata
+    )
+
+
+def test_a_look_stops_at_its_own_budget_and_says_so(instant):
+    """The run fails with the money; what is beyond the cap is withheld, not lost."""
+    look = Inspect("ratings", budget_usd={"batch": "0.0003"})
+    prices = {"image.rate": "0.0002"}
+    one = {"windows": None, "shards": 1}
+    assert instant.execute("all", defs=instant.definitions(**one)).success
+    defs = instant.definitions(**one, inspections=[look], prices_usd=prices)
+    result = instant.execute("inspect", defs=defs)
+
+    assert not result.success
+    assert routes(instant)["POST /image/rate"] == 1
+    assert "budget" in str(result.all_events)
+
+
+def test_an_automatic_look_has_its_condition(instant):
+    """Requested whenever its images have landed; the others are asked for by hand."""
+    looks = [Inspect("ratings", automatic=True), Inspect("reviews")]
+    graph = instant.definitions(inspections=looks).resolve_asset_graph()
+    condition = graph.get(dg.AssetKey(["shots", "ratings"])).automation_condition
+    assert condition.get_label() == "eager_any_date"
+    assert graph.get(dg.AssetKey(["shots", "reviews"])).automation_condition is None
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        ([Inspect("thumbs")], "none of ratings, alt_texts, reviews"),
+        ([Inspect("ratings"), Inspect("ratings")], "each table at most once"),
+    ],
+)
+def test_a_wrong_look_is_told_when_the_batch_is_defined(looks, said):
+    """By name, with what is allowed."""
+    with pytest.raises(ConfigError, match=said):
+        build_image_batch("shots", prompts="p.parquet", inspections=looks)
