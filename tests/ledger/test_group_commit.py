@@ -14,7 +14,7 @@ from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import Reading, StatusNote
-from mynth_dagster.ledger.group_commit import GroupCommit, Write
+from mynth_dagster.ledger.group_commit import GROUP_MAX, GroupCommit, Write
 from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event
@@ -197,6 +197,91 @@ def test_a_write_after_the_end_is_refused(commits):
 
     with pytest.raises(LedgerUnavailableError, match="closed"):
         asyncio.run(commits.submit(Gate().note("late", 0), "x"))
+
+
+class Groups:
+    """A write that notes how many go into each COMMIT."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.write = Write("count", 0, self._apply)
+
+    def _apply(self, connection: sa.Connection, params: list[object]) -> list[None]:
+        self.sizes.append(len(params))
+        return [None] * len(params)
+
+
+def test_what_comes_turn_by_turn_is_handed_over_together(commits):
+    """Each turn of the loop brings one write more: they wait for each other, not for a timer."""
+    groups = Groups()
+
+    async def in_turn(n: int) -> None:
+        for _ in range(n):
+            await asyncio.sleep(0)
+        await commits.submit(groups.write, n)
+
+    async def scenario() -> None:
+        await asyncio.gather(*(in_turn(n) for n in reversed(range(50))))
+
+    asyncio.run(scenario())
+    commits.close()
+
+    assert groups.sizes == [50]
+
+
+def test_a_turn_that_brings_nothing_more_hands_over(commits):
+    """A loop that is busy with something else does not keep a lone write waiting."""
+    groups = Groups()
+
+    async def scenario() -> None:
+        lone = asyncio.create_task(commits.submit(groups.write, 0))
+        while not lone.done():  # noqa: ASYNC110 - the turns are what is tested
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    commits.close()
+
+    assert groups.sizes == [1]
+
+
+def test_an_endless_stream_is_handed_over_at_a_full_group(commits):
+    """The first caller goes on although every turn brings another."""
+    groups = Groups()
+
+    async def scenario() -> None:
+        callers = [asyncio.create_task(commits.submit(groups.write, n)) for n in range(2)]
+        while not callers[0].done():
+            await asyncio.sleep(0)
+            callers.append(asyncio.create_task(commits.submit(groups.write, len(callers))))
+        await asyncio.gather(*callers)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    commits.close()
+
+    assert groups.sizes[0] >= GROUP_MAX
+    assert max(groups.sizes) <= 2 * GROUP_MAX
+
+
+def test_each_loop_is_handed_over_by_itself(commits):
+    """Threads with a loop of their own share the writer; none waits for another's turns."""
+    groups, are_in = Groups(), threading.Barrier(4, timeout=30)
+
+    def work() -> None:
+        async def many() -> None:
+            await asyncio.to_thread(are_in.wait)
+            await asyncio.gather(*(commits.submit(groups.write, n) for n in range(100)))
+
+        asyncio.run(many())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    commits.close()
+
+    assert sum(groups.sizes) == 400
+    assert len(groups.sizes) <= 4
 
 
 EVERY_KIND = {
