@@ -128,7 +128,7 @@ CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 60.0  # total, from the first attempt to connect to the last byte read
 SEND_BY_S = 30.0  # an intent not handed to the transport this long after its commit is given back
 
-POLL_INTERVAL_MIN_S = 1.0
+POLL_INTERVAL_MIN_S = 0.25
 POLL_INTERVAL_MAX_S = 20.0
 TASK_DEADLINE_S = 1800.0  # the official clients' newest waiting budget: 30 minutes
 POLL_FAILURES_MAX = 20  # consecutive failed reads before a wait gives up (official SDK, newest)

@@ -15,11 +15,11 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mynth_dagster.cli.failing import say
+from mynth_dagster.engine.look import Waiting
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.engine.wait import Waiting
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receipt import Receipt
 from mynth_dagster.tables.prompts import PromptsSummary

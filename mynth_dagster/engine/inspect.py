@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import read_finished, read_surplus
 from mynth_dagster.engine.inbox import work_inbox
-from mynth_dagster.engine.pipeline import SubmitReport, submit
+from mynth_dagster.engine.look import Waiting
+from mynth_dagster.engine.meanwhile import submit_and_look
+from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
-from mynth_dagster.engine.wait import Waiting, wait_until_settled
+from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.reader import SliceLookup
 from mynth_dagster.models.batch import Batch
@@ -69,7 +71,7 @@ async def inspect_images(
         LedgerError, ApiError, RunStoppedError: As `submit` and `wait_until_settled`.
     """
     _require_offered(session, batch)
-    progress.report = await submit(
+    progress.report, looker = await submit_and_look(
         session,
         batch,
         slices,
@@ -79,7 +81,9 @@ async def inspect_images(
         counts=progress.counts,
         on_quote=progress.on_quote,
     )
-    await wait_until_settled(session, batch, slices, stop=stop, on_round=progress.on_round)
+    await wait_until_settled(
+        session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
+    )
     await work_inbox(session, batch)
     for slice_ in slices:
         yield await _collect(session, batch, slice_)

@@ -2,8 +2,9 @@
 Noticing that tasks are finished, with few requests.
 
 Where the revision has a task list, pending tasks are looked up a page of a hundred at a time,
-and only pages that may hold a pending task are asked for; a lone straggler costs one status
-request. While the list fails, no more than one page's worth of statuses is asked for in its place.
+and only pages that may hold a pending task are asked for; stragglers that lie further apart cost
+one status request each. While the list fails, no more than one page's worth of statuses is asked
+for in its place.
 Elsewhere every pending task costs one status request a round. Nothing here reads a task whole
 or writes tables; every request is a GET.
 """
@@ -81,6 +82,16 @@ class ListWalk:
     @property
     def n_unchecked(self) -> int:
         return len(self._unchecked)
+
+    @property
+    def n_pages_at_best(self) -> int:
+        """Pages that the walk takes where the list holds nothing but our tasks."""
+        n_pages, oldest, n_left = 0, self._oldest, len(self._unchecked)
+        while n_left:
+            oldest = min(self._unchecked[n_left - 1] + OVERTAKING_MAX, oldest) - self._page_size
+            n_left = bisect_left(self._unchecked, oldest, 0, n_left)
+            n_pages += 1
+        return n_pages
 
     def give_up(self) -> list[Intent]:
         """All that was not checked yet, newest first; the walk is then over."""
@@ -163,6 +174,8 @@ class Poller:
         size = self._session.client.profile.LIMITS.list_page_max
         walk = ListWalk(tasks, size, is_due)
         finished: list[Intent] = []
+        if walk.n_pages_at_best >= walk.n_unchecked:
+            return await self._poll_each(walk.give_up())
         while walk.n_unchecked > 1 and self._may_start():
             try:
                 page = await self._session.client.list_tasks(limit=size, after=walk.after)

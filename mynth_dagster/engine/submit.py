@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -38,7 +38,11 @@ from mynth_dagster.models.transitions import Event, IntentState
 
 @dataclass
 class SubmitCounts:
-    """What a run has done so far; read while it runs to show progress."""
+    """
+    What a run has done so far; read while it runs to show progress.
+
+    `on_accepted` is called on the event loop after each answer that brought a task.
+    """
 
     n_posts: int = 0
     n_accepted: int = 0
@@ -49,6 +53,7 @@ class SubmitCounts:
     n_over_budget: int = 0
     reserved_units: int = 0
     uploads: UploadCounts = field(default_factory=UploadCounts)
+    on_accepted: Callable[[], None] = lambda: None
 
 
 class Submitter:
@@ -253,6 +258,7 @@ class Submitter:
         self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
         self._breaker.note_accepted()
         session.throttle.note_success()
+        self._counts.on_accepted()
 
     async def _record_unknown(self, intent: Intent, outcome: Unknown) -> None:
         await self._end(

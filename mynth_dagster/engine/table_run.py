@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import write_tables
 from mynth_dagster.engine.download import FilesReport, keep_files
-from mynth_dagster.engine.pipeline import collect, prepare, submit
+from mynth_dagster.engine.look import Looker, Waiting
+from mynth_dagster.engine.meanwhile import submit_and_look
+from mynth_dagster.engine.pipeline import collect, prepare
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport, build_report
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch, key_refused
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey, survey
-from mynth_dagster.engine.wait import Waiting, wait_until_settled
+from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
@@ -71,7 +73,7 @@ async def run_table(
     progress.on_prepared(await prepare(session, batch, source, window=window))
     for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
         progress.on_phase("submit")
-        submitted = await submit(
+        submitted, looker = await submit_and_look(
             session,
             batch,
             slices,
@@ -81,7 +83,7 @@ async def run_table(
             counts=progress.counts,
             on_quote=progress.on_quote,
         )
-        results = await _results(session, batch, slices, stop, progress)
+        results = await _results(session, batch, slices, stop, progress, looker)
         if stop.is_set or not await _has_retries(session, batch, slices):
             break
     files = await _files(session, batch, slices, stop, progress)
@@ -116,10 +118,13 @@ async def _results(
     slices: Sequence[Slice],
     stop: StopSwitch,
     progress: Progress,
+    looker: Looker,
 ) -> list[ResultsSummary]:
     try:
         progress.on_phase("wait")
-        await wait_until_settled(session, batch, slices, stop=stop, on_round=progress.on_round)
+        await wait_until_settled(
+            session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
+        )
         progress.on_phase("collect")
         return [summary async for summary in collect(session, batch, slices)]
     except UnauthorizedError as error:

@@ -16,11 +16,12 @@ import dagster as dg
 
 from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.download import FilesReport, keep_files
+from mynth_dagster.engine.look import Waiting
 from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import survey
-from mynth_dagster.engine.wait import Waiting, wait_until_settled
+from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import MynthError, RunStoppedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import format_usd

@@ -1,0 +1,99 @@
+"""A run that waits reads what is finished while it sends the rest; judged by Mynth's log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mynth_dagster.clock import SystemClock
+from mynth_dagster.engine import pace
+from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.submit import SubmitCounts
+from mynth_dagster.engine.table_run import Progress
+from tests.engine.bench import Bench
+from tests.factories import KEY
+
+FULL = "GET /tasks/:id"
+
+
+def n_read(work: Bench) -> int:
+    """Tasks that were read whole."""
+    return int(work.log["requests"].get(FULL, 0))
+
+
+@pytest.fixture
+def work(simulator, tmp_path, monkeypatch) -> Bench:
+    """Tasks finish at once, and nobody waits a second before the first look."""
+    monkeypatch.setattr(pace, "PROBE_MIN_S", 0.001)
+    server = simulator(clock=SystemClock(), revision="2026-08", progress="immediate")
+    return Bench(server, SystemClock(), tmp_path)
+
+
+def test_finished_tasks_are_read_while_others_are_sent(work):
+    """Some are read by the time the last request is answered; all of them once."""
+    read_at = {}
+    progress = Progress(on_phase=lambda phase: read_at.setdefault(phase, n_read(work)))
+
+    report = work.run(400, progress=progress)
+
+    assert 0 < read_at["wait"] < 400
+    assert report.images == 400
+    assert n_read(work) == 400
+    work.require_sound(400)
+
+
+class Counts(SubmitCounts):
+    """Does something after a hundred answers."""
+
+    def __init__(self, at_hundred: Callable[[], object]) -> None:
+        self.at_hundred = at_hundred
+        super().__init__()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if (name, value) == ("n_accepted", 100):
+            self.at_hundred()
+
+
+def test_a_cancelled_run_reads_no_further(work):
+    """Nothing that was sent is lost: the next run collects it, and sends only the rest."""
+    stop = StopSwitch()
+    progress = Progress(counts=Counts(lambda: stop.set(CANCELLED)))
+
+    first = work.run(400, stop=stop, progress=progress)
+
+    assert first.stopped == "cancelled"
+    assert 100 <= work.n_posts < 400
+    assert work.run(400).images == 400
+    assert work.n_posts == 400
+    work.require_sound(400)
+
+
+def test_a_key_that_is_refused_meanwhile_ends_the_run_as_ever(work):
+    """Whether a look or the next request meets it first; a good key goes on from there."""
+    revoked = [{"key": KEY, "revoked": True}]
+    progress = Progress(counts=Counts(lambda: work.server.set_scenario(api_keys=revoked)))
+
+    report = work.run(400, progress=progress)
+
+    assert report.stopped == "unauthorized"
+    work.require_sound(400)
+    work.server.set_scenario(api_keys=[{"key": KEY}])
+    assert work.run(400).images == 400
+    work.require_sound(400)
+
+
+def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
+    """It is not lost with the task that met it."""
+    from mynth_dagster.engine import look  # noqa: PLC0415
+
+    async def fail(*_: object) -> int:
+        await asyncio.sleep(0)
+        raise LookupError("ours")
+
+    monkeypatch.setattr(look, "work_inbox", fail)
+
+    with pytest.raises(LookupError, match="ours"):
+        work.run(100)

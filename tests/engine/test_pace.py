@@ -1,0 +1,149 @@
+"""The rhythm of looking, by arithmetic alone: late by little, and few requests a task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from mynth_dagster.engine.pace import PROBE_MIN_S, Look, Pace
+from mynth_dagster.engine.poll import ListWalk
+
+MIN_S, MAX_S, PAGE = 0.25, 20.0, 100
+
+
+@dataclass
+class Task:
+    """As much of an intent as a walk looks at."""
+
+    task_id: str
+    ends_at_s: float
+    is_finished_remotely: bool = False
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Seconds from the last end until it was seen, requests a task, and the times of the looks."""
+
+    late_s: float
+    requests: float
+    looks_s: list[float]
+
+
+def wait_for(durations_s: list[float], tasks_a_request: int = PAGE) -> Waited:
+    """Tasks sent in one moment, waited for at this pace."""
+    tasks = [Task(f"tsk_{n}", ends_s) for n, ends_s in enumerate(durations_s)]
+    pace, n_requests, looks_s = Pace(MIN_S, MAX_S, tasks_a_request), 0, []
+    pace.begin(0.0)
+    while pending := [task for task in tasks if not task.is_finished_remotely]:
+        now_s = pace.next_at_s
+        looks_s.append(now_s)
+        chosen = pending[: pace.n_tasks]
+        n_requests += cost(tasks, chosen) if tasks_a_request > 1 else len(chosen)
+        found = [task for task in chosen if task.ends_at_s <= now_s]
+        for task in found:
+            task.is_finished_remotely = True
+        since_s = pace.counted_from_s or 0.0
+        look = Look(now_s, len(chosen), len(found), len(pending) - len(found), now_s - since_s)
+        pace.note(look)
+    return Waited(now_s - max(durations_s), n_requests / len(tasks), looks_s)
+
+
+def cost(tasks: list[Task], chosen: list[Task]) -> int:
+    ids = {task.task_id for task in chosen}
+    walk = ListWalk(tasks, PAGE, lambda task: task.task_id in ids)
+    return min(walk.n_pages_at_best, len(chosen))
+
+
+def spread(n: int, draw: Callable[[random.Random], float], seed: int) -> list[float]:
+    source = random.Random(seed)
+    return [draw(source) for _ in range(n)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_tasks", [1_000, 10_000])
+def test_tasks_of_one_to_ten_seconds(n_tasks, seed):
+    """Half a second late at most, at a twentieth of a request a task."""
+    waited = wait_for(spread(n_tasks, lambda r: r.uniform(1, 10), seed))
+
+    assert waited.late_s <= 0.6
+    assert waited.requests <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("draw", "late_s"),
+    [
+        (lambda r: r.uniform(20, 60), 5.0),
+        (lambda r: 5 + r.random() / 5, 3.0),
+        (lambda r: r.lognormvariate(2, 0.5), MAX_S / 4),
+        (lambda r: r.expovariate(0.1), MAX_S / 2),
+        (lambda r: r.uniform(3, 6) if r.random() > 0.003 else r.uniform(100, 600), MAX_S),
+    ],
+    ids=["slow", "all at once", "with a tail", "without memory", "stragglers"],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_tasks_of_any_kind(draw, late_s, seed):
+    """Never later than the longest pause, and within an eighth of a request a task."""
+    waited = wait_for(spread(5_000, draw, seed))
+
+    assert waited.late_s <= late_s
+    assert waited.requests <= 0.125
+
+
+def test_where_each_task_costs_a_request_less_than_two_are_made():
+    """Without a list: most statuses are asked for when most tasks should be finished."""
+    waited = wait_for(spread(1_000, lambda r: r.uniform(1, 10), 1), tasks_a_request=1)
+
+    assert waited.requests <= 2
+    assert waited.late_s <= 0.6
+
+
+def test_one_long_task_is_not_asked_about_all_the_time():
+    """Pauses grow to the longest one, and no further."""
+    waited = wait_for([600.0])
+
+    pauses_s = [b - a for a, b in zip(waited.looks_s, waited.looks_s[1:], strict=False)]
+    assert len(waited.looks_s) <= 40
+    assert max(pauses_s) == MAX_S
+    assert pauses_s == sorted(pauses_s)
+
+
+def test_a_first_page_that_hangs_does_not_hide_the_others():
+    """The oldest hundred tasks take for ever: more are looked at when the pause is longest."""
+    durations_s = [3000.0] * 100 + [5.0] * 400
+    pace = Pace(MIN_S, MAX_S, PAGE)
+    pace.begin(0.0)
+    while pace.n_tasks is not None and pace.n_tasks <= 100:
+        assert pace.next_at_s < 10 * MAX_S
+        pace.note(Look(pace.next_at_s, 100, 0, 500, pace.next_at_s))
+
+    assert wait_for(durations_s).late_s <= MAX_S
+
+
+def test_where_much_is_left_for_long_only_the_oldest_are_looked_at():
+    """A hundred thousand tasks that finish at fifty a second: no thousand pages every pause."""
+    pace = Pace(MIN_S, MAX_S, PAGE)
+    pace.begin(0.0)
+    pace.note(Look(100.0, 100, 50, 100_000, 100.0))
+    pace.note(Look(pace.next_at_s, 100_000, 1_000, 99_000, 20.0))
+
+    assert pace.n_tasks is not None
+    assert pace.n_tasks <= 99_000 // 10
+    pace.look_at_all()
+    assert pace.n_tasks is None
+
+
+def test_nothing_to_look_at_is_no_reason_to_hurry():
+    """Everything is left to its announcement: the pauses grow all the same."""
+    pace, pauses_s, now_s = Pace(MIN_S, MAX_S, PAGE), [], 0.0
+    pace.begin(now_s)
+    for _ in range(12):
+        pauses_s.append(pace.next_at_s - now_s)
+        now_s = pace.next_at_s
+        pace.note(Look(now_s, 0, 0, 0, 0.0))
+
+    assert pauses_s[0] == PROBE_MIN_S
+    assert pauses_s == sorted(pauses_s)
+    assert pauses_s[-1] == MAX_S
