@@ -8,21 +8,17 @@ which partitions are settled and behind their version.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mynth_dagster.engine.announced import hearing_of, is_due_by, note_unannounced
 from mynth_dagster.engine.collect import read_surplus
 from mynth_dagster.engine.inbox import work_inbox
-from mynth_dagster.engine.poll import Poller
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import expire_interrupted, settle
-from mynth_dagster.ledger.reader import PartitionRow
+from mynth_dagster.engine.tour import Tour
+from mynth_dagster.ledger.reader import Moving, PartitionRow
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.transitions import STALLED, IntentState
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,8 @@ async def watch(
     """
     Work the inbox, poll what is pending and tell the state of every open partition.
 
-    Returns the open partitions, and whether the budget was enough to ask about all of them.
+    Returns the open partitions, and whether the budget was enough to ask about all of them;
+    where it was not, the next watch goes on behind the last partition that was asked about.
 
     Raises:
         UnauthorizedError: The key is refused.
@@ -70,58 +67,43 @@ async def watch(
     reader, name = session.ledger.read, batch.ledger_name
     rows = await asyncio.to_thread(reader.partitions, name)
     slices = [batch.slice(row.window, row.fan_out) for row in rows]
-    await expire_interrupted(session, batch, sorted({slice_.window for slice_ in slices}))
+    moving = await _moving(session, name)
+    sending = sorted({window for (window, _), counts in moving.items() if counts.n_sending})
+    await expire_interrupted(session, batch, sending)
     await work_inbox(session, batch, until_s=until_s)
     await settle(session, batch, slices, until_s=until_s - budget_s / 2)
-    moving = [IntentState.ACCEPTED, IntentState.SENDING]
-    intents = await asyncio.to_thread(reader.intents_in, name, slices, moving)
-    accepted = [intent for intent in intents if intent.state is IntentState.ACCEPTED]
-    hearing = await hearing_of(session, batch)
-    is_due = is_due_by(hearing, batch, session.clock.now_us())
-    found = await Poller(session, until_s).run(accepted, is_due)
-    await note_unannounced(session, batch, hearing, len(found.finished))
+    is_complete = await Tour(session, batch, until_s).go(await _moving(session, name))
     await read_surplus(session, batch, slices)
-    finished = {intent.intent_id for intent in found.finished}
-    now_us = session.clock.now_us()
     rows = await asyncio.to_thread(reader.partitions, name)
-    open_ = _watched(batch, rows, intents, finished, now_us)
-    return [p for p in open_ if p.is_behind or not p.is_settled], found.is_complete
+    open_ = _watched(batch, rows, await _moving(session, name))
+    return [p for p in open_ if p.is_behind or not p.is_settled], is_complete
+
+
+async def _moving(session: Session, name: str) -> dict[tuple[str, str], Moving]:
+    return await asyncio.to_thread(session.ledger.read.moving, name, session.clock.now_us())
 
 
 def _watched(
-    batch: Batch,
-    rows: Iterable[PartitionRow],
-    intents: Iterable[Intent],
-    finished: set[str],
-    now_us: int,
+    batch: Batch, rows: Iterable[PartitionRow], moving: Mapping[tuple[str, str], Moving]
 ) -> list[WatchedPartition]:
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for intent in intents:
-        counts[intent.row.window, intent.fan_out, _kind(intent, finished, now_us)] += 1
-    return [
-        WatchedPartition(
-            slice=batch.slice(row.window, row.fan_out),
-            version=row.version,
-            n_pending=counts[row.window, row.fan_out, "pending"],
-            n_sending=counts[row.window, row.fan_out, "sending"],
-            n_finished=counts[row.window, row.fan_out, "finished"],
-            n_stalled=counts[row.window, row.fan_out, STALLED],
-            is_behind=_is_behind(batch, row, counts),
-            submitter=row.submitter,
+    watched = []
+    for row in rows:
+        counts = moving.get((row.window, row.fan_out), Moving())
+        watched.append(
+            WatchedPartition(
+                slice=batch.slice(row.window, row.fan_out),
+                version=row.version,
+                n_pending=counts.n_pending,
+                n_sending=counts.n_sending,
+                n_finished=counts.n_finished,
+                n_stalled=counts.n_stalled,
+                is_behind=_is_behind(batch, row, counts),
+                submitter=row.submitter,
+            )
         )
-        for row in rows
-    ]
+    return watched
 
 
-def _is_behind(batch: Batch, row: PartitionRow, counts: Counter[tuple[str, str, str]]) -> bool:
-    has_unread = counts[row.window, row.fan_out, "finished"] > 0
+def _is_behind(batch: Batch, row: PartitionRow, counts: Moving) -> bool:
     shown = row.collected if batch.files is None else min(row.collected, row.filed)
-    return shown < row.version or has_unread
-
-
-def _kind(intent: Intent, finished: set[str], now_us: int) -> str:
-    if intent.state is IntentState.SENDING:
-        return "sending"
-    if intent.is_finished_remotely or intent.intent_id in finished:
-        return "finished"
-    return STALLED if intent.shown_status(now_us) == STALLED else "pending"
+    return shown < row.version or counts.n_finished > 0

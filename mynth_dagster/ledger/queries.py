@@ -67,14 +67,8 @@ def looked_up(engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str)
 
 def in_slices(slices: Iterable[Slice]) -> sa.ColumnElement[bool]:
     """An intent's place is one of these partitions."""
-    by_window: dict[str, list[str]] = {}
-    for slice_ in slices:
-        by_window.setdefault(slice_.window, []).append(slice_.fan_out)
-    windows = [
-        sa.and_(_intents.c.window == window, _intents.c.fan_out.in_(fan_outs))
-        for window, fan_outs in by_window.items()
-    ]
-    return sa.or_(sa.false(), *windows)
+    places = [(slice_.window, slice_.fan_out) for slice_ in slices]
+    return sa.tuple_(_intents.c.window, _intents.c.fan_out).in_(places)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -66,6 +66,20 @@ class StateCount:
     charged_units: int
 
 
+@dataclass(frozen=True)
+class Moving:
+    """
+    Intents of one partition that are on their way.
+
+    `n_finished` tasks are finished at Mynth and not read; `n_stalled` are past their deadline.
+    """
+
+    n_sending: int = 0
+    n_pending: int = 0
+    n_finished: int = 0
+    n_stalled: int = 0
+
+
 class LedgerReader:
     """Queries of one ledger."""
 
@@ -209,9 +223,7 @@ class LedgerReader:
 
     def counts(self, batch: str, slices: Iterable[Slice] | None = None) -> list[StateCount]:
         """Intents by partition and state; of all partitions where none are given."""
-        finished = sa.func.coalesce(_intents.c.remote_status, "").in_(
-            [TaskStatus.COMPLETED.value, TaskStatus.FAILED.value]
-        )
+        finished = _finished_remotely()
         group = (_intents.c.window, _intents.c.fan_out, _intents.c.state, finished)
         query = (
             sa.select(
@@ -228,6 +240,32 @@ class LedgerReader:
         if slices is not None:
             query = query.where(in_slices(slices))
         return list(self._rows(query, _state_count))
+
+    def moving(self, batch: str, now_us: int) -> dict[tuple[str, str], Moving]:
+        """Intents on their way, counted by window and fan-out; partitions at rest are left out."""
+        finished = _finished_remotely()
+        is_late = sa.func.coalesce(_intents.c.deadline_at_us < now_us, sa.false())
+        is_accepted = _intents.c.state == IntentState.ACCEPTED.value
+        kinds = {
+            "n_sending": ~is_accepted,
+            "n_finished": sa.and_(is_accepted, finished),
+            "n_stalled": sa.and_(is_accepted, ~finished, is_late),
+            "n_pending": sa.and_(is_accepted, ~finished, ~is_late),
+        }
+        place = (_intents.c.window, _intents.c.fan_out)
+        counted = [sa.func.sum(sa.case((kind, 1), else_=0)).label(n) for n, kind in kinds.items()]
+        states = [IntentState.ACCEPTED.value, IntentState.SENDING.value]
+        query = (
+            sa.select(*place, *counted)
+            .where(_intents.c.batch == batch, _intents.c.state.in_(states))
+            .group_by(*place)
+        )
+
+        def read(row: Any) -> tuple[tuple[str, str], Moving]:
+            counts = {name: int(row[name]) for name in kinds}
+            return (row["window"], row["fan_out"]), Moving(**counts)
+
+        return dict(self._rows(query, read))
 
     def meta(self, key: str) -> str | None:
         """One remembered fact."""
@@ -276,6 +314,11 @@ class SliceLookup:
         )
         while some := list(islice(gone, IN_MAX)):
             yield some
+
+
+def _finished_remotely() -> sa.ColumnElement[bool]:
+    ends = [TaskStatus.COMPLETED.value, TaskStatus.FAILED.value]
+    return sa.func.coalesce(_intents.c.remote_status, "").in_(ends)
 
 
 def _delivered(names: Names) -> sa.Select[Any]:

@@ -13,6 +13,7 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import StatusNote
+from mynth_dagster.ledger.reader import Moving
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState, states_before
@@ -487,3 +488,15 @@ def test_a_closed_ledger_says_so(book):
 
     with pytest.raises(LedgerUnavailableError, match="closed"):
         book.claim(make_intent())
+
+
+def test_more_partitions_than_an_expression_may_be_deep(book):
+    """Three thousand windows: conditions on places are one list, not one term each."""
+    intent = make_intent("p", window="2026-11-20")
+    book.claim(intent)
+    book.sight(intent)
+    slices = [Slice(f"day {n}") for n in range(3_000)] + [Slice("2026-11-20")]
+
+    assert len(book.ledger.read.unread_surplus("b", slices)) == 0
+    assert book.ledger.read.counts("b", slices)[0].n_intents == 1
+    assert book.ledger.read.moving("b", 0) == {("2026-11-20", ""): Moving(n_pending=1)}

@@ -1,0 +1,76 @@
+"""Ticks that are too short for everything: each goes on where the one before stopped."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mynth_dagster.engine import tour
+from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.tour import in_stages
+from mynth_dagster.engine.watch import watch
+from mynth_dagster.ledger.reader import Moving
+from mynth_dagster.models.batch import Batch
+from tests.factories import MODEL
+
+BATCH = Batch(name="b", models=(MODEL,), shards=6)
+PLACES = [("", f"{n:03d}") for n in range(6)]
+
+
+def test_stages_go_round_once_from_where_the_last_tour_ended():
+    """Every partition with a pending task once; those at rest are left out."""
+    moving = {place: Moving(n_pending=10) for place in PLACES}
+    moving[PLACES[2]] = Moving(n_finished=3, n_sending=2)
+    moving[PLACES[4]] = Moving(n_stalled=1)
+
+    visited = [place for stage in in_stages(moving, PLACES[3]) for place in stage]
+
+    assert visited == [PLACES[4], PLACES[5], PLACES[0], PLACES[1], PLACES[3]]
+
+
+@pytest.mark.parametrize("after", [None, PLACES[5], ("zzz", "zzz")])
+def test_a_tour_that_ended_or_whose_end_is_gone_begins_at_the_first(after):
+    """Nothing is left out because a partition vanished meanwhile."""
+    moving = {place: Moving(n_pending=1) for place in PLACES}
+
+    assert [place for stage in in_stages(moving, after) for place in stage] == PLACES
+
+
+def test_stages_are_bounded_and_a_large_partition_is_one_of_its_own(monkeypatch):
+    """What is in memory at a time does not grow with the number of partitions."""
+    monkeypatch.setattr(tour, "STAGE_TASKS", 20)
+    moving = {place: Moving(n_pending=30 if n == 3 else 10) for n, place in enumerate(PLACES)}
+
+    assert [len(stage) for stage in in_stages(moving, None)] == [2, 2, 2]
+
+
+def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock, monkeypatch):
+    """Each has time for one partition of six: after six ticks everything is noticed."""
+    work = new_bench(progress="manual")
+    monkeypatch.setattr(tour, "STAGE_TASKS", 1)
+    monkeypatch.setattr(tour, "STAGES_AT_ONCE", 1)
+    stop = StopSwitch()
+    stop.is_cancelled = True  # sent, and not waited for
+    work.run(60, stop=stop, shards=6)
+    work.server.settle()
+    seen = []
+
+    def read_slowly(self, places):
+        clock.advance(30)
+        return plainly(self, places)
+
+    plainly = tour.Tour._accepted
+    monkeypatch.setattr(tour.Tour, "_accepted", read_slowly)
+
+    async def tick() -> tuple[int, bool]:
+        async with work.session() as session:
+            watched, is_complete = await watch(session, BATCH, budget_s=40)
+            return sum(p.n_finished > 0 for p in watched), is_complete
+
+    for _ in range(6):
+        seen.append(asyncio.run(tick()))
+
+    assert [n for n, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert seen[-1][1]
+    assert work.query("SELECT value FROM meta WHERE key LIKE 'watch:%'") == [("",)]
