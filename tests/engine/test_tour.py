@@ -54,7 +54,6 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
     stop.is_cancelled = True  # sent, and not waited for
     work.run(60, stop=stop, shards=6)
     work.server.settle()
-    seen = []
 
     def read_slowly(self, places):
         clock.advance(30)
@@ -68,8 +67,7 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
             watched, is_complete = await watch(session, BATCH, budget_s=40)
             return sum(p.n_finished > 0 for p in watched), is_complete
 
-    for _ in range(6):
-        seen.append(asyncio.run(tick()))
+    seen = [asyncio.run(tick()) for _ in range(6)]
 
     assert [n for n, _ in seen] == [1, 2, 3, 4, 5, 6]
     assert seen[-1][1]
