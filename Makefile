@@ -10,7 +10,7 @@ PROOFS := tests/crash tests/faults tests/webhook/test_crash.py
 AS_USERS := tests/e2e tests/browser
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test e2e faults mutants lint types locations check bench bench-quick format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants lint types locations check bench bench-quick growth format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -64,12 +64,15 @@ screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs 
 reference: $(STAMP) ## Write docs/reference.md from the code
 	$(BIN)/python -m tests.docs.reference
 
-bench: $(STAMP) ## Measure everything beside its peers, and write benchmarks/RESULTS.md
+bench: $(STAMP) ## Measure speed beside its peers, and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 	$(BIN)/python benchmarks/downloads.py
 
 bench-quick: $(STAMP) ## The same in a few minutes, only printed
 	$(BIN)/python -m benchmarks --quick
+
+growth: $(STAMP) ## Measure tables of up to ten million rows, into the same RESULTS.md
+	$(BIN)/python -m benchmarks --growth
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .

@@ -1,7 +1,8 @@
 """
-All figures by one command: `python -m benchmarks` or, in a tenth of the time, with `--quick`.
+Figures by one command: `python -m benchmarks` or, in a tenth of the time, with `--quick`.
 
-Prints one table and writes it to `RESULTS.md` (a quick run only prints). Sections can be chosen:
+Prints tables and writes them to `RESULTS.md` (a quick run only prints). What takes long belongs
+to `--growth`. Sections can be chosen:
 
     python -m benchmarks --quick submitting
 """
@@ -13,30 +14,56 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import submitting, waiting
+from benchmarks import (
+    beside,
+    growth,
+    imports,
+    in_dagster,
+    sensing,
+    submitting,
+    tables,
+    waiting,
+)
 from benchmarks.report import Line, in_markdown, write_section
 
-SECTIONS: dict[str, Callable[..., list[Line]]] = {
+Section = Callable[..., list[Line]]
+SECTIONS: dict[str, Section] = {
     "submitting": submitting.lines,
     "waiting": waiting.lines,
+    "beside": beside.lines,
+    "dagster": in_dagster.lines,
+    "imports": imports.lines,
 }
+GROWTH: dict[str, Section] = {
+    "reading": tables.reading,
+    "planning": tables.planning,
+    "sensor": sensing.lines,
+    "growth": growth.lines,
+}
+LONG: dict[str, Section] = {"million": growth.million}
+"""Only where it is asked for by name."""
+
 QUICK = {"n_rounds": 2, "scale": 0.2}
 FULL = {"n_rounds": 5, "scale": 1.0}
+ONCE = {"n_rounds": 3, "scale": 1.0}
 
 
 def main() -> None:
     """Measure, print, write."""
+    known = {**SECTIONS, **GROWTH, **LONG}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []])
+    parser.add_argument("sections", nargs="*", choices=[*known, []])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--growth", action="store_true")
     asked = parser.parse_args()
-    for name in asked.sections or SECTIONS:
+    for name in asked.sections or (GROWTH if asked.growth else SECTIONS):
         began_s = time.monotonic()
-        found = SECTIONS[name](**(QUICK if asked.quick else FULL))
-        print(f"\n## {name}\n\n{in_markdown(found)}", flush=True)
+        extent = QUICK if asked.quick else FULL if name in SECTIONS else ONCE
+        found = known[name](**extent)
+        took_s = time.monotonic() - began_s
+        print(f"\n## {name} ({took_s:.0f} s)\n\n{in_markdown(found)}", flush=True)
         if not asked.quick:
-            command = f"python -m benchmarks {name}"
-            write_section(name, command, time.monotonic() - began_s, found)
+            write_section(name, f"python -m benchmarks {name}", took_s, found)
 
 
 if __name__ == "__main__":

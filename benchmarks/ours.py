@@ -90,6 +90,25 @@ def submit_table(
     return run(work())
 
 
+async def prepare_table(url: str, folder: str) -> None:
+    """Check `prompts.parquet` and write it as the batch's table."""
+    async with open_session(settings_for(url, folder, None, 128)) as session:
+        await prepare(session, BATCH, open_source(f"{folder}/prompts.parquet"), window="")
+
+
+def submit_again(url: str, folder: str) -> int:
+    """Plan and send what is missing of a table that is there; how many requests that was."""
+
+    async def work() -> int:
+        async with open_session(settings_for(url, folder, None, 128)) as session:
+            report = await submit(
+                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=StopSwitch()
+            )
+            return report.counts.n_posts
+
+    return run(work())
+
+
 @dataclass(frozen=True)
 class Finished:
     """Seconds from the prompt table to the result tables, and images in them."""

@@ -16,6 +16,7 @@ from mynth_dagster.ledger.evidence import SIGHT, Sighting
 from mynth_dagster.ledger.finish import READ, Reading
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
+from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
 from mynth_dagster.tables.files import TableStore
@@ -26,40 +27,41 @@ NOW_US = 1_795_000_000_000_000
 COST_UNITS = 500_000
 
 
-def pay_for_all(
-    folder: str, ledger_url: str, *, batch: Batch = BATCH, finished: bool = True
-) -> int:
-    """Every row of the batch's written prompts becomes an accepted, or finished, intent."""
+def pay_for_all(folder: str, ledger_url: str, *, batch: Batch = BATCH) -> None:
+    """Every row of the batch's written prompts becomes a finished intent."""
+    rows = (
+        (slice_, row)
+        for slice_ in batch.slices("")
+        for some in iter_planned_rows(TableStore(folder, batch.name), slice_, batch=batch)
+        for row in some
+    )
+    keep(ledger_url, batch, rows, finished=True)
+
+
+def keep(
+    ledger_url: str, batch: Batch, rows: Iterator[tuple[Slice, PromptRow]], *, finished: bool
+) -> None:
+    """Accepted intents of these rows, their tasks numbered from 0; or finished ones."""
     ledger = Ledger.open(ledger_url)
     ledger_id = ledger.ledger_id
     ledger.close()
     writer, reader = open_engines(ledger_url)
     n_rows = 0
-    for slice_ in batch.slices(""):
-        rows = _rows(folder, batch, slice_)
-        while group := list(islice(rows, GROUP)):
-            intents = [
-                _intent(row, batch, ledger_id, slice_.window, slice_.fan_out) for row in group
-            ]
-            _write(writer, intents, n_rows, finished=finished)
-            n_rows += len(group)
+    while group := list(islice(rows, GROUP)):
+        intents = [_intent(row, batch, ledger_id, slice_) for slice_, row in group]
+        _write(writer, intents, n_rows, finished=finished)
+        n_rows += len(group)
     writer.dispose()
     reader.dispose()
-    return n_rows
 
 
-def _rows(folder: str, batch: Batch, slice_) -> Iterator[PromptRow]:
-    for rows in iter_planned_rows(TableStore(folder, batch.name), slice_, batch=batch):
-        yield from rows
-
-
-def _intent(row: PromptRow, batch: Batch, ledger_id: str, window: str, fan_out: str) -> Intent:
-    key = RowKey(batch.ledger_name, window, row.request_key)
+def _intent(row: PromptRow, batch: Batch, ledger_id: str, slice_: Slice) -> Intent:
+    key = RowKey(batch.ledger_name, slice_.window, row.request_key)
     return Intent(
         intent_id=intent_id(ledger_id, key, 1),
         row=key,
         prompt_id=row.prompt_id,
-        fan_out=fan_out,
+        fan_out=slice_.fan_out,
         generation=1,
         attempt=1,
         state=IntentState.SENDING,

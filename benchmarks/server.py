@@ -47,11 +47,16 @@ _FIXED = {
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How slow Mynth is: seconds before each answer to a POST, and how long tasks take."""
+    """
+    How slow Mynth is: seconds before each answer to a POST, and how long tasks take.
+
+    `n_there` tasks were accepted before.
+    """
 
     post_delay_s: float = 0.0
     task_min_s: float = 0.0
     task_max_s: float = 0.0
+    n_there: int = 0
 
 
 @dataclass
@@ -241,6 +246,8 @@ async def _listen(pipe: Connection) -> None:
         elif isinstance(order, Behaviour):
             world.behaviour = order
             world.created, world.finished = array("d"), array("d")
+            for _ in range(order.n_there):
+                world.accept()
             world.seen = Seen(n_open=world.seen.n_open, n_open_peak=world.seen.n_open)
             pipe.send("ready")
         else:

@@ -67,8 +67,12 @@ def looked_up(engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str)
 
 def in_slices(slices: Iterable[Slice]) -> sa.ColumnElement[bool]:
     """An intent's place is one of these partitions."""
-    places = [(slice_.window, slice_.fan_out) for slice_ in slices]
-    return sa.tuple_(_intents.c.window, _intents.c.fan_out).in_(places)
+    places = sorted({(slice_.window, slice_.fan_out) for slice_ in slices})
+    windows, fan_outs = ({place[n] for place in places} for n in range(2))
+    is_one = sa.tuple_(_intents.c.window, _intents.c.fan_out).in_(places)
+    # SQLite looks for pairs in every row; for single columns it goes by the index.
+    near = _intents.c.window.in_(sorted(windows)), _intents.c.fan_out.in_(sorted(fan_outs))
+    return sa.and_(*near, is_one)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

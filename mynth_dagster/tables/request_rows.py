@@ -69,7 +69,7 @@ class RequestRows:
         identify_inputs(rows, self._files)
         self._names.add(ids)
         places, models = self._multiply(rows)
-        columns = _completed(rows, self._batch)
+        columns = completed(rows, self._batch)
         columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
         columns["prompt_id"] = pa.array(ids, pa.string())
         for theirs, ours in self._found.carried.items():
@@ -188,7 +188,7 @@ def _odd_cells(rows: SourceRows) -> dict[int, dict[str, Unreadable | None]]:
     return odd
 
 
-def _completed(rows: SourceRows, batch: Batch) -> dict[str, pa.Array]:
+def completed(rows: SourceRows, batch: Batch) -> dict[str, pa.Array]:
     """All columns of a request but the model, with the batch's defaults where a row is silent."""
     columns = {}
     for name, kind in REQUEST_TYPES.items():
