@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -77,8 +77,8 @@ def _intent(row: PromptRow, batch: Batch, ledger_id: str, slice_: Slice) -> Inte
 def _write(writer: Engine, intents: list[Intent], first: int, *, finished: bool) -> None:
     ids = [f"tsk_{first + n:026d}" for n in range(len(intents))]
     seen = [
-        Sighting.at(NOW_US, intent, task_id, "answer", deadline_s=1e9, reserved_units=COST_UNITS)
-        for intent, task_id in zip(intents, ids, strict=True)
+        Sighting.at(now_us, intent, task_id, "answer", deadline_s=1e9, reserved_units=COST_UNITS)
+        for now_us, intent, task_id in zip(count(NOW_US + first), intents, ids)
     ]
     read = [
         Reading(intent, _task(task_id), Event.COMPLETE, NOW_US)

@@ -188,8 +188,8 @@ class Poller:
             statuses = {task.task_id: task.status for task in page}
             shown = walk.note([task.task_id for task in page])
             self._found += shown
-            updated = [replace(i, remote_status=statuses[str(i.task_id)]) for i in shown]
-            finished += [intent for intent in updated if intent.is_finished_remotely]
+            told = [(intent, statuses[str(intent.task_id)]) for intent in shown]
+            finished += [replace(x, remote_status=status) for x, status in told if status.is_final]
         return finished + await self._poll_each([*walk.missed, *walk.give_up()])
 
     async def _poll_each(self, pending: Sequence[Intent]) -> list[Intent]:
