@@ -1,15 +1,14 @@
 """
 Where the CPU of a durable request goes: `python -m benchmarks.profile`.
 
-A thread looks a thousand times a second at what the event loop's thread is doing and sorts what
-it sees by the innermost module that one of the parts owns; the ledger's thread is measured by
-its own CPU clock. Rewrites the section of `docs/performance.md` between its two marks.
+The event loop's thread is interrupted a thousand times a second; what it is at belongs to the
+innermost module that one of the parts owns. The ledger's thread is measured by its own CPU clock.
+Rewrites the section of `docs/performance.md` between its two marks.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
+import signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,25 +61,16 @@ def main() -> None:
 
 
 def profiled(url: str, path: str) -> Profile:
-    """Submit the table and watch this thread meanwhile."""
+    """Submit the table, and be interrupted to note what this thread is at."""
     seen: Counter[str] = Counter()
-    over, watched = threading.Event(), threading.get_ident()
-
-    def look() -> None:
-        while not over.wait(EVERY_S):
-            frame = sys._current_frames().get(watched)  # noqa: SLF001 - there is no other way
-            seen[part_of(frame)] += 1
-
-    watcher = threading.Thread(target=look, name="profile")
-    watcher.start()
+    signal.signal(signal.SIGALRM, lambda _, frame: seen.update([part_of(frame)]))
+    signal.setitimer(signal.ITIMER_REAL, EVERY_S, EVERY_S)
     try:
         done = ours.submit_table(url, path, CONCURRENCY)
-        watcher_s = ours.thread_cpu_s("profile")
     finally:
-        over.set()
-        watcher.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
     shares = {part: n / seen.total() for part, n in seen.items()}
-    cpu_us = 1e6 * (done.cpu_s - watcher_s) / done.n_accepted
+    cpu_us = 1e6 * done.cpu_s / done.n_accepted
     return Profile(cpu_us, 1e6 * done.ledger_cpu_s / done.n_accepted, shares)
 
 
