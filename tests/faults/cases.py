@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
+WEBHOOKS = HERE.parent / "webhook"
 PAGE = HERE.parents[1] / "docs" / "cases.md"
 
 HEAD = (
     "# Cases\n\n"
-    "What a run has to survive, and does: each line is a test that `make faults` runs.\n"
+    "What a run has to survive, and does: each line is a test that `make faults` runs; those of "
+    "webhooks, at the end, `make test`.\n"
     "The judge is the simulator's own log of accepted requests and charges.\n"
     "After each case the job is run again until nothing is left to wait for; then nothing is "
     "lost, nothing is paid twice, every row is accounted for, the money adds up, a further run "
@@ -26,7 +28,7 @@ HEAD = (
 
 def sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Each file's first sentence, with the names and sentences of its tests."""
-    for path in sorted(HERE.glob("test_*.py")):
+    for path in [*sorted(HERE.glob("test_*.py")), *sorted(WEBHOOKS.glob("test_*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         tests = [
             (node.name, ast.get_docstring(node) or "")
