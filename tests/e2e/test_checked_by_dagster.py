@@ -1,0 +1,65 @@
+"""What Dagster's own commands say of our code location and of every example: nothing is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.markdown import ROOT
+
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
+
+
+def run_in(folder: Path, *command: str) -> None:
+    """A command beside this interpreter, as a user would type it there."""
+    bin_ = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(bin_), os.environ["PATH"]]),
+        "MYNTH_API_KEY": "mak_simulator",
+    }
+    found = subprocess.run(
+        [str(bin_ / command[0]), *command[1:]],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_sound(example, tmp_path):
+    """A project by `dg check`, a file by `dagster definitions validate`."""
+    folder = tmp_path / example.name
+    shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    if (folder / "make_prompts.py").exists():
+        run_in(folder, "python", "make_prompts.py")
+    if (folder / "pyproject.toml").exists():
+        run_in(folder, "dg", "check", "yaml")
+        run_in(folder, "dg", "check", "defs")
+    else:
+        run_in(folder, "dagster", "definitions", "validate", "-f", "definitions.py")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dg", "check", "yaml"),
+        ("dg", "check", "defs"),
+        ("dagster", "definitions", "validate", "-w", "workspace.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_our_own_location_is_sound(command):
+    """As `make locations` checks it, and its YAML."""
+    run_in(ROOT, *command)
