@@ -18,15 +18,6 @@ MODELS = [
     "recraft/recraft-v4",
 ]
 
-batch = build_image_batch(
-    "heroes",
-    prompts="prompts.parquet",
-    models=MODELS,
-    fan_out="model",
-    wait="run",
-    previews=8,
-)
-
 
 def _table_of_all_models(table: str) -> dg.AssetIn:
     return dg.AssetIn(
@@ -65,7 +56,14 @@ def ranking(images: pd.DataFrame, failures: pd.DataFrame) -> dg.MaterializeResul
 
 
 defs = dg.Definitions.merge(
-    batch,
+    build_image_batch(
+        "heroes",
+        prompts="prompts.parquet",
+        models=MODELS,
+        fan_out="model",
+        wait="run",
+        previews=8,
+    ),
     dg.Definitions(
         assets=[ranking],
         resources={

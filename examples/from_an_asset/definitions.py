@@ -26,16 +26,6 @@ def products(context: dg.AssetExecutionContext) -> pd.DataFrame:
     )
 
 
-batch = build_image_batch(
-    "jams",
-    prompts=dg.AssetKey(["catalogue", "products"]),
-    models=["black-forest-labs/flux.2-dev"],
-    windows=DAILY,
-    shards=2,
-    previews=6,
-)
-
-
 @dg.asset(
     group_name="jams",
     partitions_def=DAILY,
@@ -48,7 +38,14 @@ def report(images: pd.DataFrame) -> dg.MaterializeResult:
 
 
 defs = dg.Definitions.merge(
-    batch,
+    build_image_batch(
+        "jams",
+        prompts=dg.AssetKey(["catalogue", "products"]),
+        models=["black-forest-labs/flux.2-dev"],
+        windows=DAILY,
+        shards=2,
+        previews=6,
+    ),
     dg.Definitions(
         assets=[products, report],
         resources={

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.markdown import ROOT
+from tests.docs.markdown import DOCS, README, ROOT, blocks
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
 
@@ -41,13 +41,21 @@ def test_an_example_is_sound(example, tmp_path):
     """A project by `dg check`, a file by `dagster definitions validate`."""
     folder = tmp_path / example.name
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    if (folder / "make_prompts.py").exists():
-        run_in(folder, "python", "make_prompts.py")
     if (folder / "pyproject.toml").exists():
         run_in(folder, "dg", "check", "yaml")
         run_in(folder, "dg", "check", "defs")
     else:
         run_in(folder, "dagster", "definitions", "validate", "-f", "definitions.py")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("page", "number"), [(README, 0), (DOCS / "tutorial.md", 1)], ids=["README", "tutorial"]
+)
+def test_a_page_s_definitions_load_as_a_file(page, number, tmp_path):
+    """As `dagster dev -f definitions.py` loads them, which allows one `Definitions` in a file."""
+    (tmp_path / "definitions.py").write_text(blocks(page, "python")[number], "utf-8")
+    run_in(tmp_path, "dagster", "definitions", "validate", "-f", "definitions.py")
 
 
 @pytest.mark.timeout(180)
