@@ -6,6 +6,7 @@ The wording of each state is in `failure_words`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mynth_dagster.models.failure_words import (
@@ -61,9 +62,13 @@ class Failure:
     intent_id: str | None = None
 
 
+SAYS_NOTHING_OF_THE_PAST = "^(input_|capability_not_supported$)"
+"""Problem codes of today's files and models; what was delivered before them stays."""
+
+
 def says_nothing_of_the_past(code: str) -> bool:
     """Whether a row that is rejected for this may have been fine, and paid for, before."""
-    return code.startswith("input_") or code == "capability_not_supported"
+    return re.match(SAYS_NOTHING_OF_THE_PAST, code) is not None
 
 
 def failure_of_problem(code: str, field: str | None, message: str) -> Failure:

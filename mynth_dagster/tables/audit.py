@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mynth_dagster.limits import ROWS_NAMED_MAX
+from mynth_dagster.models.failure import SAYS_NOTHING_OF_THE_PAST
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TableStore
 
 _KEY = "request_key"
-_MAY_HAVE_BEEN_FINE = "^(input_|capability_not_supported$)"
-"""Problems of today's files and models; what was delivered before them stays."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _adds_up(rows: pa.Table) -> pa.ChunkedArray:
     delivered = pc.add(images, parts)
     asked = pc.cast(pc.fill_null(rows.column("count"), 0), pa.int64())
     codes = rows.column("problem_code")
-    was_good = pc.fill_null(pc.match_substring_regex(codes, _MAY_HAVE_BEEN_FINE), fill_value=False)
+    was_good = pc.match_substring_regex(codes, SAYS_NOTHING_OF_THE_PAST).fill_null(fill_value=False)
     is_good = pc.or_(pc.is_null(codes), was_good)
     in_parts = pc.and_(pc.equal(requests, 0), pc.equal(delivered, asked))
     as_whole = pc.and_(pc.equal(requests, 1), pc.equal(delivered, 0))

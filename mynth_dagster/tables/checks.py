@@ -34,7 +34,8 @@ def suspicious_rows(columns: Mapping[str, pa.Array], rules: RowRules) -> list[in
             masks.append(check(column, rules).fill_null(fill_value=False))
     if _may_have_bad_inputs(columns["inputs"], columns["model"], rules):
         masks.append(pc.is_valid(columns["inputs"]))  # nested: then each is looked at alone
-    masks.append(_may_lack_4k(columns["size"], columns["model"], rules))
+    if columns["size"].null_count < len(columns["size"]):
+        masks.append(_may_lack_4k(columns["size"], columns["model"], rules))
     broken = reduce(pc.or_, masks)
     return list(pc.indices_nonzero(broken).to_pylist())
 
