@@ -101,7 +101,7 @@ class _Worker:
     def _owners(self, letters: Sequence[_Letter]) -> dict[str, Intent]:
         """The intents that the events are about, by event: by task where known, else by tag."""
         ledger = self.session.ledger
-        by_task = ledger.inbox.owners([letter.event.task_id for letter in letters])
+        by_task = ledger.read.owners([letter.event.task_id for letter in letters])
         by_tag = {x.event.event_id: x.tag.intent_id for x in letters if x.tag is not None}
         wanted = {
             letter.event.event_id: by_task.get(letter.event.task_id)

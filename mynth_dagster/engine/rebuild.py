@@ -171,9 +171,7 @@ async def _tagged_tasks(session: Session) -> dict[str, list[Task]]:
         return found
     after: str | None = None
     while page := await session.client.list_tasks(limit=WALK_PAGES[0], after=after):
-        known = await asyncio.to_thread(
-            session.ledger.read.known_tasks, [task.task_id for task in page]
-        )
+        known = await asyncio.to_thread(session.ledger.read.owners, [task.task_id for task in page])
         for listed in page:
             if listed.task_id not in known:
                 task = await session.client.get_task(listed.task_id)

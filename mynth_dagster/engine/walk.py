@@ -90,7 +90,7 @@ async def _take_in(
 ) -> None:
     types = {IMAGE_TASK, *(task_type for task_type, _ in subjects)}
     ids = [task.task_id for task in page if task.type in types]
-    known = await asyncio.to_thread(session.ledger.read.known_tasks, ids)
+    known = await asyncio.to_thread(session.ledger.read.owners, ids)
     if found.witness_no == 0 and known:
         found.witness_no = await asyncio.to_thread(session.ledger.doubts.witness_no, known)
     unknown = [task_id for task_id in ids if task_id not in known]

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.statements import Lookup, Names
+from mynth_dagster.ledger.statements import Cells, Change, Lookup, Names
 from mynth_dagster.models.exposure import (
     NOTHING,
     Exposure,
@@ -30,6 +30,7 @@ _tasks = schema.tasks
 
 Place = tuple[str, str, str]
 """Batch, window and fan-out key of a partition."""
+_PLACE = ("batch", "window", "fan_out")
 
 
 @dataclass
@@ -99,39 +100,31 @@ def note_difference(
     apply_changes(connection, changes)
 
 
-_TELL = (
-    sa.update(_partitions)
-    .where(
-        _partitions.c.batch == sa.bindparam("b_batch"),
-        _partitions.c.window == sa.bindparam("b_window"),
-        _partitions.c.fan_out == sa.bindparam("b_fan_out"),
-    )
-    .values(
-        version=_partitions.c.version + 1,
-        spent_units=_partitions.c.spent_units + sa.bindparam("b_spent"),
-        reserved_units=_partitions.c.reserved_units + sa.bindparam("b_reserved"),
-        unknown_units=_partitions.c.unknown_units + sa.bindparam("b_unknown"),
-    )
+_AMOUNTS = ("spent", "reserved", "unknown")
+
+
+def _tell(cells: Cells) -> sa.Update:
+    is_place = [_partitions.c[name] == cells(name) for name in _PLACE]
+    amounts = {f"{name}_units": _partitions.c[f"{name}_units"] + cells(name) for name in _AMOUNTS}
+    values = {"version": _partitions.c.version + 1, **amounts}
+    return sa.update(_partitions).where(*is_place).values(values)
+
+
+_TELL = Change(
+    _tell,
+    {
+        **{name: _partitions.c[name] for name in _PLACE},
+        **{name: _partitions.c[f"{name}_units"] for name in _AMOUNTS},
+    },
+    distinct=[],
 )
 
 
 def apply_changes(connection: Connection, changes: Changes) -> None:
-    """Raise versions and counters, always in the same order of partitions."""
-    rows = [
-        {
-            "b_batch": batch,
-            "b_window": window,
-            "b_fan_out": fan_out,
-            "b_spent": difference.spent,
-            "b_reserved": difference.reserved,
-            "b_unknown": difference.unknown,
-        }
-        for (batch, window, fan_out), difference in sorted(
-            changes.by_place.items(), key=lambda change: change[0]
-        )
-    ]
-    if rows:
-        connection.execute(_TELL, rows)
+    """Raise versions and counters, one by one and always in the same order of partitions."""
+    for place, difference in sorted(changes.by_place.items(), key=lambda change: change[0]):
+        amounts = {name: getattr(difference, name) for name in _AMOUNTS}
+        _TELL.run(connection, [{**dict(zip(_PLACE, place, strict=True)), **amounts}])
 
 
 def note_move(connection: Connection, moves: Mapping[str, str]) -> None:

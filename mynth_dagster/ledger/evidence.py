@@ -134,7 +134,7 @@ _LEARN_HOLD = Change(
     },
     distinct=["intent_id"],
 )
-_KEEP_TASK = Insertion(
+_KEEP_SURPLUS = Insertion(
     schema.tasks, ["task_id", "intent_id", "is_surplus", "reserved_units"], key="task_id"
 )
 _KEEP_EVIDENCE = Insertion(
@@ -160,14 +160,18 @@ def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[A
         Attachment.ATTACHED if was_attached else _unattached(connection, sighting)
         for sighting, was_attached in zip(seen, attached, strict=True)
     ]
-    news = _record_tasks(connection, seen, results)
+    new_surplus = _record_surplus(connection, seen, results)
     _record_evidence(connection, seen)
     surplus = [
         (sighting.intent.intent_id, exposure_of_surplus(_held_units(sighting), None))
-        for sighting, result in news
-        if result is Attachment.SURPLUS
+        for sighting in new_surplus
     ]
-    changed = {sighting.intent.intent_id for sighting, _ in news}
+    changed = {sighting.intent.intent_id for sighting in new_surplus}
+    changed |= {
+        sighting.intent.intent_id
+        for sighting, result in zip(seen, results, strict=True)
+        if result is Attachment.ATTACHED
+    }
     changed |= _learn_holds(connection, seen, results)
     note_difference(connection, before, intent_ids, changed, surplus)
     return results
@@ -213,30 +217,26 @@ def _unattached(connection: Connection, sighting: Sighting) -> Attachment:
     return Attachment.KNOWN if connection.execute(query).scalar() == task_id else Attachment.SURPLUS
 
 
-def _record_tasks(
+def _record_surplus(
     connection: Connection, seen: Sequence[Sighting], results: Sequence[Attachment]
-) -> list[tuple[Sighting, Attachment]]:
-    """Keep the tasks; the sightings that told of one we did not have, with their results."""
-    own = [
-        (sighting, result)
+) -> list[Sighting]:
+    """Keep further tasks, and return the sightings of those that we did not have."""
+    surplus = [
+        sighting
         for sighting, result in zip(seen, results, strict=True)
-        if result in (Attachment.ATTACHED, Attachment.SURPLUS)
+        if result is Attachment.SURPLUS
     ]
     rows = [
         {
             "task_id": sighting.task_id,
             "intent_id": sighting.intent.intent_id,
-            "is_surplus": result is Attachment.SURPLUS,
+            "is_surplus": True,
             "reserved_units": _held_units(sighting),
         }
-        for sighting, result in own
+        for sighting in surplus
     ]
-    is_new = each_changed(connection, _KEEP_TASK, rows)
-    return [
-        (sighting, result)
-        for (sighting, result), new in zip(own, is_new, strict=True)
-        if new or result is Attachment.ATTACHED
-    ]
+    is_new = each_changed(connection, _KEEP_SURPLUS, rows)
+    return [sighting for sighting, new in zip(surplus, is_new, strict=True) if new]
 
 
 def _record_evidence(connection: Connection, seen: Sequence[Sighting]) -> None:

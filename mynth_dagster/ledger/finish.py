@@ -16,7 +16,7 @@ from mynth_dagster.ledger.counters import exposure_of_places, note_difference
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.records import task_to_json
-from mynth_dagster.ledger.statements import Cells, Change, Lookup, Names
+from mynth_dagster.ledger.statements import Cells, Change, Insertion, Lookup, Names
 from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import Task, TaskStatus
@@ -84,15 +84,11 @@ _FINISH = Change(
 )
 
 
-def _store_details(cells: Cells) -> sa.Update:
-    is_new = _tasks.c.details.is_(None)
-    values = {name: cells(name) for name in _DETAILS}
-    return sa.update(_tasks).where(_tasks.c.task_id == cells("task_id"), is_new).values(values)
-
-
-_DETAILS = ("details", "charged_units", "read_at_us")
-_STORE_DETAILS = Change(
-    _store_details, {name: _tasks.c[name] for name in ("task_id", *_DETAILS)}, distinct=["task_id"]
+_STORE_DETAILS = Insertion(
+    _tasks,
+    ["task_id", "intent_id", "is_surplus", "details", "charged_units", "read_at_us"],
+    key="task_id",
+    fills=["details", "charged_units", "read_at_us"],
 )
 
 
@@ -103,6 +99,8 @@ def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list
     details = [
         {
             "task_id": reading.task.task_id,
+            "intent_id": reading.intent.intent_id,
+            "is_surplus": False,  # a further task was kept as one when it was seen
             "details": task_to_json(reading.task),
             "charged_units": _charged_units(reading.task),
             "read_at_us": reading.read_at_us,

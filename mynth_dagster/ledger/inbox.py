@@ -153,12 +153,6 @@ class Inbox:
         )
         return sum(rows_of(self._reader, query, lambda row: int(row["n"])))
 
-    def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
-        """The intents of those tasks that are ours, by task id."""
-        query = sa.select(schema.tasks.c.task_id, schema.tasks.c.intent_id)
-        query = query.where(schema.tasks.c.task_id.in_(task_ids))
-        return {row["task_id"]: row["intent_id"] for row in rows_of(self._reader, query, dict)}
-
     def heard(self, batch: str) -> Heard | None:
         """When a task of this batch was last announced; None if none ever was."""
         columns = (_inbox.c.received_at_us, _inbox.c.waited_us)

@@ -15,10 +15,8 @@ from mynth_dagster.ledger import schema
 SEQUENCE = "mynth_numbers"
 
 _RAISE = (
-    sa.update(schema.meta)
-    .where(schema.meta.c.key == "number")
-    .values(value=sa.cast(sa.cast(schema.meta.c.value, sa.BigInteger) + 1, sa.Text))
-    .returning(schema.meta.c.value)
+    "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) "
+    "WHERE key = 'number' RETURNING value"
 )
 _DATABASE_NOW_US = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -27,7 +25,7 @@ def next_number(connection: Connection) -> int:
     """A number greater than all before it in this ledger."""
     if is_postgres(connection):
         return int(connection.exec_driver_sql(f"SELECT nextval('{SEQUENCE}')").scalar_one())
-    return int(connection.execute(_RAISE).scalar_one())
+    return int(connection.exec_driver_sql(_RAISE).scalar_one())
 
 
 def newest_number(connection: Connection) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -135,13 +135,14 @@ class LedgerReader:
         accepted = self.intents_in(batch, slices, [IntentState.ACCEPTED])
         return [intent for intent in accepted if intent.is_finished_remotely]
 
-    def known_tasks(self, task_ids: Sequence[str]) -> set[str]:
-        """Which of these task ids the ledger already has."""
-        known: set[str] = set()
-        for ids in chunks(task_ids):
-            query = sa.select(schema.tasks.c.task_id).where(schema.tasks.c.task_id.in_(ids))
-            known.update(self._rows(query, lambda row: str(row["task_id"])))
-        return known
+    def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """The intents of those tasks that are ours, by task id."""
+        found: dict[str, str] = {}
+        for ids, table in product(chunks(task_ids), (_intents, schema.tasks)):
+            columns = (table.c.task_id, table.c.intent_id)
+            query = sa.select(*columns).where(table.c.task_id.in_(ids))
+            found.update(self._rows(query, lambda row: (row["task_id"], row["intent_id"])))
+        return found
 
     def tasks_for(self, task_ids: Sequence[str]) -> dict[str, Task]:
         """The finished tasks among these, as read."""

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes
-from mynth_dagster.ledger.grouped import each_changed, insert_into
+from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.ledger.records import INTENT_COLUMNS, intent_to_row
 from mynth_dagster.ledger.statements import Insertion
@@ -35,7 +35,7 @@ class Restored:
 
 
 def restore_intents(restored: Sequence[Restored], ours: Instant) -> Callable[[Connection], int]:
-    """Insert the intents that are not there yet, with their tasks; how many were put back."""
+    """Insert the intents that are not there yet; how many were put back."""
 
     def call(connection: Connection) -> int:
         number, now = next_number(connection), instant_of(connection, ours)
@@ -43,14 +43,6 @@ def restore_intents(restored: Sequence[Restored], ours: Instant) -> Callable[[Co
         is_new = each_changed(connection, _PUT_BACK, rows)
         fresh = [each for each, new in zip(restored, is_new, strict=True) if new]
         _count(connection, fresh)
-        tasks = [
-            {"task_id": each.intent.task_id, "intent_id": each.intent.intent_id}
-            for each in fresh
-            if each.intent.task_id is not None
-        ]
-        if tasks:
-            statement = insert_into(connection, schema.tasks).on_conflict_do_nothing()
-            connection.execute(statement, [{**task, "is_surplus": False} for task in tasks])
         return len(fresh)
 
     return call

@@ -106,7 +106,12 @@ intents = sa.Table(
     sa.Column("http_status", sa.Integer),
     sa.UniqueConstraint("batch", "window", "request_key", "generation"),
     sa.Index("intents_by_state", "batch", "window", "fan_out", "state"),
-    sa.Index("intents_by_task", "task_id"),
+    sa.Index(
+        "intents_by_task",
+        "task_id",
+        sqlite_where=sa.text("task_id IS NOT NULL"),
+        postgresql_where=sa.text("task_id IS NOT NULL"),
+    ),
 )
 """
 `claimed_no` and `doubted_no` are running numbers: they order events whatever the clocks say.
@@ -123,7 +128,6 @@ tasks = sa.Table(
     sa.Column("reserved_units", _UNITS),
     sa.Column("charged_units", _UNITS),
     sa.Column("read_at_us", _US),
-    sa.Index("tasks_by_intent", "intent_id"),
     sa.Index(
         "surplus_tasks",
         "intent_id",
@@ -131,7 +135,12 @@ tasks = sa.Table(
         postgresql_where=sa.text("is_surplus"),
     ),
 )
-"""Every task of ours; `details` is the finished task as read, null until then."""
+"""
+The tasks that were read, and every further (surplus) task of an intent that has one.
+
+`details` is the finished task as read, null until then. A task that is still awaited stands in its
+intent alone: whoever asks whose a task is looks at both.
+"""
 
 attempts = sa.Table(
     "attempts",

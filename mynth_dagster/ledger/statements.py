@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 _SQLITE: Any = sqlite.dialect
 _POSTGRES: Any = postgresql.dialect
 IDS = "ids"
+_OnConflict = TypeVar("_OnConflict", sqlite.Insert, postgresql.Insert)
 
 Row = Mapping[str, Any]
 Cells = Callable[[str], Any]
@@ -96,20 +97,39 @@ class Change(GroupStatement):
 
 
 class Insertion(GroupStatement):
-    """New rows with these columns, but for those that are there; no two members share the key."""
+    """
+    New rows with these columns; no two members share the key.
 
-    def __init__(self, table: sa.Table, names: Sequence[str], *, key: str) -> None:
+    Args:
+        fills: Columns that a row which is there takes over as long as the first of them is empty;
+            without any, it stays as it is.
+    """
+
+    def __init__(
+        self, table: sa.Table, names: Sequence[str], *, key: str, fills: Sequence[str] = ()
+    ) -> None:
         super().__init__({name: table.c[name] for name in names}, distinct=[key])
         self._table = table
+        self._key = key
+        self._fills = fills
 
     def _for_one(self, cells: Cells) -> sa.Insert:
         values = {name: cells(name) for name in self._types}
-        return sqlite.insert(self._table).values(values).on_conflict_do_nothing().inline()
+        return self._unless_there(sqlite.insert(self._table).values(values)).inline()
 
     def _for_all(self, members: sa.FromClause) -> sa.Insert:
         rows = sa.select(*members.c)
         made = postgresql.insert(self._table).from_select(list(self._types), rows)
-        return made.on_conflict_do_nothing()
+        return self._unless_there(made)
+
+    def _unless_there(self, made: _OnConflict) -> _OnConflict:
+        if not self._fills:
+            return made.on_conflict_do_nothing()
+        return made.on_conflict_do_update(
+            index_elements=[self._key],
+            set_={name: made.excluded[name] for name in self._fills},
+            where=self._table.c[self._fills[0]].is_(None),
+        )
 
 
 class Names:

@@ -102,21 +102,22 @@ def test_a_task_id_is_kept_from_every_state(book, state):
     attaches = state in states_before(Event.SIGHT)
     assert found is (Attachment.ATTACHED if attaches else Attachment.SURPLUS)
     assert book.state(intent) is (IntentState.ACCEPTED if attaches else state)
-    assert ("tsk_1", int(not attaches)) in book.query("SELECT task_id, is_surplus FROM tasks")
+    assert (("tsk_1", 1) in book.query("SELECT task_id, is_surplus FROM tasks")) is not attaches
+    assert book.ledger.read.owners(["tsk_1"]) == {"tsk_1": intent.intent_id}
     assert book.query("SELECT task_id, source, attempt FROM sightings") == [("tsk_1", "list", 1)]
     first = "tsk_1" if attaches else ("tsk_first" if state in HAS_TASK else None)
     assert book.at(intent).task_id == first
 
 
 def test_a_task_that_is_seen_again_is_known(book):
-    """Answer, webhook and list may all tell of one task: one row, and three sightings."""
+    """Answer, webhook and list may all tell of one task: one task, and three sightings."""
     intent = make_intent()
     book.claim(intent)
 
     found = [book.sight(intent, source=source) for source in ("answer", "webhook", "list")]
 
     assert found == [Attachment.ATTACHED, Attachment.KNOWN, Attachment.KNOWN]
-    assert book.query("SELECT task_id FROM tasks") == [("tsk_1",)]
+    assert not book.ledger.read.surplus_for([intent.intent_id])
     assert len(book.query("SELECT * FROM sightings")) == 3
 
 

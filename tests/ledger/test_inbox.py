@@ -106,7 +106,7 @@ def test_a_task_of_ours_is_known_by_its_id(book):
     book.sight(intent, "tsk_1")
     book.sight(intent, "tsk_2")
 
-    found = book.ledger.inbox.owners(["tsk_1", "tsk_2", "tsk_3"])
+    found = book.ledger.read.owners(["tsk_1", "tsk_2", "tsk_3"])
     assert found == dict.fromkeys(["tsk_1", "tsk_2"], intent.intent_id)
 
 
