@@ -40,6 +40,11 @@ class Throttle:
         return self._limit
 
     @property
+    def is_pushed_back(self) -> bool:
+        """Whether a slot that is taken should be given back before it is used again."""
+        return self._in_flight > self._limit or self._left_s() > 0
+
+    @property
     def in_flight(self) -> int:
         """Slots taken."""
         return self._in_flight

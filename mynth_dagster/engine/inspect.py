@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import read_finished, read_surplus
 from mynth_dagster.engine.inbox import work_inbox
@@ -20,7 +21,6 @@ from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import Asking
 from mynth_dagster.engine.look import Looker
 from mynth_dagster.engine.pipeline import SubmitReport, submit
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.models.batch import Batch

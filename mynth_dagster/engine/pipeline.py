@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
@@ -27,7 +28,7 @@ from mynth_dagster.engine.settle import (
     settle,
 )
 from mynth_dagster.engine.stop import StopReason, StopSwitch
-from mynth_dagster.engine.submit import SubmitCounts, Submitter
+from mynth_dagster.engine.submit import Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import ApiError, UnauthorizedError

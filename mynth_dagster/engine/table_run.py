@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import write_tables
 from mynth_dagster.engine.download import FilesReport, keep_files
@@ -16,7 +17,6 @@ from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport, build_report
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch, key_refused
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey, survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import UnauthorizedError

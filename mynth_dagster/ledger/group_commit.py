@@ -98,6 +98,11 @@ class GroupCommit:
             LedgerError: What `apply` raised for this member.
             LedgerUnavailableError: The database did not confirm.
         """
+        # A write is never taken back: a cancelled caller loses its future and no task id.
+        return await self.enqueue(write, params)
+
+    def enqueue(self, write: Write[P, R], params: P) -> asyncio.Future[R]:
+        """As `submit`, for who has something else to do until its COMMIT."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[R] = loop.create_future()
         with self._lock:
@@ -107,8 +112,7 @@ class GroupCommit:
             waiting.append(_Queued(write, params, loop, done))
         if len(waiting) == 1:
             loop.call_soon(self._hand_over, loop, 1)
-        # A write is never taken back: a cancelled caller loses its future and no task id.
-        return await done
+        return done
 
     def close(self) -> None:
         """Commit what was asked for and end the thread."""

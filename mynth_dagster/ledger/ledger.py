@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,6 +103,10 @@ class Ledger:
     async def record_sighting(self, sighting: Sighting) -> Attachment:
         """Keep a task id, whatever the state of its intent; nothing here can refuse it."""
         return await self._commits.submit(SIGHT, sighting)
+
+    def begin_sighting(self, sighting: Sighting) -> asyncio.Future[Attachment]:
+        """As `record_sighting`, for who claims the next row until its COMMIT."""
+        return self._commits.enqueue(SIGHT, sighting)
 
     async def record_ending(self, ending: Ending) -> bool:
         """End a delivery without a task; False if evidence came first."""

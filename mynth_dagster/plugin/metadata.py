@@ -11,9 +11,9 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.download import FilesReport
 from mynth_dagster.engine.quote import Quote
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
 from mynth_dagster.limits import TABLE_ROWS_MAX

@@ -9,8 +9,8 @@ import pytest
 
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine import pace
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.table_run import Progress
 from tests.engine.bench import Bench
 from tests.factories import KEY
@@ -36,12 +36,12 @@ def test_finished_tasks_are_read_while_others_are_sent(work):
     read_at = {}
     progress = Progress(on_phase=lambda phase: read_at.setdefault(phase, n_read(work)))
 
-    report = work.run(400, progress=progress)
+    report = work.run(2_000, progress=progress)
 
-    assert 0 < read_at["wait"] < 400
-    assert report.images == 400
-    assert n_read(work) == 400
-    work.require_sound(400)
+    assert 0 < read_at["wait"] < 2_000
+    assert report.images == 2_000
+    assert n_read(work) == 2_000
+    work.require_sound(2_000)
 
 
 class Counts(SubmitCounts):

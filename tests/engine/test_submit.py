@@ -12,9 +12,9 @@ import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport
 
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.pipeline import prepare, submit
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.models.batch import Batch

@@ -36,35 +36,29 @@ MUTANTS = (
     Mutant(
         "the intent is recorded after the request",
         SUBMIT,
-        """        if not await self._claim(delivery, intent):
+        """        is_ours = await self._claim(delivery, intent)
+        await self._finish(lane)
+        if not is_ours:
             return None
-        if delivery.obstacle is not None:
-            await self._give_back(
-                delivery, intent, delivery.obstacle.code, delivery.obstacle.message
-            )
-            return None
-        reach(CrashPoint.INTENT_COMMITTED)
-        if session.clock.elapsed_s() > send_by_s:
-            return await self._give_back(delivery, intent, "too_late", "not sent in time")
-        outcome = await session.client.create_task(content, doing_of(delivery.request))
 """,
-        """        if session.clock.elapsed_s() > send_by_s:
-            return await self._give_back(delivery, intent, "too_late", "not sent in time")
-        outcome = await session.client.create_task(content, doing_of(delivery.request))
-        if not await self._claim(delivery, intent):
-            return None
-        reach(CrashPoint.INTENT_COMMITTED)
+        """        answer = await session.client.create_task(content, doing_of(delivery.request))
+        is_ours = await self._claim(delivery, intent)
+        await self._finish(lane)
+        if is_ours and isinstance(answer, Accepted):
+            lane.recording = self._answers.begin(intent, answer)
+        return None
 """,
         ("tests/engine/test_submit.py",),
     ),
     Mutant(
         "a lost answer is a reason to send again",
         SUBMIT,
-        """            await self._record_unknown(intent, outcome)
-            return None
-        if isinstance(outcome, NotSent):""",
-        """            return await self._give_back(delivery, intent, "again", "no answer")
-        if isinstance(outcome, NotSent):""",
+        """            await self._answers.unknown(intent, outcome)
+            return False
+""",
+        """            await self._answers.give_back(intent, "again", "no answer")
+            return True
+""",
         ("tests/engine/test_faults.py", "tests/faults/test_network.py"),
     ),
     Mutant(
