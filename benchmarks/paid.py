@@ -81,7 +81,7 @@ def _write(writer: Engine, intents: list[Intent], first: int, *, finished: bool)
         for now_us, intent, task_id in zip(count(NOW_US + first), intents, ids)
     ]
     read = [
-        Reading(intent, _task(task_id), Event.COMPLETE, NOW_US)
+        Reading(intent.intent_id, _task(task_id), Event.COMPLETE, NOW_US)
         for intent, task_id in zip(intents, ids, strict=True)
     ]
     with writer.begin() as connection:

@@ -24,8 +24,8 @@ from mynth_dagster.limits import (
     SILENT_AFTER_S,
     UNANNOUNCED_MAX,
 )
+from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent
 
 PATIENCE_FACTOR = 2
 
@@ -96,9 +96,8 @@ def is_due_by(hearing: Hearing, batch: Batch, now_us: int) -> IsDue:
     if patience_us == 0:
         return always
 
-    def is_due(intent: Intent) -> bool:
-        since_us = intent.submitted_at_us or intent.claimed_at_us
-        return now_us - since_us >= patience_us
+    def is_due(task: Awaited) -> bool:
+        return now_us - task.since_us >= patience_us
 
     return is_due
 

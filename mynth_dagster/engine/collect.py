@@ -12,23 +12,23 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.finish import Reading
 from mynth_dagster.ledger.reader import SliceLookup
+from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import outcome_event
 from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.results import RESULT_TABLES, ResultsSummary, write_results
 
 
-async def read_finished(session: Session, intents: Sequence[Intent]) -> int:
+async def read_finished(session: Session, tasks: Sequence[Awaited]) -> int:
     """
     Read these finished tasks into the ledger; how many could not be read now.
 
     Raises:
         UnauthorizedError: The key is refused.
     """
-    waiting = iter(intents)
-    n_workers = min(len(intents), session.settings.client.concurrency)
+    waiting = iter(tasks)
+    n_workers = min(len(tasks), session.settings.client.concurrency)
     failed = await asyncio.gather(*(_read_each(session, waiting) for _ in range(n_workers)))
     return sum(failed)
 
@@ -41,7 +41,7 @@ async def read_surplus(session: Session, batch: Batch, slices: Sequence[Slice]) 
             task = await session.client.get_task(task_id)
             if task.status.is_final:
                 event = outcome_event(task, intent.n_asked)
-                reading = Reading(intent, task, event, session.clock.now_us())
+                reading = Reading(intent.intent_id, task, event, session.clock.now_us())
                 await session.ledger.record_reading(reading)
 
 
@@ -97,11 +97,11 @@ def _url_lifetime_us(session: Session, batch: Batch) -> int | None:
     return None if lifetime_s is None else round(lifetime_s * US_PER_S)
 
 
-async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:
+async def _read_each(session: Session, waiting: Iterator[Awaited]) -> int:
     n_failed = 0
-    for intent in waiting:
+    for awaited in waiting:
         try:
-            task = await session.client.get_task(str(intent.task_id))
+            task = await session.client.get_task(awaited.task_id)
         except UnauthorizedError:
             raise
         except ApiError:
@@ -111,8 +111,8 @@ async def _read_each(session: Session, waiting: Iterator[Intent]) -> int:
             n_failed += 1  # the status ran ahead of the task: read again later
         else:
             reach(CrashPoint.RESULT_READ)
-            event = outcome_event(task, intent.n_asked)
-            reading = Reading(intent, task, event, session.clock.now_us())
+            event = outcome_event(task, awaited.n_asked)
+            reading = Reading(awaited.intent_id, task, event, session.clock.now_us())
             await session.ledger.record_reading(reading)
             reach(CrashPoint.RESULT_COMMITTED)
     return n_failed

@@ -214,7 +214,7 @@ class _Worker:
     async def _record(self, intent: Intent, task: Task) -> bool:
         reach(CrashPoint.EVENT_ATTACHED)
         event = outcome_event(task, intent.n_asked)
-        reading = Reading(intent, task, event, self.session.clock.now_us())
+        reading = Reading(intent.intent_id, task, event, self.session.clock.now_us())
         is_news = await self.session.ledger.record_reading(reading)
         reach(CrashPoint.EVENT_RECORDED)
         return is_news

@@ -16,10 +16,9 @@ from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.pace import Look, Pace
 from mynth_dagster.engine.poll import IsDue, Poller, PollRound
 from mynth_dagster.engine.session import Session
+from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.transitions import STALLED, IntentState
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Looker:
         await session.account.number()
         await work_inbox(session, batch)
         n_events_left = await asyncio.to_thread(session.ledger.inbox.n_fresh)
-        tasks = await self._accepted()
+        tasks = await self._awaited()
         hearing = await hearing_of(session, batch)
         due = _due(tasks, is_due_by(hearing, batch, session.clock.now_us()))
         chosen = due[: self.pace.n_tasks]
@@ -100,38 +99,33 @@ class Looker:
             n_events_left=n_events_left,
             is_partial=len(chosen) < len(due),
             has_failed=bool(found.n_failed and not found.n_answered),
-            oldest_task_id=str(tasks[0].task_id) if tasks else "",
+            oldest_task_id=tasks[0].task_id if tasks else "",
         )
 
-    async def _accepted(self) -> list[Intent]:
+    async def _awaited(self) -> list[Awaited]:
         read, name = self._session.ledger.read, self._batch.ledger_name
-        states = [IntentState.ACCEPTED]
-        return await asyncio.to_thread(read.intents_in, name, self._slices, states)
+        return await asyncio.to_thread(read.awaited, name, self._slices)
 
-    def _exposure_s(self, tasks: Sequence[Intent], now_s: float) -> float:
+    def _exposure_s(self, tasks: Sequence[Awaited], now_s: float) -> float:
         """How long these tasks could have finished since anybody looked, on average."""
         now_us, counted_s = self._session.clock.now_us(), self.pace.counted_from_s
         bound_s = now_s - counted_s if counted_s is not None else float("inf")
-        ages_s = [(now_us - _since_us(task)) / US_PER_S for task in tasks]
+        ages_s = [(now_us - task.since_us) / US_PER_S for task in tasks]
         return sum(min(max(age_s, 0.0), bound_s) for age_s in ages_s) / max(1, len(tasks))
 
 
-def _due(tasks: Sequence[Intent], is_due: IsDue) -> list[Intent]:
+def _due(tasks: Sequence[Awaited], is_due: IsDue) -> list[Awaited]:
     return [task for task in tasks if not task.is_finished_remotely and is_due(task)]
 
 
-def _is_one_of(tasks: Sequence[Intent]) -> IsDue:
+def _is_one_of(tasks: Sequence[Awaited]) -> IsDue:
     chosen = {task.intent_id for task in tasks}
     return lambda task: task.intent_id in chosen
 
 
-def _since_us(task: Intent) -> int:
-    return task.submitted_at_us or task.claimed_at_us
-
-
-def _count(session: Session, tasks: Sequence[Intent], found: PollRound) -> Waiting:
+def _count(session: Session, tasks: Sequence[Awaited], found: PollRound) -> Waiting:
     now_us = session.clock.now_us()
     finished = {task.intent_id for task in found.finished}
     left = [t for t in tasks if not t.is_finished_remotely and t.intent_id not in finished]
-    n_stalled = sum(task.shown_status(now_us) == STALLED for task in left)
+    n_stalled = sum(task.is_stalled(now_us) for task in left)
     return Waiting(len(left) - n_stalled, len(found.finished), n_stalled)

@@ -13,45 +13,45 @@ from collections.abc import Sequence
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError
 from mynth_dagster.ledger.doubts import Missing
-from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.awaited import Awaited
 
 
 async def note_missing(
-    session: Session, not_found: Sequence[Intent], *, found: Sequence[Intent]
+    session: Session, not_found: Sequence[Awaited], *, found: Sequence[Awaited]
 ) -> int:
     """
     Count tasks of which a status said 404, and forgive those that are there again; how many
     became lost.
 
     Args:
-        found: Intents whose tasks answered in the same round.
+        found: Those whose tasks answered in the same round.
     """
-    seen = [Missing(intent, is_missing=False) for intent in found if intent.missed]
+    seen = [Missing(awaited.intent_id, is_missing=False) for awaited in found if awaited.missed]
     if not_found and await _has_witness(session, not_found, found):
-        looked = await asyncio.gather(*(_look(session, intent) for intent in not_found))
+        looked = await asyncio.gather(*(_look(session, awaited) for awaited in not_found))
         seen += [missing for missing in looked if missing is not None]
     if not seen:
         return 0
     return await session.ledger.note_missing(seen, session.clock.instant())
 
 
-async def _look(session: Session, intent: Intent) -> Missing | None:
+async def _look(session: Session, awaited: Awaited) -> Missing | None:
     try:
-        await session.client.get_task(str(intent.task_id))
+        await session.client.get_task(str(awaited.task_id))
     except NotFoundError:
-        return Missing(intent, is_missing=True)
+        return Missing(awaited.intent_id, is_missing=True)
     except ApiError:
         return None
-    return Missing(intent, is_missing=False)
+    return Missing(awaited.intent_id, is_missing=False)
 
 
 async def _has_witness(
-    session: Session, not_found: Sequence[Intent], found: Sequence[Intent]
+    session: Session, not_found: Sequence[Awaited], found: Sequence[Awaited]
 ) -> bool:
     """Another task of ours can be read now: the server is the right one and is well."""
     if found:
         return True
-    missing = [str(intent.task_id) for intent in not_found]
+    missing = [str(awaited.task_id) for awaited in not_found]
     other = await asyncio.to_thread(session.ledger.accounts.newest_task, missing)
     if other is None:
         return False

@@ -20,7 +20,7 @@ from mynth_dagster.engine.missing import note_missing
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
 from mynth_dagster.ledger.finish import StatusNote
-from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.awaited import Awaited
 
 OVERTAKING_MAX = 128
 """Answers may overtake each other: by so many places our order may differ from Mynth's."""
@@ -28,10 +28,10 @@ OVERTAKING_MAX = 128
 POLLS_IN_FLIGHT = 16
 
 
-IsDue = Callable[[Intent], bool]
+IsDue = Callable[[Awaited], bool]
 
 
-def always(_: Intent) -> bool:
+def always(_: Awaited) -> bool:
     """Every pending task is asked about."""
     return True
 
@@ -45,7 +45,7 @@ class PollRound:
     and are tried again in the next round.
     """
 
-    finished: tuple[Intent, ...] = ()
+    finished: tuple[Awaited, ...] = ()
     n_answered: int = 0
     n_failed: int = 0
     is_complete: bool = True
@@ -61,18 +61,18 @@ class ListWalk:
     not is `missed`. Others' tasks may lie between ours.
 
     Args:
-        tasks: All accepted intents of the work at hand, oldest first, pending or finished.
+        tasks: All accepted tasks of the work at hand, oldest first, pending or finished.
         page_size: Entries of one page.
         is_due: Which pending tasks are looked for; the others will be announced.
     """
 
-    def __init__(self, tasks: Sequence[Intent], page_size: int, is_due: IsDue = always) -> None:
+    def __init__(self, tasks: Sequence[Awaited], page_size: int, is_due: IsDue = always) -> None:
         self._tasks = tasks
         self._page_size = page_size
-        self._place = {str(task.task_id): place for place, task in enumerate(tasks)}
+        self._place = {task.task_id: place for place, task in enumerate(tasks)}
         self._unchecked = [p for p, task in enumerate(tasks) if _is_wanted(task, is_due)]
         self._oldest = len(tasks)
-        self.missed: list[Intent] = []
+        self.missed: list[Awaited] = []
         self.after = self._next_after(None)
 
     @property
@@ -93,14 +93,14 @@ class ListWalk:
             n_pages += 1
         return n_pages
 
-    def give_up(self) -> list[Intent]:
+    def give_up(self) -> list[Awaited]:
         """All that was not checked yet, newest first; the walk is then over."""
         left = [self._tasks[place] for place in reversed(self._unchecked)]
         self._unchecked = []
         return left
 
-    def note(self, listed: Sequence[str]) -> list[Intent]:
-        """Take in a page (task ids, newest first); the intents that were looked for on it."""
+    def note(self, listed: Sequence[str]) -> list[Awaited]:
+        """Take in a page (task ids, newest first); the tasks that were looked for on it."""
         on_page = {self._place[task_id] for task_id in listed if task_id in self._place}
         self._oldest = min(self._oldest, *on_page, len(self._tasks))
         shown = self._take(on_page)
@@ -114,7 +114,7 @@ class ListWalk:
         self.after = self._next_after(listed[-1] if listed else None)
         return shown
 
-    def _take(self, on_page: set[int]) -> list[Intent]:
+    def _take(self, on_page: set[int]) -> list[Awaited]:
         """Strike out what a page shows; only the newest of what is unchecked can be on it."""
         start = bisect_left(self._unchecked, self._oldest)
         newest = self._unchecked[start:]
@@ -138,7 +138,7 @@ class ListWalk:
 
 class Poller:
     """
-    Polls one set of accepted intents, round by round.
+    Polls one set of accepted tasks, round by round.
 
     Args:
         until_s: On `Clock.elapsed_s`; no request starts later, the round is then incomplete.
@@ -150,11 +150,11 @@ class Poller:
         self._slots = asyncio.Semaphore(POLLS_IN_FLIGHT)
         self._n_answered = 0
         self._n_failed = 0
-        self._found: list[Intent] = []
-        self._not_found: list[Intent] = []
+        self._found: list[Awaited] = []
+        self._not_found: list[Awaited] = []
         self._is_complete = True
 
-    async def run(self, tasks: Sequence[Intent], is_due: IsDue = always) -> PollRound:
+    async def run(self, tasks: Sequence[Awaited], is_due: IsDue = always) -> PollRound:
         """
         Ask once about every pending task that is due to be asked about.
 
@@ -166,14 +166,14 @@ class Poller:
         else:
             pending = [task for task in tasks if _is_wanted(task, is_due)]
             finished = await self._poll_each(pending)
-        await asyncio.gather(*(self._note(intent) for intent in finished))
+        await asyncio.gather(*(self._note(awaited) for awaited in finished))
         await note_missing(self._session, self._not_found, found=self._found)
         return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
 
-    async def _walk_list(self, tasks: Sequence[Intent], is_due: IsDue) -> list[Intent]:
+    async def _walk_list(self, tasks: Sequence[Awaited], is_due: IsDue) -> list[Awaited]:
         size = self._session.client.profile.LIMITS.list_page_max
         walk = ListWalk(tasks, size, is_due)
-        finished: list[Intent] = []
+        finished: list[Awaited] = []
         if walk.n_pages_at_best >= walk.n_unchecked:
             return await self._poll_each(walk.give_up())
         while walk.n_unchecked > 1 and self._may_start():
@@ -188,37 +188,36 @@ class Poller:
             statuses = {task.task_id: task.status for task in page}
             shown = walk.note([task.task_id for task in page])
             self._found += shown
-            told = [(intent, statuses[str(intent.task_id)]) for intent in shown]
+            told = [(awaited, statuses[awaited.task_id]) for awaited in shown]
             finished += [replace(x, remote_status=status) for x, status in told if status.is_final]
         return finished + await self._poll_each([*walk.missed, *walk.give_up()])
 
-    async def _poll_each(self, pending: Sequence[Intent]) -> list[Intent]:
-        found = await asyncio.gather(*(self._poll_status(intent) for intent in pending))
-        return [intent for more in found for intent in more]
+    async def _poll_each(self, pending: Sequence[Awaited]) -> list[Awaited]:
+        found = await asyncio.gather(*(self._poll_status(awaited) for awaited in pending))
+        return [awaited for more in found for awaited in more]
 
-    async def _poll_status(self, intent: Intent) -> list[Intent]:
+    async def _poll_status(self, awaited: Awaited) -> list[Awaited]:
         async with self._slots:
             if not self._may_start():
                 return []
             try:
-                status = await self._session.client.get_status(str(intent.task_id))
+                status = await self._session.client.get_status(awaited.task_id)
             except UnauthorizedError:
                 raise
             except NotFoundError:
                 self._n_answered += 1
-                self._not_found.append(intent)
+                self._not_found.append(awaited)
                 return []
             except ApiError:
                 self._n_failed += 1
                 return []
             self._n_answered += 1
-            self._found.append(intent)
-        return [replace(intent, remote_status=status)] if status.is_final else []
+            self._found.append(awaited)
+        return [replace(awaited, remote_status=status)] if status.is_final else []
 
-    async def _note(self, intent: Intent) -> None:
-        assert intent.task_id is not None
-        assert intent.remote_status is not None
-        await self._session.ledger.note_status(StatusNote(intent.task_id, intent.remote_status))
+    async def _note(self, awaited: Awaited) -> None:
+        assert awaited.remote_status is not None
+        await self._session.ledger.note_status(StatusNote(awaited.task_id, awaited.remote_status))
 
     def _may_start(self) -> bool:
         if self._until_s is not None and self._session.clock.elapsed_s() >= self._until_s:
@@ -226,5 +225,5 @@ class Poller:
         return self._is_complete
 
 
-def _is_wanted(task: Intent, is_due: IsDue) -> bool:
+def _is_wanted(task: Awaited, is_due: IsDue) -> bool:
     return not task.is_finished_remotely and is_due(task)

@@ -33,6 +33,9 @@ from mynth_dagster.tables.input_files import BadInput
 from mynth_dagster.tables.inspected import iter_rows_to_inspect
 from mynth_dagster.tables.planned import PlannedBatch, PromptRow, iter_planned_batches
 
+ROWS_AT_ONCE = 500
+"""Rows that are requests, and decisions, at a time; cells of a table are far smaller."""
+
 
 @dataclass
 class Survey:
@@ -160,8 +163,10 @@ def _decide_batches(
         return
     for planned in iter_planned_batches(store, slice_, batch=batch):
         open_ = _open_places(session, batch, slice_, planned, asking)
-        others = _decide_each(session, batch, slice_, planned.rows(open_), asking)
-        yield _Decided(len(planned.request_keys) - len(open_), others)
+        yield _Decided(len(planned.request_keys) - len(open_), [])
+        for start in range(0, len(open_), ROWS_AT_ONCE):
+            rows = planned.rows(open_[start : start + ROWS_AT_ONCE])
+            yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
 
 
 def _open_places(

@@ -14,9 +14,8 @@ from mynth_dagster.engine.announced import Hearing, hearing_of, is_due_by, note_
 from mynth_dagster.engine.poll import Poller
 from mynth_dagster.engine.session import Session
 from mynth_dagster.ledger.reader import Moving
+from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.transitions import IntentState
 
 STAGE_TASKS = 5_000
 """Tasks of so many partitions are looked up together: their pages in the list adjoin."""
@@ -69,7 +68,7 @@ class Tour:
             if self._session.clock.elapsed_s() >= self._until_s:
                 self._is_complete = False
                 return
-            tasks = await asyncio.to_thread(self._accepted, places)
+            tasks = await asyncio.to_thread(self._awaited, places)
             is_due = is_due_by(hearing, self._batch, self._session.clock.now_us())
             found = await Poller(self._session, self._until_s).run(tasks, is_due)
             self._n_finished += len(found.finished)
@@ -77,10 +76,10 @@ class Tour:
             if found.is_complete or found.n_answered + found.n_failed:
                 self._last = places[-1]
 
-    def _accepted(self, places: Sequence[Place]) -> list[Intent]:
+    def _awaited(self, places: Sequence[Place]) -> list[Awaited]:
         slices = [self._batch.slice(window, fan_out) for window, fan_out in places]
         read = self._session.ledger.read
-        return read.intents_in(self._batch.ledger_name, slices, [IntentState.ACCEPTED])
+        return read.awaited(self._batch.ledger_name, slices)
 
     @property
     def _key(self) -> str:

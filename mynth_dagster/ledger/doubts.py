@@ -28,7 +28,7 @@ DISPUTED = "other hash"
 class Missing:
     """What reading an accepted task by its id said: that there is none, or that it is there."""
 
-    intent: Intent
+    intent_id: str
     is_missing: bool
 
 
@@ -134,15 +134,15 @@ def note_missing(found: Sequence[Missing], ours: Instant) -> Callable[[Connectio
 
     def call(connection: Connection) -> int:
         now = instant_of(connection, ours)
-        lost = [missing.intent for missing in found if _note_missing(connection, missing, now)]
+        lost = [missing.intent_id for missing in found if _note_missing(connection, missing, now)]
         values = {"state": IntentState.LOST.value, "reason": "task_lost"}
-        return len(_move(connection, [i.intent_id for i in lost], [IntentState.ACCEPTED], values))
+        return len(_move(connection, lost, [IntentState.ACCEPTED], values))
 
     return call
 
 
 def _note_missing(connection: Connection, missing: Missing, now: Instant) -> bool:
-    of_intent = _intents.c.intent_id == missing.intent.intent_id
+    of_intent = _intents.c.intent_id == missing.intent_id
     query = sa.select(_intents.c.missed, _intents.c.missing_since).where(of_intent)
     missed, since = connection.execute(query).one()
     values: dict[str, object] = {"missed": 0, "missing_since": None}

@@ -18,7 +18,6 @@ from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.records import task_to_json
 from mynth_dagster.ledger.statements import Cells, Change, Insertion, Lookup, Names
 from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
-from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, next_state
 
@@ -38,7 +37,7 @@ class StatusNote:
 class Reading:
     """A finished task as read; `event` is what it means for its intent."""
 
-    intent: Intent
+    intent_id: str
     task: Task
     event: Event
     read_at_us: int
@@ -93,13 +92,13 @@ _STORE_DETAILS = Insertion(
 
 
 def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list[bool]:
-    intent_ids = {reading.intent.intent_id for reading in readings}
+    intent_ids = {reading.intent_id for reading in readings}
     before = exposure_of_places(connection, intent_ids)
     results = each_changed(connection, _FINISH, [_finish_row(reading) for reading in readings])
     details = [
         {
             "task_id": reading.task.task_id,
-            "intent_id": reading.intent.intent_id,
+            "intent_id": reading.intent_id,
             "is_surplus": False,  # a further task was kept as one when it was seen
             "details": task_to_json(reading.task),
             "charged_units": _charged_units(reading.task),
@@ -114,7 +113,7 @@ def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list
         if finished or is_new
     ]
     surplus = _of_surplus(connection, [reading.task.task_id for reading in news])
-    changed = {reading.intent.intent_id for reading in news}
+    changed = {reading.intent_id for reading in news}
     note_difference(connection, before, intent_ids, changed, surplus)
     return results
 
@@ -137,7 +136,7 @@ def _of_surplus(connection: Connection, task_ids: Sequence[str]) -> list[tuple[s
 
 def _finish_row(reading: Reading) -> dict[str, Any]:
     task = reading.task
-    state = next_state(IntentState.ACCEPTED, reading.event, key=reading.intent.intent_id)
+    state = next_state(IntentState.ACCEPTED, reading.event, key=reading.intent_id)
     fault = task.first_fault if state is IntentState.FAILED else None
     return {
         "task_id": task.task_id,

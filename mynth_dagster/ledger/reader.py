@@ -20,6 +20,7 @@ from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, looked_up, r
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
 from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.ledger.tokens import Tokens
+from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.download import Download
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent, SurplusTask
@@ -130,10 +131,21 @@ class LedgerReader:
         )
         return list(self._intents(query))
 
-    def unread(self, batch: str, slices: Iterable[Slice]) -> list[Intent]:
-        """Intents whose task is finished and was not read yet."""
-        accepted = self.intents_in(batch, slices, [IntentState.ACCEPTED])
-        return [intent for intent in accepted if intent.is_finished_remotely]
+    def awaited(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
+        """Tasks of these partitions that were accepted and not read, as they were submitted."""
+        since = sa.func.coalesce(_intents.c.submitted_at_us, _intents.c.claimed_at_us)
+        names = ("intent_id", "task_id", "n_asked", "deadline_at_us", "remote_status", "missed")
+        query = (
+            sa.select(*(_intents.c[name] for name in names), since.label("since_us"))
+            .where(_intents.c.batch == batch, in_slices(slices))
+            .where(_intents.c.state == IntentState.ACCEPTED.value)
+            .order_by(_intents.c.submitted_at_us, _intents.c.claimed_at_us, _intents.c.intent_id)
+        )
+        return list(self._rows(query, _awaited))
+
+    def unread(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
+        """Those of them that are finished."""
+        return [task for task in self.awaited(batch, slices) if task.is_finished_remotely]
 
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
         """The intents of those tasks that are ours, by task id."""
@@ -349,6 +361,11 @@ _DELIVERED = Lookup(_delivered)
 
 def _of(batch: str, window: str) -> sa.Select[Any]:
     return sa.select(_intents).where(_intents.c.batch == batch, _intents.c.window == window)
+
+
+def _awaited(row: Any) -> Awaited:
+    status = row["remote_status"]
+    return Awaited(**{**row, "remote_status": TaskStatus(status) if status else None})
 
 
 def _surplus(row: Any) -> SurplusTask:

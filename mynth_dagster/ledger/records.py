@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from mynth_dagster.models.intent import Intent, RowKey
@@ -43,7 +43,17 @@ def intent_from_row(row: Mapping[str, Any]) -> Intent:
 
 def task_to_json(task: Task) -> str:
     """A finished task as stored in `schema.tasks.details`."""
-    return json.dumps(asdict(task), ensure_ascii=False, separators=(",", ":"))
+    # Not `asdict`, which copies every value in depth: this is done for every task.
+    stored = {
+        **vars(task),
+        "faults": [vars(fault) for fault in task.faults],
+        "images": [_stored(image) for image in task.images],
+    }
+    return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+
+
+def _stored(image: ImageOutcome) -> dict[str, Any]:
+    return {**vars(image), "fault": vars(image.fault) if image.fault else None}
 
 
 def task_from_json(text: str) -> Task:

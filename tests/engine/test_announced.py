@@ -11,6 +11,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger.inbox import Heard
 from mynth_dagster.limits import ANNOUNCED_AFTER_MAX_S, ANNOUNCED_AFTER_MIN_S, HEARD_WITHIN_S
+from mynth_dagster.models.awaited import Awaited
 from tests.engine.bench import Bench
 from tests.engine.post import (
     READS,
@@ -22,7 +23,7 @@ from tests.engine.post import (
     n_requests,
     send_all,
 )
-from tests.factories import START_US, make_intent
+from tests.factories import START_US
 
 S = 1_000_000
 
@@ -73,12 +74,12 @@ def test_what_has_stopped_is_said_with_times_and_counts():
 
 def test_a_batch_that_silences_webhooks_is_polled_as_ever():
     """Unless it names endpoints of its own."""
-    intent = make_intent(submitted_at_us=START_US)
+    task = Awaited("int_1", "tsk_1", n_asked=1, since_us=START_US)
     defaults = replace(batch().defaults, mute_registered_webhooks=True)
     own = replace(defaults, webhook_urls=("https://a.example/",))
 
     verdicts = [
-        is_due_by(Hearing(heard()), batch(defaults=chosen), START_US + S)(intent)
+        is_due_by(Hearing(heard()), batch(defaults=chosen), START_US + S)(task)
         for chosen in (batch().defaults, defaults, own)
     ]
     assert verdicts == [False, True, False]

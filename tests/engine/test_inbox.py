@@ -361,11 +361,14 @@ def test_an_event_that_cannot_be_stored_does_not_stop_the_others(new_bench):
     send_all(work_bench, 2)
     deliver(work_bench, events(work_bench.server))
 
+    query = "SELECT intent_id FROM intents WHERE prompt_id = 'p00000'"
+    ((unlucky,),) = work_bench.query(query)
+
     async def work_with_one_bad(session: Session) -> int:
         record = session.ledger.record_reading
 
         async def choosy(reading):
-            if reading.intent.prompt_id == "p00000":
+            if reading.intent_id == unlucky:
                 raise OverflowError("beyond all integers")
             return await record(reading)
 

@@ -59,8 +59,8 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
         clock.advance(30)
         return plainly(self, places)
 
-    plainly = tour.Tour._accepted
-    monkeypatch.setattr(tour.Tour, "_accepted", read_slowly)
+    plainly = tour.Tour._awaited
+    monkeypatch.setattr(tour.Tour, "_awaited", read_slowly)
 
     async def tick() -> tuple[int, bool]:
         async with work.session() as session:

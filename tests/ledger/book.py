@@ -78,7 +78,7 @@ class Book:
         return bool(self.run(self.ledger.record_ending(ending(intent, event)))[0])
 
     def read(self, intent: Intent, task: Task) -> bool:
-        reading = Reading(intent, task, outcome_event(task, intent.n_asked), START_US)
+        reading = Reading(intent.intent_id, task, outcome_event(task, intent.n_asked), START_US)
         return bool(self.run(self.ledger.record_reading(reading))[0])
 
     def at(self, intent: Intent) -> Intent:

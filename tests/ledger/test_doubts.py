@@ -132,7 +132,7 @@ def accepted(book: Book):
 
 
 def look(book: Book, intent, *, is_missing: bool = True, ours: Instant) -> int:
-    return book.run(book.ledger.note_missing([Missing(intent, is_missing)], ours))[0]
+    return book.run(book.ledger.note_missing([Missing(intent.intent_id, is_missing)], ours))[0]
 
 
 def test_a_task_is_lost_after_three_looks_over_an_hour(book):

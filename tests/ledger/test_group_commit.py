@@ -293,7 +293,7 @@ EVERY_KIND = {
         StatusNote(f"tsk_{n}", TaskStatus.COMPLETED)
     ),
     "read": lambda ledger, n, intent: ledger.record_reading(
-        Reading(intent, make_task(f"tsk_{n}"), Event.COMPLETE, 1)
+        Reading(intent.intent_id, make_task(f"tsk_{n}"), Event.COMPLETE, 1)
     ),
 }
 
