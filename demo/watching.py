@@ -42,10 +42,10 @@ class Watch:
         self._instance.dispose()
 
     def is_over(self) -> bool:
-        """Every partition's tables show all that the ledger knows, and no run is left."""
+        """Every partition has its files and tables of all that is known, and no run is left."""
         rows = self._ledger.read.partitions(BATCH)
-        collected = [row for row in rows if 0 < row.version <= row.collected]
-        return len(collected) == len(self._slices) and not any(
+        done = [row for row in rows if 0 < row.version <= min(row.collected, row.filed)]
+        return len(done) == len(self._slices) and not any(
             not run.is_finished for run in self._instance.get_runs()
         )
 
@@ -73,7 +73,7 @@ def show_summary(console: Console, place: Place, slices: Sequence[Slice], *, too
     store = TableStore(str(place.tables), BATCH)
     audits = [audit_slice(store, slice_) for slice_ in slices]
     folder = place.tables / BATCH
-    images = ds.dataset(folder / "images", partitioning="hive").to_table(["cost_usd"])
+    images = ds.dataset(folder / "images", partitioning="hive").to_table(["file_bytes"])
     failures = ds.dataset(folder / "failures", partitioning="hive").to_table(["error_code"])
     tasks = ds.dataset(folder / "tasks", partitioning="hive").to_table(
         ["quoted_usd", "charged_usd"]
@@ -86,6 +86,9 @@ def show_summary(console: Console, place: Place, slices: Sequence[Slice], *, too
         console.print(f"  {n_failures} {code}")
     quoted, charged = (pc.sum(tasks.column(name)).as_py() for name in tasks.column_names)
     console.print(f"quoted ${quoted:.2f}, charged ${charged:.2f}")
+    n_bytes = pc.sum(images["file_bytes"]).as_py() or 0
+    n_kept = images.num_rows - images["file_bytes"].null_count
+    console.print(f"{n_kept} files kept, {n_bytes / 1e6:.1f} MB")
     console.print(f"tables: {folder}", soft_wrap=True)
     console.print(f"every prompt accounted for: {'yes' if passed else 'NO'}; {took_s:.0f} s")
     console.print("`make ui` opens Dagster on this history")

@@ -26,6 +26,7 @@ CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 START_DEADLINE_S = 120
 PAGE_TIMEOUT_MS = 45_000
 NIGHTS = (12, 18, 26)
+MARGIN_PX = 4
 QUICK = {"latency": {"kind": "uniform", "low_s": 0.2, "high_s": 1.2}}
 
 
@@ -45,15 +46,28 @@ class Ui:
         self.page.goto(self.url + path)
         self.page.get_by_text(shows).first.wait_for(state="visible")
 
-    def keep(self, name: str) -> Path:
-        """A screenshot among the artefacts."""
-        path = self.artefacts / f"{name}.png"
-        self.page.screenshot(path=path)
-        return path
+    def keep(self, name: str, *, of: Any = None) -> None:
+        """A screenshot among the artefacts, of the page or of what these elements span."""
+        clip = None if of is None else around(of)
+        self.page.screenshot(path=self.artefacts / f"{name}.png", clip=clip)
 
     def ask(self, query: str) -> dict[str, Any]:
         """A query to the UI's own GraphQL."""
         return ask(self.url, query)
+
+
+def around(elements: Any) -> dict[str, float]:
+    """The part of a page that shows all these elements, with some space about them."""
+    boxes = [element.bounding_box() for element in elements.all()]
+    left, top = min(box["x"] for box in boxes), min(box["y"] for box in boxes)
+    right = max(box["x"] + box["width"] for box in boxes)
+    bottom = max(box["y"] + box["height"] for box in boxes)
+    return {
+        "x": left - MARGIN_PX,
+        "y": top - MARGIN_PX,
+        "width": right - left + 2 * MARGIN_PX,
+        "height": bottom - top + 2 * MARGIN_PX,
+    }
 
 
 def ask(url: str, query: str) -> dict[str, Any]:
@@ -159,7 +173,8 @@ def ui(browser: Any, home: Path) -> Iterator[Ui]:
     with SimulatorServer(Scenario.from_dict({**scenario, **QUICK})) as simulator:
         nights = _run_nights(place, simulator.url)
         with serve(place, simulator.url) as url:
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            size = {"width": 1440, "height": 900}
+            page = browser.new_page(viewport=size, device_scale_factor=2)
             page.set_default_timeout(PAGE_TIMEOUT_MS)
             yield Ui(page, url, nights, simulator, place.tables, artefacts)
             page.close()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.conftest import wait_until
 
-TABLES = ("prompts", "tasks", "images", "failures")
+ASSETS = ("prompts", "tasks", "images", "failures", "files")
 LINEAGE = "/locations/__repository__@mynth/asset-groups/packaging/lineage"
 LOADED = "pictures => pictures.map(p => [p.complete, p.naturalWidth, p.naturalHeight])"
 
@@ -20,14 +20,14 @@ def _partition(ui, table: str) -> str:
 
 
 def lineage_shows_the_assets_in_order(ui):
-    """From left to right: prompts, tasks, then images and failures side by side."""
+    """From left to right: prompts, tasks, then images beside failures, and files behind images."""
     ui.open(LINEAGE, shows="prompts")
-    names = {table: ui.page.get_by_text(table, exact=True).first for table in TABLES}
+    names = {asset: ui.page.get_by_text(asset, exact=True).first for asset in ASSETS}
     for name in names.values():
         name.wait_for(state="visible")
 
-    left = {table: name.bounding_box()["x"] for table, name in names.items()}
-    assert left["prompts"] < left["tasks"] < left["images"]
+    left = {asset: name.bounding_box()["x"] for asset, name in names.items()}
+    assert left["prompts"] < left["tasks"] < left["images"] < left["files"]
     assert abs(left["images"] - left["failures"]) < 50
 
 
@@ -37,7 +37,7 @@ def check_badges_are_on_the_lineage(ui):
     ui.page.get_by_text("Loading...").first.wait_for(state="hidden")
 
     assert ui.page.get_by_text("0 / 1 Passed").count() == 1
-    ui.keep("lineage")
+    ui.keep("lineage", of=ui.page.locator("foreignObject"))
 
 
 def strip_of_thumbnails_is_shown_in_the_page(ui):
@@ -66,7 +66,8 @@ def gallery_pictures_are_really_loaded(ui):
     assert link.startswith(f"{ui.simulator.url}/cdn/")
     full = ui.page.request.get(link)
     assert full.headers["content-type"] == "image/webp"
-    ui.keep("gallery")
+    first_rows = ui.page.locator("table:has(a > img)").locator("th, tr:nth-child(-n+4) td")
+    ui.keep("gallery", of=first_rows)
 
 
 def failures_are_told_by_code(ui):
