@@ -23,6 +23,10 @@ def simulate(
         Path | None,
         typer.Option(help="JSON file with the scenario's fields.", exists=True, dir_okay=False),
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps the tasks for the next time.", dir_okay=False),
+    ] = None,
 ) -> None:
     """
     Run a faithful stand-in for Mynth: tasks take time, money is reserved, errors are as documented.
@@ -35,7 +39,7 @@ def simulate(
     try:
         fields: dict[str, Any] = json.loads(scenario.read_text("utf-8")) if scenario else {}
         played = Scenario.from_dict({"revision": revision, **fields})
-        serve(played, host=host, port=port)
+        serve(played, host=host, port=port, keep=keep)
     except (ScenarioError, ValueError, OSError) as error:
         say(console, f"simulate: {error}")
         raise typer.Exit(EXIT_INPUT) from None

@@ -125,6 +125,10 @@ class Accounts:
         key = self._keys.get(secret)
         return None if key is None or key.is_revoked else key
 
+    def with_id(self, key_id: str) -> Key | None:
+        """The key with this id, revoked or not."""
+        return next((key for key in self._keys.values() if key.key_id == key_id), None)
+
     def adopt(self, scenario: Scenario, previous: Scenario | None = None) -> None:
         """Follow a changed scenario: new keys open, absent ones close, balances move if changed."""
         kept: dict[str, Key] = {}

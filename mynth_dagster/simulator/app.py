@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.answers import Answer, answer_json, date_of
+from mynth_dagster.simulator.archive import Archive
 from mynth_dagster.simulator.calls import Call
 from mynth_dagster.simulator.courier import Courier
 from mynth_dagster.simulator.draws import draw
@@ -53,11 +54,14 @@ class Simulator:
     All its methods must be called on the thread that serves it.
     """
 
-    def __init__(self, scenario: Scenario, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, *, clock: Clock | None = None, archive: Archive | None = None
+    ) -> None:
         self.clock = clock or SystemClock()
         self.connections = Connections()
         self.journal = Journal()
-        self.service = Service(scenario, self.clock)
+        self._archive = archive
+        self.service = Service(scenario, self.clock, archive)
         self._n_delayed = 0
         self._pauses: set[asyncio.Future[None]] = set()
 
@@ -80,7 +84,9 @@ class Simulator:
 
     def reset(self, scenario: Scenario | None = None) -> None:
         """Forget all tasks, money and counts, and start over."""
-        self.service = Service(scenario or self.scenario, self.clock)
+        if self._archive is not None:
+            self._archive.clear()
+        self.service = Service(scenario or self.scenario, self.clock, self._archive)
         self.journal.restart()
         self.connections.restart()
         self._n_delayed = 0

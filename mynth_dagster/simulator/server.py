@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ import uvicorn
 from mynth_dagster.clock import Clock, ManualClock
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.app import Simulator
+from mynth_dagster.simulator.archive import Archive
 from mynth_dagster.simulator.protocol import ObservedProtocol
 from mynth_dagster.simulator.scenario import Scenario
 
@@ -37,6 +39,10 @@ class SimulatorServer:
         port: TCP port; 0: any free one, chosen by `start`.
         host: Address to listen on.
         clock: Time of the simulated Mynth; None: the machine's.
+        keep: File that keeps the requests of tasks, from which they are made again.
+
+    Raises:
+        ScenarioError: The tasks that were kept were made under another scenario.
     """
 
     def __init__(
@@ -46,10 +52,12 @@ class SimulatorServer:
         port: int = 0,
         host: str = "127.0.0.1",
         clock: Clock | None = None,
+        keep: Path | None = None,
     ) -> None:
         self.host = host
         self.port = port
-        self.app = Simulator(scenario or Scenario(), clock=clock)
+        archive = None if keep is None else Archive(keep)
+        self.app = Simulator(scenario or Scenario(), clock=clock, archive=archive)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -150,6 +158,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8787,
+    keep: Path | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """
@@ -159,16 +168,18 @@ def serve(
         scenario: What to play.
         host: Address to listen on.
         port: TCP port.
+        keep: As of `SimulatorServer`.
         announce: Called once with one line that names URL and key; None: written to stdout.
 
     Raises:
         OSError: The port is taken or the address is not this machine's.
+        ScenarioError: As of `SimulatorServer`.
     """
     stopping = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     previous = [signal.signal(number, lambda *_: stopping.set()) for number in signals]
     try:
-        with SimulatorServer(scenario, host=host, port=port) as server:
+        with SimulatorServer(scenario, host=host, port=port, keep=keep) as server:
             (announce or _print_line)(_greeting(server))
             stopping.wait()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mynth_dagster.clock import Clock
+from mynth_dagster.simulator.archive import Archive
 from mynth_dagster.simulator.faults import FaultPicker
 from mynth_dagster.simulator.outbox import Outbox
 from mynth_dagster.simulator.revisions import REVISIONS
@@ -13,9 +14,14 @@ from mynth_dagster.simulator.world import World
 
 
 class Service:
-    """A simulated Mynth under one scenario; replaced whole by a reset."""
+    """
+    A simulated Mynth under one scenario; replaced whole by a reset.
 
-    def __init__(self, scenario: Scenario, clock: Clock) -> None:
+    Raises:
+        ScenarioError: The tasks in the archive were made under another scenario.
+    """
+
+    def __init__(self, scenario: Scenario, clock: Clock, archive: Archive | None = None) -> None:
         self.clock = clock
         self.world = World(scenario, clock)
         self.uploads = UploadStore(scenario.seed)
@@ -23,6 +29,9 @@ class Service:
         self.faults = FaultPicker(scenario)
         self._adopt(scenario)
         self.outbox = Outbox(self)
+        if archive is not None:
+            archive.restore(self.world, self.revision)
+            self.world.on_created.append(archive.add)
         self.world.on_settled.append(self.outbox.announce)
 
     def change(self, scenario: Scenario) -> None:

@@ -29,13 +29,15 @@ class World:
     """
     All state of one simulated Mynth.
 
-    ``on_settled`` is called with each task right after its settlement, in order of settlement.
+    ``on_created`` is called with each task as soon as it is there, ``on_settled`` right after its
+    settlement, in order of settlement.
     """
 
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
         self.clock = clock
         self.tasks: list[Task] = []
         self.accounts = Accounts(scenario)
+        self.on_created: list[Hook] = []
         self.on_settled: list[Hook] = []
         self._due: list[tuple[float, int]] = []
         self.fates = Fates(scenario)
@@ -180,6 +182,8 @@ class World:
         task.outcome = outcome
         self.tasks.append(task)
         key.task_numbers.append(task.number)
+        for hook in self.on_created:
+            hook(task)
         self._schedule(task)
         return task
 
