@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 HOME = PROJECT / ".demo"
 API_KEY = "mak_simulator"
+SCENARIO = PROJECT / "demo" / "scenario.json"
 STOP_TIMEOUT_S = 15
 
 
@@ -39,6 +41,16 @@ class Place:
     def ledger_url(self) -> str:
         return f"sqlite:///{self.tables / 'mynth-ledger.db'}"
 
+    @property
+    def port(self) -> Path:
+        """The port of the simulated Mynth, for the next one."""
+        return self.home / "mynth" / "port"
+
+    @property
+    def requests(self) -> Path:
+        """The requests that the simulated Mynth accepted, for the next one."""
+        return self.home / "mynth" / "requests.jsonl"
+
     def log(self, name: str) -> Path:
         return self.home / "logs" / f"{name}.log"
 
@@ -46,7 +58,8 @@ class Place:
         """Start from nothing."""
         if self.home.exists():
             shutil.rmtree(self.home)
-        for folder in (self.dagster_home, self.tables, self.prompts.parent, self.home / "logs"):
+        files = (self.prompts, self.port, self.log("demo"))
+        for folder in (self.dagster_home, self.tables, *(file.parent for file in files)):
             folder.mkdir(parents=True)
         shutil.copy(PROJECT / "demo" / "dagster.yaml", self.dagster_home / "dagster.yaml")
 
@@ -93,16 +106,26 @@ def running(
 
 
 @contextmanager
-def simulator(place: Place) -> Iterator[str]:
-    """Mynth on a local port; yields its URL."""
-    scenario = PROJECT / "demo" / "scenario.json"
-    command = ["-m", "mynth_dagster.cli", "simulate", "--port", "0", "--scenario", str(scenario)]
+def simulator(place: Place, scenario: Path = SCENARIO) -> Iterator[str]:
+    """
+    Mynth on a local port; yields its URL.
+
+    The next one at the same place has its URL and its tasks, so links to images stay alive.
+
+    Raises:
+        RuntimeError: It did not start, such as where another process took the port since.
+    """
+    port = place.port.read_text("utf-8") if place.port.exists() else "0"
+    asked = {"--port": port, "--scenario": str(scenario), "--keep": str(place.requests)}
+    command = ["-m", "mynth_dagster.cli", "simulate", *chain.from_iterable(asked.items())]
     with running(place, "simulator", command, dict(os.environ)) as process:
         assert process.stdout is not None
         greeting = process.stdout.readline()
         if " at " not in greeting:
             raise RuntimeError(f"the simulator did not start; see {place.log('simulator')}")
-        yield greeting.split(" at ")[1].split(",")[0]
+        url = greeting.split(" at ")[1].split(",")[0]
+        place.port.write_text(url.rpartition(":")[2], "utf-8")
+        yield url
 
 
 @contextmanager

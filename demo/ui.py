@@ -1,4 +1,8 @@
-"""`python -m demo.ui`: Dagster's UI, daemon and the simulator on the demo's history."""
+"""
+`python -m demo.ui`: Dagster's UI and daemon on the demo's history, and its simulator.
+
+The simulator is where it was, with the tasks that it had: links to images work until both end.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,21 @@ def main() -> int:
     if not place.dagster_home.is_dir():
         print("There is no history yet: run `make demo` first.")
         return 2
+    try:
+        return _serve(place)
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as error:
+        print(f"{error} (or does `make demo` still run?)")
+        return 1
+
+
+def _serve(place: Place) -> int:
     with simulator(place) as url:
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml"]
         print("Dagster's UI comes up at http://127.0.0.1:3000")
-        try:
-            return subprocess.run(
-                command, cwd=PROJECT, env=place.environment(url), check=False
-            ).returncode
-        except KeyboardInterrupt:
-            return 0
+        environment = place.environment(url)
+        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

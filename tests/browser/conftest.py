@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from demo.services import PROJECT, Place
-from mynth_dagster.simulator import Scenario, SimulatorServer
+from demo.services import PROJECT, SCENARIO, Place, simulator
 from tests.browser.free_port import free_port
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -37,7 +36,7 @@ class Ui:
     page: Any
     url: str
     nights: list[str]
-    simulator: SimulatorServer
+    mynth_url: str
     tables: Path
     artefacts: Path
 
@@ -50,6 +49,12 @@ class Ui:
         """A screenshot among the artefacts, of the page or of what these elements span."""
         clip = None if of is None else around(of)
         self.page.screenshot(path=self.artefacts / f"{name}.png", clip=clip)
+
+    def n_accepted(self) -> int:
+        """Tasks that Mynth was asked for, by its own log."""
+        log = f"{self.mynth_url}/_simulator/log?view=summary"
+        with urllib.request.urlopen(log, timeout=20) as answer:
+            return int(json.load(answer)["totals"]["accepted"])
 
     def ask(self, query: str) -> dict[str, Any]:
         """A query to the UI's own GraphQL."""
@@ -164,17 +169,18 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def ui(browser: Any, home: Path) -> Iterator[Ui]:
-    """Three nights of history, and the UI on it."""
+    """Three nights of history, and the UI on it; its Mynth was ended and started in between."""
     place = Place(home / "demo")
     place.make()
     artefacts = Path(os.environ.get("BROWSER_ARTEFACTS", place.home / "artefacts"))
     artefacts.mkdir(parents=True, exist_ok=True)
-    scenario = json.loads((PROJECT / "demo" / "scenario.json").read_text("utf-8"))
-    with SimulatorServer(Scenario.from_dict({**scenario, **QUICK})) as simulator:
-        nights = _run_nights(place, simulator.url)
-        with serve(place, simulator.url) as url:
-            size = {"width": 1440, "height": 900}
-            page = browser.new_page(viewport=size, device_scale_factor=2)
-            page.set_default_timeout(PAGE_TIMEOUT_MS)
-            yield Ui(page, url, nights, simulator, place.tables, artefacts)
-            page.close()
+    quick = place.home / "scenario.json"
+    quick.write_text(json.dumps({**json.loads(SCENARIO.read_text("utf-8")), **QUICK}), "utf-8")
+    with simulator(place, quick) as mynth_url:
+        nights = _run_nights(place, mynth_url)
+    with simulator(place, quick) as mynth_url, serve(place, mynth_url) as url:
+        size = {"width": 1440, "height": 900}
+        page = browser.new_page(viewport=size, device_scale_factor=2)
+        page.set_default_timeout(PAGE_TIMEOUT_MS)
+        yield Ui(page, url, nights, mynth_url, place.tables, artefacts)
+        page.close()

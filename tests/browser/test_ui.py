@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from urllib.parse import quote
 
 import pyarrow.dataset as ds
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import wait_until
 
@@ -63,9 +65,11 @@ def gallery_pictures_are_really_loaded(ui):
     assert len(found) >= 6
     assert all(complete and width > 0 for complete, width, _ in found)
     link = pictures.first.locator("..").get_attribute("href")
-    assert link.startswith(f"{ui.simulator.url}/cdn/")
+    assert link.startswith(f"{ui.mynth_url}/cdn/")
     full = ui.page.request.get(link)
-    assert full.headers["content-type"] == "image/webp"
+    assert (full.status, full.headers["content-type"]) == (200, "image/webp")
+    with Image.open(BytesIO(full.body())) as picture:
+        assert picture.size == (1536, 1024)
     first_rows = ui.page.locator("table:has(a > img)").locator("th, tr:nth-child(-n+4) td")
     ui.keep("gallery", of=first_rows)
 
@@ -118,7 +122,7 @@ def figures_plot_with_points(ui):
 
 def retry_is_launched_from_the_launchpad(ui):
     """With a partition chosen the job has its configuration ready; one click pays for failures."""
-    paid = ui.simulator.log()["totals"]["accepted"]
+    paid = ui.n_accepted()
     ui.open("/locations/__repository__@mynth/jobs/packaging_retry/playground", shows="Launch Run")
     partition = _partition_with_a_retryable_row(ui)
     ui.page.get_by_placeholder("Partition").click()
@@ -132,7 +136,7 @@ def retry_is_launched_from_the_launchpad(ui):
 
     wait_until(lambda: _status_of_retry(ui) in ("SUCCESS", "FAILURE"), "the run to end")
     assert _status_of_retry(ui) == "SUCCESS"
-    assert paid < ui.simulator.log()["totals"]["accepted"] <= paid + 2
+    assert paid < ui.n_accepted() <= paid + 2
 
 
 def _partition_with_a_retryable_row(ui) -> str:
