@@ -8,7 +8,7 @@ nothing can be awaited, and paid answers in flight would be lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,7 @@ from mynth_dagster.plugin.landing import (
     prompts_told,
     tasks_told,
 )
+from mynth_dagster.plugin.part_way import judged_part_way
 from mynth_dagster.plugin.rating_check import content_rated
 from mynth_dagster.plugin.recording import record_all, record_some
 from mynth_dagster.plugin.resource import MynthResource
@@ -63,11 +64,13 @@ def prepare_prompts(
             summaries.extend(written)
             done.update(await prompts_told(session, assets, written))
 
+    def judge() -> list[dg.AssetCheckResult]:
+        return [checks.prompts_valid(assets.key("prompts"), summaries, assets.checks)]
+
     tables = {assets.key("prompts"): done}
-    with _recording_what_is_done(context, assets, tables):
+    with _recording_what_is_done(context, assets, tables, slices, judge):
         mynth.run(work)
-    check = checks.prompts_valid(assets.key("prompts"), summaries, assets.checks)
-    yield from record_all(context, assets.partitions, tables, checks=[check])
+    yield from record_all(context, assets.partitions, tables, checks=judge())
 
 
 def submit_tasks(
@@ -97,7 +100,7 @@ def submit_tasks(
         return report
 
     tables = {assets.key("tasks"): done}
-    with _recording_what_is_done(context, assets, tables):
+    with _recording_what_is_done(context, assets, tables, slices):
         report = mynth.run(work, stop=stop, notices=notices)
         _require_all_sent(report, done, slices)
     told = metadata.submission_metadata(report.survey, report.quote, report.counts)
@@ -110,9 +113,9 @@ def collect_results(
 ) -> Iterator[Result]:
     """Wait until the run's partitions are settled, then write their tables."""
     slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
-    batch, landed = assets.batch, dict[Slice, Landed]()
+    batch, landed, charged = assets.batch, dict[Slice, Landed](), dict[str, int]()
 
-    async def work(session: Session) -> dict[str, int]:
+    async def work(session: Session) -> None:
         await wait_until_settled(
             session,
             batch,
@@ -121,23 +124,27 @@ def collect_results(
             on_round=lambda waiting: notices.put(lambda: _observe(context, assets, waiting)),
         )
         landing = Landing(session, assets)
-        async for summary in collect(session, batch, slices):
-            landed[summary.slice] = await landing.land(summary)
-        return await charged_by_window(session, assets, landed)
+        try:
+            async for summary in collect(session, batch, slices):
+                landed[summary.slice] = await landing.land(summary)
+        finally:
+            charged.update(await charged_by_window(session, assets, landed))
+
+    def judge() -> list[dg.AssetCheckResult]:
+        return _judged(assets, landed, charged)
 
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {
         assets.key("images"): {},
         assets.key("failures"): {},
     }
-    with _recording_what_is_done(context, assets, tables):
+    with _recording_what_is_done(context, assets, tables, slices, judge):
         try:
-            charged = mynth.run(work, stop=stop, notices=notices)
+            mynth.run(work, stop=stop, notices=notices)
         finally:
             for slice_, one in landed.items():
                 for table in ("images", "failures"):
                     tables[assets.key(table)][slice_] = one.metadata(assets, table)
-    results = _judged(assets, landed, charged)
-    yield from record_all(context, assets.partitions, tables, checks=results)
+    yield from record_all(context, assets.partitions, tables, checks=judge())
 
 
 def _judged(
@@ -172,12 +179,14 @@ def keep_image_files(
             kept.append(await keep_files(session, assets.batch, slice_, stop=stop))
             done[slice_] = metadata.files_metadata(kept[-1])
 
+    def judge() -> list[dg.AssetCheckResult]:
+        summaries = [report.summary for report in kept]
+        return [checks.files_kept(assets.key(FILES), summaries, assets.checks)]
+
     tables = {assets.key(FILES): done}
-    with _recording_what_is_done(context, assets, tables):
+    with _recording_what_is_done(context, assets, tables, slices, judge):
         mynth.run(work, stop=stop)
-    summaries = [report.summary for report in kept]
-    check = checks.files_kept(assets.key(FILES), summaries, assets.checks)
-    yield from record_all(context, assets.partitions, tables, checks=[check])
+    yield from record_all(context, assets.partitions, tables, checks=judge())
 
 
 def ask_about_images(
@@ -191,7 +200,7 @@ def ask_about_images(
     asking = asking_from(context.op_execution_context.op_config)
     landed: dict[Slice, InspectionSummary] = {}
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
-    with _recording_what_is_done(context, assets, tables):
+    with _recording_what_is_done(context, assets, tables, slices):
         try:
             progress = run_inspection(context, mynth, batch, slices, asking, landed)
         finally:
@@ -226,15 +235,17 @@ def _recording_what_is_done(
     context: dg.AssetExecutionContext,
     assets: BatchAssets,
     tables: Mapping[dg.AssetKey, Mapping[Slice, metadata.Metadata]],
+    slices: Sequence[Slice],
+    judge: Callable[[], Sequence[dg.AssetCheckResult]] = list,
 ) -> Iterator[None]:
-    """If the work ends early, record the finished partitions before the run fails."""
+    """If the work ends early, record the finished partitions, and judge, before the run fails."""
     try:
         yield
-    except MynthError as error:
-        record_some(context, assets.partitions, tables)
-        raise dg.Failure(str(error), allow_retries=False) from error
-    except BaseException:
-        record_some(context, assets.partitions, tables)
+    except BaseException as error:
+        results = judged_part_way(judge(), tables, slices)
+        record_some(context, assets.partitions, tables, checks=results)
+        if isinstance(error, MynthError):
+            raise dg.Failure(str(error), allow_retries=False) from error
         raise
 
 

@@ -56,7 +56,7 @@ def check_specs(
             blocking=True,
             description="Every prompt row has as many images and image failures as it asked for, "
             "or exactly one failure. If this fails, the tables were changed or written by "
-            "something else: collect the partition again.",
+            "something else, or a run failed before they landed: collect the partition again.",
         ),
         dg.AssetCheckSpec(
             FAILURE_RATE,

@@ -2,7 +2,8 @@
 Telling Dagster which partitions of a run are done.
 
 When all are done: metadata per partition, and one result per asset. When some are left: events
-for the finished ones, then a failure. Never both, since that records partitions twice.
+for the finished ones and for the checks, then a failure. Never both, since that records
+partitions and checks twice.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def record_some(
     context: dg.AssetExecutionContext,
     partitions: BatchPartitions,
     done: Mapping[dg.AssetKey, Done],
+    *,
+    checks: Sequence[dg.AssetCheckResult] = (),
 ) -> None:
-    """Events for the finished partitions of a run that is about to fail."""
+    """Events for the finished partitions of a run that is about to fail, and for its checks."""
     for asset, by_slice in done.items():
         for slice_, metadata in by_slice.items():
             context.log_event(
@@ -52,6 +55,20 @@ def record_some(
                     tags=partitions.tags_of(slice_),
                 )
             )
+
+    is_blocking = {spec.key: spec.blocking for spec in context.assets_def.check_specs}
+    for check in checks:
+        assert check.asset_key is not None
+        assert check.check_name is not None
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=check.asset_key,
+            check_name=check.check_name,
+            passed=check.passed,
+            metadata=check.metadata,
+            severity=check.severity,
+            blocking=is_blocking[dg.AssetCheckKey(check.asset_key, check.check_name)],
+        )
+        context.log_event(evaluation)
 
 
 def _of_whole(metadata: Metadata) -> Metadata:
