@@ -151,6 +151,11 @@ RETRY_DELAY_MIN_S = 0.5
 RETRY_DELAY_MAX_S = 30.0
 NOT_SENT_RETRIES_MAX = 8  # rounds of "nobody answers" (about 90 s together) before a run ends
 
+RESEND_AFTER_S = 300.0  # from the last try to a run that the sensor asks for by itself …
+RESEND_PAUSE_FACTOR = 4  # … and so many times longer after each: 5, 20 and 80 minutes
+RESENDS_MAX = 3  # such runs for one partition …
+RESENDS_WITHIN_S = 6 * 3600.0  # … within this time
+
 RESEND_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
 RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first
 

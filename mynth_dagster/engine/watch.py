@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mynth_dagster.engine.collect import read_surplus
 from mynth_dagster.engine.inbox import work_inbox
+from mynth_dagster.engine.resend import Reason, reasons_to_resend
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import expire_interrupted, settle
 from mynth_dagster.engine.tour import Tour
@@ -32,6 +33,7 @@ class WatchedPartition:
         is_behind: The ledger knows more than the tables show, or images of theirs were not
             dealt with whose files are to be kept.
         submitter: The run that is sending into it, if any.
+        resend: Why rows of it may be sent again by themselves; None where they may not.
     """
 
     slice: Slice
@@ -42,6 +44,12 @@ class WatchedPartition:
     n_stalled: int
     is_behind: bool
     submitter: str | None
+    resend: Reason | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Something of it is moving, or not shown yet."""
+        return self.is_behind or not self.is_settled
 
     @property
     def is_settled(self) -> bool:
@@ -55,8 +63,9 @@ async def watch(
     """
     Work the inbox, poll what is pending and tell the state of every open partition.
 
-    Returns the open partitions, and whether the budget was enough to ask about all of them;
-    where it was not, the next watch goes on behind the last partition that was asked about.
+    Returns the partitions that are open or have rows to be sent again, and whether the budget was
+    enough to ask about all of them; where it was not, the next watch goes on behind the last
+    partition that was asked about.
 
     Raises:
         UnauthorizedError: The key is refused.
@@ -75,8 +84,9 @@ async def watch(
     is_complete = await Tour(session, batch, until_s).go(await _moving(session, name))
     await read_surplus(session, batch, slices)
     rows = await asyncio.to_thread(reader.partitions, name)
-    open_ = _watched(batch, rows, await _moving(session, name))
-    return [p for p in open_ if p.is_behind or not p.is_settled], is_complete
+    resting = await asyncio.to_thread(session.ledger.resting.resting, name, slices)
+    watched = _watched(batch, rows, await _moving(session, name), reasons_to_resend(rows, resting))
+    return [p for p in watched if p.is_open or p.resend], is_complete
 
 
 async def _moving(session: Session, name: str) -> dict[tuple[str, str], Moving]:
@@ -84,11 +94,15 @@ async def _moving(session: Session, name: str) -> dict[tuple[str, str], Moving]:
 
 
 def _watched(
-    batch: Batch, rows: Iterable[PartitionRow], moving: Mapping[tuple[str, str], Moving]
+    batch: Batch,
+    rows: Iterable[PartitionRow],
+    moving: Mapping[tuple[str, str], Moving],
+    reasons: Mapping[tuple[str, str], Reason],
 ) -> list[WatchedPartition]:
     watched = []
     for row in rows:
-        counts = moving.get((row.window, row.fan_out), Moving())
+        place = row.window, row.fan_out
+        counts = moving.get(place, Moving())
         watched.append(
             WatchedPartition(
                 slice=batch.slice(row.window, row.fan_out),
@@ -99,6 +113,7 @@ def _watched(
                 n_stalled=counts.n_stalled,
                 is_behind=_is_behind(batch, row, counts),
                 submitter=row.submitter,
+                resend=reasons.get(place),
             )
         )
     return watched

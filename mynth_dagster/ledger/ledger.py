@@ -26,6 +26,7 @@ from mynth_dagster.ledger.inbox import Inbox
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.reader import LedgerReader
+from mynth_dagster.ledger.resting_reader import RestingReader
 from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
 from mynth_dagster.ledger.spool import Spool
 from mynth_dagster.ledger.subjects import Subjects
@@ -52,6 +53,7 @@ class Ledger:
         self._engines = (writer, reader)
         self.read = LedgerReader(reader)
         self.doubts = DoubtReader(reader)
+        self.resting = RestingReader(reader)
         self.accounts = AccountReader(reader)
         self.money = MoneyReader(reader)
         self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)))

@@ -61,6 +61,7 @@ def build_image_batch(
     budget_usd: Mapping[str, Decimal | str] | None = None,
     on_unresolved: Literal["clear", "hold"] = "clear",
     retries: int = 0,
+    resend: bool = True,
     inputs_root: str | None = None,
     check_capabilities: bool = True,
     identity: str | None = None,
@@ -104,6 +105,9 @@ def build_image_batch(
             again, where the revision has a task list; `hold`: a person decides.
         retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
             another try may end otherwise; each is paid for if it succeeds.
+        resend: Whether the sensor starts a run by itself for rows that were not sent because of a
+            rate limit or an outage, or were proved not accepted; never for money or a refused
+            key.
         inputs_root: Folder, any fsspec URL, at which paths of input files start and outside of
             which none is read; None: they start at the table's folder and may lie anywhere.
         check_capabilities: Whether rows are refused that ask of a model what it is known to
@@ -165,13 +169,15 @@ def build_image_batch(
         origin=_caller(),
         upstream=_upstream(prompts),
         inspections=tuple(inspections),
+        resend=resend,
     )
     for asked in inspections:
         asked.of(batch)  # a wrong one is told when the batch is defined
     _require_levels(checks, batch.defaults)
     assets = with_keys(assets, overrides)
     phase = _scheduled_phase(wait)
-    sensors = [build_sensor(assets, resource_key, interval_s=sensor_interval_s)]
+    jobs = build_jobs(assets)
+    sensors = [build_sensor(assets, resource_key, jobs, interval_s=sensor_interval_s)]
     if inbox is not None:
         job = job_name(name, phase)
         sensors.append(
@@ -181,7 +187,7 @@ def build_image_batch(
         )
     return dg.Definitions(
         assets=build_assets(assets, resource_key, overrides),
-        jobs=[*build_jobs(assets), *build_operations(assets, resource_key)],
+        jobs=[*jobs, *build_operations(assets, resource_key)],
         sensors=sensors,
         schedules=[]
         if schedule is None

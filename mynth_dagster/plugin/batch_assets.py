@@ -31,6 +31,7 @@ class BatchAssets:
         pools: Concurrency pools by phase: `prepare`, `submit`, `collect`, `download`.
         origin: Where the batch is written down, for the UI's link to the code.
         inspections: What is asked of Mynth about the images.
+        resend: Whether the sensor may ask for runs that send rows again.
         keys: Keys of tables that an override moved.
     """
 
@@ -44,6 +45,7 @@ class BatchAssets:
     origin: dg.CodeReferencesMetadataValue | None = None
     upstream: dg.AssetIn | None = None
     inspections: tuple[Inspect, ...] = ()
+    resend: bool = True
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

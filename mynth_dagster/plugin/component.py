@@ -105,6 +105,12 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default=0,
         description="How often a row whose task failed is asked for again by itself, 0 to 10.",
     )
+    resend: bool = Field(
+        default=True,
+        description="Whether the sensor starts a run by itself for rows that were not sent because "
+        "of a rate limit or an outage, or were proved not accepted; never for money or a refused "
+        "key.",
+    )
     inputs_root: str | None = Field(
         default=None,
         description="Folder, any fsspec URL, at which paths of input files start and outside of "
@@ -211,6 +217,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             },
             on_unresolved=self.on_unresolved,
             retries=self.retries,
+            resend=self.resend,
             inputs_root=self.inputs_root,
             check_capabilities=self.check_capabilities,
             identity=self.identity,

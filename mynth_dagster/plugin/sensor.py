@@ -3,59 +3,62 @@ The completion sensor: notices that partitions are settled and asks for their co
 
 It makes free reads only, never a POST: past its deadline Dagster drops a tick while the code
 runs on and overlaps the next. All its memory is in the ledger, so a lost tick loses nothing.
+Rows that were not sent for a reason that passes by itself are sent by a run that it asks for.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from mynth_dagster.engine.announced import hearing_of
+from mynth_dagster.engine.resend import Reason, Unsent, choose_due
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
+from mynth_dagster.plugin.active_runs import RESEND_TAG, ActiveRuns, active_runs, asked_before
+from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.jobs import job_name
-from mynth_dagster.plugin.partitions import RANGE_END_TAG, RANGE_START_TAG
 from mynth_dagster.plugin.resource import MynthResource
 
 COLLECT_TAG = "mynth/collect"
 """On a run that the sensor asked for: partitions and version, without the attempt."""
+RESEND_OF_TAG = "mynth/resend_of"
+"""The same on a run that is to send rows again."""
 
 ATTEMPTS_MAX = 5
-_ACTIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True)
-class ActiveRuns:
-    """What runs that are not over are busy with."""
+class Looked:
+    """What a tick saw: the partitions, those to send again, and what is to be told."""
 
-    run_ids: frozenset[str]
-    collecting: frozenset[Slice]
+    watched: Sequence[WatchedPartition]
+    unsent: Sequence[Unsent]
+    is_complete: bool
+    silence: str | None
 
 
-def build_sensor(assets: BatchAssets, resource_key: str, *, interval_s: int) -> dg.SensorDefinition:
+def build_sensor(
+    assets: BatchAssets, resource_key: str, jobs: Sequence[Any], *, interval_s: int
+) -> dg.SensorDefinition:
     """The sensor `<batch>_completion`, running by default."""
-    name = job_name(assets.batch.name, "collect")
+    names = {job_name(assets.batch.name, doing) for doing in ("submit", "collect")}
 
     @dg.sensor(
         name=f"{assets.batch.name}_completion",
-        job_name=name,
+        jobs=[job for job in jobs if job.name in names],
         minimum_interval_seconds=interval_s,
         required_resource_keys={resource_key},
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Polls Mynth for finished tasks and collects partitions that are settled.",
+        description="Polls Mynth for finished tasks and collects partitions that are settled. "
+        "Starts a run that sends rows again where a rate limit or an outage has passed.",
     )
     def completion(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return evaluate(context, getattr(context.resources, resource_key), assets)
@@ -67,28 +70,49 @@ def evaluate(
     context: dg.SensorEvaluationContext, mynth: MynthResource, assets: BatchAssets
 ) -> dg.SensorResult:
     """One tick."""
+    asked = list(asked_before(context.instance, assets)) if assets.resend else []
 
-    async def work(session: Session) -> tuple[list[WatchedPartition], bool, str | None]:
+    async def work(session: Session) -> Looked:
         watched, is_complete = await watch(session, assets.batch, budget_s=SENSOR_BUDGET_S)
-        return watched, is_complete, (await hearing_of(session, assets.batch)).in_words()
+        rows = [Unsent(p.slice, p.version, p.resend) for p in watched if p.resend is not None]
+        unsent = await choose_due(session, assets.batch, rows, asked) if assets.resend else []
+        silence = (await hearing_of(session, assets.batch)).in_words()
+        return Looked(watched, unsent, is_complete, silence)
 
     try:
-        watched, is_complete, silence = mynth.run(work)
+        looked = mynth.run(work)
     except MynthError as error:
         return dg.SensorResult(skip_reason=f"{error} Nothing is lost; the next tick tries again.")
-    active = _active_runs(context.instance, assets)
-    known, unknown = _split_known(context, assets, watched)
-    ready = [p for p in known if _is_ready(p, active)]
-    requests = list(_requests(context.instance, assets, ready))
-    summary = _in_words(known, unknown, is_complete=is_complete)
-    if silence:
-        context.log.warning(silence)
-        summary = f"{summary}; {silence}"
+    active = active_runs(context.instance, assets)
+    known, unknown = _split_known(context, assets, looked.watched)
+    requests = _all_requests(context.instance, assets, known, looked.unsent, active)
+    summary = _in_words(known, unknown, is_complete=looked.is_complete)
+    if looked.silence:
+        context.log.warning(looked.silence)
+        summary = f"{summary}; {looked.silence}"
     return dg.SensorResult(
         run_requests=requests or None,
         skip_reason=None if requests else summary,
         asset_events=_progress(assets, known),
     )
+
+
+def _all_requests(
+    instance: dg.DagsterInstance,
+    assets: BatchAssets,
+    known: Sequence[WatchedPartition],
+    unsent: Sequence[Unsent],
+    active: ActiveRuns,
+) -> list[dg.RunRequest]:
+    """Runs that send again, and runs that collect what is not sent into now."""
+    keys = {partition.slice for partition in known} - active.working
+    to_send = [one for one in unsent if one.slice in keys]
+    sent = {one.slice for one in to_send}
+    ready = [p for p in known if p.slice not in sent and _is_ready(p, active)]
+    return [
+        *_requests_to_send(instance, assets, to_send),
+        *_requests_to_collect(instance, assets, {p.slice: p.version for p in ready}),
+    ]
 
 
 def _is_ready(partition: WatchedPartition, active: ActiveRuns) -> bool:
@@ -102,69 +126,60 @@ def _is_ready(partition: WatchedPartition, active: ActiveRuns) -> bool:
     )
 
 
-def _requests(
-    instance: dg.DagsterInstance, assets: BatchAssets, ready: Sequence[WatchedPartition]
-) -> Iterator[dg.RunRequest]:
-    """A range per block of neighbours, with versions and attempt in the key."""
-    versions = {partition.slice: partition.version for partition in ready}
+@dataclass(frozen=True)
+class _Block:
+    """Neighbours that one run is asked for; `wanted` is their range and versions."""
+
+    slices: Sequence[Slice]
+    wanted: str
+    attempt: int
+
+    def request(
+        self, assets: BatchAssets, doing: str, tags: Mapping[str, str], **fields: Any
+    ) -> dg.RunRequest:
+        """A request of a job of the batch: a range, or a plain key for a single one."""
+        fields |= {"run_key": f"{self.wanted}#{self.attempt}"}
+        if len(self.slices) > 1:
+            tags = {**tags, **assets.partitions.range_tags(self.slices)}
+        else:
+            fields |= {"partition_key": assets.partitions.key_of(self.slices[0])}
+        return dg.RunRequest(job_name=job_name(assets.batch.name, doing), tags=tags, **fields)
+
+
+def _blocks(
+    instance: dg.DagsterInstance,
+    assets: BatchAssets,
+    versions: Mapping[Slice, int],
+    *,
+    tag: str,
+    prefix: str = "",
+) -> Iterator[_Block]:
+    """A block for each range of neighbours, with how often it was asked for as it is."""
     for block in assets.partitions.blocks(versions):
         seen = hashlib.sha256(repr([versions[slice_] for slice_ in block]).encode()).hexdigest()
-        wanted = f"{block[0].key}…{block[-1].key}@{seen[:16]}"
-        attempt = 1 + instance.get_runs_count(dg.RunsFilter(tags={COLLECT_TAG: wanted}))
-        if attempt > ATTEMPTS_MAX:
-            continue
-        yield _request(assets, block, wanted, attempt)
+        wanted = f"{prefix}{block[0].key}…{block[-1].key}@{seen[:16]}"
+        n_before = instance.get_runs_count(dg.RunsFilter(tags={tag: wanted}))
+        yield _Block(block, wanted, 1 + n_before)
 
 
-def _request(
-    assets: BatchAssets, block: Sequence[Slice], wanted: str, attempt: int
-) -> dg.RunRequest:
-    key, tags = f"{wanted}#{attempt}", {COLLECT_TAG: wanted}
-    if len(block) > 1:
-        return dg.RunRequest(run_key=key, tags={**tags, **assets.partitions.range_tags(block)})
-    return dg.RunRequest(run_key=key, tags=tags, partition_key=assets.partitions.key_of(block[0]))
+def _requests_to_collect(
+    instance: dg.DagsterInstance, assets: BatchAssets, versions: Mapping[Slice, int]
+) -> Iterator[dg.RunRequest]:
+    for block in _blocks(instance, assets, versions, tag=COLLECT_TAG):
+        if block.attempt <= ATTEMPTS_MAX:
+            yield block.request(assets, "collect", {COLLECT_TAG: block.wanted})
 
 
-def _active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns:
-    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_ACTIVE))
-    collect = job_name(assets.batch.name, "collect")
-    written = {assets.key("images"), assets.key(FILES)}
-    collecting = [
-        run for run in runs if run.job_name == collect or written & set(run.asset_selection or ())
-    ]
-    slices = [slice_ for run in collecting for slice_ in _slices_of(instance, assets, run)]
-    return ActiveRuns(frozenset(run.run_id for run in runs), frozenset(slices))
-
-
-def _slices_of(
-    instance: dg.DagsterInstance, assets: BatchAssets, run: dg.DagsterRun
-) -> list[Slice]:
-    partitions = assets.partitions
-    start, end = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)
-    if start and end:
-        return _between(instance, assets, partitions.slice_of(start), partitions.slice_of(end))
-    key = run.tags.get("dagster/partition")
-    if key:
-        return [partitions.slice_of(key)]
-    return [assets.batch.slice()]
-
-
-def _between(
-    instance: dg.DagsterInstance, assets: BatchAssets, first: Slice, last: Slice
-) -> list[Slice]:
-    """The rectangle of a range, in the order of the windows' definition."""
-    keys = assets.batch.fan_out_keys or [""]
-    if first.fan_out not in keys or last.fan_out not in keys:
-        return [first, last]  # of an earlier definition: nothing that could be asked for now
-    inside = keys[keys.index(first.fan_out) : keys.index(last.fan_out) + 1]
-    windows = [first.window]
-    definition = assets.partitions.windows
-    if definition is not None and first.window != last.window:
-        known = list(definition.get_partition_keys(dynamic_partitions_store=instance))
-        if first.window not in known or last.window not in known:
-            return [first, last]
-        windows = known[known.index(first.window) : known.index(last.window) + 1]
-    return [assets.batch.slice(window, key) for window in windows for key in inside]
+def _requests_to_send(
+    instance: dg.DagsterInstance, assets: BatchAssets, unsent: Sequence[Unsent]
+) -> Iterator[dg.RunRequest]:
+    """Of `tasks` alone: prompts that changed since are sent only when somebody asks for them."""
+    for reason in Reason:
+        versions = {one.slice: one.version for one in unsent if one.reason is reason}
+        prefix = f"resend {reason.value} "
+        for block in _blocks(instance, assets, versions, tag=RESEND_OF_TAG, prefix=prefix):
+            tags = {RESEND_TAG: reason.value, RESEND_OF_TAG: block.wanted}
+            yield block.request(assets, "submit", tags, asset_selection=[assets.key("tasks")])
 
 
 def _split_known(
@@ -204,7 +219,11 @@ def _in_words(
     known: Sequence[WatchedPartition], unknown: Sequence[WatchedPartition], *, is_complete: bool
 ) -> str:
     pending = sum(partition.n_pending for partition in known)
-    parts = [f"{pending} tasks pending in {len(known)} open partitions"]
+    n_open = sum(partition.is_open for partition in known)
+    parts = [f"{pending} tasks pending in {n_open} open partitions"]
+    n_unsent = sum(partition.resend is not None for partition in known)
+    if n_unsent:
+        parts.append(f"{n_unsent} partitions have rows that were not sent")
     if unknown:
         keys = ", ".join(partition.slice.key for partition in unknown[:5])
         parts.append(f"{len(unknown)} partitions are not in the definition any more: {keys}")

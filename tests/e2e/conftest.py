@@ -101,8 +101,12 @@ class Deployment:
             look_again.wait(0.2)
 
     def wait_for_success(self, run_id: str) -> None:
-        self.wait(lambda: self._run(run_id).is_finished, f"run {run_id}")
+        self.wait(lambda: self.has_ended(run_id), f"run {run_id}")
         assert self._run(run_id).status is dg.DagsterRunStatus.SUCCESS
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether a run is over, well or not."""
+        return self._run(run_id).is_finished
 
     def kill_worker(self, run_id: str) -> None:
         """SIGKILL to the processes that execute a run."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
-from mynth_dagster.ledger import Ledger
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.ledger import Ledger, schema
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.audit import audit_slice
@@ -45,6 +48,36 @@ def test_sensor_collects_what_a_run_submitted(deployment):
     assert all(audit.passed for audit in audits)
     images = ds.dataset(deployment.data / "night" / "images", partitioning="hive")
     assert images.count_rows() == 1632
+
+
+def test_sensor_sends_what_a_rate_limit_held_up(deployment):
+    """The daemon starts the run that it asks for, and then the collection; all is sent once."""
+    deployment.write_prompts(_prompts(40))
+    too_much = {"kind": "rate_limited", "retry_after_s": 301}
+    deployment.simulator.set_scenario(progress="immediate", faults=[too_much])
+    run_id = deployment.launch("night_submit", SHARDS[0], SHARDS[-1])
+    deployment.wait(lambda: deployment.has_ended(run_id), "the run to stop")
+    assert deployment.simulator.log()["totals"]["accepted"] == 0
+    deployment.simulator.set_scenario(faults=[])
+
+    _begin_earlier(deployment, minutes=6)
+    deployment.wait(lambda: deployment.recorded("tasks") == SHARDS, "the rows to be sent")
+    deployment.wait(lambda: set(deployment.recorded("images")) == set(SHARDS), "collection")
+
+    log = deployment.simulator.log()
+    assert log["totals"]["accepted"] == 40
+    assert log["duplicate_intents"] == []
+    (run,) = deployment.instance.get_runs(dg.RunsFilter(tags={"mynth/resend": "rate_limited"}))
+    assert run.is_success
+
+
+def _begin_earlier(deployment, minutes: int) -> None:
+    """As if every delivery had been begun so much earlier."""
+    engine = sa.create_engine(f"sqlite:///{deployment.data / 'mynth-ledger.db'}")
+    earlier = schema.intents.c.claimed_at_us - minutes * 60 * US_PER_S
+    with engine.begin() as connection:
+        connection.execute(sa.update(schema.intents).values(claimed_at_us=earlier))
+    engine.dispose()
 
 
 def test_killed_run_pays_nothing_twice_and_loses_nothing(deployment):

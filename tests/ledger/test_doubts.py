@@ -8,6 +8,7 @@ import pytest
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger.doubts import WALKS_KEPT, Missing
+from mynth_dagster.ledger.resting_reader import Resting
 from mynth_dagster.models.doubt import Walk
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState
@@ -177,3 +178,21 @@ def test_postgres_measures_waits_with_its_own_clock(postgres_url):
     assert abs(book.at(intent).claimed_at_us - book.now.wall_us) < 60_000_000
     book.eyes.dispose()
     ledger.close()
+
+
+def test_what_rests_is_told_by_partition_with_the_last_try(book):
+    """Cleared rows and rows in doubt are counted; the last try is that of any row."""
+    book.open()
+    in_doubt(book, "p1")
+    book.run(book.ledger.clear(doubts(book), "x"))
+    in_doubt(book, "p2")
+    last = replace(make_intent("p3"), claimed_at_us=START_US + HOUR_US)
+    book.claim(last)
+    book.sight(last, "tsk_1")
+
+    resting = book.ledger.resting
+
+    assert resting.resting("b", [Slice()]) == {("", ""): Resting(n_cleared=1, n_unresolved=1)}
+    newest = book.query("SELECT claimed_at_us FROM intents WHERE task_id = 'tsk_1'")[0][0]
+    assert resting.last_claims_us("b", [Slice()]) == {("", ""): newest}
+    assert resting.resting("other", [Slice()]) == {}

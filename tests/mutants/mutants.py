@@ -236,4 +236,18 @@ MUTANTS = (
         "",
         ("tests/ledger/test_downloads.py",),
     ),
+    Mutant(
+        "an empty balance is taken for what passes by itself",
+        "mynth_dagster/engine/resend.py",
+        '    "unreachable": Reason.OUTAGE,\n',
+        '    "unreachable": Reason.OUTAGE,\n    "insufficient_balance": Reason.OUTAGE,\n',
+        ("tests/engine/test_resend.py",),
+    ),
+    Mutant(
+        "a run that the sensor asks for reads the prompts anew",
+        "mynth_dagster/plugin/sensor.py",
+        ', asset_selection=[assets.key("tasks")])',
+        ")",
+        ("tests/plugin/test_resend.py",),
+    ),
 )

@@ -1,0 +1,161 @@
+"""
+When rows that were not sent may be sent again without a person asking for it.
+
+Only for reasons that pass by themselves, not soon, and a few times: a run is asked for, and sends
+by the same rules as any other. What a person or money must change first is never asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.session import Session
+from mynth_dagster.ledger.reader import PartitionRow
+from mynth_dagster.ledger.resting_reader import Resting
+from mynth_dagster.limits import (
+    RESEND_AFTER_S,
+    RESEND_PAUSE_FACTOR,
+    RESENDS_MAX,
+)
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import Slice
+
+
+class Reason(str, Enum):
+    """Why rows of a partition were not sent, where that passes by itself."""
+
+    RATE_LIMITED = "rate_limited"
+    OUTAGE = "outage"
+    CLEARED = "cleared"
+
+
+Place = tuple[str, str]
+
+OUTCOMES_UNKNOWN = "outcomes_unknown"
+PASSING_STOPS = {
+    "rate_limited": Reason.RATE_LIMITED,
+    "unreachable": Reason.OUTAGE,
+    OUTCOMES_UNKNOWN: Reason.OUTAGE,
+}
+"""Codes of stops that pass by themselves; money, keys, settings and people do not."""
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """A partition with rows that may be sent by themselves, as of one version."""
+
+    slice: Slice
+    version: int
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run that was asked for before, for one partition; `has_sent_all`: it ended well."""
+
+    slice: Slice
+    at_us: int
+    has_sent_all: bool
+
+
+def reasons_to_resend(
+    rows: Sequence[PartitionRow], resting: Mapping[Place, Resting]
+) -> dict[Place, Reason]:
+    """By window and fan-out, why rows may be sent again by themselves; others are left out."""
+    in_doubt = {window for (window, _), counts in resting.items() if counts.n_unresolved}
+    found = {}
+    for row in rows:
+        place = row.window, row.fan_out
+        n_cleared = resting.get(place, Resting()).n_cleared
+        reason = _reason(row, n_cleared, is_in_doubt=row.window in in_doubt)
+        if reason is not None:
+            found[place] = reason
+    return found
+
+
+def _reason(row: PartitionRow, n_cleared: int, *, is_in_doubt: bool) -> Reason | None:
+    """
+    A run that sends, or was killed while it did, is left alone.
+
+    An outage in which answers were lost is over when it is known what became of each of them in
+    the whole window.
+    """
+    if row.submitter is not None:
+        return None
+    if row.stop_code is None:
+        return Reason.CLEARED if n_cleared else None
+    if row.stop_code == OUTCOMES_UNKNOWN and is_in_doubt:
+        return None
+    return PASSING_STOPS.get(row.stop_code)
+
+
+def is_due(now_us: int, tried_at_us: int, asked: Sequence[Asked]) -> bool:
+    """
+    Whether to ask for a run now: minutes after the last try, longer after each that was asked for.
+
+    Args:
+        tried_at_us: When a delivery was last begun.
+        asked: Runs for this partition within `limits.RESENDS_WITHIN_S`.
+    """
+    if len(asked) >= RESENDS_MAX:
+        return False
+    pause_s = RESEND_AFTER_S * float(RESEND_PAUSE_FACTOR) ** len(asked)
+    since_us = max([tried_at_us, *(run.at_us for run in asked)])
+    return bool(now_us - since_us >= pause_s * US_PER_S)
+
+
+async def choose_due(
+    session: Session, batch: Batch, unsent: Sequence[Unsent], asked: Sequence[Asked]
+) -> list[Unsent]:
+    """
+    The partitions to ask a run for now.
+
+    A run that ended well and sent nothing of what rests (rows that left the table) would do so
+    again: the ledger remembers such a partition until it changes.
+    """
+    in_vain = await _in_vain(session, batch)
+    noted = {one.slice.key: one.version for one in unsent if _is_noted(one, in_vain)}
+    due = list[Unsent]()
+    for one, tried_at_us, now_us in await _tried(session, batch, unsent, noted):
+        runs = [run for run in asked if run.slice == one.slice]
+        if any(run.has_sent_all and run.at_us > tried_at_us for run in runs):
+            noted[one.slice.key] = one.version
+        elif is_due(now_us, tried_at_us, runs):
+            due.append(one)
+    if noted != in_vain:
+        await session.ledger.set_meta(_key(batch), json.dumps(noted))
+    return due
+
+
+async def _tried(
+    session: Session, batch: Batch, unsent: Sequence[Unsent], noted: Container[str]
+) -> list[tuple[Unsent, int, int]]:
+    """Those that are not noted, each with its last try and now, both on the ledger's clock."""
+    left = [one for one in unsent if one.slice.key not in noted]
+    if not left:
+        return []
+    read, slices = session.ledger.resting.last_claims_us, [one.slice for one in left]
+    tried = await asyncio.to_thread(read, batch.ledger_name, slices)
+    now_us = (await session.ledger.moment(session.clock.instant())).wall_us
+    places = [(one.slice.window, one.slice.fan_out) for one in left]
+    return [(one, tried.get(at, 0), now_us) for one, at in zip(left, places, strict=True)]
+
+
+def _is_noted(one: Unsent, in_vain: Mapping[str, int]) -> bool:
+    return in_vain.get(one.slice.key) == one.version
+
+
+async def _in_vain(session: Session, batch: Batch) -> Mapping[str, int]:
+    """Versions by partition for which a run had nothing to send."""
+    noted = await asyncio.to_thread(session.ledger.read.meta, _key(batch))
+    found: dict[str, int] = json.loads(noted) if noted else {}
+    return found
+
+
+def _key(batch: Batch) -> str:
+    return f"resend:in_vain:{batch.ledger_name}"

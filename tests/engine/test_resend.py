@@ -1,0 +1,101 @@
+"""Rows that are sent again by themselves: for which reasons, when, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.resend import Asked, Reason, is_due, reasons_to_resend
+from mynth_dagster.ledger.reader import PartitionRow
+from mynth_dagster.ledger.resting_reader import Resting
+from mynth_dagster.models.partition import Slice
+
+MINUTE_US = 60 * US_PER_S
+NOW_US = 10_000 * MINUTE_US
+ROW = PartitionRow("shots", "2026-11-19", "000", 3, 3, None, None, None)
+NOTHING, CLEARED, DOUBT = Resting(), Resting(n_cleared=2), Resting(n_unresolved=1)
+
+
+def _reason(resting, others=MappingProxyType({}), **row):
+    place = ROW.window, ROW.fan_out
+    return reasons_to_resend([replace(ROW, **row)], {place: resting, **others}).get(place)
+
+
+@pytest.mark.parametrize(
+    ("stop_code", "resting", "reason"),
+    [
+        ("rate_limited", NOTHING, Reason.RATE_LIMITED),
+        ("unreachable", NOTHING, Reason.OUTAGE),
+        ("outcomes_unknown", NOTHING, Reason.OUTAGE),
+        ("outcomes_unknown", DOUBT, None),
+        (None, CLEARED, Reason.CLEARED),
+        (None, NOTHING, None),
+        (None, DOUBT, None),
+    ],
+)
+def test_only_what_passes_by_itself_is_a_reason(stop_code, resting, reason):
+    """An outage is over when what became of its rows is known; doubt alone is no reason."""
+    assert _reason(resting, stop_code=stop_code) is reason
+
+
+def test_an_outage_is_not_over_while_a_neighbour_is_in_doubt():
+    """Its answers may be lost again; what happened in other windows tells nothing."""
+    stopped = {"stop_code": "outcomes_unknown"}
+
+    assert _reason(NOTHING, {("2026-11-19", "001"): DOUBT}, **stopped) is None
+    assert _reason(NOTHING, {("2026-11-18", "000"): DOUBT}, **stopped) is Reason.OUTAGE
+
+
+@pytest.mark.parametrize(
+    "stop_code",
+    [
+        "insufficient_balance",
+        "spending_limit_exceeded",
+        "budget_exceeded",
+        "unauthorized",
+        "configuration",
+        "gateway",
+        "refused_repeatedly",
+        "cancelled",
+        "interrupted",
+        "failed",
+    ],
+)
+def test_money_keys_settings_and_people_are_never_overruled(stop_code):
+    """Not even for rows that were cleared: a run would meet the same wall, or a person's wish."""
+    assert _reason(CLEARED, stop_code=stop_code) is None
+
+
+def test_a_run_that_sends_or_was_killed_is_left_alone():
+    """Who goes on with a killed run is for Dagster's retries and people to say."""
+    assert _reason(CLEARED, submitter="a run") is None
+
+
+def _asked(*minutes_ago: float) -> list[Asked]:
+    at = (NOW_US - round(minutes * MINUTE_US) for minutes in minutes_ago)
+    return [Asked(Slice(), at_us, has_sent_all=False) for at_us in at]
+
+
+@pytest.mark.parametrize(
+    ("tried_minutes_ago", "asked_minutes_ago", "expected"),
+    [
+        (4.9, [], False),
+        (5, [], True),
+        (19, [20], False),
+        (20, [20], True),
+        (60, [19], False),
+        (79, [100, 79], False),
+        (80, [100, 80], True),
+        (300, [300, 290, 280], False),
+    ],
+)
+def test_each_run_is_waited_for_longer_and_three_are_enough(
+    tried_minutes_ago, asked_minutes_ago, expected
+):
+    """5, 20 and 80 minutes after the last try or the last run that was asked for."""
+    tried_at_us = NOW_US - round(tried_minutes_ago * MINUTE_US)
+
+    assert is_due(NOW_US, tried_at_us, _asked(*asked_minutes_ago)) is expected
