@@ -6,6 +6,7 @@ The simulator is where it was, with the tasks that it had: links to images work 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ def main() -> int:
     if not place.dagster_home.is_dir():
         print("There is no history yet: run `make demo` first.")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _serve(place)
     except KeyboardInterrupt:
@@ -31,8 +33,12 @@ def _serve(place: Place) -> int:
     with simulator(place) as url:
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml"]
         print("Dagster's UI comes up at http://127.0.0.1:3000")
-        environment = place.environment(url)
-        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+        dagster = subprocess.Popen(command, cwd=PROJECT, env=place.environment(url))
+        try:
+            return dagster.wait()
+        finally:
+            dagster.terminate()
+            dagster.wait()
 
 
 if __name__ == "__main__":
