@@ -6,6 +6,8 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+
 from benchmarks import ours
 from benchmarks.measured import Measured, cores, measure
 from benchmarks.ours import BATCH
@@ -18,7 +20,7 @@ from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.explain import RowRules
 from mynth_dagster.tables.normalise import normalise
-from mynth_dagster.tables.request_rows import RequestRows, completed
+from mynth_dagster.tables.request_rows import RequestRows, completed, constant_columns, repeated
 from mynth_dagster.tables.source import open_source
 
 N_READ = 10_000_000
@@ -67,9 +69,9 @@ def check(path: str) -> int:
     for batch in source.batches():
         rows = normalise(batch, found)
         columns = completed(rows, BATCH)
-        columns["model"] = columns["model"].fill_null(BATCH.models[0])
+        columns["model"] = repeated(BATCH.models[0], pa.string(), rows.n_rows)
         columns["prompt_id"] = rows.columns["prompt_id"]
-        assert not suspicious_rows(columns, rules)
+        assert not suspicious_rows(columns, rules, same=constant_columns(rows, BATCH))
         n_rows += rows.n_rows
     return n_rows
 

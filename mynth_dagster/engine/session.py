@@ -19,7 +19,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.client.throttle import Throttle
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.engine.account import PayingAccount
-from mynth_dagster.engine.event_loop import rare_collections
+from mynth_dagster.engine.event_loop import lean_memory
 from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError
 from mynth_dagster.ledger import Ledger
@@ -127,7 +127,7 @@ async def open_session(
         LedgerError: The ledger cannot be opened.
     """
     clock = clock or SystemClock()
-    with rare_collections():
+    with lean_memory():
         async with _opened(settings, clock, transport) as session:
             yield session
 

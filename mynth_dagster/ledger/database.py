@@ -24,6 +24,8 @@ HEAD = "0008"
 """The newest migration; a test compares it with the migrations folder."""
 
 BUSY_TIMEOUT_MS = 30_000
+CACHE_KIB = 800
+"""Of each SQLite connection; what it does not hold, the operating system does."""
 _MIGRATION_LOCK = 0x6D796E7468  # "mynth": one process at a time changes the schema
 
 
@@ -86,7 +88,12 @@ def _sqlite_engine(url: sa.URL, *, begin: str, pool_size: int) -> Engine:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"cache_size=-{CACHE_KIB}",
+        ):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

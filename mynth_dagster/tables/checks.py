@@ -6,7 +6,7 @@ It may name a good row, `explain` decides; it must never miss a bad one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import reduce
 
 import pyarrow as pa
@@ -25,19 +25,36 @@ from mynth_dagster.tables.normalise import is_blank
 _TAG_SPACE = INTENT_TAG_MAX_BYTES + len(f',"{INTENT_TAG_KEY}":""')
 
 
-def suspicious_rows(columns: Mapping[str, pa.Array], rules: RowRules) -> list[int]:
-    """Indices of the rows that may break a rule, ascending."""
-    masks = [_bad_prompts(columns["prompt"], rules)]
-    for name, check in _CHECKS.items():
-        column = columns[name]
-        if column.null_count < len(column):
-            masks.append(check(column, rules).fill_null(fill_value=False))
+def suspicious_rows(
+    columns: Mapping[str, pa.Array], rules: RowRules, *, same: Collection[str] = ()
+) -> list[int]:
+    """
+    Indices of the rows that may break a rule, ascending.
+
+    Args:
+        same: Columns with one value in all rows: the batch's default, which is looked at once.
+    """
+    own = {name: column for name, column in columns.items() if name not in same}
+    defaults = {name: columns[name].slice(0, 1) for name in same}
+    masks = [_bad_prompts(columns["prompt"], rules), *_bad_values(own, rules)]
     if _may_have_bad_inputs(columns["inputs"], columns["model"], rules):
         masks.append(pc.is_valid(columns["inputs"]))  # nested: then each is looked at alone
-    if columns["size"].null_count < len(columns["size"]):
-        masks.append(_may_lack_4k(columns["size"], columns["model"], rules))
+    of_all = [*_bad_values(defaults, rules)]
+    sized, of_model = columns["size"], columns["model"]
+    if {"size", "model"} <= defaults.keys():
+        of_all.append(_may_lack_4k(defaults["size"], defaults["model"], rules))
+    elif sized.null_count < len(sized):
+        masks.append(_may_lack_4k(sized, of_model, rules))
+    if any(mask.true_count for mask in of_all):
+        return list(range(len(columns["prompt"])))
     broken = reduce(pc.or_, masks)
     return list(pc.indices_nonzero(broken).to_pylist())
+
+
+def _bad_values(columns: Mapping[str, pa.Array], rules: RowRules) -> Iterator[pa.Array]:
+    for name, column in columns.items():
+        if name in _CHECKS and column.null_count < len(column):
+            yield _CHECKS[name](column, rules).fill_null(fill_value=False)
 
 
 def _bad_prompts(prompts: pa.Array, rules: RowRules) -> pa.Array:
@@ -117,6 +134,8 @@ def _lacking(models: pa.Array, capability: str, rules: RowRules) -> pa.Array:
 
 def _may_have_bad_inputs(inputs: pa.Array, models: pa.Array, rules: RowRules) -> bool:
     """Whether any row of the batch has an input that may be bad."""
+    if inputs.null_count == len(inputs):
+        return False
     most, longest = rules.limits.inputs_max, rules.limits.input_url_max_chars
     urls = pc.struct_field(pc.list_flatten(inputs), "url")
     if len(urls) == 0:

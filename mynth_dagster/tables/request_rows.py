@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -126,8 +127,9 @@ class RequestRows:
         models = self._batch.models
         own = rows.columns.get("model")
         if len(models) == 1:
-            filled = pa.nulls(rows.n_rows, pa.string()) if own is None else own
-            return None, filled.fill_null(models[0])
+            if own is None:
+                return None, repeated(models[0], pa.string(), rows.n_rows)
+            return None, own.fill_null(models[0])
         chosen = [None] * rows.n_rows if own is None else own.to_pylist()
         per_row = [models if model is None else (model,) for model in chosen]
         places = [place for place, asked in enumerate(per_row) for _ in asked]
@@ -139,7 +141,8 @@ class RequestRows:
     ) -> dict[int, RowProblem]:
         """The complaint about each request row that has one."""
         odd = _odd_cells(rows)
-        suspects = set(suspicious_rows(columns, self._rules))
+        same = constant_columns(rows, self._batch)
+        suspects = set(suspicious_rows(columns, self._rules, same=same))
         if odd:
             suspects.update(place for place, row in enumerate(origin) if row in odd)
         problems = {}
@@ -192,11 +195,25 @@ def completed(rows: SourceRows, batch: Batch) -> dict[str, pa.Array]:
     """All columns of a request but the model, with the batch's defaults where a row is silent."""
     columns = {}
     for name, kind in REQUEST_TYPES.items():
-        column = rows.columns.get(name)
-        column = pa.nulls(rows.n_rows, kind) if column is None else column
-        default = getattr(batch.defaults, name, None)
-        columns[name] = column if default is None else column.fill_null(pa.scalar(default, kind))
-    enhance = columns["enhance"]
-    off = pc.equal(enhance, OFF)
-    columns["enhance"] = pc.if_else(off, pa.scalar(None, pa.string()), enhance)
+        default, own = getattr(batch.defaults, name, None), rows.columns.get(name)
+        if own is None:
+            is_off = name == "enhance" and default == OFF
+            columns[name] = repeated(None if is_off else default, kind, rows.n_rows)
+        else:
+            columns[name] = own if default is None else own.fill_null(pa.scalar(default, kind))
+    if "enhance" in rows.columns:
+        off = pc.equal(columns["enhance"], OFF)
+        columns["enhance"] = pc.if_else(off, pa.scalar(None, pa.string()), columns["enhance"])
     return columns
+
+
+def constant_columns(rows: SourceRows, batch: Batch) -> set[str]:
+    """The columns of a request that say the same in all of these rows."""
+    varied = {"model"} if batch.has_several_models else set()
+    return REQUEST_TYPES.keys() - rows.columns.keys() - varied
+
+
+@lru_cache(maxsize=64)
+def repeated(value: object, kind: pa.DataType, n_rows: int) -> pa.Array:
+    """The same in each row; nearly all batches of a table are of one size."""
+    return pa.repeat(pa.scalar(value, kind), n_rows)

@@ -26,7 +26,7 @@ from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors
 from mynth_dagster.tables.files import SCHEMA_KEY, SCHEMA_VERSION, TableStore
 
 DIGEST_CHUNK_BYTES = 1024 * 1024
-ROW_GROUP_ROWS = 4 * READ_BATCH_ROWS
+ROW_GROUP_ROWS = READ_BATCH_ROWS  # a reader holds one decoded, the writer one plain
 _TEMP_PREFIX = ".part-0."
 _TEMP_SUFFIX = ".tmp"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -254,3 +257,15 @@ def test_files_are_kept_where_they_are_wanted(new_shell, tmp_path, store):
     assert report["file_bytes"] == sum(path.stat().st_size for path in kept)
     folder = work.root if store is None else tmp_path / store
     assert {path.parent for path in kept} == {folder / "kites" / "files"}
+
+
+def test_the_command_lines_process_keeps_no_memory_for_arrow():
+    """Arrow reads its pool from the environment, once, when it is imported."""
+    code = "import mynth_dagster.cli, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environment = {k: v for k, v in os.environ.items() if k != "ARROW_DEFAULT_MEMORY_POOL"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+
+    assert done.stdout.strip() == "system"

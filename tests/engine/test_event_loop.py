@@ -7,9 +7,10 @@ import gc
 import sys
 import threading
 
+import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.event_loop import COLLECT_AFTER_OBJECTS, rare_collections, run
+from mynth_dagster.engine.event_loop import COLLECT_AFTER_OBJECTS, lean_memory, run
 
 
 async def kind_of_loop() -> str:
@@ -54,7 +55,7 @@ def test_garbage_is_searched_for_rarely_and_then_as_before(as_found):
     """The older generations keep their rhythm; an error changes nothing."""
 
     def fail() -> None:
-        with rare_collections():
+        with lean_memory():
             assert gc.get_threshold() == (COLLECT_AFTER_OBJECTS, 11, 12)
             raise LookupError
 
@@ -64,17 +65,27 @@ def test_garbage_is_searched_for_rarely_and_then_as_before(as_found):
     assert gc.get_threshold() == as_found
 
 
+def test_arrow_gives_memory_back_meanwhile():
+    """Its usual pool keeps what it used; the process has it again afterwards."""
+    before = pa.default_memory_pool().backend_name
+
+    with lean_memory():
+        assert pa.default_memory_pool().backend_name == "system"
+
+    assert pa.default_memory_pool().backend_name == before
+
+
 def test_the_last_one_out_restores_whoever_came_first(as_found):
     """Sessions of several threads overlap in any order: the first one in leaves first here."""
     is_in, may_leave = threading.Event(), threading.Event()
 
     def second() -> None:
-        with rare_collections():
+        with lean_memory():
             is_in.set()
             assert may_leave.wait(30)
 
     thread = threading.Thread(target=second)
-    with rare_collections():
+    with lean_memory():
         thread.start()
         assert is_in.wait(30)
     assert gc.get_threshold()[0] == COLLECT_AFTER_OBJECTS, "somebody is still at work"
