@@ -41,7 +41,7 @@ GROWTH: dict[str, Section] = {
     "sensor": sensing.lines,
     "growth": growth.lines,
 }
-LONG: dict[str, Section] = {"million": growth.million}
+LONG: dict[str, Section] = {"million": growth.million, "planned": tables.new_rows}
 """Only where it is asked for by name."""
 
 QUICK = {"n_rounds": 2, "scale": 0.2}

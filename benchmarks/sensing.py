@@ -27,8 +27,8 @@ N_WINDOWS = 10
 N_SHARDS = 100
 N_TICKS = 3
 BATCH = replace(ours.BATCH, shards=N_SHARDS)
-TICK_MAX_S = 60.0
-"""Dagster's deadline; the budget leaves a third of it to what follows the polling."""
+TICK_MAX_S = 40.0
+"""What leaves a third of Dagster's deadline."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from benchmarks.paid import ledger_bytes, pay_for_all
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, Server, serving
 from benchmarks.submitting import folder
+from mynth_dagster.engine.session import open_session
+from mynth_dagster.engine.survey import survey
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.columns import find_columns
@@ -25,6 +27,7 @@ from mynth_dagster.tables.source import open_source
 
 N_READ = 10_000_000
 N_PLANNED = 1_000_000
+N_NEW = 10_000_000
 
 
 def reading(*, n_rounds: int, scale: float) -> list[Line]:
@@ -105,12 +108,40 @@ def planning(*, n_rounds: int, scale: float) -> list[Line]:
     ]
 
 
+def new_rows(*, scale: float, **_: int) -> list[Line]:
+    """Ten million rows that nobody asked for: checked, written and planned, and none is sent."""
+    n_rows, (server_core, core) = round(N_NEW * scale), cores()
+    with serving(server_core) as server, folder() as path:
+        ours.write_prompts_file(Path(path) / "prompts.parquet", n_rows)
+        prepared = measure(core, prepare_only, server.url, path)
+        server.behave(Behaviour())
+        planned = measure(core, plan_only, server.url, path)
+        assert planned.result == n_rows
+        assert not server.seen().requests["POST /image/generate"]
+    return [
+        line(f"check and write {n_rows:,} new rows, s", [prepared.wall_s], "{:.0f}"),
+        line("the same, MiB", [prepared.over_base_mib], "{:.0f}"),
+        line(f"plan {n_rows:,} new rows, s", [planned.wall_s], "{:.0f}"),
+        line("the same, MiB", [planned.over_base_mib], "{:.0f}"),
+    ]
+
+
 def _planned_again(server: Server, core: int, path: str) -> Measured:
     server.behave(Behaviour())
     measured = measure(core, ours.submit_again, server.url, path)
     assert measured.result == 0
     assert not server.seen().requests["POST /image/generate"]
     return measured
+
+
+def plan_only(url: str, path: str) -> int:
+    """Read the written prompts against the ledger; how many would be sent."""
+
+    async def work() -> int:
+        async with open_session(ours.settings_for(url, path, None, 128)) as session:
+            return (await survey(session, BATCH, BATCH.slices(""))).n_to_send
+
+    return asyncio.run(work())
 
 
 def prepare_only(url: str, path: str) -> None:
