@@ -15,7 +15,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
@@ -27,6 +27,7 @@ from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopReason, StopSwitch
+from mynth_dagster.errors import LedgerError
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
@@ -171,9 +172,7 @@ class Submitter:
             await session.ledger.subjects.keep(intent.intent_id, wish.model, wish.url)
         send_by_s = session.clock.elapsed_s() + SEND_BY_S
         reach(CrashPoint.BEFORE_INTENT)
-        is_ours = await self._claim(delivery, intent)
-        await self._finish(lane)
-        if not is_ours:
+        if not await self._claim_after(lane, delivery, intent):
             return None
         if delivery.obstacle is not None:
             obstacle = delivery.obstacle
@@ -201,6 +200,18 @@ class Submitter:
             return await self._answers.silence(intent, outcome)
         await self._answers.refused(intent, outcome)
         return False
+
+    async def _claim_after(self, lane: _Lane, delivery: Delivery, intent: Intent) -> bool:
+        """Claim a row beside the answer before it; where that one fails, this one is not sent."""
+        is_ours = await self._claim(delivery, intent)
+        try:
+            await self._finish(lane)
+        except Exception:
+            if is_ours:
+                with suppress(LedgerError):
+                    await self._answers.give_back(intent, "not_sent", "the run failed before it")
+            raise
+        return is_ours
 
     async def _claim(self, delivery: Delivery, intent: Intent) -> bool:
         """Whether the row is ours to send now, and there is money for it."""

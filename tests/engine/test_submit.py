@@ -210,7 +210,7 @@ def test_one_row_that_is_refused_does_not_hold_up_the_others(bench):
 
 
 def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(bench):
-    """No worker waits for ever, and no more is sent than was in flight."""
+    """No worker waits for ever, no more is sent than was in flight, and what is not is no doubt."""
     work = bench()
 
     def break_it(*_) -> None:
@@ -221,6 +221,7 @@ def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(bench):
     with pytest.raises(LedgerUnavailableError, match="sightings"):
         work.run(100, progress=Progress(on_quote=break_it))
     assert work.n_posts <= 16
+    assert work.states()["sending"] == work.n_posts
 
 
 def test_an_interrupted_submission_records_what_was_in_flight(bench, tmp_path):

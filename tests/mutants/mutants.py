@@ -36,14 +36,11 @@ MUTANTS = (
     Mutant(
         "the intent is recorded after the request",
         SUBMIT,
-        """        is_ours = await self._claim(delivery, intent)
-        await self._finish(lane)
-        if not is_ours:
+        """        if not await self._claim_after(lane, delivery, intent):
             return None
 """,
         """        answer = await session.client.create_task(content, doing_of(delivery.request))
-        is_ours = await self._claim(delivery, intent)
-        await self._finish(lane)
+        is_ours = await self._claim_after(lane, delivery, intent)
         if is_ours and isinstance(answer, Accepted):
             lane.recording = self._answers.begin(intent, answer)
         return None
