@@ -37,7 +37,7 @@ async def note_missing(
 
 async def _look(session: Session, awaited: Awaited) -> Missing | None:
     try:
-        await session.client.get_task(str(awaited.task_id))
+        await session.client.get_task(awaited.task_id)
     except NotFoundError:
         return Missing(awaited.intent_id, is_missing=True)
     except ApiError:
@@ -51,7 +51,7 @@ async def _has_witness(
     """Another task of ours can be read now: the server is the right one and is well."""
     if found:
         return True
-    missing = [str(awaited.task_id) for awaited in not_found]
+    missing = [awaited.task_id for awaited in not_found]
     other = await asyncio.to_thread(session.ledger.accounts.newest_task, missing)
     if other is None:
         return False
