@@ -32,6 +32,7 @@ from mynth_dagster.engine.submit import Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import CatalogModel
@@ -225,9 +226,6 @@ async def _close(
 async def _close_for(
     session: Session, batch: Batch, slices: Sequence[Slice], reason: StopReason | None
 ) -> None:
-    await session.ledger.close_partitions(
-        batch.ledger_name,
-        slices,
-        stop_code=reason.code if reason else None,
-        stop_message=reason.message if reason else None,
-    )
+    at = session.clock.instant()
+    stop = Stopped(reason.code, reason.message, at) if reason else None
+    await session.ledger.close_partitions(batch.ledger_name, slices, stop)

@@ -99,7 +99,7 @@ def is_due(now_us: int, tried_at_us: int, asked: Sequence[Asked]) -> bool:
     Whether to ask for a run now: minutes after the last try, longer after each that was asked for.
 
     Args:
-        tried_at_us: When a delivery was last begun.
+        tried_at_us: When a delivery was last begun, or a run that was to send stopped.
         asked: Runs for this partition within `limits.RESENDS_WITHIN_S`.
     """
     if len(asked) >= RESENDS_MAX:
@@ -139,7 +139,7 @@ async def _tried(
     left = [one for one in unsent if one.slice.key not in noted]
     if not left:
         return []
-    read, slices = session.ledger.resting.last_claims_us, [one.slice for one in left]
+    read, slices = session.ledger.resting.last_tries_us, [one.slice for one in left]
     tried = await asyncio.to_thread(read, batch.ledger_name, slices)
     now_us = (await session.ledger.moment(session.clock.instant())).wall_us
     places = [(one.slice.window, one.slice.fan_out) for one in left]

@@ -25,6 +25,7 @@ from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.inbox import Inbox
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.numbers import newest_number
+from mynth_dagster.ledger.partitions import Stopped
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.resting_reader import RestingReader
 from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
@@ -131,15 +132,10 @@ class Ledger:
         await self._call(partitions.open_partitions(batch, slices, submitter))
 
     async def close_partitions(
-        self,
-        batch: str,
-        slices: Sequence[Slice],
-        *,
-        stop_code: str | None = None,
-        stop_message: str | None = None,
+        self, batch: str, slices: Sequence[Slice], stop: Stopped | None = None
     ) -> None:
         """Nobody sends any more; with the reason where the run ended early."""
-        await self._call(partitions.close_partitions(batch, slices, stop_code, stop_message))
+        await self._call(partitions.close_partitions(batch, slices, stop))
 
     async def raise_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
         """The prompt rows of these partitions changed, so their results have to be written anew."""

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes, note_move
 from mynth_dagster.ledger.grouped import insert_into
+from mynth_dagster.ledger.numbers import instant_of
 from mynth_dagster.ledger.queries import chunks
 from mynth_dagster.models.partition import Slice
 
 _partitions = schema.partitions
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why a run ended before it had sent all rows, and when, by the clock of its machine."""
+
+    code: str
+    message: str
+    at: Instant
 
 
 def is_partition(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
@@ -48,19 +60,21 @@ def open_partitions(
 
 
 def close_partitions(
-    batch: str, slices: Sequence[Slice], stop_code: str | None, stop_message: str | None
+    batch: str, slices: Sequence[Slice], stop: Stopped | None
 ) -> Callable[[Connection], None]:
     """Nobody sends any more; why, if it ended early. The tables will show it."""
 
     def call(connection: Connection) -> None:
+        code = stop.code if stop else None
+        changed = sa.func.coalesce(_partitions.c.stop_code, "") != (code or "")
+        values = {
+            "submitter": None,
+            "stop_code": code,
+            "stop_message": stop.message if stop else None,
+            "stopped_at_us": instant_of(connection, stop.at).wall_us if stop else None,
+            "version": _partitions.c.version + sa.case((changed, 1), else_=0),
+        }
         for slice_ in slices:
-            changed = sa.func.coalesce(_partitions.c.stop_code, "") != (stop_code or "")
-            values = {
-                "submitter": None,
-                "stop_code": stop_code,
-                "stop_message": stop_message,
-                "version": _partitions.c.version + sa.case((changed, 1), else_=0),
-            }
             connection.execute(
                 sa.update(_partitions).where(is_partition(batch, slice_)).values(values)
             )

@@ -48,6 +48,7 @@ class PartitionRow:
     reserved_units: int = 0
     unknown_units: int = 0
     filed: int = 0
+    stopped_at_us: int | None = None
 
     @property
     def exposure(self) -> Exposure:

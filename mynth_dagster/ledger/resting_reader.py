@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from mynth_dagster.ledger.queries import in_slices, rows_of
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import IntentState
 
-_intents = schema.intents
+_intents, _partitions = schema.intents, schema.partitions
 _PLACE = (_intents.c.window, _intents.c.fan_out)
 
 
@@ -52,13 +52,25 @@ class RestingReader:
             for row in found
         }
 
-    def last_claims_us(self, batch: str, slices: Iterable[Slice]) -> dict[tuple[str, str], int]:
-        """When a delivery into each of these partitions was last begun; reads all their rows."""
-        newest = sa.func.max(_intents.c.claimed_at_us).label("claimed_at_us")
-        query = (
-            sa.select(*_PLACE, newest)
+    def last_tries_us(self, batch: str, slices: Sequence[Slice]) -> dict[tuple[str, str], int]:
+        """
+        When a delivery into each of these partitions was last begun, or a run last stopped.
+
+        A run stops for all its partitions at once, also for those that it had not begun. Reads
+        all rows of these partitions.
+        """
+        begun = (
+            sa.select(*_PLACE, sa.func.max(_intents.c.claimed_at_us).label("at_us"))
             .where(_intents.c.batch == batch, in_slices(slices))
             .group_by(*_PLACE)
         )
-        found = rows_of(self._engine, query, lambda row: row)
-        return {(row["window"], row["fan_out"]): int(row["claimed_at_us"]) for row in found}
+        stopped = sa.select(
+            _partitions.c.window, _partitions.c.fan_out, _partitions.c.stopped_at_us.label("at_us")
+        ).where(_partitions.c.batch == batch, _partitions.c.stopped_at_us.is_not(None))
+        tries: dict[tuple[str, str], int] = {}
+        for query in (begun, stopped):
+            for row in rows_of(self._engine, query, lambda row: row):
+                place = row["window"], row["fan_out"]
+                tries[place] = max(tries.get(place, 0), int(row["at_us"]))
+        wanted = {(slice_.window, slice_.fan_out) for slice_ in slices}
+        return {place: at_us for place, at_us in tries.items() if place in wanted}

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from mynth_dagster.clock import Instant
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
-from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger import Ledger, Stopped
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import StatusNote
@@ -382,7 +383,8 @@ def test_the_end_of_a_run_is_news_only_where_its_reason_changed(book):
     book.open()
 
     def close(code):
-        book.run(book.ledger.close_partitions("b", [Slice()], stop_code=code))
+        stop = Stopped(code, "Why.", Instant(START_US)) if code else None
+        book.run(book.ledger.close_partitions("b", [Slice()], stop))
         return book.version()
 
     versions = [close(code) for code in (None, "unauthorized", "unauthorized", None)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.clock import Instant
+from mynth_dagster.ledger import Stopped
 from mynth_dagster.ledger.doubts import WALKS_KEPT, Missing
 from mynth_dagster.ledger.resting_reader import Resting
 from mynth_dagster.models.doubt import Walk
@@ -194,5 +195,21 @@ def test_what_rests_is_told_by_partition_with_the_last_try(book):
 
     assert resting.resting("b", [Slice()]) == {("", ""): Resting(n_cleared=1, n_unresolved=1)}
     newest = book.query("SELECT claimed_at_us FROM intents WHERE task_id = 'tsk_1'")[0][0]
-    assert resting.last_claims_us("b", [Slice()]) == {("", ""): newest}
+    assert resting.last_tries_us("b", [Slice()]) == {("", ""): newest}
     assert resting.resting("other", [Slice()]) == {}
+
+
+def test_a_stop_is_a_try_at_every_partition_of_its_run(book):
+    """Also where nothing was begun; a run that ended well takes its stop back."""
+    places = [Slice(fan_out=fan_out) for fan_out in ("000", "001")]
+    book.open("000", "001")
+    stop = Stopped("rate_limited", "Mynth asks for less.", book.now)
+    book.run(book.ledger.close_partitions("b", places, stop))
+    stopped = book.query("SELECT stopped_at_us FROM partitions WHERE batch = 'b'")
+
+    tries = book.ledger.resting.last_tries_us
+
+    assert tries("b", places) == {("", "000"): stopped[0][0], ("", "001"): stopped[1][0]}
+    assert tries("b", places[1:]) == {("", "001"): stopped[1][0]}
+    book.run(book.ledger.close_partitions("b", places[:1]))
+    assert tries("b", places) == {("", "001"): stopped[1][0]}

@@ -25,12 +25,13 @@ def _url(project) -> str:
 
 
 def _later(project, minutes: float) -> None:
-    """As if every delivery had been begun so much earlier."""
+    """As if every delivery had been begun, and every run had stopped, so much earlier."""
     engine = sa.create_engine(_url(project))
-    claimed = schema.intents.c.claimed_at_us
+    ages = schema.intents.c.claimed_at_us, schema.partitions.c.stopped_at_us
     with engine.begin() as connection:
-        earlier = claimed - round(minutes * 60 * US_PER_S)
-        connection.execute(sa.update(schema.intents).values(claimed_at_us=earlier))
+        for age in ages:
+            earlier = {age.name: age - round(minutes * 60 * US_PER_S)}
+            connection.execute(sa.update(age.table).values(earlier))
     engine.dispose()
 
 
@@ -93,6 +94,19 @@ def test_after_a_rate_limit_the_rest_is_sent_by_itself(project):
     assert project.simulator.log()["duplicate_intents"] == []
     assert sorted(project.recorded("tasks")) == [FIRST, LAST]
     assert _requests(project) == []
+
+
+def test_partitions_that_the_stopped_run_never_reached_wait_as_long(project):
+    """One run for all of them, minutes after the stop; none at once."""
+    project.settings["concurrency"] = 1
+    _limited(project)
+    assert _requests(project) == []
+    _later(project, 6)
+
+    (request,) = _requests(project)
+
+    assert _run(project, request).success
+    assert sorted(project.recorded("tasks")) == [FIRST, LAST]
 
 
 def test_cleared_rows_are_sent_by_the_run_that_is_asked_for(project):
