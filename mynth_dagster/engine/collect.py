@@ -11,7 +11,7 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.finish import Reading
-from mynth_dagster.ledger.reader import SliceLookup
+from mynth_dagster.ledger.slice_lookup import SliceLookup
 from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
@@ -35,7 +35,9 @@ async def read_finished(session: Session, tasks: Sequence[Awaited]) -> int:
 
 async def read_surplus(session: Session, batch: Batch, slices: Sequence[Slice]) -> None:
     """Further tasks of an intent cost money too: they are read when they are finished."""
-    open_ = await asyncio.to_thread(session.ledger.read.unread_surplus, batch.ledger_name, slices)
+    open_ = await asyncio.to_thread(
+        session.ledger.outcomes.unread_surplus, batch.ledger_name, slices
+    )
     for intent, task_id in open_:
         with suppress(ApiError):
             task = await session.client.get_task(task_id)
@@ -74,14 +76,14 @@ async def write_tasks(session: Session, batch: Batch, slice_: Slice) -> ResultsS
 async def _write(
     session: Session, batch: Batch, slice_: Slice, tables: Collection[str]
 ) -> ResultsSummary:
-    reader, name = session.ledger.read, batch.ledger_name
-    tokens = session.ledger.tokens if batch.defaults.public_access_tokens else None
-    row = await asyncio.to_thread(reader.partition, name, slice_)
+    name = batch.ledger_name
+    with_tokens = batch.defaults.public_access_tokens
+    row = await asyncio.to_thread(session.ledger.read.partition, name, slice_)
     return await asyncio.to_thread(
         write_results,
         TableStore(session.settings.root, batch.name),
         slice_,
-        lookup=SliceLookup(reader, name, slice_, tokens),
+        lookup=SliceLookup(session.ledger, name, slice_, with_tokens=with_tokens),
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,

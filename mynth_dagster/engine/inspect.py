@@ -24,7 +24,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
-from mynth_dagster.ledger.reader import SliceLookup
+from mynth_dagster.ledger.slice_lookup import SliceLookup
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_limits import require_sound_inspection
 from mynth_dagster.models.partition import Slice
@@ -110,7 +110,7 @@ async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionS
         TableStore(session.settings.root, batch.name),
         slice_,
         batch=batch,
-        lookup=SliceLookup(reader, name, slice_),
+        lookup=SliceLookup(session.ledger, name, slice_),
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,

@@ -11,7 +11,6 @@ from sqlalchemy.engine import Engine
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.doubts import DISPUTED
 from mynth_dagster.ledger.queries import in_slices, rows_of
 from mynth_dagster.ledger.records import intent_from_row
 from mynth_dagster.models.doubt import Doubt, Walk
@@ -20,6 +19,8 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import HELD, IntentState
 
 _intents = schema.intents
+# No parameter: SQLite recognises the partial index by the word itself.
+_DISPUTED = sa.literal_column(f"'{schema.DISPUTED}'", sa.Text)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DoubtReader:
         """Deliveries of these partitions whose task may have to be searched for."""
         sightings = schema.sightings
         disputed = sa.exists().where(
-            sightings.c.intent_id == _intents.c.intent_id, sightings.c.source == DISPUTED
+            sightings.c.intent_id == _intents.c.intent_id, sightings.c.source == _DISPUTED
         )
         query = sa.select(_intents, disputed.label("is_disputed")).where(
             _intents.c.batch == batch,

@@ -20,8 +20,6 @@ from mynth_dagster.models.transitions import Event, IntentState, states_before
 
 _intents = schema.intents
 WALKS_KEPT = 100
-DISPUTED = "other hash"
-"""Source of a sighting that proves nothing: the task names the intent with another hash."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def record_dispute(intent: Intent, task_id: str, ours: Instant) -> Callable[[Con
         statement = insert_into(connection, schema.sightings).values(
             task_id=task_id,
             intent_id=intent.intent_id,
-            source=DISPUTED,
+            source=schema.DISPUTED,
             attempt=intent.attempt,
             seen_at_us=instant_of(connection, ours).wall_us,
         )

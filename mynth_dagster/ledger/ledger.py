@@ -25,6 +25,7 @@ from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.inbox import Inbox
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.numbers import newest_number
+from mynth_dagster.ledger.outcome_reader import OutcomeReader
 from mynth_dagster.ledger.partitions import Stopped
 from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.resting_reader import RestingReader
@@ -53,6 +54,7 @@ class Ledger:
     ) -> None:
         self._engines = (writer, reader)
         self.read = LedgerReader(reader)
+        self.outcomes = OutcomeReader(reader)
         self.doubts = DoubtReader(reader)
         self.resting = RestingReader(reader)
         self.accounts = AccountReader(reader)

@@ -1,31 +1,24 @@
-"""
-What the ledger knows. Synchronous: call from a worker thread, never on the event loop.
-
-`SliceLookup` is how result tables see one partition.
-"""
+"""What the ledger knows. Synchronous: call from a worker thread, never on the event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.downloads import downloads_of
-from mynth_dagster.ledger.queries import IN_MAX, chunks, in_slices, looked_up, rows_of
-from mynth_dagster.ledger.records import intent_from_row, task_from_json
+from mynth_dagster.ledger.queries import chunks, in_slices, looked_up, rows_of
+from mynth_dagster.ledger.records import intent_from_row
 from mynth_dagster.ledger.statements import Lookup, Names
-from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.models.awaited import Awaited
-from mynth_dagster.models.download import Download
 from mynth_dagster.models.exposure import Exposure
-from mynth_dagster.models.intent import Intent, SurplusTask
+from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import PublicAccessToken, Task, TaskStatus
+from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents
@@ -117,21 +110,6 @@ class LedgerReader:
             found |= {intent.intent_id: intent for intent in self._intents(query)}
         return found
 
-    def intents_in(
-        self, batch: str, slices: Iterable[Slice], states: Iterable[IntentState]
-    ) -> list[Intent]:
-        """Intents of these partitions in these states, in the order they were submitted."""
-        query = (
-            sa.select(_intents)
-            .where(
-                _intents.c.batch == batch,
-                in_slices(slices),
-                _intents.c.state.in_([state.value for state in states]),
-            )
-            .order_by(_intents.c.submitted_at_us, _intents.c.claimed_at_us, _intents.c.intent_id)
-        )
-        return list(self._intents(query))
-
     def awaited(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
         """Tasks of these partitions that were accepted and not read, as they were submitted."""
         since = sa.func.coalesce(_intents.c.submitted_at_us, _intents.c.claimed_at_us)
@@ -157,54 +135,15 @@ class LedgerReader:
             found.update(self._rows(query, lambda row: (row["task_id"], row["intent_id"])))
         return found
 
-    def tasks_for(self, task_ids: Sequence[str]) -> dict[str, Task]:
-        """The finished tasks among these, as read."""
-        found: dict[str, Task] = {}
-        for ids in chunks(task_ids):
-            query = sa.select(schema.tasks.c.details).where(
-                schema.tasks.c.task_id.in_(ids), schema.tasks.c.details.is_not(None)
-            )
-            tasks = self._rows(query, lambda row: task_from_json(row["details"]))
-            found |= {task.task_id: task for task in tasks}
-        return found
-
-    def surplus_for(self, intent_ids: Sequence[str]) -> dict[str, list[SurplusTask]]:
-        """Further tasks of these intents, by intent id."""
-        found: dict[str, list[SurplusTask]] = {}
-        for ids in chunks(intent_ids):
-            query = (
-                sa.select(schema.tasks)
-                .where(schema.tasks.c.intent_id.in_(ids), schema.tasks.c.is_surplus)
-                .order_by(schema.tasks.c.task_id)
-            )
-            for surplus in self._rows(query, _surplus):
-                found.setdefault(surplus.intent_id, []).append(surplus)
-        return found
-
-    def downloads_for(self, intent_ids: Sequence[str]) -> dict[str, dict[int, Download]]:
-        """What became of the files of these intents' images, by intent id and image index."""
-        return downloads_of(self._engine, intent_ids)
-
-    def unread_surplus(self, batch: str, slices: Iterable[Slice]) -> list[tuple[Intent, str]]:
-        """Further tasks of these partitions' intents that were not read yet."""
-        tasks = schema.tasks
+    def keys_of_slice(self, batch: str, slice_: Slice) -> Iterator[tuple[str, str]]:
+        """Request key and id of each intent of a partition, by key and generation, streamed."""
         query = (
-            sa.select(_intents, tasks.c.task_id.label("surplus_id"))
-            .join(tasks, tasks.c.intent_id == _intents.c.intent_id)
-            .where(_intents.c.batch == batch, in_slices(slices))
-            .where(tasks.c.is_surplus, tasks.c.details.is_(None))
-            .order_by(tasks.c.task_id)
-        )
-        return list(self._rows(query, lambda row: (intent_from_row(row), str(row["surplus_id"]))))
-
-    def intents_of_slice(self, batch: str, slice_: Slice) -> Iterator[Intent]:
-        """Every intent of a partition, by request key and generation, streamed."""
-        query = (
-            _of(batch, slice_.window)
+            sa.select(_intents.c.request_key, _intents.c.intent_id)
+            .where(_intents.c.batch == batch, _intents.c.window == slice_.window)
             .where(_intents.c.fan_out == slice_.fan_out)
             .order_by(_intents.c.request_key, _intents.c.generation)
         )
-        return self._intents(query)
+        return self._rows(query, lambda row: (row["request_key"], row["intent_id"]))
 
     def n_paid_rows(self, batch: str, slice_: Slice) -> int:
         """Rows of a partition with a task that cost something, or whose cost is not known."""
@@ -294,42 +233,6 @@ class LedgerReader:
         return rows_of(self._engine, query, read)
 
 
-class SliceLookup:
-    """The ledger as the result tables of one partition see it; without `tokens`, it has none."""
-
-    def __init__(
-        self, reader: LedgerReader, batch: str, slice_: Slice, tokens: Tokens | None = None
-    ) -> None:
-        self._tokens = tokens
-        self._reader = reader
-        self._batch = batch
-        self._slice = slice_
-
-    def intents_for(self, request_keys: Sequence[str]) -> Mapping[str, Sequence[Intent]]:
-        return self._reader.intents_for(self._batch, self._slice.window, request_keys)
-
-    def tasks_for(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
-        return self._reader.tasks_for(task_ids)
-
-    def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
-        return self._reader.surplus_for(intent_ids)
-
-    def downloads_for(self, intent_ids: Sequence[str]) -> Mapping[str, Mapping[int, Download]]:
-        return self._reader.downloads_for(intent_ids)
-
-    def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
-        return self._tokens.of(task_ids) if self._tokens else {}
-
-    def removed(self, seen: Container[str]) -> Iterator[list[Intent]]:
-        gone = (
-            intent
-            for intent in self._reader.intents_of_slice(self._batch, self._slice)
-            if intent.row.request_key not in seen
-        )
-        while some := list(islice(gone, IN_MAX)):
-            yield some
-
-
 def _finished_remotely() -> sa.ColumnElement[bool]:
     ends = [TaskStatus.COMPLETED.value, TaskStatus.FAILED.value]
     return sa.func.coalesce(_intents.c.remote_status, "").in_(ends)
@@ -367,15 +270,6 @@ def _of(batch: str, window: str) -> sa.Select[Any]:
 def _awaited(row: Any) -> Awaited:
     status = row["remote_status"]
     return Awaited(**{**row, "remote_status": TaskStatus(status) if status else None})
-
-
-def _surplus(row: Any) -> SurplusTask:
-    details = row["details"]
-    return SurplusTask(
-        task_id=row["task_id"],
-        intent_id=row["intent_id"],
-        task=task_from_json(details) if details else None,
-    )
 
 
 def _state_count(row: Any) -> StateCount:

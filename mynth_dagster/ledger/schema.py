@@ -67,6 +67,9 @@ how often collection was asked for. The three amounts are its exposure, which ca
 against; they change in the transaction of whatever changes them.
 """
 
+DISPUTED = "other hash"
+"""The source of a sighting that proves nothing: its tag is of another request."""
+
 intents = sa.Table(
     "intents",
     METADATA,
@@ -132,7 +135,7 @@ tasks = sa.Table(
     sa.Index(
         "surplus_tasks",
         "intent_id",
-        sqlite_where=sa.text("is_surplus"),
+        sqlite_where=sa.text("is_surplus = 1"),
         postgresql_where=sa.text("is_surplus"),
     ),
 )
@@ -163,6 +166,12 @@ sightings = sa.Table(
     sa.Column("source", sa.Text, primary_key=True),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("seen_at_us", _US, nullable=False),
+    sa.Index(
+        "disputed_sightings",
+        "intent_id",
+        sqlite_where=sa.text(f"source = '{DISPUTED}'"),
+        postgresql_where=sa.text(f"source = '{DISPUTED}'"),
+    ),
 )
 """Each task id that was ever connected with an intent, however late and from wherever."""
 

@@ -118,7 +118,7 @@ def test_a_task_that_is_seen_again_is_known(book):
     found = [book.sight(intent, source=source) for source in ("answer", "webhook", "list")]
 
     assert found == [Attachment.ATTACHED, Attachment.KNOWN, Attachment.KNOWN]
-    assert not book.ledger.read.surplus_for([intent.intent_id])
+    assert not book.ledger.outcomes.surplus_for([intent.intent_id])
     assert len(book.query("SELECT * FROM sightings")) == 3
 
 
@@ -147,7 +147,7 @@ def test_a_further_task_is_surplus_however_often_it_is_seen(book):
     book.sight(intent, "tsk_1")
 
     assert [book.sight(intent, "tsk_2") for _ in range(2)] == [Attachment.SURPLUS] * 2
-    surplus = book.ledger.read.surplus_for([intent.intent_id])[intent.intent_id]
+    surplus = book.ledger.outcomes.surplus_for([intent.intent_id])[intent.intent_id]
     assert [task.task_id for task in surplus] == ["tsk_2"]
 
 
@@ -225,7 +225,7 @@ def test_what_a_finished_task_means(book, task, n_asked, state, charged):
 
     found = book.at(intent)
     assert (found.state, found.charged_units) == (state, charged)
-    assert book.ledger.read.tasks_for(["tsk_first"]) == {"tsk_first": task}
+    assert book.ledger.outcomes.tasks_for(["tsk_first"]) == {"tsk_first": task}
 
 
 def test_a_second_reading_does_not_replace_the_first(book):
@@ -235,7 +235,7 @@ def test_a_second_reading_does_not_replace_the_first(book):
     book.read(intent, make_task("tsk_first"))
 
     assert not book.read(intent, make_task("tsk_first", cost_units=9))
-    assert book.ledger.read.tasks_for(["tsk_first"])["tsk_first"].cost_units == 1_000_000
+    assert book.ledger.outcomes.tasks_for(["tsk_first"])["tsk_first"].cost_units == 1_000_000
 
 
 def test_two_claims_in_one_breath_have_one_winner(book):
@@ -500,6 +500,6 @@ def test_more_partitions_than_an_expression_may_be_deep(book):
     book.sight(intent)
     slices = [Slice(f"day {n}") for n in range(3_000)] + [Slice("2026-11-20")]
 
-    assert len(book.ledger.read.unread_surplus("b", slices)) == 0
+    assert len(book.ledger.outcomes.unread_surplus("b", slices)) == 0
     assert book.ledger.read.counts("b", slices)[0].n_intents == 1
     assert book.ledger.read.moving("b", 0) == {("2026-11-20", ""): Moving(n_pending=1)}
