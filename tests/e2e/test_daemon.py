@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-import sqlalchemy as sa
 
-from mynth_dagster.clock import US_PER_S
-from mynth_dagster.ledger import Ledger, schema
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.files import TableStore
+from tests.ageing import make_older
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("daemon")]
 
@@ -60,7 +59,7 @@ def test_sensor_sends_what_a_rate_limit_held_up(deployment):
     assert deployment.simulator.log()["totals"]["accepted"] == 0
     deployment.simulator.set_scenario(faults=[])
 
-    _begin_earlier(deployment, minutes=6)
+    make_older(f"sqlite:///{deployment.data / 'mynth-ledger.db'}", minutes=6)
     deployment.wait(lambda: deployment.recorded("tasks") == SHARDS, "the rows to be sent")
     deployment.wait(lambda: set(deployment.recorded("images")) == set(SHARDS), "collection")
 
@@ -69,15 +68,6 @@ def test_sensor_sends_what_a_rate_limit_held_up(deployment):
     assert log["duplicate_intents"] == []
     (run,) = deployment.instance.get_runs(dg.RunsFilter(tags={"mynth/resend": "rate_limited"}))
     assert run.is_success
-
-
-def _begin_earlier(deployment, minutes: int) -> None:
-    """As if every delivery had been begun so much earlier."""
-    engine = sa.create_engine(f"sqlite:///{deployment.data / 'mynth-ledger.db'}")
-    earlier = schema.intents.c.claimed_at_us - minutes * 60 * US_PER_S
-    with engine.begin() as connection:
-        connection.execute(sa.update(schema.intents).values(claimed_at_us=earlier))
-    engine.dispose()
 
 
 def test_killed_run_pays_nothing_twice_and_loses_nothing(deployment):

@@ -6,12 +6,11 @@ import asyncio
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
 
-from mynth_dagster.clock import US_PER_S
-from mynth_dagster.ledger import Ledger, schema
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.transitions import IntentState
+from tests.ageing import make_older
 
 DAY = "2026-11-19"
 FIRST, LAST = f"{DAY}|000", f"{DAY}|001"
@@ -22,17 +21,6 @@ SUBMIT, COLLECT = "shots_submit", "shots_collect"
 
 def _url(project) -> str:
     return f"sqlite:///{project.folder / 'data' / 'mynth-ledger.db'}"
-
-
-def _later(project, minutes: float) -> None:
-    """As if every delivery had been begun, and every run had stopped, so much earlier."""
-    engine = sa.create_engine(_url(project))
-    ages = schema.intents.c.claimed_at_us, schema.partitions.c.stopped_at_us
-    with engine.begin() as connection:
-        for age in ages:
-            earlier = {age.name: age - round(minutes * 60 * US_PER_S)}
-            connection.execute(sa.update(age.table).values(earlier))
-    engine.dispose()
 
 
 def _clear(project) -> int:
@@ -83,7 +71,7 @@ def test_after_a_rate_limit_the_rest_is_sent_by_itself(project):
     """Minutes later, by one run over the partitions, of tasks alone, tagged with the reason."""
     _limited(project)
     assert _requests(project) == []
-    _later(project, 6)
+    make_older(_url(project), 6)
 
     (request,) = _requests(project)
 
@@ -101,7 +89,7 @@ def test_partitions_that_the_stopped_run_never_reached_wait_as_long(project):
     project.settings["concurrency"] = 1
     _limited(project)
     assert _requests(project) == []
-    _later(project, 6)
+    make_older(_url(project), 6)
 
     (request,) = _requests(project)
 
@@ -113,7 +101,7 @@ def test_cleared_rows_are_sent_by_the_run_that_is_asked_for(project):
     """Each once: what was accepted before is not sent again."""
     _with_a_cleared_row(project)
     assert project.n_accepted == 11
-    _later(project, 6)
+    make_older(_url(project), 6)
 
     (request,) = _requests(project)
     assert request.tags["mynth/resend"] == "cleared"
@@ -133,7 +121,7 @@ def test_a_row_in_doubt_is_not_sent(project):
     n_lost = project.n_accepted
     assert n_lost >= 2
     project.simulator.set_scenario(faults=[{"route": "GET /tasks", "kind": "status"}])
-    _later(project, 60)
+    make_older(_url(project), 60)
     assert _requests(project) == []
     project.simulator.set_scenario(faults=[])
 
@@ -148,7 +136,7 @@ def test_a_row_in_doubt_is_not_sent(project):
 def test_prompts_that_changed_since_are_not_sent(project):
     """The run sends what the table of prompts had; edits wait for a run that somebody wants."""
     _limited(project)
-    _later(project, 6)
+    make_older(_url(project), 6)
     project.write_prompts([f"a blue kite, number {index}" for index in range(40)])
 
     (request,) = _requests(project)
@@ -172,7 +160,7 @@ def test_money_is_never_asked_for(project, scenario):
     project.simulator.set_scenario(**scenario)
     assert not project.execute("submit", FIRST, LAST).success
     project.simulator.set_scenario(balance_usd="100", api_keys=[{"key": "mak_simulator"}])
-    _later(project, 600)
+    make_older(_url(project), 600)
 
     assert _requests(project) == []
 
@@ -181,7 +169,7 @@ def test_a_budget_is_never_asked_for(project):
     """Rows beyond the cap wait for a person to raise it."""
     defs = project.definitions(budget_usd={"window": "0.05"})
     assert not project.execute("submit", FIRST, LAST, defs=defs).success
-    _later(project, 600)
+    make_older(_url(project), 600)
 
     assert _requests(project, defs) == []
 
@@ -189,7 +177,7 @@ def test_a_budget_is_never_asked_for(project):
 def test_it_may_be_turned_off(project):
     """Then the next run that somebody starts sends them."""
     _limited(project)
-    _later(project, 6)
+    make_older(_url(project), 6)
     defs = project.definitions(resend=False)
 
     assert _requests(project, defs) == []
@@ -198,7 +186,7 @@ def test_it_may_be_turned_off(project):
 def test_a_partition_with_an_active_run_is_left_alone(project):
     """Whatever of the batch it does there; its neighbour is asked for by its key."""
     _limited(project)
-    _later(project, 6)
+    make_older(_url(project), 6)
     job = project.definitions().resolve_job_def("shots_all")
     status, tags = dg.DagsterRunStatus.STARTED, {"dagster/partition": FIRST}
     project.instance.create_run_for_job(job, tags=tags, status=status)
@@ -211,7 +199,7 @@ def test_a_partition_with_an_active_run_is_left_alone(project):
 def test_a_run_that_was_asked_for_counts(project):
     """Ticks that overlap ask under one key; after a run that failed the next one waits longer."""
     _limited(project)
-    _later(project, 6)
+    make_older(_url(project), 6)
     (request,), (same,) = _requests(project), _requests(project)
     assert same.run_key == request.run_key
 
@@ -227,7 +215,7 @@ def test_a_run_that_sent_nothing_of_what_rests_is_not_asked_for_again(project):
     _with_a_cleared_row(project)
     project.write_prompts(["a red kite, number 0"])
     project.execute("submit", FIRST, LAST)
-    _later(project, 6)
+    make_older(_url(project), 6)
     (request,) = _requests(project)
 
     assert _run(project, request).success
@@ -242,7 +230,7 @@ def test_a_run_that_sent_nothing_of_what_rests_is_not_asked_for_again(project):
 def test_a_tick_that_asks_for_a_run_sends_nothing_itself(project):
     """Free reads only, as ever."""
     _limited(project)
-    _later(project, 6)
+    make_older(_url(project), 6)
     before = project.simulator.log()["requests"]
 
     assert _requests(project)
