@@ -63,6 +63,7 @@ class Looker:
         self._session = session
         self._batch = batch
         self._slices = slices
+        self._counted_until_us = 0
         self.pace = Pace(
             settings.poll_interval_min_s,
             settings.poll_interval_max_s,
@@ -84,12 +85,14 @@ class Looker:
         tasks = await self._awaited()
         hearing = await hearing_of(session, batch)
         due = _due(tasks, is_due_by(hearing, batch, session.clock.now_us()))
-        chosen = due[: self.pace.n_tasks]
+        chosen = self._worth_a_look(due)
         at_s = session.clock.elapsed_s()
         exposure_s = self._exposure_s(chosen, at_s)
         found = await Poller(session).run(tasks, _is_one_of(chosen))
         n_finished = len(found.finished)
         self.pace.note(Look(at_s, len(chosen), n_finished, len(due) - n_finished, exposure_s))
+        if chosen and self.pace.counted_from_s == at_s:
+            self._counted_until_us = max(self._counted_until_us, chosen[-1].since_us)
         await note_unannounced(session, batch, hearing, n_finished)
         reach(CrashPoint.POLLED)
         known = [task for task in tasks if task.is_finished_remotely]
@@ -106,12 +109,22 @@ class Looker:
         read, name = self._session.ledger.read, self._batch.ledger_name
         return await asyncio.to_thread(read.awaited, name, self._slices)
 
+    def _worth_a_look(self, due: Sequence[Awaited]) -> Sequence[Awaited]:
+        """Oldest first; where all are young, they are better than nothing."""
+        oldest = due[: self.pace.n_tasks]
+        until_us = self._session.clock.now_us() - self.pace.min_age_s * US_PER_S
+        return [task for task in oldest if task.since_us <= until_us] or oldest
+
     def _exposure_s(self, tasks: Sequence[Awaited], now_s: float) -> float:
         """How long these tasks could have finished since anybody looked, on average."""
         now_us, counted_s = self._session.clock.now_us(), self.pace.counted_from_s
-        bound_s = now_s - counted_s if counted_s is not None else float("inf")
-        ages_s = [(now_us - task.since_us) / US_PER_S for task in tasks]
-        return sum(min(max(age_s, 0.0), bound_s) for age_s in ages_s) / max(1, len(tasks))
+        since_look_s = now_s - counted_s if counted_s is not None else float("inf")
+
+        def exposure_s(task: Awaited) -> float:
+            age_s = max(0.0, (now_us - task.since_us) / US_PER_S)
+            return min(age_s, since_look_s) if task.since_us <= self._counted_until_us else age_s
+
+        return sum(map(exposure_s, tasks)) / max(1, len(tasks))
 
 
 def _due(tasks: Sequence[Awaited], is_due: IsDue) -> list[Awaited]:

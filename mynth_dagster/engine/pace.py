@@ -3,8 +3,9 @@ When to look for finished tasks again, and at how many of them. Pure.
 
 A look at a page of tasks costs a request, and how fast tasks finish says when the next one is
 worth it: most of what is left should be finished by then. As long as next to nothing is finished
-only the oldest of them are looked at. Where a look would come too soon to find much, because nobody
-is to wait longer than the longest pause, it is at the oldest tasks alone.
+only the oldest of them are looked at; from then on all that are old enough for some of their kind
+to be finished. Where a look would come too soon to find much, because nobody is to wait longer
+than the longest pause, it is at the oldest tasks alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ LAST_SHARE = 0.15
 
 SHARE_WORTH_A_LOOK = 0.2
 """With a hundred tasks a request, twenty found: a twentieth of a request for each."""
+
+YOUNG_SHARE = 0.2
+"""Of the time that tasks take, by the first look that found some: few are finished as early."""
 
 EMPTY_GROWTH = 1.5
 EMPTY_WIDENING = 2
@@ -72,8 +76,9 @@ class Pace:
         self._began_s: float | None = None
         self._wait_s = 0.0
         self._n_most = 0
-        self._is_probing = True
+        self.is_probing = True
         self.counted_from_s: float | None = None
+        self.min_age_s = 0.0
         self._n_probed = max(PROBE_TASKS, tasks_a_request)
         self.n_tasks: int | None = self._n_probed
         self.next_at_s = 0.0
@@ -85,13 +90,17 @@ class Pace:
             self._wait(now_s, PROBE_MIN_S)
 
     def note(self, look: Look) -> None:
-        """Take in a look: `next_at_s` and `n_tasks` (None: all) are those of the next one."""
+        """
+        Take in a look.
+
+        `next_at_s`, `n_tasks` (None: all) and `min_age_s` are those of the next one.
+        """
         self.begin(look.at_s)
         self._n_most = max(self._n_most, look.n_pending + look.n_finished)
-        trusted = PROBE_TRUSTED_SHARE * look.n_tasks if self._is_probing else 0
+        trusted = PROBE_TRUSTED_SHARE * look.n_tasks if self.is_probing else 0
         if look.n_finished > trusted:
             self._pace(look)
-        elif self._is_probing:
+        elif self.is_probing:
             self._wait(look.at_s, max(PROBE_MIN_S, PROBE_GROWTH * self._age_s(look)))
         else:
             self._wait(look.at_s, EMPTY_GROWTH * self._wait_s)
@@ -100,7 +109,7 @@ class Pace:
 
     def look_at_all(self) -> None:
         """The next look is at every task."""
-        self.n_tasks = None
+        self.n_tasks, self.min_age_s = None, 0.0
 
     def _pace(self, look: Look) -> None:
         share = look.n_finished / look.n_tasks
@@ -108,9 +117,11 @@ class Pace:
         is_last = look.n_pending <= LAST_SHARE * self._n_most
         is_known = self.counted_from_s is not None
         self._wait(look.at_s, left_s * (1.0 if is_last else REST if is_known else FIRST_REST))
-        if not self._is_probing:
+        if self.is_probing:
+            self.min_age_s = min(YOUNG_SHARE * look.exposure_s / share, self._max_s)
+        else:
             self.counted_from_s = look.at_s
-        self._is_probing, self.n_tasks = False, None
+        self.is_probing, self.n_tasks = False, None
         if self._max_s < SHARE_WORTH_A_LOOK * left_s:
             worth = self._max_s / (SHARE_WORTH_A_LOOK * left_s)
             self.n_tasks = max(self._n_probed, round(worth * look.n_pending))
@@ -125,7 +136,7 @@ class Pace:
     @property
     def _is_too_soon(self) -> bool:
         """Tasks that take long are no reason to look at more of them."""
-        return self._is_probing and self._wait_s < self._max_s
+        return self.is_probing and self._wait_s < self._max_s
 
     def _age_s(self, look: Look) -> float:
         assert self._began_s is not None

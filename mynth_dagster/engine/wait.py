@@ -43,7 +43,7 @@ async def wait_until_settled(
         PollFetchError: Too many rounds in a row in which nothing could be asked.
     """
     looker = looker or Looker(session, batch, slices)
-    if looker.pace.counted_from_s is not None:
+    if not looker.pace.is_probing:
         await _pause(session, looker.pace.next_at_s, stop, n_left=0)
     barren_rounds = unread_rounds = 0
     while True:

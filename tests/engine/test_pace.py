@@ -19,6 +19,7 @@ class Task:
     """As much of an intent as a walk looks at."""
 
     task_id: str
+    sent_at_s: float
     ends_at_s: float
     is_finished_remotely: bool = False
 
@@ -32,23 +33,33 @@ class Waited:
     looks_s: list[float]
 
 
-def wait_for(durations_s: list[float], tasks_a_request: int = PAGE) -> Waited:
-    """Tasks sent in one moment, waited for at this pace."""
-    tasks = [Task(f"tsk_{n}", ends_s) for n, ends_s in enumerate(durations_s)]
+def wait_for(
+    durations_s: list[float], tasks_a_request: int = PAGE, sent_per_s: float = float("inf")
+) -> Waited:
+    """Tasks sent in one moment, or one by one, waited for at this pace."""
+    sent_s = [n / sent_per_s for n in range(len(durations_s))]
+    ends_s = [sent + duration for sent, duration in zip(sent_s, durations_s, strict=True)]
+    tasks = [Task(f"tsk_{n}", *times) for n, times in enumerate(zip(sent_s, ends_s, strict=True))]
     pace, n_requests, looks_s = Pace(MIN_S, MAX_S, tasks_a_request), 0, []
+    looked_s: dict[str, float] = {}
     pace.begin(0.0)
-    while pending := [task for task in tasks if not task.is_finished_remotely]:
+    while not all(task.is_finished_remotely for task in tasks):
         now_s = pace.next_at_s
         looks_s.append(now_s)
-        chosen = pending[: pace.n_tasks]
-        n_requests += cost(tasks, chosen) if tasks_a_request > 1 else len(chosen)
+        there = [task for task in tasks if task.sent_at_s <= now_s]
+        pending = [task for task in there if not task.is_finished_remotely]
+        oldest = pending[: pace.n_tasks]
+        chosen = [t for t in oldest if now_s - t.sent_at_s >= pace.min_age_s] or oldest
+        n_requests += cost(there, chosen) if tasks_a_request > 1 else len(chosen)
         found = [task for task in chosen if task.ends_at_s <= now_s]
         for task in found:
             task.is_finished_remotely = True
-        since_s = pace.counted_from_s or 0.0
-        look = Look(now_s, len(chosen), len(found), len(pending) - len(found), now_s - since_s)
-        pace.note(look)
-    return Waited(now_s - max(durations_s), n_requests / len(tasks), looks_s)
+        since_s = {t.task_id: max(t.sent_at_s, looked_s.get(t.task_id, 0.0)) for t in chosen}
+        exposure_s = now_s - sum(since_s.values()) / len(chosen)
+        pace.note(Look(now_s, len(chosen), len(found), len(pending) - len(found), exposure_s))
+        if pace.counted_from_s == now_s:
+            looked_s.update(dict.fromkeys(since_s, now_s))
+    return Waited(now_s - max(ends_s), n_requests / len(tasks), looks_s)
 
 
 def cost(tasks: list[Task], chosen: list[Task]) -> int:
@@ -70,6 +81,29 @@ def test_tasks_of_one_to_ten_seconds(n_tasks, seed):
 
     assert waited.late_s <= 0.6
     assert waited.requests <= 0.05
+
+
+@pytest.mark.parametrize("n_tasks", [5_000, 20_000])
+def test_tasks_that_are_still_being_sent(n_tasks):
+    """The young are left for later: no more requests than for tasks sent in one moment."""
+    durations_s = spread(n_tasks, lambda r: r.uniform(1, 10), 1)
+
+    waited = wait_for(durations_s, sent_per_s=1_500)
+
+    assert waited.late_s <= 0.6
+    assert waited.requests <= 0.04
+
+
+def test_what_is_young_is_known_from_the_first_tasks_that_finished():
+    """A fifth of the time that they take, never longer than the longest pause."""
+    for age_s, expected_s in ((5.0, 2.0), (5_000.0, MAX_S)):
+        pace = Pace(MIN_S, MAX_S, PAGE)
+        pace.begin(0.0)
+        assert pace.min_age_s == 0
+        pace.note(Look(age_s, 100, 50, 50, age_s))
+        assert pace.min_age_s == expected_s
+        pace.look_at_all()
+        assert pace.min_age_s == 0
 
 
 @pytest.mark.parametrize(
