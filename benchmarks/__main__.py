@@ -26,6 +26,7 @@ from benchmarks import (
     waiting,
 )
 from benchmarks.report import Line, in_markdown, write_section
+from mynth_dagster.cli.memory import MMAP_FROM_BYTES
 
 Section = Callable[..., list[Line]]
 SECTIONS: dict[str, Section] = {
@@ -44,6 +45,13 @@ GROWTH: dict[str, Section] = {
 LONG: dict[str, Section] = {"million": growth.million, "planned": tables.new_rows}
 """Only where it is asked for by name."""
 
+AS_THE_COMMAND_LINE = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(MMAP_FROM_BYTES),
+}
+"""Environment of every process that is measured, peers included: `mynth_dagster.cli.memory`."""
+
 QUICK = {"n_rounds": 2, "scale": 0.2}
 FULL = {"n_rounds": 5, "scale": 1.0}
 ONCE = {"n_rounds": 3, "scale": 1.0}
@@ -51,8 +59,8 @@ ONCE = {"n_rounds": 3, "scale": 1.0}
 
 def main() -> None:
     """Measure, print, write."""
-    # For the processes to be measured: as the command line has it.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    for name, value in AS_THE_COMMAND_LINE.items():
+        os.environ.setdefault(name, value)
     known = {**SECTIONS, **GROWTH, **LONG}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("sections", nargs="*", choices=[*known, []])

@@ -1,8 +1,7 @@
 """The command line: parse, call, print."""
 
-import os
+from mynth_dagster.cli.memory import keep_little
 
-# Before Arrow is imported: its usual pool keeps what it used, half of what a large run would take.
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+keep_little()
 
-from mynth_dagster.cli.main import main as main
+from mynth_dagster.cli.main import main as main  # noqa: E402 - reads the environment

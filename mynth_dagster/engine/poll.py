@@ -26,6 +26,7 @@ OVERTAKING_MAX = 128
 """Answers may overtake each other: by so many places our order may differ from Mynth's."""
 
 POLLS_IN_FLIGHT = 16
+NOTES_AT_ONCE = 256  # each is a few kilobytes as long as it waits for its COMMIT
 
 
 IsDue = Callable[[Awaited], bool]
@@ -166,7 +167,9 @@ class Poller:
         else:
             pending = [task for task in tasks if _is_wanted(task, is_due)]
             finished = await self._poll_each(pending)
-        await asyncio.gather(*(self._note(awaited) for awaited in finished))
+        for start in range(0, len(finished), NOTES_AT_ONCE):
+            some = finished[start : start + NOTES_AT_ONCE]
+            await asyncio.gather(*(self._note(awaited) for awaited in some))
         await note_missing(self._session, self._not_found, found=self._found)
         return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
 

@@ -14,7 +14,8 @@ from mynth_dagster.ledger.counters import Changes, apply_changes, exposure_of_pl
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.partitions import is_partition
-from mynth_dagster.ledger.queries import chunks, rows_of
+from mynth_dagster.ledger.queries import looked_up
+from mynth_dagster.ledger.statements import Lookup
 from mynth_dagster.models.download import Download, DownloadState, KeptFile
 from mynth_dagster.models.partition import Slice
 
@@ -50,15 +51,14 @@ def _apply_downloads(connection: Connection, seen: Sequence[Download]) -> list[b
 
 
 KEEP = Write("download", 4, _apply_downloads)
+_OF_INTENTS = Lookup(lambda names: sa.select(_downloads).where(names.among(_downloads.c.intent_id)))
 
 
 def downloads_of(engine: Engine, intent_ids: Sequence[str]) -> dict[str, dict[int, Download]]:
     """What became of the files of these intents' images, by intent id and image index."""
     found: dict[str, dict[int, Download]] = {}
-    for ids in chunks(intent_ids):
-        query = sa.select(_downloads).where(_downloads.c.intent_id.in_(ids))
-        for download in rows_of(engine, query, _download):
-            found.setdefault(download.intent_id, {})[download.image_index] = download
+    for row in looked_up(engine, _OF_INTENTS, intent_ids):
+        found.setdefault(row["intent_id"], {})[row["image_index"]] = _download(row)
     return found
 
 

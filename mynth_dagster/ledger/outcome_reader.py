@@ -10,14 +10,15 @@ from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.downloads import downloads_of
-from mynth_dagster.ledger.queries import chunks, in_slices, rows_of
+from mynth_dagster.ledger.queries import in_slices, looked_up, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
+from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.models.download import Download
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task
 
-_intents = schema.intents
+_intents, _tasks = schema.intents, schema.tasks
 
 
 class OutcomeReader:
@@ -28,26 +29,14 @@ class OutcomeReader:
 
     def tasks_for(self, task_ids: Sequence[str]) -> dict[str, Task]:
         """The finished tasks among these, as read."""
-        found: dict[str, Task] = {}
-        for ids in chunks(task_ids):
-            query = sa.select(schema.tasks.c.details).where(
-                schema.tasks.c.task_id.in_(ids), schema.tasks.c.details.is_not(None)
-            )
-            tasks = rows_of(self._engine, query, lambda row: task_from_json(row["details"]))
-            found |= {task.task_id: task for task in tasks}
-        return found
+        rows = looked_up(self._engine, _READ, task_ids)
+        return {row["task_id"]: task_from_json(row["details"]) for row in rows}
 
     def surplus_for(self, intent_ids: Sequence[str]) -> dict[str, list[SurplusTask]]:
         """Further tasks of these intents, by intent id."""
         found: dict[str, list[SurplusTask]] = {}
-        for ids in chunks(intent_ids):
-            query = (
-                sa.select(schema.tasks)
-                .where(schema.tasks.c.intent_id.in_(ids), schema.tasks.c.is_surplus)
-                .order_by(schema.tasks.c.task_id)
-            )
-            for surplus in rows_of(self._engine, query, _surplus):
-                found.setdefault(surplus.intent_id, []).append(surplus)
+        for row in looked_up(self._engine, _SURPLUS, intent_ids):
+            found.setdefault(row["intent_id"], []).append(_surplus(row))
         return found
 
     def downloads_for(self, intent_ids: Sequence[str]) -> dict[str, dict[int, Download]]:
@@ -56,17 +45,29 @@ class OutcomeReader:
 
     def unread_surplus(self, batch: str, slices: Iterable[Slice]) -> list[tuple[Intent, str]]:
         """Further tasks of these partitions' intents that were not read yet."""
-        tasks = schema.tasks
         query = (
-            sa.select(_intents, tasks.c.task_id.label("surplus_id"))
-            .join(tasks, tasks.c.intent_id == _intents.c.intent_id)
+            sa.select(_intents, _tasks.c.task_id.label("surplus_id"))
+            .join(_tasks, _tasks.c.intent_id == _intents.c.intent_id)
             .where(_intents.c.batch == batch, in_slices(slices))
-            .where(tasks.c.is_surplus, tasks.c.details.is_(None))
-            .order_by(tasks.c.task_id)
+            .where(_tasks.c.is_surplus, _tasks.c.details.is_(None))
+            .order_by(_tasks.c.task_id)
         )
         return list(
             rows_of(self._engine, query, lambda row: (intent_from_row(row), str(row["surplus_id"])))
         )
+
+
+def _read(names: Names) -> sa.Select[Any]:
+    columns = _tasks.c.task_id, _tasks.c.details
+    return sa.select(*columns).where(names.among(_tasks.c.task_id), _tasks.c.details.is_not(None))
+
+
+def _surplus_of(names: Names) -> sa.Select[Any]:
+    of_these = names.among(_tasks.c.intent_id), _tasks.c.is_surplus
+    return sa.select(_tasks).where(*of_these).order_by(_tasks.c.task_id)
+
+
+_READ, _SURPLUS = Lookup(_read), Lookup(_surplus_of)
 
 
 def _surplus(row: Any) -> SurplusTask:

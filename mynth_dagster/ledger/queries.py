@@ -17,6 +17,9 @@ from mynth_dagster.models.partition import Slice
 _intents = schema.intents
 T = TypeVar("T")
 
+ROWS_AT_ONCE = 500
+"""As many are held of an answer that is streamed."""
+
 IN_MAX = 5000
 """Values in one IN list; SQLite allows 32,766 bound values in all."""
 
@@ -33,7 +36,7 @@ def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> 
         n_read = 0
         try:
             with engine.connect() as connection:
-                result = connection.execution_options(yield_per=IN_MAX).execute(query)
+                result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
                 for row in result.mappings():
                     n_read += 1
                     yield read(row)
@@ -46,13 +49,23 @@ def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> 
         block_s(pause_s)
 
 
-def looked_up(engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str) -> Sequence[Any]:
+def looked_up(
+    engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str
+) -> Iterator[sa.RowMapping]:
     """
-    What a look-up finds; waits for a database that is away for a while.
+    The rows that a look-up finds; waits for a database that is away for a while.
 
     Raises:
         LedgerUnavailableError: The database failed, in the driver's words.
     """
+    for some in chunks(ids):
+        for row in _looked_up(engine, lookup, some, **others):
+            yield row._mapping  # noqa: SLF001 - public in SQLAlchemy, whatever its name
+
+
+def _looked_up(
+    engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str
+) -> Sequence[sa.Row[Any]]:
     patience = Patience()
     while True:
         try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.queries import chunks, in_slices, looked_up, rows_of
+from mynth_dagster.ledger.queries import in_slices, looked_up, rows_of
 from mynth_dagster.ledger.records import intent_from_row
 from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.models.awaited import Awaited
@@ -86,10 +86,9 @@ class LedgerReader:
     ) -> dict[str, list[Intent]]:
         """All generations of these rows, by request key, oldest first."""
         found: dict[str, list[Intent]] = {}
-        for keys in chunks(request_keys):
-            query = _of(batch, window).where(_intents.c.request_key.in_(keys))
-            for intent in self._intents(query.order_by(_intents.c.generation)):
-                found.setdefault(intent.row.request_key, []).append(intent)
+        place = {"batch": batch, "window": window}
+        for row in looked_up(self._engine, _BY_KEY, request_keys, **place):
+            found.setdefault(row["request_key"], []).append(intent_from_row(row))
         return found
 
     def delivered(self, batch: str, slice_: Slice, request_keys: Sequence[str]) -> dict[str, str]:
@@ -100,15 +99,12 @@ class LedgerReader:
         """
         place = {"batch": batch, "window": slice_.window, "fan_out": slice_.fan_out}
         found = looked_up(self._engine, _DELIVERED, request_keys, **place)
-        return {str(request_key): str(request_hash) for request_key, request_hash in found}
+        return {row["request_key"]: row["request_hash"] for row in found}
 
     def intents_by_id(self, intent_ids: Sequence[str]) -> dict[str, Intent]:
         """These intents, by id."""
-        found: dict[str, Intent] = {}
-        for ids in chunks(intent_ids):
-            query = sa.select(_intents).where(_intents.c.intent_id.in_(ids))
-            found |= {intent.intent_id: intent for intent in self._intents(query)}
-        return found
+        rows = looked_up(self._engine, _BY_ID, intent_ids)
+        return {row["intent_id"]: intent_from_row(row) for row in rows}
 
     def awaited(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
         """Tasks of these partitions that were accepted and not read, as they were submitted."""
@@ -128,12 +124,10 @@ class LedgerReader:
 
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
         """The intents of those tasks that are ours, by task id."""
-        found: dict[str, str] = {}
-        for ids, table in product(chunks(task_ids), (_intents, schema.tasks)):
-            columns = (table.c.task_id, table.c.intent_id)
-            query = sa.select(*columns).where(table.c.task_id.in_(ids))
-            found.update(self._rows(query, lambda row: (row["task_id"], row["intent_id"])))
-        return found
+        rows = chain.from_iterable(
+            looked_up(self._engine, lookup, task_ids) for lookup in (_AWAITED_BY, _READ_FOR)
+        )
+        return {row["task_id"]: row["intent_id"] for row in rows}
 
     def keys_of_slice(self, batch: str, slice_: Slice) -> Iterator[tuple[str, str]]:
         """Request key and id of each intent of a partition, by key and generation, streamed."""
@@ -226,9 +220,6 @@ class LedgerReader:
         values = list(self._rows(query, lambda row: str(row["value"])))
         return values[0] if values else None
 
-    def _intents(self, query: sa.Select[Any]) -> Iterator[Intent]:
-        return self._rows(query, intent_from_row)
-
     def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
         return rows_of(self._engine, query, read)
 
@@ -260,11 +251,21 @@ def _delivered(names: Names) -> sa.Select[Any]:
     )
 
 
+def _by_key(names: Names) -> sa.Select[Any]:
+    place = _intents.c.batch == names("batch"), _intents.c.window == names("window")
+    found = sa.select(_intents).where(*place, names.among(_intents.c.request_key))
+    return found.order_by(_intents.c.generation)
+
+
+def _owners_in(table: sa.Table) -> Lookup:
+    columns = table.c.task_id, table.c.intent_id
+    return Lookup(lambda names: sa.select(*columns).where(names.among(table.c.task_id)))
+
+
 _DELIVERED = Lookup(_delivered)
-
-
-def _of(batch: str, window: str) -> sa.Select[Any]:
-    return sa.select(_intents).where(_intents.c.batch == batch, _intents.c.window == window)
+_BY_KEY = Lookup(_by_key)
+_BY_ID = Lookup(lambda names: sa.select(_intents).where(names.among(_intents.c.intent_id)))
+_AWAITED_BY, _READ_FOR = _owners_in(_intents), _owners_in(schema.tasks)
 
 
 def _awaited(row: Any) -> Awaited:

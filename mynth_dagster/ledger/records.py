@@ -30,7 +30,7 @@ def intent_to_row(intent: Intent) -> dict[str, Any]:
     return row
 
 
-def intent_from_row(row: Mapping[str, Any]) -> Intent:
+def intent_from_row(row: Mapping[Any, Any]) -> Intent:
     """One row of `schema.intents`."""
     status = row["remote_status"]
     return Intent(

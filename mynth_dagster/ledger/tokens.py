@@ -11,10 +11,12 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL, insert_into
-from mynth_dagster.ledger.queries import chunks, rows_of
+from mynth_dagster.ledger.queries import looked_up
+from mynth_dagster.ledger.statements import Lookup
 from mynth_dagster.models.task import PublicAccessToken
 
 _tokens = schema.tokens
+_OF_TASKS = Lookup(lambda names: sa.select(_tokens).where(names.among(_tokens.c.task_id)))
 
 
 class Tokens:
@@ -29,12 +31,10 @@ class Tokens:
 
     def of(self, task_ids: Sequence[str]) -> dict[str, PublicAccessToken]:
         """The tokens of those tasks that have one, by task id."""
-        query = sa.select(_tokens)
-        found: dict[str, PublicAccessToken] = {}
-        for some in chunks(task_ids):
-            for row in rows_of(self._reader, query.where(_tokens.c.task_id.in_(some)), dict):
-                found[row["task_id"]] = PublicAccessToken(row["token"], row["expires_at_us"])
-        return found
+        rows = looked_up(self._reader, _OF_TASKS, task_ids)
+        return {
+            row["task_id"]: PublicAccessToken(row["token"], row["expires_at_us"]) for row in rows
+        }
 
 
 def _keeping(task_id: str, token: PublicAccessToken) -> Callable[[Connection], Any]:

@@ -22,6 +22,7 @@ from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
 SETTINGS_KEY = "mynth:settings"
 """Footer key: a hash of the batch's defaults that the rows were completed with."""
 
+PLANNED_ROWS_AT_ONCE = 2048
 _PLANNED_COLUMNS = ["row_index", "prompt_id", "request_key", "request_hash", *REQUEST_TYPES]
 
 
@@ -101,7 +102,10 @@ def iter_planned_batches(
     """
     require_same_settings(store, slice_, batch)
     make = request_maker(batch.defaults)
-    for rows in store.iter_batches(PROMPTS, slice_, columns=_PLANNED_COLUMNS):
+    batches = store.iter_batches(
+        PROMPTS, slice_, columns=_PLANNED_COLUMNS, batch_rows=PLANNED_ROWS_AT_ONCE
+    )
+    for rows in batches:
         yield PlannedBatch(rows.filter(pc.is_valid(rows.column("request_hash"))), make)
 
 

@@ -34,7 +34,8 @@ from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, i
 from mynth_dagster.tables.row_ids import SeenKeys
 from mynth_dagster.tables.staging import StagedTable, staged_tables
 
-PROMPT_ROWS_AT_ONCE = 1024  # a row may have a hundred images
+PROMPT_ROWS_AT_ONCE = 256  # a row may have a hundred images
+RESULT_ROW_GROUP_ROWS = 2048  # three tables keep one each, plain, until it is written
 
 RESULT_TABLES = (TASKS, IMAGES, FAILURES)
 
@@ -156,7 +157,9 @@ def write_results(
         }
         footer = {VERSION_KEY: str(version)}
         opened: dict[str, StagedTable | _Unwritten] = {
-            name: staging.open(name, slice_, schema, footer=footer)
+            name: staging.open(
+                name, slice_, schema, footer=footer, row_group_rows=RESULT_ROW_GROUP_ROWS
+            )
             if name in tables
             else _Unwritten()
             for name, schema in schemas.items()

@@ -269,3 +269,29 @@ def test_the_command_lines_process_keeps_no_memory_for_arrow():
     )
 
     assert done.stdout.strip() == "system"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library's own")
+def test_the_command_lines_threads_share_one_heap():
+    """None of them keeps the most that it ever used: the library counts one heap, however many."""
+    code = """
+import ctypes, threading
+import mynth_dagster.cli
+
+libc, at_once = ctypes.CDLL(None), threading.Barrier(8)
+
+def use_memory():
+    kept = bytes(10_000)
+    at_once.wait()
+
+threads = [threading.Thread(target=use_memory) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.count("<heap nr=") == 1
