@@ -139,6 +139,13 @@ class LedgerReader:
         )
         return self._rows(query, lambda row: (row["request_key"], row["intent_id"]))
 
+    def n_rows_of_slice(self, batch: str, slice_: Slice) -> int:
+        """Rows of a partition that were ever to be asked for."""
+        query = sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows")).where(
+            _intents.c.batch == batch, in_slices([slice_])
+        )
+        return sum(self._rows(query, lambda row: int(row["n_rows"])))
+
     def n_paid_rows(self, batch: str, slice_: Slice) -> int:
         """Rows of a partition with a task that cost something, or whose cost is not known."""
         query = (

@@ -37,6 +37,9 @@ class SliceLookup:
     def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
         return self._tokens.of(task_ids) if self._tokens else {}
 
+    def n_rows(self) -> int:
+        return self._ledger.read.n_rows_of_slice(self._batch, self._slice)
+
     def removed(self, seen: Container[str]) -> Iterator[list[Intent]]:
         known = self._ledger.read.keys_of_slice(self._batch, self._slice)
         gone = (intent_id for key, intent_id in known if key not in seen)

@@ -66,6 +66,10 @@ class IntentLookup(Protocol):
         """The tokens that are handed out, by task id."""
         ...
 
+    def n_rows(self) -> int:
+        """Rows of the slice that have an intent, also those that are gone from the table."""
+        ...
+
     def removed(self, seen: Container[str]) -> Iterable[Sequence[Intent]]:
         """The slice's intents whose request key is not in ``seen``, in a stable order."""
         ...
@@ -167,8 +171,9 @@ def write_results(
         writing = _ResultTables(opened, slice_, carried, version, now_us, url_lifetime_us)
         for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
             writing.add_prompts(prompts, lookup, stop_code)
-        for intents in lookup.removed(writing.seen):
-            writing.add_removed(intents, lookup)
+        if lookup.n_rows() != writing.n_known:
+            for intents in lookup.removed(_keys_of(store, slice_)):
+                writing.add_removed(intents, lookup)
     return writing.summary()
 
 
@@ -203,7 +208,7 @@ class _ResultTables:
         self._slice, self._version, self._now_us = slice_, version, now_us
         self._url_lifetime_us = url_lifetime_us
         self._counts = ResultCounts()
-        self.seen = SeenKeys()
+        self.n_known = 0
 
     def add_prompts(
         self, prompts: pa.RecordBatch, lookup: IntentLookup, stop_code: str | None
@@ -213,8 +218,8 @@ class _ResultTables:
         found = lookup.intents_for([row.request_key for row in asked])
         known = _details(lookup, list(chain.from_iterable(found.values())))
         for place, row in enumerate(asked):
-            self.seen.add(row.request_key)
             intents = sorted(found.get(row.request_key, ()), key=lambda intent: intent.generation)
+            self.n_known += any(intent.fan_out == self._slice.fan_out for intent in intents)
             self._add_tasks(intents, choose_current(intents, row.request_hash or ""), known)
             account = account_for(
                 row,
@@ -306,6 +311,15 @@ def _details(lookup: IntentLookup, intents: Sequence[Intent]) -> _Known:
         lookup.tokens_for([intent.task_id for intent in intents if intent.task_id]),
         lookup.downloads_for([intent.intent_id for intent in intents if intent.task_id]),
     )
+
+
+def _keys_of(store: TableStore, slice_: Slice) -> SeenKeys:
+    """Only where rows are gone: a set of all keys is the most memory that writing can take."""
+    keys = SeenKeys()
+    for prompts in store.iter_batches(PROMPTS, slice_, columns=["request_key"]):
+        for key in prompts.column("request_key").to_pylist():
+            keys.add(key)
+    return keys
 
 
 def _by_frequency(kind: FailureKind) -> tuple[int, str]:

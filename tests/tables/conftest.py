@@ -20,10 +20,12 @@ from mynth_dagster.models.task import (
     TaskStatus,
 )
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.files import FAILURES, IMAGES, TASKS, TableStore
 from mynth_dagster.tables.planned import PromptRow, iter_planned_rows, iter_prompt_rows
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
+from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.source import source_from_arrow
+from tests.tables.outcomes import NOW_US, SLICE, rows_of
 
 START_US = 1_795_000_000_000_000
 
@@ -90,6 +92,9 @@ class KnownIntents:
 
     def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
         return {name: self.tokens[name] for name in task_ids if name in self.tokens}
+
+    def n_rows(self) -> int:
+        return len({intent.row.request_key for intent in self.intents})
 
     def removed(self, seen: Container[str]) -> Iterable[Sequence[Intent]]:
         yield [intent for intent in self.intents if intent.row.request_key not in seen]
@@ -166,3 +171,15 @@ def write(store, limits) -> Callable[..., Written]:
 @pytest.fixture
 def known() -> KnownIntents:
     return KnownIntents()
+
+
+@pytest.fixture
+def collect(store, known):
+    """Write the results of the whole batch; summary and the rows of each table."""
+
+    def collected(**settings):
+        given_ = {"lookup": known, "version": 3, "now_us": NOW_US, **settings}
+        summary = write_results(store, SLICE, **given_)
+        return summary, {table: rows_of(store, table) for table in (TASKS, IMAGES, FAILURES)}
+
+    return collected
