@@ -94,7 +94,7 @@ MUTANTS = (
         "mynth_dagster/ledger/evidence.py",
         "        is_before(Event.SIGHT),\n",
         "        _intents.c.state == IntentState.SENDING.value,\n",
-        ("tests/ledger/test_contract.py", "tests/engine/test_faults.py"),
+        ("tests/ledger/test_evidence.py", "tests/engine/test_faults.py"),
     ),
     Mutant(
         "the shard is part of a row's identity",
@@ -117,7 +117,7 @@ MUTANTS = (
         "mynth_dagster/ledger/grouped.py",
         "    return [statement.run(connection, [row]) == 1 for row in rows]\n",
         "    return [statement.run(connection, [row]) >= 0 for row in rows]\n",
-        ("tests/ledger/test_contract.py",),
+        ("tests/ledger/test_claims.py",),
     ),
     Mutant(
         "the budget is checked before the transaction",

@@ -1,0 +1,20 @@
+"""What came of images, and the rows that tell of them."""
+
+from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.task import Fault, ImageOutcome
+from mynth_dagster.tables.files import TableStore
+
+NOW_US = 1_795_000_100_000_000
+SLICE = Slice()
+
+
+def image(index: int, **facts) -> ImageOutcome:
+    return ImageOutcome(index, f"img_{index}", f"https://cdn/{index}.webp", **facts)
+
+
+def failed(index: int, code: str = "RESTRICTED_CONTENT") -> ImageOutcome:
+    return ImageOutcome(index, fault=Fault(code))
+
+
+def rows_of(store: TableStore, table: str) -> list[dict]:
+    return [row for batch in store.iter_batches(table, SLICE) for row in batch.to_pylist()]
