@@ -5,7 +5,7 @@ What the answer to a paid request proves, written down: in the ledger, the count
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
@@ -23,12 +23,17 @@ from mynth_dagster.models.task import PublicAccessToken
 from mynth_dagster.models.transitions import Event
 
 
+async def _at_once() -> None:
+    """Nobody has to catch up."""
+
+
 @dataclass
 class SubmitCounts:
     """
     What a run has done so far; read while it runs to show progress.
 
-    `on_accepted` is called on the event loop after each answer that brought a task.
+    `on_accepted` is called on the event loop after each answer that brought a task;
+    `before_more` is awaited before more rows are taken to be sent.
     """
 
     n_posts: int = 0
@@ -41,6 +46,7 @@ class SubmitCounts:
     reserved_units: int = 0
     uploads: UploadCounts = field(default_factory=UploadCounts)
     on_accepted: Callable[[], None] = lambda: None
+    before_more: Callable[[], Awaitable[None]] = _at_once
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Looker:
     Looks at the tasks of some partitions in the rhythm that they finish in.
 
     Two looks at a time would ask for the same tasks: let one end before the next begins.
+    `n_reading` is how many finished tasks the one under way is reading.
     """
 
     def __init__(self, session: Session, batch: Batch, slices: Sequence[Slice]) -> None:
@@ -64,6 +65,7 @@ class Looker:
         self._batch = batch
         self._slices = slices
         self._counted_until_us = 0
+        self.n_reading = 0
         self.pace = Pace(
             settings.poll_interval_min_s,
             settings.poll_interval_max_s,
@@ -98,12 +100,19 @@ class Looker:
         known = [task for task in tasks if task.is_finished_remotely]
         return Looked(
             waiting=_count(session, tasks, found),
-            n_unread=await read_finished(session, [*known, *found.finished]),
+            n_unread=await self._read([*known, *found.finished]),
             n_events_left=n_events_left,
             is_partial=len(chosen) < len(due),
             has_failed=bool(found.n_failed and not found.n_answered),
             oldest_task_id=tasks[0].task_id if tasks else "",
         )
+
+    async def _read(self, finished: Sequence[Awaited]) -> int:
+        self.n_reading = len(finished)
+        try:
+            return await read_finished(self._session, finished)
+        finally:
+            self.n_reading = 0
 
     async def _awaited(self) -> list[Awaited]:
         read, name = self._session.ledger.read, self._batch.ledger_name

@@ -14,6 +14,7 @@ from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import Survey
+from mynth_dagster.engine.wait import LOOK_UP_S
 from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
@@ -37,8 +38,9 @@ async def submit_and_look(
         MynthError: As `submit`, and what the ledger says to a look.
     """
     looker = Looker(session, batch, slices)
-    meanwhile = _Meanwhile(session, looker)
+    meanwhile = _Meanwhile(session, looker, stop)
     counts.on_accepted = meanwhile.look_if_due
+    counts.before_more = meanwhile.catch_up
     try:
         report = await submit(
             session,
@@ -59,12 +61,22 @@ async def submit_and_look(
     return report, looker
 
 
+UNREAD_MAX = 2_000
+"""
+Finished tasks that may be read while more rows are taken to be sent.
+
+Where sending is faster than reading, what is unread would grow with the table, and with it what
+each look holds.
+"""
+
+
 class _Meanwhile:
     """One look at a time, driven by the answers that come: no look without a task since."""
 
-    def __init__(self, session: Session, looker: Looker) -> None:
+    def __init__(self, session: Session, looker: Looker, stop: StopSwitch) -> None:
         self._clock = session.clock
         self._looker = looker
+        self._stop = stop
         self._look: asyncio.Task[object] | None = None
 
     def look_if_due(self) -> None:
@@ -74,6 +86,12 @@ class _Meanwhile:
         is_looking = self._look is not None and not self._look.done()
         if now_s >= self._looker.pace.next_at_s and not is_looking and not self._has_failed:
             self._look = asyncio.create_task(self._looker.look())
+
+    async def catch_up(self) -> None:
+        """More is sent when what is finished is read, or little of it is left unread."""
+        look = self._look
+        while look is not None and self._looker.n_reading > UNREAD_MAX and not self._stop.is_set:
+            await asyncio.wait([look], timeout=LOOK_UP_S)
 
     async def end(self) -> None:
         """Let the look that is under way end; a refused key is found again by whoever waits."""

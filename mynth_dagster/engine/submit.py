@@ -126,6 +126,8 @@ class Submitter:
     async def _fetch(self, deliveries: AsyncGenerator[list[Delivery], None]) -> bool:
         """Have one worker read on while the others wait for what it finds; whether it did."""
         async with self._turn:
+            if not self._ready:
+                await self._counts.before_more()
             while not self._ready and (more := await anext(deliveries, None)) is not None:
                 self._ready.extend(more)
         return bool(self._ready)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine import pace
+from mynth_dagster.engine import meanwhile, pace, survey
 from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.engine.table_run import Progress
@@ -97,3 +97,23 @@ def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
 
     with pytest.raises(LookupError, match="ours"):
         work.run(100)
+
+
+def test_sending_waits_for_reading_where_much_is_unread(work, monkeypatch):
+    """What is accepted and not read stays within some rows, however large the table is."""
+    monkeypatch.setattr(meanwhile, "UNREAD_MAX", 20)
+    monkeypatch.setattr(survey, "ROWS_AT_ONCE", 20)
+    waits = []
+    catch_up = meanwhile._Meanwhile.catch_up
+
+    async def caught_up(self) -> None:
+        await catch_up(self)
+        waits.append(self._looker.n_reading)
+
+    monkeypatch.setattr(meanwhile._Meanwhile, "catch_up", caught_up)
+
+    assert work.run(2_000).images == 2_000
+
+    assert len(waits) >= 100
+    assert max(waits) <= 20
+    work.require_sound(2_000)
