@@ -2,7 +2,7 @@
 How the command line's process keeps its memory: as little as it needs, whatever it used before.
 
 The same can be had from outside, by `ARROW_DEFAULT_MEMORY_POOL=system`, `MALLOC_ARENA_MAX=1` and
-`MALLOC_MMAP_THRESHOLD_=131072` in the environment of a process.
+`MALLOC_MMAP_THRESHOLD_=131072` in the environment of a process; what is set there is left alone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ def keep_little() -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # each thread's own heap keeps its peak, and so does a grown threshold
+    if mallopt is None:
+        return
+    # Each thread's own heap keeps its peak, and so does one whose threshold has grown.
+    if "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_M_ARENA_MAX, 1)
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         mallopt(_M_MMAP_THRESHOLD, MMAP_FROM_BYTES)

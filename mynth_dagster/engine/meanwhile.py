@@ -83,15 +83,15 @@ class _Meanwhile:
         """A task was accepted."""
         now_s = self._clock.elapsed_s()
         self._looker.pace.begin(now_s)
-        is_looking = self._look is not None and not self._look.done()
-        if now_s >= self._looker.pace.next_at_s and not is_looking and not self._has_failed:
+        is_due = now_s >= self._looker.pace.next_at_s
+        if is_due and not self._is_looking and not self._has_failed:
             self._look = asyncio.create_task(self._looker.look())
 
     async def catch_up(self) -> None:
         """More is sent when what is finished is read, or little of it is left unread."""
-        look = self._look
-        while look is not None and self._looker.n_reading > UNREAD_MAX and not self._stop.is_set:
-            await asyncio.wait([look], timeout=LOOK_UP_S)
+        while self._has_much_to_read and not self._stop.is_set:
+            assert self._look is not None
+            await asyncio.wait([self._look], timeout=LOOK_UP_S)
 
     async def end(self) -> None:
         """Let the look that is under way end; a refused key is found again by whoever waits."""
@@ -105,6 +105,14 @@ class _Meanwhile:
         if look is not None:
             look.cancel()
             await asyncio.gather(look, return_exceptions=True)
+
+    @property
+    def _has_much_to_read(self) -> bool:
+        return self._is_looking and self._looker.n_reading > UNREAD_MAX
+
+    @property
+    def _is_looking(self) -> bool:
+        return self._look is not None and not self._look.done()
 
     @property
     def _has_failed(self) -> bool:
