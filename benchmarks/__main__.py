@@ -26,7 +26,7 @@ from benchmarks import (
     waiting,
 )
 from benchmarks.report import Line, in_markdown, write_section
-from mynth_dagster.cli.memory import MMAP_FROM_BYTES
+from mynth_dagster.cli.memory import ENVIRONMENT
 
 Section = Callable[..., list[Line]]
 SECTIONS: dict[str, Section] = {
@@ -45,13 +45,6 @@ GROWTH: dict[str, Section] = {
 LONG: dict[str, Section] = {"million": growth.million, "planned": tables.new_rows}
 """Only where it is asked for by name."""
 
-AS_THE_COMMAND_LINE = {
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(MMAP_FROM_BYTES),
-}
-"""Environment of every process that is measured, peers included: `mynth_dagster.cli.memory`."""
-
 QUICK = {"n_rounds": 2, "scale": 0.2}
 FULL = {"n_rounds": 5, "scale": 1.0}
 ONCE = {"n_rounds": 3, "scale": 1.0}
@@ -59,7 +52,8 @@ ONCE = {"n_rounds": 3, "scale": 1.0}
 
 def main() -> None:
     """Measure, print, write."""
-    for name, value in AS_THE_COMMAND_LINE.items():
+    # Of every process that is measured, peers included: as the command line has it.
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     known = {**SECTIONS, **GROWTH, **LONG}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])

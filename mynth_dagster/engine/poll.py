@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.engine.missing import note_missing
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
@@ -167,8 +168,7 @@ class Poller:
         else:
             pending = [task for task in tasks if _is_wanted(task, is_due)]
             finished = await self._poll_each(pending)
-        for start in range(0, len(finished), NOTES_AT_ONCE):
-            some = finished[start : start + NOTES_AT_ONCE]
+        for some in chunks(finished, NOTES_AT_ONCE):
             await asyncio.gather(*(self._note(awaited) for awaited in some))
         await note_missing(self._session, self._not_found, found=self._found)
         return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)

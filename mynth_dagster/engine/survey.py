@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, PaidAgain
 from mynth_dagster.engine.plan import (
     Decision,
@@ -164,8 +165,8 @@ def _decide_batches(
     for planned in iter_planned_batches(store, slice_, batch=batch):
         open_ = _open_places(session, batch, slice_, planned, asking)
         yield _Decided(len(planned.request_keys) - len(open_), [])
-        for start in range(0, len(open_), ROWS_AT_ONCE):
-            rows = planned.rows(open_[start : start + ROWS_AT_ONCE])
+        for places in chunks(open_, ROWS_AT_ONCE):
+            rows = planned.rows(places)
             yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
 
 

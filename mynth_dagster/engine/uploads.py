@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
@@ -66,8 +67,7 @@ class InputUploads:
         )
         missing = [(name, path) for name, path in files.items() if name not in self._urls]
         size = session.client.profile.LIMITS.upload_files_max
-        groups = [missing[start : start + size] for start in range(0, len(missing), size)]
-        work = (self._upload_group(group) for group in groups)
+        work = [self._upload_group(group) for group in chunks(missing, size)]
         for failed in await asyncio.gather(*work, return_exceptions=True):
             if failed is not None:
                 raise failed

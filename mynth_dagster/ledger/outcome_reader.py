@@ -52,9 +52,7 @@ class OutcomeReader:
             .where(_tasks.c.is_surplus, _tasks.c.details.is_(None))
             .order_by(_tasks.c.task_id)
         )
-        return list(
-            rows_of(self._engine, query, lambda row: (intent_from_row(row), str(row["surplus_id"])))
-        )
+        return list(rows_of(self._engine, query, _of_surplus))
 
 
 def _read(names: Names) -> sa.Select[Any]:

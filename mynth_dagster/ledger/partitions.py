@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes, note_move
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.numbers import instant_of
-from mynth_dagster.ledger.queries import chunks
+from mynth_dagster.ledger.queries import IN_MAX
 from mynth_dagster.models.partition import Slice
 
 _partitions = schema.partitions
@@ -86,7 +87,7 @@ def move_intents(moves: Sequence[tuple[str, str]]) -> Callable[[Connection], Non
     """Intents by id whose rows are in another partition of the fan-out now, with its key."""
 
     def call(connection: Connection) -> None:
-        for some in chunks(moves):
+        for some in chunks(moves, IN_MAX):
             note_move(connection, dict(some))
         statement = (
             sa.update(schema.intents)

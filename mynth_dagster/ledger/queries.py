@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import block_s
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
@@ -21,7 +22,7 @@ ROWS_AT_ONCE = 500
 """As many are held of an answer that is streamed."""
 
 IN_MAX = 5000
-"""Values in one IN list; SQLite allows 32,766 bound values in all."""
+"""Ids that one statement is given; SQLite allows 32,766 bound values in all."""
 
 
 def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
@@ -58,7 +59,7 @@ def looked_up(
     Raises:
         LedgerUnavailableError: The database failed, in the driver's words.
     """
-    for some in chunks(ids):
+    for some in chunks(ids, IN_MAX):
         for row in _looked_up(engine, lookup, some, **others):
             yield row._mapping  # noqa: SLF001 - public in SQLAlchemy, whatever its name
 
@@ -78,17 +79,11 @@ def _looked_up(
         block_s(pause_s)
 
 
-def in_slices(slices: Iterable[Slice]) -> sa.ColumnElement[bool]:
-    """An intent's place is one of these partitions."""
+def in_slices(slices: Iterable[Slice], table: sa.Table = _intents) -> sa.ColumnElement[bool]:
+    """A row's place, by default an intent's, is one of these partitions."""
     places = sorted({(slice_.window, slice_.fan_out) for slice_ in slices})
     windows, fan_outs = ({place[n] for place in places} for n in range(2))
-    is_one = sa.tuple_(_intents.c.window, _intents.c.fan_out).in_(places)
+    is_one = sa.tuple_(table.c.window, table.c.fan_out).in_(places)
     # SQLite looks for pairs in every row; for single columns it goes by the index.
-    near = _intents.c.window.in_(sorted(windows)), _intents.c.fan_out.in_(sorted(fan_outs))
+    near = table.c.window.in_(sorted(windows)), table.c.fan_out.in_(sorted(fan_outs))
     return sa.and_(*near, is_one)
-
-
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many values at a time as one IN list may hold."""
-    for start in range(0, len(values), IN_MAX):
-        yield values[start : start + IN_MAX]

@@ -141,20 +141,12 @@ class LedgerReader:
 
     def n_rows_of_slice(self, batch: str, slice_: Slice) -> int:
         """Rows of a partition that were ever to be asked for."""
-        query = sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows")).where(
-            _intents.c.batch == batch, in_slices([slice_])
-        )
-        return sum(self._rows(query, lambda row: int(row["n_rows"])))
+        return self._n_rows(batch, slice_)
 
     def n_paid_rows(self, batch: str, slice_: Slice) -> int:
         """Rows of a partition with a task that cost something, or whose cost is not known."""
-        query = (
-            sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows"))
-            .where(_intents.c.batch == batch, in_slices([slice_]))
-            .where(_intents.c.task_id.is_not(None))
-            .where(sa.func.coalesce(_intents.c.charged_units, 1) != 0)
-        )
-        return sum(self._rows(query, lambda row: int(row["n_rows"])))
+        was_paid = sa.func.coalesce(_intents.c.charged_units, 1) != 0
+        return self._n_rows(batch, slice_, _intents.c.task_id.is_not(None), was_paid)
 
     def partitions(self, batch: str) -> list[PartitionRow]:
         """All partitions that anything was ever sent for."""
@@ -226,6 +218,14 @@ class LedgerReader:
         query = sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
         values = list(self._rows(query, lambda row: str(row["value"])))
         return values[0] if values else None
+
+    def _n_rows(self, batch: str, slice_: Slice, *conditions: sa.ColumnElement[bool]) -> int:
+        query = (
+            sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows"))
+            .where(_intents.c.batch == batch, in_slices([slice_]))
+            .where(*conditions)
+        )
+        return sum(self._rows(query, lambda row: int(row["n_rows"])))
 
     def _rows(self, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
         return rows_of(self._engine, query, read)

@@ -64,13 +64,18 @@ class RestingReader:
             .where(_intents.c.batch == batch, in_slices(slices))
             .group_by(*_PLACE)
         )
-        stopped = sa.select(
-            _partitions.c.window, _partitions.c.fan_out, _partitions.c.stopped_at_us.label("at_us")
-        ).where(_partitions.c.batch == batch, _partitions.c.stopped_at_us.is_not(None))
+        stopped = (
+            sa.select(
+                _partitions.c.window,
+                _partitions.c.fan_out,
+                _partitions.c.stopped_at_us.label("at_us"),
+            )
+            .where(_partitions.c.batch == batch, in_slices(slices, _partitions))
+            .where(_partitions.c.stopped_at_us.is_not(None))
+        )
         tries: dict[tuple[str, str], int] = {}
         for query in (begun, stopped):
             for row in rows_of(self._engine, query, lambda row: row):
                 place = row["window"], row["fan_out"]
                 tries[place] = max(tries.get(place, 0), int(row["at_us"]))
-        wanted = {(slice_.window, slice_.fan_out) for slice_ in slices}
-        return {place: at_us for place, at_us in tries.items() if place in wanted}
+        return tries

@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL, insert_into
-from mynth_dagster.ledger.queries import chunks, rows_of
+from mynth_dagster.ledger.queries import IN_MAX, rows_of
 
 _uploads = schema.uploads
 
@@ -43,7 +44,7 @@ class Uploads:
             _uploads.c.account == account, _uploads.c.uploaded_at_us >= since_us
         )
         found: dict[str, str] = {}
-        for some in chunks(hashes):
+        for some in chunks(hashes, IN_MAX):
             rows = rows_of(self._reader, query.where(_uploads.c.content_hash.in_(some)), dict)
             found.update((row["content_hash"], row["url"]) for row in rows)
         return found

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mynth_dagster.chunks import chunks
 from mynth_dagster.errors import ConfigError, cut
 from mynth_dagster.limits import AUTO_MODEL, READ_BATCH_ROWS, RevisionLimits
 from mynth_dagster.models.batch import Batch
@@ -97,8 +98,7 @@ def write_prompts(
     found = find_columns(source.schema, batch.columns, source.name)
     summaries = []
     with staged_tables(store) as staging:
-        for start in range(0, len(slices), WRITERS_OPEN_MAX):
-            some = slices[start : start + WRITERS_OPEN_MAX]
+        for some in chunks(slices, WRITERS_OPEN_MAX):
             tables = _open_tables(staging, some, batch, found)
             rows = RequestRows(source, batch, found, rules)
             _fill(tables, FanOut(batch), rows)
