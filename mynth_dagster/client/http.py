@@ -136,7 +136,7 @@ class HttpSession:
         request = Outgoing(call.method, url, headers, content, ANSWER_MAX_BYTES)
         answer = await self._wire.send(request)
         self.server_date = answer.headers.get("date", self.server_date)
-        return replace(answer, body=_redacted(answer.body, secret)) if secret else answer
+        return _redacted(answer, secret) if secret else answer
 
     def _secret(self, call: Call) -> str | None:
         return None if call.anonymous else call.token or self._settings.api_key
@@ -179,9 +179,12 @@ def _form(files: Sequence[FormFile]) -> tuple[bytes, str]:
     return form.read(), form.headers["content-type"]
 
 
-def _redacted(body: bytes, secret: str) -> bytes:
+def _redacted(answer: Answer, secret: str) -> Answer:
     """Answers are quoted in tables and errors: a server that echoes the key must not leak it."""
-    return body.replace(secret.encode("ascii"), b"[redacted]")
+    echo = secret.encode("ascii")
+    if echo not in answer.body:
+        return answer
+    return replace(answer, body=answer.body.replace(echo, b"[redacted]"))
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
 from mynth_dagster.engine.uploads import UploadCounts
 from mynth_dagster.errors import UnexpectedPayloadError
 from mynth_dagster.ledger.delivery import Ending
-from mynth_dagster.ledger.evidence import Attachment, Sighting
+from mynth_dagster.ledger.evidence import ANSWER, Attachment, Sighting
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import PublicAccessToken
@@ -78,7 +78,7 @@ class Answers:
             now_us,
             intent,
             created.task_id,
-            "answer",
+            ANSWER,
             deadline_s=self._batch.deadline_s,
             reserved_units=created.reserved_units,
         )

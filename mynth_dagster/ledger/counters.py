@@ -7,6 +7,7 @@ them, and notes the difference; nobody adds up by hand.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from mynth_dagster.models.exposure import (
     exposure_of,
     exposure_of_surplus,
 )
+from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents
@@ -33,6 +35,11 @@ Place = tuple[str, str, str]
 _PLACE = ("batch", "window", "fan_out")
 
 
+def place_of(intent: Intent) -> Place:
+    """Where an intent is counted."""
+    return intent.row.batch, intent.row.window, intent.fan_out
+
+
 @dataclass
 class Changes:
     """What the partitions have to be told, gathered over one write."""
@@ -42,6 +49,14 @@ class Changes:
     def add(self, place: Place, difference: Exposure = NOTHING) -> None:
         """The partition has something new to show, and this much more money in it."""
         self.by_place[place] = self.by_place.get(place, NOTHING) + difference
+
+    @classmethod
+    def of_reserved(cls, units: Iterable[tuple[Intent, int]]) -> Changes:
+        """For intents that hold this much more than before."""
+        sums: Counter[Place] = Counter()
+        for intent, more in units:
+            sums[place_of(intent)] += more
+        return cls({place: Exposure(reserved=more) for place, more in sums.items()})
 
 
 def _sums(names: Names) -> sa.Select[Any]:

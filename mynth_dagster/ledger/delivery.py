@@ -4,7 +4,6 @@ Deliveries: an intent is claimed to be sent, and a delivery ends without a task.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,17 +17,16 @@ from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.budgets import Wish, exceeded_scopes
 from mynth_dagster.ledger.counters import (
     Changes,
-    Place,
     apply_changes,
     exposure_of_places,
     note_difference,
+    place_of,
 )
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import each_changed, is_before
 from mynth_dagster.ledger.numbers import instant_of, is_postgres, next_number
 from mynth_dagster.ledger.statements import Cells, Change, Insertion
 from mynth_dagster.models.budget import NO_BUDGET, Budget, Scope
-from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import Event, IntentState, next_state
 
@@ -88,15 +86,12 @@ class Ending:
 
 
 def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[Claimed]:
-    wishes = [Wish(_place(c), c.budget, c.intent.quoted_units or 0) for c in claims]
+    wishes = [Wish(place_of(c.intent), c.budget, c.intent.quoted_units or 0) for c in claims]
     exceeded = exceeded_scopes(connection, wishes)
     fitting = [claim for claim, scope in zip(claims, exceeded, strict=True) if scope is None]
     won = _win(connection, fitting)
-    reserved: Counter[Place] = Counter()
-    for claim in won:
-        reserved[_place(claim)] += claim.intent.quoted_units or 0
-    changes = {place: Exposure(reserved=units) for place, units in reserved.items()}
-    apply_changes(connection, Changes(changes))
+    quoted = ((claim.intent, claim.intent.quoted_units or 0) for claim in won)
+    apply_changes(connection, Changes.of_reserved(quoted))
     is_won = {id(claim) for claim in won}
     is_won |= _confirmed_before(connection, [c for c in claims if id(c) not in is_won])
     return [
@@ -131,11 +126,6 @@ def _confirmed_before(connection: Connection, claims: Sequence[Claim]) -> set[in
         for intent_id, attempt, claimant in connection.execute(query)
         if (attempt, claimant) == (named[intent_id].intent.attempt, named[intent_id].claimant)
     }
-
-
-def _place(claim: Claim) -> Place:
-    row = claim.intent.row
-    return row.batch, row.window, claim.intent.fan_out
 
 
 def _repeat(cells: Cells) -> sa.Update:

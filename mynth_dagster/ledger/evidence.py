@@ -7,24 +7,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import exposure_of_places, note_difference
+from mynth_dagster.ledger.attaching import ATTACH, ATTACH_SENDING, LEARN_HOLD
+from mynth_dagster.ledger.counters import (
+    Changes,
+    apply_changes,
+    exposure_of_places,
+    note_difference,
+)
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.grouped import each_changed, is_before
+from mynth_dagster.ledger.grouped import all_changed, each_changed
 from mynth_dagster.ledger.spool import SpooledAnswer
-from mynth_dagster.ledger.statements import Cells, Change, Insertion
+from mynth_dagster.ledger.statements import Insertion, Row
 from mynth_dagster.models.exposure import exposure_of_surplus
 from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.task import TaskStatus
-from mynth_dagster.models.transitions import Event, IntentState
 
 _intents = schema.intents
-_others = _intents.alias("others")
+
+ANSWER = "answer"
+"""The source of a sighting that is the answer to the row's own request."""
 
 
 @dataclass(frozen=True)
@@ -68,72 +75,6 @@ class Attachment(str, Enum):
     FOREIGN = "foreign"
 
 
-def _attach(cells: Cells) -> sa.Update:
-    task_id, intent_id = cells("task_id"), cells("intent_id")
-    is_known = sa.select(1).where(
-        schema.tasks.c.task_id == task_id, schema.tasks.c.intent_id != intent_id
-    )
-    is_attached = sa.select(1).where(_others.c.task_id == task_id, _others.c.intent_id != intent_id)
-    conditions = (
-        _intents.c.intent_id == intent_id,
-        is_before(Event.SIGHT),
-        ~sa.exists(is_known.correlate_except(schema.tasks)),
-        ~sa.exists(is_attached.correlate_except(_others)),
-    )
-    return (
-        sa.update(_intents)
-        .where(*conditions)
-        .values(
-            state=IntentState.ACCEPTED.value,
-            reason=None,
-            error_code=None,
-            error_message=None,
-            error_field=None,
-            http_status=None,
-            task_id=task_id,
-            remote_status=TaskStatus.PENDING.value,
-            reserved_units=sa.func.coalesce(cells("reserved"), _intents.c.quoted_units),
-            submitted_at_us=cells("at"),
-            deadline_at_us=cells("deadline"),
-            missed=0,
-            missing_since=None,
-            doubted_no=None,
-            doubted_since=None,
-        )
-    )
-
-
-_ATTACH = Change(
-    _attach,
-    {
-        "intent_id": _intents.c.intent_id,
-        "task_id": _intents.c.task_id,
-        "reserved": _intents.c.reserved_units,
-        "at": _intents.c.submitted_at_us,
-        "deadline": _intents.c.deadline_at_us,
-    },
-    distinct=["intent_id", "task_id"],
-)
-
-
-def _learn_hold(cells: Cells) -> sa.Update:
-    conditions = (
-        _intents.c.intent_id == cells("intent_id"),
-        _intents.c.task_id == cells("task_id"),
-        sa.func.coalesce(_intents.c.reserved_units, -1) != cells("reserved"),
-    )
-    return sa.update(_intents).where(*conditions).values(reserved_units=cells("reserved"))
-
-
-_LEARN_HOLD = Change(
-    _learn_hold,
-    {
-        "intent_id": _intents.c.intent_id,
-        "task_id": _intents.c.task_id,
-        "reserved": _intents.c.reserved_units,
-    },
-    distinct=["intent_id"],
-)
 _KEEP_SURPLUS = Insertion(
     schema.tasks, ["task_id", "intent_id", "is_surplus", "reserved_units"], key="task_id"
 )
@@ -143,25 +84,42 @@ _KEEP_EVIDENCE = Insertion(
 
 
 def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
-    rows = [
-        {
-            "intent_id": sighting.intent.intent_id,
-            "task_id": sighting.task_id,
-            "reserved": sighting.reserved_units,
-            "at": sighting.seen_at_us,
-            "deadline": sighting.deadline_at_us,
-        }
-        for sighting in seen
-    ]
+    rows = [_attached_row(sighting) for sighting in seen]
+    if all(x.source == ANSWER for x in seen) and all_changed(connection, ATTACH_SENDING, rows):
+        # As nearly always. What such rows hold is what was quoted; nobody has to add it up.
+        more = ((x.intent, (_held_units(x) or 0) - (x.intent.quoted_units or 0)) for x in seen)
+        apply_changes(connection, Changes.of_reserved(more))
+        results = [Attachment.ATTACHED] * len(seen)
+    else:
+        results = _sort_out(connection, seen, rows)
+    _record_evidence(connection, seen)
+    return results
+
+
+def _attached_row(sighting: Sighting) -> dict[str, Any]:
+    return {
+        "intent_id": sighting.intent.intent_id,
+        "task_id": sighting.task_id,
+        "reserved": sighting.reserved_units,
+        "at": sighting.seen_at_us,
+        "deadline": sighting.deadline_at_us,
+        "attempt": sighting.intent.attempt,
+        "fan_out": sighting.intent.fan_out,
+    }
+
+
+def _sort_out(
+    connection: Connection, seen: Sequence[Sighting], rows: Sequence[Row]
+) -> list[Attachment]:
+    """Whatever these sightings are, one by one."""
     intent_ids = {sighting.intent.intent_id for sighting in seen}
     before = exposure_of_places(connection, intent_ids)
-    attached = each_changed(connection, _ATTACH, rows)
+    attached = each_changed(connection, ATTACH, rows)
     results = [
         Attachment.ATTACHED if was_attached else _unattached(connection, sighting)
         for sighting, was_attached in zip(seen, attached, strict=True)
     ]
     new_surplus = _record_surplus(connection, seen, results)
-    _record_evidence(connection, seen)
     surplus = [
         (sighting.intent.intent_id, exposure_of_surplus(_held_units(sighting), None))
         for sighting in new_surplus
@@ -194,7 +152,7 @@ def _learn_holds(
         }
         for sighting in late
     ]
-    learned = each_changed(connection, _LEARN_HOLD, rows)
+    learned = each_changed(connection, LEARN_HOLD, rows)
     return {x.intent.intent_id for x, is_new in zip(late, learned, strict=True) if is_new}
 
 

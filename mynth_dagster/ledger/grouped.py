@@ -31,13 +31,19 @@ def each_changed(
     connection: Connection, statement: GroupStatement, rows: Sequence[Row]
 ) -> list[bool]:
     """Whether each member changed or made its one row; the whole group at once where all did."""
-    if len(rows) > 1 and statement.may_go_together(rows):
-        connection.exec_driver_sql("SAVEPOINT members")
-        if statement.run(connection, rows) == len(rows):
-            connection.exec_driver_sql("RELEASE SAVEPOINT members")
-            return [True] * len(rows)
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT members")
+    if len(rows) > 1 and all_changed(connection, statement, rows):
+        return [True] * len(rows)
     return [statement.run(connection, [row]) == 1 for row in rows]
+
+
+def all_changed(connection: Connection, statement: GroupStatement, rows: Sequence[Row]) -> bool:
+    """Whether every member changed or made its one row; where not all can, none does."""
+    if not statement.may_go_together(rows):
+        return False
+    connection.exec_driver_sql("SAVEPOINT members")
+    is_done = statement.run(connection, rows) == len(rows)
+    connection.exec_driver_sql(f"{'RELEASE' if is_done else 'ROLLBACK TO'} SAVEPOINT members")
+    return is_done
 
 
 def insert_into(connection: Connection, table: sa.Table) -> Any:

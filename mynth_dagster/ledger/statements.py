@@ -9,9 +9,11 @@ and SQLAlchemy binds nothing one by one.
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -21,6 +23,8 @@ from sqlalchemy.engine import Connection
 _SQLITE: Any = sqlite.dialect
 _POSTGRES: Any = postgresql.dialect
 IDS = "ids"
+_MARK = re.compile(r"<(\w+)>")
+"""Where a member's cell goes in a statement for SQLite."""
 _OnConflict = TypeVar("_OnConflict", sqlite.Insert, postgresql.Insert)
 
 Row = Mapping[str, Any]
@@ -44,7 +48,8 @@ class GroupStatement(ABC):
     def run(self, connection: Connection, rows: Sequence[Row]) -> int:
         """How many rows were changed or made."""
         if connection.dialect.name == "sqlite":
-            return connection.exec_driver_sql(self._text_for_one, list(rows)).rowcount
+            text, cells_of = self._for_sqlite
+            return connection.exec_driver_sql(text, [cells_of(row) for row in rows]).rowcount
         arrays = {f"all_{name}": [row[name] for row in rows] for name in self._types}
         return connection.exec_driver_sql(self._text_for_all, arrays).rowcount
 
@@ -61,11 +66,14 @@ class GroupStatement(ABC):
         """The statement, run once for a relation of members."""
 
     @cached_property
-    def _text_for_one(self) -> str:
-        def named(name: str) -> sa.ColumnElement[Any]:
-            return sa.literal_column(f":{name}", self._types[name])
+    def _for_sqlite(self) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
+        """The statement, and a member's cells in its order: SQLite binds names slowly."""
 
-        return _in_sql(self._for_one(named), _SQLITE())
+        def marked(name: str) -> sa.ColumnElement[Any]:
+            return sa.literal_column(f"<{name}>", self._types[name])
+
+        text = _in_sql(self._for_one(marked), _SQLITE())
+        return _MARK.sub("?", text), itemgetter(*_MARK.findall(text))
 
     @cached_property
     def _text_for_all(self) -> str:

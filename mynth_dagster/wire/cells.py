@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from mynth_dagster.clock import us_from_utc
@@ -88,8 +89,14 @@ def money_of(value: Any) -> int | None:
     """An amount of USD in units of 10⁻⁸; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return None
+    return _units_of(value)
+
+
+@lru_cache(maxsize=1024)
+def _units_of(amount: str | int | Decimal) -> int | None:
+    """Kept: the answers of a whole table name a few prices."""
     try:
-        return units_from_usd(value)
+        return units_from_usd(amount)
     except ValueError:
         return None
 

@@ -9,6 +9,7 @@ import pytest
 
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
+from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.models.budget import Budget
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.partition import Slice
@@ -54,6 +55,48 @@ def test_money_of_a_lost_answer_is_unknown_until_it_is_settled(book):
     assert exposure(book) == Exposure(reserved=7)
     book.read(intent, make_task(cost_units=5))
     assert exposure(book) == Exposure(spent=5)
+
+
+def test_the_answer_to_a_row_that_moved_is_counted_where_the_row_is(book):
+    """Its sender does not know that the fan-out changed while the request was on its way."""
+    book.open("000", "001")
+    intent, other = make_intent("p1", fan_out="000"), make_intent("p2", fan_out="000")
+    book.run(*(book.ledger.claim(Claim(each, 1)) for each in (intent, other)))
+    book.run(book.ledger.move_intents([(intent.intent_id, "001")]))
+
+    together = [
+        book.ledger.record_sighting(sighting(each, each.intent_id)) for each in (intent, other)
+    ]
+
+    assert book.run(*together) == [Attachment.ATTACHED] * 2
+    assert exposure(book, "000") == exposure(book, "001") == Exposure(reserved=7)
+
+
+def test_answers_beside_one_that_a_webhook_told_before_count_once(book):
+    """One member of a group that is not as its sender knows it does not spoil the others."""
+    book.open()
+    intents = [make_intent(f"p{n}") for n in range(3)]
+    book.run(*(book.ledger.claim(Claim(intent, 1)) for intent in intents))
+    book.sight(intents[1], "t1", source="webhook")
+
+    together = [book.ledger.record_sighting(sighting(i, f"t{n}")) for n, i in enumerate(intents)]
+
+    attached, known = Attachment.ATTACHED, Attachment.KNOWN
+    assert book.run(*together) == [attached, known, attached]
+    assert exposure(book) == Exposure(reserved=3 * 7)
+
+
+def test_an_answer_to_an_attempt_before_the_last_counts_the_last(book):
+    """The price that was quoted may have changed between two attempts."""
+    book.open()
+    first = make_intent()
+    book.claim(first)
+    book.end(first, Event.GIVE_BACK)
+    book.claim(replace(first, attempt=2, quoted_units=3 * PRICE), from_attempt=1)
+
+    book.sight(first)
+
+    assert exposure(book) == Exposure(reserved=7)
 
 
 def test_a_second_task_of_a_row_counts_too(book):
