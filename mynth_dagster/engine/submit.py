@@ -12,6 +12,7 @@ down: both are handed to the ledger in this order and mostly share one COMMIT.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -81,7 +82,8 @@ class Submitter:
         self._answers = Answers(session, batch, stop=stop, counts=counts)
         self._turn = asyncio.Lock()
         self._ready: deque[Delivery] = deque()
-        self._claimant = os.urandom(8).hex()
+        self._name = os.urandom(8).hex()
+        self._numbers = itertools.count()
 
     async def send_all(self, deliveries: AsyncGenerator[list[Delivery], None]) -> None:
         """Send until there is no more, or until the switch is set; answers in flight are kept."""
@@ -223,7 +225,7 @@ class Submitter:
             delivery.rest.attempt if delivery.rest else None,
             self._session.client.server_now_us,
             self._batch.budget,
-            self._claimant,
+            f"{self._name}.{next(self._numbers)}",
         )
         claimed = await self._session.ledger.claim(claim)
         if claimed is Claimed.LOST:

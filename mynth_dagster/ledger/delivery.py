@@ -43,7 +43,8 @@ class Claim:
         from_attempt: None for a new generation, else the attempt that rests and is followed.
         server_us: Now, on the server's clock, where that is known.
         budget: The caps that it has to fit under.
-        claimant: Names who claims, so that a claim whose COMMIT was not confirmed is known again.
+        claimant: Names this claim and no other, so that it is known again if its COMMIT was not
+            confirmed.
     """
 
     intent: Intent
@@ -115,17 +116,19 @@ def _win(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
 
 def _confirmed_before(connection: Connection, claims: Sequence[Claim]) -> set[int]:
     """The claims (by id) that an earlier COMMIT kept although nobody heard of it."""
-    named = {claim.intent.intent_id: claim for claim in claims if claim.claimant is not None}
+    named = {
+        (claim.intent.intent_id, claim.intent.attempt, claim.claimant): id(claim)
+        for claim in claims
+        if claim.claimant is not None
+    }
     if not named:
         return set()
     query = sa.select(_intents.c.intent_id, _intents.c.attempt, _intents.c.claimant).where(
-        _intents.c.intent_id.in_(named), _intents.c.state == IntentState.SENDING.value
+        _intents.c.intent_id.in_([intent_id for intent_id, _, _ in named]),
+        _intents.c.state == IntentState.SENDING.value,
     )
-    return {
-        id(named[intent_id])
-        for intent_id, attempt, claimant in connection.execute(query)
-        if (attempt, claimant) == (named[intent_id].intent.attempt, named[intent_id].claimant)
-    }
+    found = (tuple(row) for row in connection.execute(query))
+    return {named[claim] for claim in found if claim in named}
 
 
 def _repeat(cells: Cells) -> sa.Update:

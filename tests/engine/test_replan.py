@@ -7,14 +7,16 @@ Naming every row turns the comparison by sets off, so both ways can be asked abo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, Retry
-from mynth_dagster.engine.pipeline import prepare
+from mynth_dagster.engine.pipeline import prepare, submit
 from mynth_dagster.engine.plan import Step
+from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import Survey, survey
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
@@ -44,14 +46,15 @@ def planned(work: Bench, **fields: Any) -> Survey:
     return by_sets
 
 
-def only_prepare(work: Bench, **fields: Any) -> None:
-    """Write the prompts and do nothing more."""
+def only_prepare(work: Bench, wanted: Sequence[str] | None = None, **fields: Any) -> None:
+    """Write the prompts, or those of the shards that are wanted, and do nothing more."""
     batch = Batch(name="b", models=(MODEL,), **fields)
     source = source_from_arrow(pa.Table.from_pylist(ROWS), "prompts")
+    slices = None if wanted is None else [batch.slice("", shard) for shard in wanted]
 
     async def go() -> None:
         async with work.session() as session:
-            await prepare(session, batch, source, window="")
+            await prepare(session, batch, source, window="", wanted=slices)
 
     asyncio.run(go())
 
@@ -110,6 +113,24 @@ def test_a_row_that_moved_is_moved_and_not_sent(new_bench):
     assert planned(work, shards=5).moved == []
     assert planned(work, shards=5).rows == {Step.DONE: 12}
     assert work.n_posts == 12
+
+
+def test_a_row_that_lies_in_an_old_and_a_new_shard_is_sent_once(new_bench):
+    """The number of shards grew, and only the new ones' prompts were written since."""
+    work = new_bench()
+    only_prepare(work, shards=2)
+    only_prepare(work, ["002", "003"], shards=4)
+    batch = Batch(name="b", models=(MODEL,), shards=4)
+    assert len(work.table("prompts")) > len(ROWS)
+
+    async def send() -> None:
+        async with work.session() as session:
+            await submit(session, batch, batch.slices(), submitter="test", stop=StopSwitch())
+
+    asyncio.run(send())
+
+    assert work.n_posts == len(ROWS)
+    assert work.log["duplicate_intents"] == []
 
 
 def test_rows_are_known_to_have_moved_before_they_are(new_bench):

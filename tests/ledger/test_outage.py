@@ -293,6 +293,17 @@ def test_a_claim_of_somebody_else_is_not_taken_for_ours(cut_book):
     assert book.try_claim(intent, claimant="me") is Claimed.LOST
 
 
+def test_two_claims_of_one_row_in_a_lost_commit_are_told_apart(cut_book):
+    """The one that was kept is won, the other is not, whatever order they are asked in."""
+    book, proxy = cut_book
+    intent = make_intent()
+    proxy.cuts_left = 1
+
+    claims = [book.ledger.claim(Claim(intent, 1, claimant=name)) for name in ("first", "second")]
+
+    assert book.run(*claims) == [Claimed.WON, Claimed.LOST]
+
+
 def test_a_postgres_that_is_down_for_a_while_is_waited_for(own_postgres, pauses, tmp_path):
     """Writes and reads go on afterwards, nothing is lost, and the spool is empty again."""
     url = own_postgres.url.render_as_string(hide_password=False)

@@ -91,10 +91,17 @@ MUTANTS = (
     ),
     Mutant(
         "a late answer is rejected",
-        "mynth_dagster/ledger/evidence.py",
+        "mynth_dagster/ledger/attaching.py",
         "        is_before(Event.SIGHT),\n",
         "        _intents.c.state == IntentState.SENDING.value,\n",
         ("tests/ledger/test_evidence.py", "tests/engine/test_faults.py"),
+    ),
+    Mutant(
+        "a claim is known by its run alone",
+        SUBMIT,
+        """            f"{self._name}.{next(self._numbers)}",\n""",
+        "            self._name,\n",
+        ("tests/engine/test_replan.py",),
     ),
     Mutant(
         "the shard is part of a row's identity",
