@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.numbers import is_postgres
 from mynth_dagster.ledger.statements import Cells, Change, Lookup, Names
 from mynth_dagster.models.exposure import (
     NOTHING,
@@ -89,6 +90,26 @@ def exposure_of_places(
     return found
 
 
+def _locked(names: Names) -> sa.Select[Any]:
+    """In one order, so that two writers who meet wait for each other and not in a circle."""
+    query = sa.select(_intents.c.intent_id).where(names.among(_intents.c.intent_id))
+    return query.order_by(_intents.c.intent_id).with_for_update()
+
+
+_LOCKED = Lookup(_locked)
+
+
+def exposure_before(connection: Connection, intent_ids: Collection[str]) -> dict[Place, Exposure]:
+    """
+    The exposure of intents that are about to be changed; nobody else changes them until then.
+
+    SQLite has one writer at a time; on Postgres another one's change would be counted twice.
+    """
+    if is_postgres(connection):
+        _LOCKED.rows(connection, intent_ids)
+    return exposure_of_places(connection, intent_ids)
+
+
 def note_difference(
     connection: Connection,
     before: Mapping[Place, Exposure],
@@ -100,7 +121,7 @@ def note_difference(
     Tell the partitions of the changed intents.
 
     Args:
-        before: What `exposure_of_places` said of all the intents, before some of them changed.
+        before: What `exposure_before` said of all the intents, before some of them changed.
         surplus: What further tasks of an intent add, by intent id.
     """
     if not changed:
@@ -152,7 +173,7 @@ def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
 
     for fan_out in set(moves.values()):
         moved = [intent_id for intent_id, to in moves.items() if to == fan_out]
-        for place, exposure in exposure_of_places(connection, moved).items():
+        for place, exposure in exposure_before(connection, moved).items():
             note(place, fan_out, exposure)
     for intent_id, exposure in _of_surplus(connection, moves):
         (place,) = exposure_of_places(connection, [intent_id])

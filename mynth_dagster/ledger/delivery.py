@@ -18,7 +18,7 @@ from mynth_dagster.ledger.budgets import Wish, exceeded_scopes
 from mynth_dagster.ledger.counters import (
     Changes,
     apply_changes,
-    exposure_of_places,
+    exposure_before,
     note_difference,
     place_of,
 )
@@ -236,7 +236,7 @@ _KEEP_ATTEMPT = Insertion(
 
 def _apply_endings(connection: Connection, endings: Sequence[Ending]) -> list[bool]:
     intent_ids = {ending.intent.intent_id for ending in endings}
-    before = exposure_of_places(connection, intent_ids)
+    before = exposure_before(connection, intent_ids)
     loses_sight = any(ending.event is Event.LOSE_SIGHT for ending in endings)
     number = next_number(connection) if loses_sight else None
     rows = [_ending_row(connection, ending, number) for ending in endings]

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import exposure_of_places, note_difference
+from mynth_dagster.ledger.counters import exposure_before, note_difference
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.limits import LOST_AFTER_MISSES, LOST_AFTER_S
@@ -170,7 +170,7 @@ def _move(
     values: Mapping[str, object],
 ) -> list[str]:
     """Bring these intents into another state, those that are still in one of the states."""
-    before = exposure_of_places(connection, intent_ids)
+    before = exposure_before(connection, intent_ids)
     statement = (
         sa.update(_intents)
         .where(

@@ -18,7 +18,7 @@ from mynth_dagster.ledger.attaching import ATTACH, ATTACH_SENDING, LEARN_HOLD
 from mynth_dagster.ledger.counters import (
     Changes,
     apply_changes,
-    exposure_of_places,
+    exposure_before,
     note_difference,
 )
 from mynth_dagster.ledger.group_commit import Write
@@ -113,7 +113,7 @@ def _sort_out(
 ) -> list[Attachment]:
     """Whatever these sightings are, one by one."""
     intent_ids = {sighting.intent.intent_id for sighting in seen}
-    before = exposure_of_places(connection, intent_ids)
+    before = exposure_before(connection, intent_ids)
     attached = each_changed(connection, ATTACH, rows)
     results = [
         Attachment.ATTACHED if was_attached else _unattached(connection, sighting)

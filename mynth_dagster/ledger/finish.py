@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import exposure_of_places, note_difference
+from mynth_dagster.ledger.counters import exposure_before, note_difference
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.records import task_to_json
@@ -93,7 +93,7 @@ _STORE_DETAILS = Insertion(
 
 def _apply_readings(connection: Connection, readings: Sequence[Reading]) -> list[bool]:
     intent_ids = {reading.intent_id for reading in readings}
-    before = exposure_of_places(connection, intent_ids)
+    before = exposure_before(connection, intent_ids)
     results = each_changed(connection, _FINISH, [_finish_row(reading) for reading in readings])
     details = [
         {

@@ -10,12 +10,14 @@ import pytest
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
+from mynth_dagster.ledger.finish import READ, Reading
 from mynth_dagster.models.budget import Budget
 from mynth_dagster.models.exposure import Exposure
+from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import TaskStatus
+from mynth_dagster.models.task import Task, TaskStatus, outcome_event
 from mynth_dagster.models.transitions import Event
-from tests.factories import make_intent, make_task
+from tests.factories import START_US, make_intent, make_task
 from tests.ledger.book import Book, ending, sighting
 
 PRICE = 1_000_000
@@ -236,6 +238,40 @@ def test_two_writers_at_once_do_not_spend_the_same_money(book, ledger_url):
 
     assert won.count(Claimed.WON) == 10
     assert exposure(book) == Exposure(reserved=10 * PRICE)
+
+
+def test_two_processes_that_read_the_same_tasks_count_them_once(postgres_url):
+    """The second waits for the first, and counts only what it changes itself."""
+    ledger = Ledger.open(postgres_url)
+    book = Book(ledger, postgres_url)
+    book.open()
+    intents = [make_intent(f"p{n}") for n in range(3)]
+    for n, intent in enumerate(intents):
+        book.claim(intent)
+        book.sight(intent, f"t{n}")
+    readings = [
+        _reading(intent, make_task(f"t{n}", cost_units=5)) for n, intent in enumerate(intents)
+    ]
+
+    def read_as_well() -> None:
+        with book.eyes.begin() as connection:
+            READ.apply(connection, readings[1:])
+
+    with book.eyes.begin() as connection:
+        READ.apply(connection, readings[:2])
+        second = threading.Thread(target=read_as_well)
+        second.start()
+        while book.query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
+            assert second.is_alive()
+    second.join(30)
+
+    assert exposure(book) == Exposure(spent=3 * 5)
+    book.eyes.dispose()
+    ledger.close()
+
+
+def _reading(intent: Intent, task: Task) -> Reading:
+    return Reading(intent.intent_id, task, outcome_event(task, intent.n_asked), START_US)
 
 
 def test_endings_and_sightings_of_one_group_add_up(book):
