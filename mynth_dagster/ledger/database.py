@@ -26,6 +26,14 @@ HEAD = "0010"
 BUSY_TIMEOUT_MS = 30_000
 CACHE_KIB = 800
 """Of each SQLite connection; what it does not hold, the operating system does."""
+_HANGING = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""In libpq's words: seconds, but milliseconds for the last."""
 _MIGRATION_LOCK = 0x6D796E7468  # "mynth": one process at a time changes the schema
 
 
@@ -103,9 +111,20 @@ def _sqlite_engine(url: sa.URL, *, begin: str, pool_size: int) -> Engine:
     return engine
 
 
+def hanging_settings(url: sa.URL) -> dict[str, int]:
+    """What makes a silent Postgres count as away; what the URL says itself goes before."""
+    return {name: value for name, value in _HANGING.items() if name not in url.query}
+
+
 def _postgres_engine(url: sa.URL, **pool: int) -> Engine:
-    """Durable whatever the server's own settings are."""
-    engine = sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True, **pool)
+    """Durable whatever the server's own settings are; a server that hangs is given up."""
+    engine = sa.create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        connect_args=hanging_settings(url),
+        **pool,
+    )
 
     @event.listens_for(engine, "connect")
     def set_parameters(connection: Any, _: Any) -> None:

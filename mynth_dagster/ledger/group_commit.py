@@ -195,11 +195,14 @@ class GroupCommit:
 
     def _fail(self, group: list[_Queued], error: Exception) -> None:
         """Each member by itself where only one of them may be bad; all where nothing works."""
+        self._keep_answers(group)
         for queued in group:
             failure = error if is_outage(error) or len(group) == 1 else self._try([queued])
             if failure is not None:
+                error = failure if is_outage(failure) else error
                 queued.error = in_our_words(failure, "the ledger did not confirm a write")
                 self._has_left_answers |= queued.is_spooled
+        self._forget_answers(group)
 
     def _keep_answers(self, group: list[_Queued]) -> None:
         """What was paid for is on disk before anybody waits for the database."""

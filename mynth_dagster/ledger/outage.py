@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 
+from mynth_dagster.clock import SystemClock
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 
@@ -12,6 +15,7 @@ _PASSING = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly")
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 5.0
+_elapsed_s = SystemClock().elapsed_s
 
 
 def is_outage(error: BaseException) -> bool:
@@ -29,18 +33,30 @@ def is_outage(error: BaseException) -> bool:
 
 
 class Patience:
-    """How often and how long to wait for a database that is away; pure bookkeeping."""
+    """
+    How often and how long to wait for a database that is away; begins when it is made.
 
-    def __init__(self, max_s: float = LEDGER_OUTAGE_MAX_S) -> None:
-        self._left_s = max_s
+    A try may take long by itself, where the database hangs and does not refuse: it counts.
+    """
+
+    def __init__(
+        self,
+        max_s: float = LEDGER_OUTAGE_MAX_S,
+        elapsed_s: Callable[[], float] = _elapsed_s,
+    ) -> None:
+        self._max_s = max_s
+        self._elapsed_s = elapsed_s
+        self._began_s = elapsed_s()
+        self._paused_s = 0.0
         self._pause_s = PAUSE_MIN_S
 
     def next_pause_s(self) -> float | None:
         """Seconds to wait before the next try, or None when patience is at its end."""
-        if self._left_s <= 0:
+        left_s = self._max_s - max(self._paused_s, self._elapsed_s() - self._began_s)
+        if left_s <= 0:
             return None
-        pause_s = min(self._pause_s, self._left_s)
-        self._left_s -= pause_s
+        pause_s = min(self._pause_s, left_s)
+        self._paused_s += pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
         return pause_s
 

@@ -14,10 +14,14 @@ import sqlalchemy as sa
 
 from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.database import hanging_settings
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
+from mynth_dagster.ledger.outage import Patience
 from mynth_dagster.ledger.spool import read_left_behind
+from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 from mynth_dagster.models.exposure import Exposure
+from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import make_intent
@@ -125,6 +129,60 @@ def test_answers_of_a_process_that_gives_up_are_found_by_the_next(full_disk, pau
     assert sorted(left_behind(tmp_path / "spool")) == sorted(
         f"tsk_{n}_{'x' * 200}" for n in range(300)
     )
+
+
+def test_an_answer_that_comes_in_the_last_pause_is_kept_too(full_disk, pauses, tmp_path):
+    """It joins a group that fails for good in its first try: it is in the spool all the same."""
+    first, late = claim_many(full_disk, 2)
+    fill_disk(full_disk, spare_pages=0)
+    failed: list[object] = []
+
+    def record(intent: Intent, task_id: str) -> None:
+        seen = sighting(intent, f"{task_id}_{'x' * 5000}")
+        failed.extend(full_disk.run(_caught(full_disk.ledger.record_sighting(seen))))
+
+    joining = threading.Thread(target=record, args=(late, "late"))
+
+    def join() -> None:
+        if sum(pauses.slept_s) < LEDGER_OUTAGE_MAX_S:
+            pauses.at[len(pauses.slept_s) + 1] = join
+            return
+        joining.start()
+        while full_disk.ledger._commits._queue.empty():
+            assert joining.is_alive()
+
+    pauses.at[1] = join
+    record(first, "first")
+    joining.join(30)
+
+    assert [type(error) for error in failed] == [LedgerUnavailableError] * 2
+    full_disk.ledger.close()
+    assert [name[:5] for name in left_behind(tmp_path / "spool")] == ["first", "late_"]
+
+
+def test_patience_ends_with_the_time_that_tries_take():
+    """A database that hangs and does not refuse is given up after as long as one that refuses."""
+    now_s = 0.0
+    patience = Patience(120, elapsed_s=lambda: now_s)
+
+    assert patience.next_pause_s() is not None
+    now_s = 60.0
+    assert patience.next_pause_s() is not None
+    now_s = 119.0
+    assert patience.next_pause_s() == pytest.approx(0.4)
+    now_s = 120.0
+    assert patience.next_pause_s() is None
+
+
+def test_a_postgres_that_does_not_answer_counts_as_away():
+    """Connections end by themselves; a URL that says otherwise is obeyed."""
+    silent = sa.make_url("postgresql+psycopg://nobody@localhost/none?connect_timeout=3")
+
+    given = [hanging_settings(url) for url in (silent, silent.set(query={}))]
+
+    assert "connect_timeout" not in given[0]
+    assert given[1]["connect_timeout"] == 10
+    assert given[0]["tcp_user_timeout"] == given[1]["tcp_user_timeout"] == 30_000
 
 
 def test_a_spool_in_use_is_left_to_its_process(full_disk, tmp_path):
