@@ -33,12 +33,26 @@ async def read_finished(session: Session, tasks: Sequence[Awaited]) -> int:
     return sum(failed)
 
 
-async def read_surplus(session: Session, batch: Batch, slices: Sequence[Slice]) -> None:
-    """Further tasks of an intent cost money too: they are read when they are finished."""
+async def read_surplus(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice] | None,
+    *,
+    until_s: float | None = None,
+) -> None:
+    """
+    Further tasks of an intent cost money too: they are read when they are finished.
+
+    Args:
+        slices: None: all partitions of the batch.
+        until_s: On `Clock.elapsed_s`; no request starts later.
+    """
     open_ = await asyncio.to_thread(
         session.ledger.outcomes.unread_surplus, batch.ledger_name, slices
     )
     for intent, task_id in open_:
+        if until_s is not None and session.clock.elapsed_s() >= until_s:
+            return
         with suppress(ApiError):
             task = await session.client.get_task(task_id)
             if task.status.is_final:
@@ -62,10 +76,12 @@ async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> Result
 
 async def write_tables(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
     """Write tasks, images and failures of one partition from what the ledger knows."""
-    summary = await _write(session, batch, slice_, RESULT_TABLES)
-    reach(CrashPoint.TABLES_PUBLISHED)
-    await session.ledger.mark_collected(batch.ledger_name, slice_, summary.version)
-    return summary
+    while True:
+        summary = await _write(session, batch, slice_, RESULT_TABLES)
+        reach(CrashPoint.TABLES_PUBLISHED)
+        if await session.ledger.mark_collected(batch.ledger_name, slice_, summary.version):
+            return summary
+        # Somebody showed a newer version meanwhile, and these tables came after theirs.
 
 
 async def write_tasks(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:

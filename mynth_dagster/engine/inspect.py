@@ -104,8 +104,17 @@ async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionS
     unread = await asyncio.to_thread(reader.unread, name, [slice_])
     await read_finished(session, unread)
     await read_surplus(session, batch, [slice_])
+    while True:
+        summary = await _write(session, batch, slice_)
+        if await session.ledger.mark_collected(name, slice_, summary.version):
+            return summary
+        # Somebody showed a newer version meanwhile, and this table came after theirs.
+
+
+async def _write(session: Session, batch: Batch, slice_: Slice) -> InspectionSummary:
+    reader, name = session.ledger.read, batch.ledger_name
     row = await asyncio.to_thread(reader.partition, name, slice_)
-    summary = await asyncio.to_thread(
+    return await asyncio.to_thread(
         write_inspections,
         TableStore(session.settings.root, batch.name),
         slice_,
@@ -115,5 +124,3 @@ async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionS
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,
     )
-    await session.ledger.mark_collected(name, slice_, summary.version)
-    return summary

@@ -114,15 +114,15 @@ def raise_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connectio
 
 
 def mark_collected(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
-    """The tables now show this version; False where they already show a newer one."""
+    """The tables now show this version; False where they were said to show a newer one."""
 
     def call(connection: Connection) -> bool:
-        statement = (
-            sa.update(_partitions)
-            .where(is_partition(batch, slice_), _partitions.c.collected < version)
-            .values(collected=version)
-        )
-        return connection.execute(statement).rowcount == 1
+        of_partition = is_partition(batch, slice_)
+        older = sa.update(_partitions).where(of_partition, _partitions.c.collected <= version)
+        if connection.execute(older.values(collected=version)).rowcount == 1:
+            return True
+        is_known = connection.execute(sa.select(_partitions.c.collected).where(of_partition))
+        return is_known.first() is None
 
     return call
 

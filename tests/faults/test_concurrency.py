@@ -76,6 +76,7 @@ class Freezer:
     def __init__(self) -> None:
         self.thread: int | None = None
         self.point = ""
+        self.n_to_pass = 0
         self.is_reached = threading.Event()
         self.may_go = threading.Event()
         sys.addaudithook(self._hook)
@@ -84,9 +85,16 @@ class Freezer:
         """Freeze whoever calls this, at its first arrival at the point."""
         self.thread, self.point = threading.get_ident(), point
 
+    def arm_for_anyone(self, point: str, *, n_to_pass: int) -> None:
+        """Freeze whoever arrives at the point after so many others."""
+        self.thread, self.point, self.n_to_pass = None, point, n_to_pass
+
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == EVENT and threading.get_ident() == self.thread and args[0] == self.point:
-            self.thread = None
+        if event != EVENT or args[0] != self.point:
+            return
+        self.n_to_pass -= 1
+        if self.n_to_pass < 0 and self.thread in (None, threading.get_ident()):
+            self.point = ""
             self.is_reached.set()
             self.may_go.wait(100)
 
@@ -112,6 +120,23 @@ def test_a_process_that_wakes_after_its_row_was_cleared_and_sent_sends_nothing(n
     thread.join(100)
 
     assert len(work.log["accepted"]) == 4
+    work.finish(4)
+
+
+def test_tables_that_are_published_late_give_way_to_newer_ones(new_stage):
+    """A collection is held up between writing and publishing; the next overtakes it."""
+    work = new_stage()
+    freezer = Freezer()
+    freezer.arm_for_anyone("TABLES_STAGED", n_to_pass=1)  # the prompts
+    held_up = threading.Thread(target=lambda: work.run(3))
+    held_up.start()
+    assert freezer.is_reached.wait(60)
+
+    work.run(4)
+    freezer.may_go.set()
+    held_up.join(100)
+
+    assert {len(work.table(name)) for name in ("tasks", "images")} == {4}
     work.finish(4)
 
 

@@ -85,7 +85,7 @@ def test_a_partition_is_behind_from_the_start(book):
 
 
 @pytest.mark.parametrize(
-    ("version", "marked", "collected"), [(3, True, 3), (2, False, 2), (1, False, 2)]
+    ("version", "marked", "collected"), [(3, True, 3), (2, True, 2), (1, False, 2)]
 )
 def test_tables_mark_what_they_show_and_never_go_back(book, version, marked, collected):
     """Compare-and-set: an older writer does not undo a newer one."""
@@ -94,6 +94,12 @@ def test_tables_mark_what_they_show_and_never_go_back(book, version, marked, col
 
     assert book.run(book.ledger.mark_collected("b", Slice(), version)) == [marked]
     assert book.ledger.read.partition("b", Slice()).collected == collected
+
+
+def test_tables_of_a_partition_that_nobody_sent_into_are_as_new_as_any(book):
+    """Nothing is known of it, and nothing is kept."""
+    assert book.run(book.ledger.mark_collected("b", Slice(), 0)) == [True]
+    assert book.ledger.read.partition("b", Slice()) is None
 
 
 def test_the_end_of_a_run_is_news_only_where_its_reason_changed(book):
