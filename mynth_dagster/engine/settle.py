@@ -61,7 +61,7 @@ async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[s
 async def settle(
     session: Session,
     batch: Batch,
-    slices: Sequence[Slice],
+    slices: Sequence[Slice] | None,
     *,
     states: Sequence[IntentState] = UNRESOLVED,
     until_s: float | None = None,
@@ -73,6 +73,7 @@ async def settle(
     read proves nothing and is no error: the rows stay in doubt.
 
     Args:
+        slices: None: all partitions of the batch.
         states: `ALL_OPEN` also looks for requests that a killed process may have sent just now.
         until_s: On `Clock.elapsed_s`; no page is asked for later.
 
@@ -119,7 +120,10 @@ async def _clear(session: Session, doubts: Sequence[Doubt], walks: Sequence[Walk
 
 
 async def _doubts(
-    session: Session, batch: Batch, slices: Sequence[Slice], states: Sequence[IntentState]
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice] | None,
+    states: Sequence[IntentState],
 ) -> list[Doubt]:
     read = session.ledger.doubts.doubts
     return await asyncio.to_thread(read, batch.ledger_name, slices, states)

@@ -71,20 +71,18 @@ async def watch(
         UnauthorizedError: The key is refused.
         AccountMismatchError: The key is another account's; nothing was asked.
     """
-    await session.account.number()
     until_s = session.clock.elapsed_s() + budget_s
+    await session.account.number()
     reader, name = session.ledger.read, batch.ledger_name
-    rows = await asyncio.to_thread(reader.partitions, name)
-    slices = [batch.slice(row.window, row.fan_out) for row in rows]
     moving = await _moving(session, name)
     sending = sorted({window for (window, _), counts in moving.items() if counts.n_sending})
     await expire_interrupted(session, batch, sending)
     await work_inbox(session, batch, until_s=until_s)
-    await settle(session, batch, slices, until_s=until_s - budget_s / 2)
+    await settle(session, batch, None, until_s=until_s - budget_s / 2)
     is_complete = await Tour(session, batch, until_s).go(await _moving(session, name))
-    await read_surplus(session, batch, slices)
+    await read_surplus(session, batch, None, until_s=until_s)
     rows = await asyncio.to_thread(reader.partitions, name)
-    resting = await asyncio.to_thread(session.ledger.resting.resting, name, slices)
+    resting = await asyncio.to_thread(session.ledger.resting.resting, name)
     watched = _watched(batch, rows, await _moving(session, name), reasons_to_resend(rows, resting))
     return [p for p in watched if p.is_open or p.resend], is_complete
 

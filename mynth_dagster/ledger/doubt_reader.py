@@ -50,9 +50,9 @@ class DoubtReader:
         return list(rows_of(self._engine, ordered, intent_from_row))
 
     def doubts(
-        self, batch: str, slices: Iterable[Slice], states: Iterable[IntentState]
+        self, batch: str, slices: Iterable[Slice] | None, states: Iterable[IntentState]
     ) -> list[Doubt]:
-        """Deliveries of these partitions whose task may have to be searched for."""
+        """Deliveries of these partitions, or of all, whose task may have to be searched for."""
         sightings = schema.sightings
         disputed = sa.exists().where(
             sightings.c.intent_id == _intents.c.intent_id, sightings.c.source == _DISPUTED

@@ -43,8 +43,10 @@ class OutcomeReader:
         """What became of the files of these intents' images, by intent id and image index."""
         return downloads_of(self._engine, intent_ids)
 
-    def unread_surplus(self, batch: str, slices: Iterable[Slice]) -> list[tuple[Intent, str]]:
-        """Further tasks of these partitions' intents that were not read yet."""
+    def unread_surplus(
+        self, batch: str, slices: Iterable[Slice] | None
+    ) -> list[tuple[Intent, str]]:
+        """Further tasks of intents of these partitions, or of all, that were not read yet."""
         query = (
             sa.select(_intents, _tasks.c.task_id.label("surplus_id"))
             .join(_tasks, _tasks.c.intent_id == _intents.c.intent_id)

@@ -79,8 +79,10 @@ def _looked_up(
         block_s(pause_s)
 
 
-def in_slices(slices: Iterable[Slice], table: sa.Table = _intents) -> sa.ColumnElement[bool]:
-    """A row's place, by default an intent's, is one of these partitions."""
+def in_slices(slices: Iterable[Slice] | None, table: sa.Table = _intents) -> sa.ColumnElement[bool]:
+    """A row's place, by default an intent's, is one of these partitions; None: whichever."""
+    if slices is None:
+        return sa.true()
     places = sorted({(slice_.window, slice_.fan_out) for slice_ in slices})
     windows, fan_outs = ({place[n] for place in places} for n in range(2))
     is_one = sa.tuple_(table.c.window, table.c.fan_out).in_(places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ class RestingReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def resting(self, batch: str, slices: Iterable[Slice]) -> dict[tuple[str, str], Resting]:
+    def resting(self, batch: str) -> dict[tuple[str, str], Resting]:
         """By window and fan-out; partitions without any are left out."""
         kinds = {"n_cleared": IntentState.CLEARED, "n_unresolved": IntentState.UNRESOLVED}
         counted = [
@@ -40,7 +40,7 @@ class RestingReader:
         ]
         query = (
             sa.select(*_PLACE, *counted)
-            .where(_intents.c.batch == batch, in_slices(slices))
+            .where(_intents.c.batch == batch)
             .where(_intents.c.state.in_([state.value for state in kinds.values()]))
             .group_by(*_PLACE)
         )

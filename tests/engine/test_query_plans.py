@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import Slice
 from tests.engine.bench import Bench
 from tests.factories import MODEL
 
@@ -69,3 +70,18 @@ def test_a_run_reads_no_table_of_the_ledger_whole(new_bench):
 
     assert len(seen) > 40
     assert scans(work.ledger_url.removeprefix("sqlite:///"), seen) == []
+
+
+def test_a_tick_does_not_name_every_partition_of_the_batch(new_bench):
+    """A database takes so many values in one statement: years of hourly windows are more."""
+    work = new_bench()
+    ledger = Ledger.open(work.ledger_url)
+    slices = [Slice(window=f"{n:05d}") for n in range(500)]
+    asyncio.run(ledger.open_partitions("b", slices, "run"))
+    asyncio.run(ledger.close_partitions("b", slices, None))
+    ledger.close()
+
+    with statements() as seen:
+        _tick(work)
+
+    assert max(len(values) for values in seen.values()) < 100

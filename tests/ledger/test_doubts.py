@@ -193,10 +193,10 @@ def test_what_rests_is_told_by_partition_with_the_last_try(book):
 
     resting = book.ledger.resting
 
-    assert resting.resting("b", [Slice()]) == {("", ""): Resting(n_cleared=1, n_unresolved=1)}
+    assert resting.resting("b") == {("", ""): Resting(n_cleared=1, n_unresolved=1)}
     newest = book.query("SELECT claimed_at_us FROM intents WHERE task_id = 'tsk_1'")[0][0]
     assert resting.last_tries_us("b", [Slice()]) == {("", ""): newest}
-    assert resting.resting("other", [Slice()]) == {}
+    assert resting.resting("other") == {}
 
 
 def test_a_stop_is_a_try_at_every_partition_of_its_run(book):
