@@ -74,7 +74,12 @@ async def prepare(
         ConfigError: The batch asks for a model or default that does not exist.
         TableError: The source is unusable; no partition was changed.
     """
-    return await asyncio.to_thread(
+    loop = asyncio.get_running_loop()
+
+    def announce(summaries: list[PromptsSummary]) -> None:
+        asyncio.run_coroutine_threadsafe(_raise(session, batch, summaries), loop).result()
+
+    summaries = await asyncio.to_thread(
         write_prompts,
         source,
         batch=batch,
@@ -83,24 +88,21 @@ async def prepare(
         store=TableStore(session.settings.root, batch.name),
         wanted=wanted,
         catalog=await _catalog(session),
-        before_publishing=_raising_versions(session, batch),
+        before_publishing=announce,
     )
+    await _raise(session, batch, summaries)
+    return summaries
 
 
-def _raising_versions(session: Session, batch: Batch) -> Callable[[list[PromptsSummary]], None]:
+async def _raise(session: Session, batch: Batch, summaries: Sequence[PromptsSummary]) -> None:
     """
-    Called on the thread that writes, before the new rows are visible.
+    Changed prompts make the results of their partitions old.
 
-    In this order a crash in between makes the results be written once too often, never too seldom.
+    Before the rows are visible, so that a crash in between writes results once too often and never
+    too seldom; and after, since a collection in between may have shown the rows before.
     """
-    loop = asyncio.get_running_loop()
-
-    def announce(summaries: list[PromptsSummary]) -> None:
-        changed = [summary.slice for summary in summaries if summary.is_changed]
-        raising = session.ledger.raise_partitions(batch.ledger_name, changed)
-        asyncio.run_coroutine_threadsafe(raising, loop).result()
-
-    return announce
+    changed = [summary.slice for summary in summaries if summary.is_changed]
+    await session.ledger.raise_partitions(batch.ledger_name, changed)
 
 
 async def draft_quote(
@@ -150,6 +152,7 @@ async def submit(
     counts, funds = counts or SubmitCounts(), Funds()
     windows = sorted({slice_.window for slice_ in slices})
     await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
+    is_through = False
     try:
         await expire_interrupted(session, batch, windows)
         await work_inbox(session, batch)
@@ -175,8 +178,12 @@ async def submit(
             )
             await sender.send_all(deliveries(session, batch, of_window, uploads, asking))
         reach(CrashPoint.SUBMITTED)
+        is_through = True
     finally:
-        await _close(session, batch, slices, stop, funds, counts)
+        if is_through or stop.is_set:
+            await _close(session, batch, slices, stop, funds, counts)
+        else:
+            await session.ledger.leave_partitions(batch.ledger_name, slices)
         await mark_tables(session, batch)
     return SubmitReport(surveyed, quote, counts, settled, stop.reason)
 

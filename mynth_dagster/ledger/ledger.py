@@ -139,6 +139,10 @@ class Ledger:
         """Nobody sends any more; with the reason where the run ended early."""
         await self._call(partitions.close_partitions(batch, slices, stop))
 
+    async def leave_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
+        """Nobody sends any more, and nothing was sent."""
+        await self._call(partitions.leave_partitions(batch, slices))
+
     async def raise_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
         """The prompt rows of these partitions changed, so their results have to be written anew."""
         await self._call(partitions.raise_partitions(batch, slices))

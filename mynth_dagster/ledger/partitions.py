@@ -60,6 +60,17 @@ def open_partitions(
     return call
 
 
+def leave_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connection], None]:
+    """Nobody sends, and nothing was sent: why the run before ended early stays known."""
+
+    def call(connection: Connection) -> None:
+        for slice_ in slices:
+            statement = sa.update(_partitions).where(is_partition(batch, slice_))
+            connection.execute(statement.values(submitter=None))
+
+    return call
+
+
 def close_partitions(
     batch: str, slices: Sequence[Slice], stop: Stopped | None
 ) -> Callable[[Connection], None]:

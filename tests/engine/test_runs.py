@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch
 from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.errors import ConfigError, UnauthorizedError
+from mynth_dagster.errors import ConfigError, ConfirmationNeededError, UnauthorizedError
+from mynth_dagster.models.batch import RequestDefaults
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL
 
@@ -77,6 +78,20 @@ def test_another_number_of_shards_pays_nothing(bench):
     assert report.images == 60
     assert {row["image_id"] for row in work.table("images")} == images
     assert len(report.tables["images"]) == 16
+
+
+def test_a_refused_run_leaves_the_reason_of_the_one_before(new_bench):
+    """What a rate limit stopped is still sent again by itself, since nothing else happened."""
+    work = new_bench()
+    work.run(150)
+    stop = StopSwitch()
+    stop.set(StopReason("rate_limited", "Mynth kept answering 429."))
+    work.run(150, stop=stop)
+
+    with pytest.raises(ConfirmationNeededError):
+        work.run(150, defaults=RequestDefaults(size="square"))
+
+    assert work.query("SELECT stop_code, submitter FROM partitions") == [("rate_limited", None)]
 
 
 def test_an_empty_table_is_a_success(bench):

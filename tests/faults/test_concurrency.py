@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from mynth_dagster.crash_points import EVENT
+from mynth_dagster.engine.pipeline import collect, prepare
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.tables.source import source_from_arrow
+from tests.engine.bench import prompts
+from tests.factories import MODEL
 from tests.faults.stage import MINUTE_S, Stage
+
+BATCH = Batch(name="b", models=(MODEL,))
 
 
 def both(*operations) -> list[Any]:
@@ -138,6 +147,37 @@ def test_tables_that_are_published_late_give_way_to_newer_ones(new_stage):
 
     assert {len(work.table(name)) for name in ("tasks", "images")} == {4}
     work.finish(4)
+
+
+def test_prompts_that_appear_behind_a_collection_make_its_tables_old(new_stage):
+    """A collection that ran between the announcement of new prompts and their publication."""
+    work = new_stage()
+    work.run(3)
+    freezer = Freezer()
+    freezer.arm_for_anyone("TABLES_STAGED", n_to_pass=0)
+    held_up = threading.Thread(target=lambda: asyncio.run(_prepare(work, 4)))
+    held_up.start()
+    assert freezer.is_reached.wait(60)
+    asyncio.run(_collect(work))
+    assert work.query("SELECT version - collected FROM partitions") == [(0,)]
+
+    freezer.may_go.set()
+    held_up.join(100)
+
+    assert work.query("SELECT version - collected FROM partitions") == [(1,)]
+    work.finish(4)
+
+
+async def _prepare(work: Stage, n_rows: int) -> None:
+    source = source_from_arrow(pa.Table.from_pylist(prompts(n_rows)), "prompts")
+    async with work.session() as session:
+        await prepare(session, BATCH, source, window="")
+
+
+async def _collect(work: Stage) -> None:
+    async with work.session() as session:
+        async for _ in collect(session, BATCH, BATCH.slices()):
+            pass
 
 
 def test_two_writers_of_one_sqlite_file_wait_for_each_other(stage: Any):
