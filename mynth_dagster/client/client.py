@@ -237,7 +237,8 @@ class MynthClient:
         while True:
             attempt += 1
             try:
-                return self._checked(call, await self._http.exchange(call))
+                timeout_s = self.settings.read_timeout_s
+                return self._checked(call, await self._http.exchange(call, timeout_s=timeout_s))
             except ApiError as error:
                 delay_s = decide_retry_s(
                     error, attempt=attempt, attempts_max=self.settings.read_attempts
@@ -277,7 +278,8 @@ async def probe_revision(settings: ClientSettings, *, transport: Transport | Non
     """Status and parsed body of one unauthenticated `GET /models`, for `wire.detection`."""
     http = HttpSession(settings, transport)
     try:
-        answer = await http.exchange(Call("probe revision", "GET", "/models", anonymous=True))
+        call = Call("probe revision", "GET", "/models", anonymous=True)
+        answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
     finally:
         if transport is None:
             await http.aclose()

@@ -96,9 +96,12 @@ class HttpSession:
             else _ByTransport(transport, settings)
         )
 
-    async def exchange(self, call: Call) -> Answer:
+    async def exchange(self, call: Call, *, timeout_s: float | None = None) -> Answer:
         """
         Send one request and read the whole answer, whatever its status.
+
+        Args:
+            timeout_s: In all; None: as the settings say of any request.
 
         Raises:
             NotSentError: Provably no connection was handed over.
@@ -108,7 +111,7 @@ class HttpSession:
         reset = handover.set(mine)
         self.n_requests += 1
         try:
-            async with deadline(self._settings.request_timeout_s):
+            async with deadline(timeout_s or self._settings.request_timeout_s):
                 return await self._send(call)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, only one thing counts
             said = _in_words(error)

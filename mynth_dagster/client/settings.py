@@ -22,6 +22,7 @@ class ClientSettings:
         concurrency: Requests in flight at most, and sockets plus one.
         connect_timeout_s: To reach the server and shake hands.
         request_timeout_s: In all, from the first attempt to connect to the last byte read.
+        read_timeout_s: The same of a free read; None: as any request.
         read_attempts: How often a free read is tried before its error is raised.
         image_hosts: Hosts that pictures are fetched from, besides the API's own.
         any_public_host: Pictures are also fetched from any host with a public address.
@@ -32,6 +33,7 @@ class ClientSettings:
     concurrency: int = limits.CONCURRENCY_DEFAULT
     connect_timeout_s: float = limits.CONNECT_TIMEOUT_S
     request_timeout_s: float = limits.REQUEST_TIMEOUT_S
+    read_timeout_s: float | None = None
     read_attempts: int = 4
     image_hosts: tuple[str, ...] = limits.IMAGE_HOSTS
     any_public_host: bool = False

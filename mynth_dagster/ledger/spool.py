@@ -47,8 +47,7 @@ class Spool:
         self.path = folder / f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._file = _locked(self.path)
             _fill(self._file, SIZE_BYTES)
             _sync_folder(folder)
         except OSError as error:
@@ -92,6 +91,19 @@ def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[SpooledAnswer]]]
             except BlockingIOError:
                 continue  # its process lives and looks after it
             yield path, list(_decode(file.read()))
+
+
+def _locked(path: Path) -> int:
+    """
+    A new file, locked before it has the name under which others look for what was left behind.
+
+    In between it would look like an empty one whose process is gone, which they delete.
+    """
+    unnamed = path.with_suffix(".new")
+    file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    unnamed.rename(path)
+    return file
 
 
 def _encode(answer: SpooledAnswer) -> bytes:

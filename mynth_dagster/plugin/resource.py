@@ -115,9 +115,15 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         *,
         stop: StopSwitch | None = None,
         notices: Notices | None = None,
+        settings: EngineSettings | None = None,
     ) -> T:
-        """Open a session, do the work on the engine's thread, and wait for it here."""
-        settings = self.engine_settings()
+        """
+        Open a session, do the work on the engine's thread, and wait for it here.
+
+        Args:
+            settings: By default those of this resource.
+        """
+        settings = settings or self.engine_settings()
 
         async def in_session() -> T:
             async with open_session(settings) as session:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 
 from mynth_dagster.engine.announced import hearing_of
 from mynth_dagster.engine.resend import Reason, Unsent, choose_due
-from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
-from mynth_dagster.limits import SENSOR_BUDGET_S
+from mynth_dagster.limits import SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.active_runs import RESEND_TAG, ActiveRuns, active_runs, asked_before
 from mynth_dagster.plugin.batch_assets import BatchAssets
@@ -80,7 +80,7 @@ def evaluate(
         return Looked(watched, unsent, is_complete, silence)
 
     try:
-        looked = mynth.run(work)
+        looked = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
     except MynthError as error:
         return dg.SensorResult(skip_reason=f"{error} Nothing is lost; the next tick tries again.")
     active = active_runs(context.instance, assets)
@@ -95,6 +95,12 @@ def evaluate(
         skip_reason=None if requests else summary,
         asset_events=_progress(assets, known),
     )
+
+
+def _in_a_hurry(settings: EngineSettings) -> EngineSettings:
+    """A tick that is late is dropped with all it found; what fails is asked by the next one."""
+    client = replace(settings.client, read_timeout_s=SENSOR_READ_TIMEOUT_S, read_attempts=1)
+    return replace(settings, client=client)
 
 
 def _all_requests(

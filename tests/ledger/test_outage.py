@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -190,6 +192,23 @@ def test_a_spool_in_use_is_left_to_its_process(full_disk, tmp_path):
     full_disk.ledger._commits.spool.keep([])
 
     assert list(read_left_behind(tmp_path / "spool")) == []
+
+
+def test_a_spool_that_is_being_made_is_left_to_its_process(sqlite_url, tmp_path, monkeypatch):
+    """Another process may look at any moment: it never finds one whose owner seems gone."""
+    folder, plainly, found = tmp_path / "spool", os.open, []
+
+    def look_afterwards(*args: Any) -> int:
+        file = plainly(*args)
+        found.extend(read_left_behind(folder))
+        return file
+
+    monkeypatch.setattr(os, "open", look_afterwards)
+    ledger = Ledger.open(sqlite_url)
+    ledger.prepare_to_send(folder)
+    ledger.close()
+
+    assert found == []
 
 
 def test_an_empty_spool_leaves_no_file(full_disk, tmp_path):

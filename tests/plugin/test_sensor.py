@@ -162,6 +162,18 @@ def test_outage_skips_the_tick_with_a_reason(project):
     assert "Nothing is lost" in tick.skip_message
 
 
+def test_a_tick_does_not_wait_for_a_server_that_asks_for_patience(project):
+    """Dagster drops a tick after a minute: what cannot be read now is left to the next one."""
+    project.execute("submit", FIRST)
+    patience = {"kind": "rate_limited", "retry_after_s": 30, "route": "GET /tasks"}
+    project.simulator.set_scenario(faults=[patience])
+
+    tick = project.tick()
+
+    assert "tasks pending" in tick.skip_message
+    assert project.simulator.log()["requests"]["GET /tasks"] == 1
+
+
 def test_removed_rows_are_news_too(project):
     """After rows left the prompt table, the results are asked for anew, and nothing is sent."""
     project.execute("submit", FIRST)
