@@ -1,6 +1,8 @@
 """
 Prompts made by another asset: each day's products as a DataFrame, two shards of images, and a
-report that runs by itself when all shards of a day have landed, also of a day long past.
+report that is requested when all shards of a day have landed, also of a day long past.
+
+Dagster's sensor `default_automation_condition_sensor` does this; it is off until you switch it on.
 """
 
 import os

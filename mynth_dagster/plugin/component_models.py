@@ -142,7 +142,8 @@ class InspectModel(dg.Model, dg.Resolvable):
     )
     automatic: bool = Field(
         default=False,
-        description="Request the asset, and pay for it, whenever its images have landed.",
+        description="Request the asset, and pay for it, whenever its images have landed. Dagster's "
+        "sensor default_automation_condition_sensor does this; it is off until you switch it on.",
     )
 
     def values(self) -> Inspect:

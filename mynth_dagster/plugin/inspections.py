@@ -39,6 +39,8 @@ class Inspect:
             needs `prices_usd` of `image.rate`, `image.alt` or `image.review`.
         retries: How often a look that failed is asked for again by itself.
         automatic: Whether the asset is requested, and paid for, whenever its images have landed.
+            Dagster's sensor `default_automation_condition_sensor` does this; it is off until you
+            switch it on.
     """
 
     table: str

@@ -15,7 +15,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from mynth_dagster import MynthImagesComponent
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.columns import find_columns
-from tests.docs.markdown import DOCS, blocks
+from tests.docs.markdown import DOCS, blocks, read
 
 TUTORIAL, HOWTO = DOCS / "tutorial.md", DOCS / "howto.md"
 SIMULATOR_URL = "http://127.0.0.1:8787"
@@ -74,3 +74,16 @@ def test_python_of_the_howtos_loads():
 
     (spec,) = names["contact_sheet"].specs
     assert spec.automation_condition.label == "eager_any_date"
+
+
+def test_the_sensor_that_requests_assets_is_off_at_first():
+    """As the page says where an asset is requested by itself."""
+    names: dict[str, Any] = {}
+    for block in blocks(HOWTO, "python"):
+        exec(block, names)
+
+    told = "`default_automation_condition_sensor` does this; it is off until you switch it on."
+    assert told in read(HOWTO)
+    defs = dg.Definitions(assets=[names["contact_sheet"]])
+    sensor = defs.get_repository_def().get_sensor_def("default_automation_condition_sensor")
+    assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
