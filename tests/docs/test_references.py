@@ -205,6 +205,8 @@ def test_wire_page_tells_the_limits_of_each_revision():
         assert str(limits.prompt_max_chars) in told["prompt length"][place]
         assert f"{limits.count_min} to {limits.count_max}" in told["images per request"][place]
         assert f"{limits.quality_min} to 100" in told["output quality"][place]
+        assert limits.upload_files_max == 10
+    assert "uploaded first, ten in a request" in read(WIRE)
 
 
 def test_reference_is_written_from_the_code():
