@@ -41,7 +41,23 @@ RETRIES_MAX = 10
 
 @dataclass(frozen=True)
 class RequestDefaults:
-    """What a row asks for where it says nothing itself; None leaves it to Mynth."""
+    """
+    What a row asks for where it says nothing itself; None leaves it to Mynth.
+
+    Args:
+        negative_prompt: What to avoid.
+        size: A preset, a ratio, `…_4k`, or `auto`.
+        count: Images per row.
+        output_format: `png`, `jpg` or `webp`.
+        output_quality: Up to 100.
+        enhance: `magic` or `native`, as the revision has.
+        rating: Whether and how each image's content is rated; `Rating()`: by Mynth's own levels.
+        destination: Name of a destination at Mynth.
+        webhook_urls: Up to five endpoints.
+        mute_registered_webhooks: Whether the webhooks registered at Mynth are not called.
+        public_access_tokens: Whether each task's public access token is handed out in `tasks`, so
+            that browsers may poll; the tokens are secrets.
+    """
 
     negative_prompt: str | None = None
     size: str | None = None
@@ -72,7 +88,7 @@ class Batch:
         deadline_s: Seconds after acceptance at which a pending task is called stalled.
         prices_usd: USD per image by model id, used where Mynth offers no price.
         identity: What identifies the batch in the ledger, to survive a rename.
-        window_dimension: What the window is called in paths: `date`, `file`, `partition`.
+        window_dimension: What the window is called in paths: `date`, `file`, `key`, `partition`.
         budget: Caps on money; rows beyond them are not sent.
         on_unresolved: `clear` sends a row again once it is proved that its request was not
             accepted, where the revision has a task list; `hold` leaves that to a person.

@@ -48,7 +48,13 @@ def key_identity(key: str, index: int) -> str:
 
 @dataclass(frozen=True)
 class RatingLevel:
-    """One level of a custom content rating."""
+    """
+    One level of a custom content rating.
+
+    Args:
+        value: The level's name, such as `nsfw`.
+        description: What an image of this level shows, in words.
+    """
 
     value: str
     description: str
@@ -56,7 +62,12 @@ class RatingLevel:
 
 @dataclass(frozen=True)
 class Rating:
-    """Content rating during generation; no levels means Mynth's own sfw/nsfw scale."""
+    """
+    Content rating during generation.
+
+    Args:
+        levels: Own levels, mildest first, 2 to 7; none: Mynth's sfw and nsfw.
+    """
 
     levels: tuple[RatingLevel, ...] = ()
 

@@ -61,8 +61,8 @@ class WindowsModel(dg.Model, dg.Resolvable):
 class RatingLevelModel(dg.Model, dg.Resolvable):
     """One level of a custom content rating."""
 
-    value: str
-    description: str
+    value: str = Field(description="The level's name, such as nsfw.")
+    description: str = Field(description="What an image of this level shows, in words.")
 
 
 class DefaultsModel(dg.Model, dg.Resolvable):
@@ -124,13 +124,14 @@ class InspectModel(dg.Model, dg.Resolvable):
     """One look at each image, as an asset of its own: a paid task for each image."""
 
     table: Literal["ratings", "alt_texts", "reviews"] = Field(
-        description="What is asked; the last part of the asset's key."
+        description="ratings, alt_texts or reviews: what is asked, and the last part of the "
+        "asset's key."
     )
     levels: list[RatingLevelModel] = Field(
         default_factory=list, description="Own levels of ratings, 2 to 7; none: sfw and nsfw."
     )
     effort: Literal["low", "high"] | None = Field(
-        default=None, description="Of reviews; left out: as Mynth does."
+        default=None, description="Of reviews, low or high; left out: as Mynth does."
     )
     budget_usd: dict[str, Amount] = Field(
         default_factory=dict,

@@ -34,7 +34,7 @@ _DESCRIPTIONS = {
 
 
 def job_name(batch: str, doing: str) -> str:
-    """`<batch>_submit`, `<batch>_collect`, `<batch>_all`, `<batch>_retry`."""
+    """`<batch>_submit`, `<batch>_collect`, `<batch>_all`, `<batch>_retry`, `<batch>_inspect`."""
     return f"{batch}_{doing}"
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from mynth_dagster import FileSettings, MynthImagesComponent, MynthResource, build_image_batch
-from mynth_dagster.models.batch import Batch
+from mynth_dagster import (
+    Batch,
+    FileSettings,
+    Inspect,
+    MynthImagesComponent,
+    MynthResource,
+    MynthTables,
+    Rating,
+    RatingLevel,
+    RequestDefaults,
+    build_image_batch,
+)
 from mynth_dagster.plugin import component_models
 from mynth_dagster.plugin.asking import ASKING_CONFIG
+from mynth_dagster.plugin.assets import _PAID, PHASES
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.plugin.checks import check_specs
@@ -30,6 +42,20 @@ Every field, job and check, written from the code by `make reference`.
 Defaults are as Python spells them; units are in names (`_s` are seconds, `_usd` US dollars).
 """
 FIELDS = ("field", "default", "meaning")
+ARGUMENTS = ("argument", "default", "meaning")
+TABLES_WORDS = (
+    "Hands the tables to assets downstream; [how](tables.md#where-they-lie), with the metadata "
+    "`columns` and `allow_missing_partitions` of an input."
+)
+IN_PYTHON: Mapping[type, str] = {
+    RequestDefaults: "What `defaults` takes, in Python.",
+    Rating: "What `rating` takes among the defaults, in Python.",
+    RatingLevel: "One of the `levels` of a `Rating` or an `Inspect`.",
+    Inspect: "What `inspections` takes, in Python.",
+    FileSettings: "What `files` takes, in Python.",
+    CheckLimits: "The thresholds of `checks`, in Python.",
+    Batch: "What `build_image_batch` makes of most of its arguments.",
+}
 
 
 def render() -> str:
@@ -38,22 +64,24 @@ def render() -> str:
         HEAD,
         _section("`MynthResource`", MynthResource, "One for all batches."),
         "## `build_image_batch`\n\nOne call for each batch.\n",
-        _table(("argument", "default", "meaning"), _arguments(build_image_batch)),
-        _section("`FileSettings`", None, "What `files` takes, in Python."),
-        _table(("argument", "default", "meaning"), _arguments(FileSettings)),
-        _section("`CheckLimits`", None, "The thresholds of `checks`, in Python."),
-        _table(("argument", "default", "meaning"), _arguments(CheckLimits)),
+        _table(ARGUMENTS, _arguments(build_image_batch)),
+        *_parts_in_python(),
+        _section("`MynthTables`", MynthTables, TABLES_WORDS),
         _section(
             "`MynthImagesComponent`", MynthImagesComponent, "The attributes of a `defs.yaml`."
         ),
         _section("`windows`", component_models.WindowsModel, "", level=3),
         _section("`defaults`", component_models.DefaultsModel, "", level=3),
         _section("`files`", component_models.FilesModel, "", level=3),
+        _section("`inspections`", component_models.InspectModel, "Of each entry:", level=3),
+        _section(
+            "`rating_levels` and `levels`", component_models.RatingLevelModel, "Of each entry:", 3
+        ),
         _section("`checks`", component_models.ChecksModel, "", level=3),
         _section("`freshness`", component_models.FreshnessModel, "", level=3),
         "## Jobs\n",
         _table(("job", "what it does"), _jobs()),
-        "## Launchpad\n\nOf `<batch>__submit` (in submit, all, retry) and `<batch>__quote`:\n",
+        f"## Launchpad\n\nOf {_paid_ops()}, and of `<batch>__quote`:\n",
         _table(FIELDS, _config(ASKING_CONFIG)),
         "Of `<batch>__settle`:\n",
         _table(FIELDS, _config(SETTLE_CONFIG)),
@@ -61,6 +89,17 @@ def render() -> str:
         _table(("check", "asset", "blocking", "what it says"), _checks()),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _parts_in_python() -> list[str]:
+    return [
+        part
+        for kind, words in IN_PYTHON.items()
+        for part in (
+            _section(f"`{kind.__name__}`", None, words),
+            _table(ARGUMENTS, _arguments(kind)),
+        )
+    ]
 
 
 def _section(title: str, model: Any, words: str, level: int = 2) -> str:
@@ -90,15 +129,28 @@ def _default(field: Any) -> str:
 
 def _arguments(function: Callable[..., Any]) -> list[tuple[str, str, str]]:
     told = _told_arguments(inspect.getdoc(function) or "")
+    made = _made_defaults(function)
     return [
-        (f"`{name}`", _spelled(argument.default), told[name])
+        (f"`{name}`", _spelled(made.get(name, argument.default)), told[name])
         for name, argument in inspect.signature(function).parameters.items()
     ]
+
+
+def _made_defaults(function: Any) -> dict[str, Any]:
+    """The defaults of a dataclass that are made anew for each object."""
+    fields = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
+    return {
+        field.name: field.default_factory()
+        for field in fields
+        if field.default_factory is not dataclasses.MISSING
+    }
 
 
 def _spelled(default: Any) -> str:
     if default is inspect.Parameter.empty:
         return "required"
+    if isinstance(default, Mapping):
+        return f"`{dict(default)!r}`"
     is_plain = default is None or isinstance(default, str | int | float | tuple)
     return f"`{default!r}`" if is_plain else f"`{type(default).__name__}()`"
 
@@ -118,7 +170,14 @@ def _config(fields: dict[str, dg.Field]) -> list[tuple[str, str, str]]:
 
 def _assets() -> BatchAssets:
     batch = Batch("b")
-    return BatchAssets(batch, BatchPartitions(batch, None), open_source)
+    inspections = (Inspect("ratings"),)
+    return BatchAssets(batch, BatchPartitions(batch, None), open_source, inspections=inspections)
+
+
+def _paid_ops() -> str:
+    """The steps that pay, and so take what is asked; those of looks are in other jobs."""
+    looks = [f"`<batch>__{phase}`" for phase in PHASES if phase in _PAID - {"submit"}]
+    return f"`<batch>__submit` (in submit, all, retry), of {', '.join(looks)} (in inspect, all)"
 
 
 def _jobs() -> list[tuple[str, str]]:
@@ -128,7 +187,10 @@ def _jobs() -> list[tuple[str, str]]:
 
 
 def _checks() -> list[tuple[str, ...]]:
-    limits = CheckLimits(budget_usd_per_window=component_models.usd_from_setting("budget", 25))
+    limits = CheckLimits(
+        budget_usd_per_window=component_models.usd_from_setting("budget", 25),
+        forbidden_levels=("`forbidden_levels`",),
+    )
     return [
         (
             f"`{spec.name}`",
@@ -136,7 +198,7 @@ def _checks() -> list[tuple[str, ...]]:
             "yes" if spec.blocking else "no",
             (spec.description or "").replace("$25.00", "`budget_usd_per_window`"),
         )
-        for spec in check_specs(dg.AssetKey, limits)
+        for spec in check_specs(dg.AssetKey, limits, rated=True)
     ]
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import fields
+from decimal import Decimal
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 
+import mynth_dagster
+from mynth_dagster import (
+    CheckLimits,
+    FileSettings,
+    Inspect,
+    MynthResource,
+    Rating,
+    RequestDefaults,
+    build_image_batch,
+)
 from mynth_dagster.engine.funds import BUDGET_EXCEEDED
 from mynth_dagster.engine.stop import CANCELLED
 from mynth_dagster.errors import PriceUnknownError
@@ -217,7 +230,55 @@ def test_reference_is_written_from_the_code():
 def test_reference_says_something_of_every_field():
     """No field, argument, job or check is without a word."""
     for line in read(reference.PAGE).splitlines():
-        assert not line.startswith("| `") or line.rstrip(" |").count("|") >= 2, line
+        cells = line.strip("|").split("|")
+        assert not line.startswith("| `") or all(cell.strip() for cell in cells), line
+
+
+def _is_given_fields(name: str) -> bool:
+    """Whether users call it with something; errors are raised for them."""
+    value = getattr(mynth_dagster, name)
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return False
+    return bool(inspect.signature(value).parameters)
+
+
+@pytest.mark.parametrize("name", [*filter(_is_given_fields, mynth_dagster.__all__)])
+def test_reference_has_each_public_name_with_its_fields(name: str):
+    """A heading of its own, and under it a row for each field that may be given."""
+    value = getattr(mynth_dagster, name)
+    given = getattr(value, "model_fields", None) or inspect.signature(value).parameters
+    text = section(reference.PAGE, f"`{name}`")
+    told = rows(text, "field" if hasattr(value, "model_fields") else "argument")
+    assert [code_in(field)[0] for field, *_ in told] == list(given)
+
+
+def test_reference_has_each_job_and_check_that_a_batch_can_have():
+    """With everything switched on that adds one."""
+    rated = RequestDefaults(rating=Rating())
+    limits = CheckLimits(budget_usd_per_window=Decimal(25))
+    batch = build_image_batch(
+        "shots",
+        prompts="prompts.parquet",
+        defaults=rated,
+        files=FileSettings(),
+        inspections=[Inspect("ratings")],
+        checks=limits,
+    )
+    mynth = MynthResource(api_key="mak_unused", root="data")
+    defs = dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": mynth}))
+    told = {code_in(job)[0] for job, _ in rows(section(reference.PAGE, "Jobs"), "job")}
+    jobs = {job.name.replace("shots", "<batch>") for job in defs.jobs or ()}
+    assert told == jobs
+    checks = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
+    told = {code_in(check)[0] for check, *_ in rows(section(reference.PAGE, "Checks"), "check")}
+    assert told == checks
+
+
+def test_reference_names_the_steps_whose_launchpad_asks():
+    """The submission and each look at images; all of them pay."""
+    text = section(reference.PAGE, "Launchpad")
+    steps = ("submit", *(kind.table for kind in InspectionKind))
+    assert all(f"`<batch>__{step}`" in text for step in steps)
 
 
 def test_tables_page_has_each_code_of_a_download():
