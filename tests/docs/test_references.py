@@ -27,7 +27,7 @@ from mynth_dagster.engine.stop import CANCELLED
 from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
-from mynth_dagster.models.failure_words import _WORDS_BY_STATUS
+from mynth_dagster.models.failure_words import _WORDS_BY_STATUS, NEVER_BETTER, next_for
 from mynth_dagster.models.inspection import InspectionKind
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
 from mynth_dagster.simulator import (
@@ -136,6 +136,17 @@ def test_tables_page_has_each_status_of_a_failure():
     }
     statuses = set(_WORDS_BY_STATUS)  # a completed one by its failed downloads alone
     assert told == statuses | {"failed", "rejected_input", "not_submitted"}
+
+
+def test_tables_page_advises_as_the_tables_do():
+    """What failed may be asked for again by the retry that `next_step` names."""
+    told = rows(section(TABLES, "What a failure means"), "`status`")
+    for status, *_, advice in told[-1], next(row for row in told if row[0] == "`failed`"):
+        retry = code_in(status)[0]
+        assert f"retry: {retry}" in next_for("generation_failed", retry)
+        assert f"`retry: {retry}`" in advice
+        assert "would be refused again" in next_for(min(NEVER_BETTER), retry)
+        assert "would be refused again" in advice
 
 
 def test_operations_page_has_the_codes_of_a_stop():
