@@ -64,7 +64,7 @@ screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs 
 reference: $(STAMP) ## Write docs/reference.md from the code
 	$(BIN)/python -m tests.docs.reference
 
-bench: $(STAMP) ## Measure speed beside its peers, and write benchmarks/RESULTS.md
+bench: $(STAMP) ## Measure speed beside its peers into benchmarks/RESULTS.md, and print that of downloads
 	$(BIN)/python -m benchmarks
 	$(BIN)/python benchmarks/downloads.py
 
