@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.metadata import metadata
 from pathlib import Path
 
 import click
@@ -97,6 +98,15 @@ def test_prose_has_one_sentence_a_line(page: Path):
         if line.startswith(("|", "-", "#")) or re.match(r"\d+\. ", line):
             continue
         assert not re.search(r"[a-z)`]\. [A-Z`]", line), f"{name_of(page)}: {line}"
+
+
+@of_each_page
+def test_extras_exist(page: Path):
+    """Every extra that a page tells to install is one of the package."""
+    named = {
+        name for names in re.findall(r"'\.\[([^]]+)\]'", read(page)) for name in names.split(",")
+    }
+    assert named <= set(metadata("mynth-dagster").get_all("Provides-Extra"))
 
 
 def test_every_page_is_linked_from_another():
