@@ -156,6 +156,8 @@ def test_operations_page_has_the_codes_of_a_stop():
     given |= set(re.findall(r'Cause\.\w+: \("(\w+)"', text)) | {CANCELLED.code}
     given |= set(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
     given |= {BUDGET_EXCEEDED, PriceUnknownError([], "").code}
+    asked = read(ROOT / "mynth_dagster" / "engine" / "asking.py")
+    given |= set(re.findall(r'ConfirmationNeededError\(\s*"(\w+)"', asked))
     told = {code_in(code)[0] for code, *_ in rows(read(OPERATIONS), "code")}
     assert told == given
 
