@@ -14,7 +14,13 @@ from pydantic import Field
 
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.limits import AUTO_MODEL, CONCURRENCY_DEFAULT, IMAGE_HOSTS, TASK_DEADLINE_S
+from mynth_dagster.limits import (
+    AUTO_MODEL,
+    CONCURRENCY_DEFAULT,
+    IMAGE_HOSTS,
+    TASK_DEADLINE_S,
+    UPLOAD_LIFETIME_S,
+)
 from mynth_dagster.plugin.assets import Overrides, get_asset_spec
 from mynth_dagster.plugin.batch import DEFAULT_SENSOR_INTERVAL_S, build_image_batch
 from mynth_dagster.plugin.batch_assets import BatchAssets
@@ -178,6 +184,15 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default="",
         description="SQLAlchemy URL of the ledger; empty: a SQLite file in a local root.",
     )
+    spool_dir: str = Field(
+        default="",
+        description="Local folder for paid answers while the ledger cannot be written. Empty: "
+        "beside a SQLite ledger, else in a local root, else among temporary files.",
+    )
+    upload_lifetime_s: float = Field(
+        default=UPLOAD_LIFETIME_S,
+        description="Seconds for which the URL of an uploaded input file is used again.",
+    )
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
         default=AUTO_REVISION,
@@ -259,17 +274,19 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     def _resources(self) -> Mapping[str, MynthResource]:
         if self.api_key_env is None:
             return {}
-        connection = (
+        resource = shared_resource(
             self.api_key_env,
-            self.root,
-            self.ledger_url,
-            self.base_url,
-            self.api_revision,
-            self.concurrency,
-            tuple(self.image_hosts),
-            self.any_public_host,
+            root=self.root,
+            ledger_url=self.ledger_url,
+            spool_dir=self.spool_dir,
+            upload_lifetime_s=self.upload_lifetime_s,
+            base_url=self.base_url,
+            api_revision=self.api_revision,
+            concurrency=self.concurrency,
+            image_hosts=tuple(self.image_hosts),
+            any_public_host=self.any_public_host,
         )
-        return {self.resource_key: shared_resource(*connection)}
+        return {self.resource_key: resource}
 
 
 def _prices(by_model: Mapping[str, Amount]) -> dict[str, Decimal]:

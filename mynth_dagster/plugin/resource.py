@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 from pydantic import Field
@@ -133,24 +133,12 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 @lru_cache
-def shared_resource(
-    api_key_env: str,
-    root: str,
-    ledger_url: str,
-    base_url: str,
-    api_revision: str,
-    concurrency: int,
-    image_hosts: tuple[str, ...],
-    any_public_host: bool,  # noqa: FBT001 - lru_cache needs plain arguments
-) -> MynthResource:
-    """One object for equal settings: Dagster refuses two different ones under one key."""
-    return MynthResource(
-        api_key=dg.EnvVar(api_key_env),
-        root=root,
-        ledger_url=ledger_url,
-        base_url=base_url,
-        api_revision=api_revision,
-        concurrency=concurrency,
-        image_hosts=list(image_hosts),
-        any_public_host=any_public_host,
-    )
+def shared_resource(api_key_env: str, **connection: Any) -> MynthResource:
+    """
+    One object for equal settings: Dagster refuses two different ones under one key.
+
+    Args:
+        api_key_env: Environment variable that holds the API key.
+        connection: Other fields by name; a list as a tuple, since settings are compared by hash.
+    """
+    return MynthResource(api_key=dg.EnvVar(api_key_env), **connection)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
-from mynth_dagster import MynthImagesComponent, build_image_batch
+from mynth_dagster import MynthImagesComponent, MynthResource, build_image_batch
 from mynth_dagster.errors import ConfigError
 
 ATTRIBUTES = {
@@ -59,6 +59,25 @@ def test_yaml_makes_the_same_batch_as_python(tmp_path):
 
     assert shape(from_yaml) == shape(from_python)
     assert set(from_yaml.resources) == {"mynth"}
+
+
+def test_what_the_resource_takes_from_yaml_arrives(tmp_path):
+    """Every field of the connection that the component has too, each other than its default."""
+    given = {
+        "root": str(tmp_path),
+        "ledger_url": f"sqlite:///{tmp_path}/elsewhere.db",
+        "spool_dir": str(tmp_path / "spool"),
+        "upload_lifetime_s": 600.0,
+        "base_url": "http://127.0.0.1:1",
+        "api_revision": "2026-08",
+        "concurrency": 3,
+        "image_hosts": ["images.example"],
+        "any_public_host": True,
+    }
+    defs = _load({**ATTRIBUTES, "api_key_env": "MYNTH_API_KEY", **given})
+    mynth = defs.resources["mynth"]
+    assert set(given) == set(MynthResource.model_fields) & set(MynthImagesComponent.model_fields)
+    assert {name: getattr(mynth, name) for name in given} == given
 
 
 def test_without_key_variable_no_resource_is_registered():
