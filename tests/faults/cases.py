@@ -16,8 +16,9 @@ PAGE = HERE.parents[1] / "docs" / "cases.md"
 
 HEAD = (
     "# Cases\n\n"
-    "What a run has to survive, and does: each line is a test that `make faults` runs; those of "
-    "webhooks, at the end, `make test`.\n"
+    "What a run has to survive, and does: each line is a test.\n"
+    "`make faults` runs them, and among those of webhooks, at the end, the kills at every named "
+    "moment; `make test` runs the others of webhooks.\n"
     "The judge is the simulator's own log of accepted requests and charges.\n"
     "After each case the job is run again until nothing is left to wait for; then nothing is "
     "lost, nothing is paid twice, every row is accounted for, the money adds up, a further run "
