@@ -23,20 +23,20 @@ from mynth_dagster.plugin.upstream import INPUT, with_upstream
 
 _DESCRIPTIONS = {
     "prompts": "Prompt rows, checked and completed: one for each request. A row that breaks a "
-    "rule is kept with its problem and never paid for. Materialising spends nothing and tells "
+    "rule is kept with its problem and never paid for. Materializing spends nothing and tells "
     "what sending would cost.",
-    "tasks": "One row for each paid request. Materialising sends what is new or changed, and "
+    "tasks": "One row for each paid request. Materializing sends what is new or changed, and "
     "**nothing twice**.",
     "images": "One row for each image delivered, with its URLs, size and cost. The completion "
     "sensor collects them.",
     "failures": "One row for each prompt or image that has no image: why, what became of the "
     "money, and what to do next.",
     FILES: "The files of the images, each downloaded once and verified; `images` tells where they "
-    "are. Materialising again fetches only what is missing, free of charge.",
-    "ratings": "The content rating of each image, by a paid task of its own. Materialising asks "
+    "are. Materializing again fetches only what is missing, free of charge.",
+    "ratings": "The content rating of each image, by a paid task of its own. Materializing asks "
     "about images that were not asked about, and **about none twice**.",
     "alt_texts": "A description of each image for those who do not see it, by a paid task of its "
-    "own. Materialising asks only about images that were not asked about.",
+    "own. Materializing asks only about images that were not asked about.",
     "reviews": "What a panel of models says of each image: a score from 1 to 4, findings, "
     "strengths. By a paid task each; none is asked about twice.",
 }

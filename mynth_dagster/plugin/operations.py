@@ -1,5 +1,5 @@
 """
-Operations that materialise nothing: a quote, and the settling of what is in doubt.
+Operations that materialize nothing: a quote, and the settling of what is in doubt.
 
 Annotations are real objects in this module (no postponed evaluation): Dagster reads them.
 """

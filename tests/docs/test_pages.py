@@ -100,6 +100,12 @@ def test_prose_has_one_sentence_a_line(page: Path):
         assert not re.search(r"[a-z)`]\. [A-Z`]", line), f"{name_of(page)}: {line}"
 
 
+def test_dagsters_word_is_spelled_as_dagster_spells_it():
+    """On every page, and in all that the code may show: materialize, with a z."""
+    sources = (ROOT / "mynth_dagster").rglob("*.py")
+    assert not [name_of(path) for path in (*PAGES, *sources) if "aterialis" in read(path)]
+
+
 @of_each_page
 def test_extras_exist(page: Path):
     """Every extra that a page tells to install is one of the package."""

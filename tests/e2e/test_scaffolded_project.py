@@ -1,4 +1,4 @@
-"""A project as Dagster's own tool makes it, with one scaffolded component, materialises."""
+"""A project as Dagster's own tool makes it, with one scaffolded component, materializes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _type(folder: Path, *command: str, fails: bool = False) -> str:
     shutil.which(_tool("create-dagster")) is None, reason="create-dagster is not installed"
 )
 @pytest.mark.timeout(180)
-def test_new_project_materialises_a_scaffolded_batch(
+def test_new_project_materializes_a_scaffolded_batch(
     tmp_path: Path, simulator, monkeypatch: pytest.MonkeyPatch
 ):
     """`create-dagster`, `dg scaffold defs`, a prompt table, a key: nothing else is needed."""

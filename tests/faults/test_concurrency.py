@@ -67,7 +67,7 @@ def test_a_sensor_and_two_collections_at_once_write_one_table(stage):
     work.finish(20)
 
 
-def test_materialising_again_while_tasks_run_attaches_to_them(stage):
+def test_materializing_again_while_tasks_run_attaches_to_them(stage):
     """The second run sends nothing and waits for the same tasks."""
     work = stage(progress="clock", latency=60)
     stop = StopSwitch()

@@ -122,7 +122,7 @@ def test_files_that_are_wanted_later_are_asked_for(project):
     assert project.tick(defs).run_requests == []
 
 
-def test_files_alone_may_be_materialised(project):
+def test_files_alone_may_be_materialized(project):
     """Downstream of images that are there, as often as wanted."""
     project.simulator.set_scenario(progress="immediate")
     project.execute("all", FOUR[0])

@@ -38,7 +38,7 @@ def test_all_in_one_run_waits_and_collects(project):
 
 
 def test_second_submission_sends_nothing(project):
-    """Materialising tasks again sends no request and records the partition again."""
+    """Materializing tasks again sends no request and records the partition again."""
     project.execute("submit", FIRST)
     sent = project.n_accepted
 

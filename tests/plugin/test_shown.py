@@ -92,7 +92,7 @@ def test_definitions_have_columns_kinds_and_code(instant):
 
 
 def test_prompts_tell_the_quote_before_anything_is_sent(instant):
-    """Materialising prompts alone prices each partition and sends nothing."""
+    """Materializing prompts alone prices each partition and sends nothing."""
     job = instant.definitions().resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         instance=instant.instance,
