@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.errors import (
     ConfigError,
     ConfirmationNeededError,
@@ -23,8 +24,11 @@ EXIT_OPEN = 3
 
 NOTHING_SENT = "Nothing was sent and nothing was charged."
 AS_FAR_AS_IT_CAME = (
-    "What was sent before is in the ledger. Run the same command again: "
-    "only what is still missing is sent."
+    "What was sent before is in the ledger. Run it again: only what is still missing is sent."
+)
+PAYS_AGAIN = (
+    "Leave out --force and --retry to go on: with them, what this run asked for again would be "
+    "paid for once more. Rows that it did not come to stay as they were."
 )
 
 _INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedError)
@@ -32,25 +36,29 @@ _INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedE
 
 @contextmanager
 def errors_as_exit_codes(
-    console: Console, n_posts: Callable[[], int] = lambda: 0
+    console: Console, n_posts: Callable[[], int] = lambda: 0, *, asking: Asking = NOTHING_SPECIAL
 ) -> Iterator[None]:
     """
     Print what this package raises on purpose, and exit with the code it stands for.
 
     ``n_posts`` tells how many paid requests were made by then: an unusable table is an input
-    error only before the first.
+    error only before the first. ``asking`` is what a repetition would ask for again.
     """
+
+    def then() -> str:
+        return f"\n{PAYS_AGAIN}" if asking.pays_again and n_posts() > 0 else ""
+
     try:
         yield
     except _INPUT_ERRORS as error:
         was_sent = n_posts() > 0
-        say(console, f"{error}\n{AS_FAR_AS_IT_CAME if was_sent else NOTHING_SENT}")
+        say(console, f"{error}\n{AS_FAR_AS_IT_CAME if was_sent else NOTHING_SENT}{then()}")
         raise typer.Exit(EXIT_OTHER if was_sent else EXIT_INPUT) from None
     except MynthError as error:
-        say(console, str(error))
+        say(console, f"{error}{then()}")
         raise typer.Exit(EXIT_OTHER) from None
     except OSError as error:
-        say(console, f"{error}\n{AS_FAR_AS_IT_CAME}")
+        say(console, f"{error}\n{AS_FAR_AS_IT_CAME}{then()}")
         raise typer.Exit(EXIT_OTHER) from None
 
 

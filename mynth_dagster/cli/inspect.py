@@ -85,7 +85,8 @@ def inspect(
     progress.on_quote = lambda surveyed, quote: say(
         console, f"{surveyed.n_to_send} images to ask about, {format_usd(quote.total_units)}"
     )
-    with errors_as_exit_codes(console, lambda: progress.counts.n_posts):
+    asking = Asking(retry, confirm=confirm)
+    with errors_as_exit_codes(console, lambda: progress.counts.n_posts, asking=asking):
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
         asked = _asked(table, level or [], effort)
@@ -97,7 +98,7 @@ def inspect(
         )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
         looking = images.inspecting(asked, budget=budget, retries=retries)
-        stop, asking = StopSwitch(), Asking(retry, confirm=confirm)
+        stop = StopSwitch()
         summaries = run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
     typer.echo(json.dumps(_in_json(summaries, stop), indent=2))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)

@@ -14,7 +14,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from mynth_dagster.cli.failing import say
+from mynth_dagster.cli.failing import PAYS_AGAIN, say
+from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.look import Waiting
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport
@@ -107,8 +108,8 @@ def receipt_line(receipt: Receipt) -> str:
     return f"Over all runs: {', '.join(parts)}; {receipt.n_not_charged} requests cost nothing."
 
 
-def print_report(console: Console, report: RunReport) -> None:
-    """The end of a run in a few lines."""
+def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_SPECIAL) -> None:
+    """The end of a run in a few lines; ``asking`` is what it was to ask for again."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
     say(console, f"{report.rows} rows: {report.images} images, failures: {failures}.")
     say(
@@ -130,3 +131,5 @@ def print_report(console: Console, report: RunReport) -> None:
         say(console, f"{report.unresolved} rows are unresolved; they are not sent again by itself.")
     if report.stalled:
         say(console, f"{report.stalled} rows are past their deadline; run again to collect them.")
+    if asking.pays_again and report.posts_sent and not report.is_accounted_for:
+        say(console, PAYS_AGAIN)

@@ -106,7 +106,8 @@ def run(
     """
     console = Console(stderr=True)
     shown = ShownProgress(console, quiet=as_json)
-    with errors_as_exit_codes(console, lambda: shown.progress.counts.n_posts):
+    asking = Asking(retry, force, frozenset(prompt_id or []), confirm)
+    with errors_as_exit_codes(console, lambda: shown.progress.counts.n_posts, asking=asking):
         settings = engine_settings(
             root, ledger, base_url, api_revision, os.environ.get("MYNTH_API_KEY"), concurrency
         )
@@ -123,14 +124,13 @@ def run(
             prices_usd=prices(price_usd or []),
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )
-        asking = Asking(retry, force, frozenset(prompt_id or []), confirm)
         with shown:
             work = _run(settings, wanted, prompts, partition, asking, shown.progress)
             report = run_on_loop(work)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
-        print_report(console, report)
+        print_report(console, report, asking)
     raise typer.Exit(exit_code(report))
 
 

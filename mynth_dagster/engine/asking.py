@@ -36,12 +36,20 @@ class Asking:
         force: Ask for every finished row again, delivered or not.
         prompt_ids: Only rows with these ids are sent at all; empty means every row.
         confirm: The run may pay again for a large part of a partition.
+        begun_at_us: Since when rows are asked for again, by the ledger's clock: what was claimed
+            at or after it is left alone. None: a wish of this run alone.
     """
 
     retry: Retry = Retry.NONE
     force: bool = False
     prompt_ids: frozenset[str] = frozenset()
     confirm: bool = False
+    begun_at_us: int | None = None
+
+    @property
+    def pays_again(self) -> bool:
+        """Whether finished rows are asked for again, so that a repetition would pay once more."""
+        return self.force or self.retry is not Retry.NONE
 
     @property
     def is_special(self) -> bool:
@@ -54,7 +62,7 @@ class Asking:
 
     def wants_again(self, intent: Intent) -> bool:
         """Whether a finished row is to be asked for anew."""
-        if intent.state not in FINAL:
+        if intent.state not in FINAL or self._was_asked_since(intent):
             return False
         if self.force:
             return True
@@ -63,6 +71,9 @@ class Asking:
         if intent.state is IntentState.PARTIAL:
             return self.retry is Retry.PARTIAL
         return self.retry is not Retry.RETRYABLE or is_retryable(intent)
+
+    def _was_asked_since(self, intent: Intent) -> bool:
+        return self.begun_at_us is not None and intent.claimed_at_us >= self.begun_at_us
 
 
 NOTHING_SPECIAL = Asking()

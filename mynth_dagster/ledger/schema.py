@@ -21,7 +21,8 @@ meta = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 """
-`ledger_id`, `salt`, the last verdict on a server's revision, and on SQLite the newest running
+`ledger_id`, `salt`, the last verdict on a server's revision, when a wish to pay for rows again was
+uttered first, and on SQLite the newest running
 number (`number`; Postgres has a sequence).
 """
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from mynth_dagster.engine.asking import Asking, Retry
+from mynth_dagster.engine.beginning import asking_since
+from mynth_dagster.engine.session import Session
+from mynth_dagster.models.batch import Batch
 
 ASKING_CONFIG = {
     "retry": dg.Field(
@@ -38,3 +42,44 @@ def asking_from(config: Mapping[str, Any]) -> Asking:
         prompt_ids=frozenset(config["prompt_ids"]),
         confirm=config["confirm"],
     )
+
+
+@dataclass(frozen=True)
+class RunsWishes:
+    """The wishes of a run, and the run that uttered them first."""
+
+    asking: Asking
+    first_run_id: str
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to add to a failure, where a run with the same configuration would pay again."""
+        return GO_ON if self.asking.pays_again else ""
+
+    async def of(self, session: Session, batch: Batch) -> Asking:
+        """The wishes without what earlier tries of the same run have asked for."""
+        return await asking_since(session, batch, self.asking, self.first_run_id)
+
+
+GO_ON = (
+    " Re-execute this run to go on: rows that it asked for again are left alone. A new run with "
+    "the same configuration would pay for them again."
+)
+
+
+def wishes_of(context: dg.AssetExecutionContext) -> RunsWishes:
+    """What the launchpad asks for in this run."""
+    asking = asking_from(context.op_execution_context.op_config)
+    return RunsWishes(asking, _first_try(context.instance, context.run))
+
+
+def _first_try(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """The first of the runs that this one goes on with; what succeeded needs no further try."""
+    while run.parent_run_id:
+        parent = instance.get_run_by_id(run.parent_run_id)
+        if parent is None:
+            return run.root_run_id or run.parent_run_id
+        if parent.is_success:
+            break
+        run = parent
+    return run.run_id

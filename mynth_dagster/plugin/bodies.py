@@ -27,7 +27,7 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin import checks, metadata
-from mynth_dagster.plugin.asking import asking_from
+from mynth_dagster.plugin.asking import wishes_of
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.bridge import Notices
 from mynth_dagster.plugin.inspections import Inspect, run_inspection, told_of
@@ -79,6 +79,7 @@ def submit_tasks(
     """Send what is missing in the run's partitions."""
     slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
     batch, done = assets.batch, dict[Slice, metadata.Metadata]()
+    wishes = wishes_of(context)
 
     async def work(session: Session) -> SubmitReport:
         report = await submit(
@@ -87,7 +88,7 @@ def submit_tasks(
             slices,
             submitter=context.run.run_id,
             stop=stop,
-            asking=asking_from(context.op_execution_context.op_config),
+            asking=await wishes.of(session, batch),
             on_quote=lambda surveyed, quote: notices.put(
                 lambda: context.log.info(
                     f"{surveyed.n_to_send} rows to send, {format_usd(quote.total_units)}"
@@ -100,7 +101,8 @@ def submit_tasks(
         return report
 
     tables = {assets.key("tasks"): done}
-    with _recording_what_is_done(context, assets, tables, slices):
+    then = wishes.how_to_go_on
+    with _recording_what_is_done(context, assets, tables, slices, then=then):
         report = mynth.run(work, stop=stop, notices=notices)
         _require_all_sent(report, done, slices)
     told = metadata.submission_metadata(report.survey, report.quote, report.counts)
@@ -197,12 +199,13 @@ def ask_about_images(
 ) -> Iterator[Result]:
     """Ask what was not asked yet about the images of the run's partitions."""
     slices, batch = assets.partitions.in_run(context), asked.of(assets.batch)
-    asking = asking_from(context.op_execution_context.op_config)
+    wishes = wishes_of(context)
     landed: dict[Slice, InspectionSummary] = {}
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
-    with _recording_what_is_done(context, assets, tables, slices):
+    then = wishes.how_to_go_on
+    with _recording_what_is_done(context, assets, tables, slices, then=then):
         try:
-            progress = run_inspection(context, mynth, batch, slices, asking, landed)
+            progress = run_inspection(context, mynth, batch, slices, wishes, landed)
         finally:
             for slice_, summary in landed.items():
                 tables[assets.key(asked.table)][slice_] = told_of(summary)
@@ -237,15 +240,21 @@ def _recording_what_is_done(
     tables: Mapping[dg.AssetKey, Mapping[Slice, metadata.Metadata]],
     slices: Sequence[Slice],
     judge: Callable[[], Sequence[dg.AssetCheckResult]] = list,
+    *,
+    then: str = "",
 ) -> Iterator[None]:
-    """If the work ends early, record the finished partitions, and judge, before the run fails."""
+    """
+    If the work ends early, record the finished partitions, and judge, before the run fails.
+
+    ``then`` is added to what the failure says.
+    """
     try:
         yield
     except BaseException as error:
         results = judged_part_way(judge(), tables, slices)
         record_some(context, assets.partitions, tables, checks=results)
         if isinstance(error, MynthError):
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(f"{error}{then}", allow_retries=False) from error
         raise
 
 

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 import dagster as dg
 
-from mynth_dagster.engine.asking import Asking
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
@@ -20,6 +19,7 @@ from mynth_dagster.models.inspection import KINDS_BY_TABLE, InspectionSettings
 from mynth_dagster.models.money import format_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import RatingLevel
+from mynth_dagster.plugin.asking import RunsWishes
 from mynth_dagster.plugin.bridge import Notices
 from mynth_dagster.plugin.metadata import Metadata
 from mynth_dagster.plugin.resource import MynthResource
@@ -70,7 +70,7 @@ def run_inspection(
     mynth: MynthResource,
     batch: Batch,
     slices: Sequence[Slice],
-    asking: Asking,
+    wishes: RunsWishes,
     landed: dict[Slice, InspectionSummary],
 ) -> InspectionProgress:
     """Ask, wait and write; what is done lands as it comes, whatever happens later."""
@@ -89,7 +89,7 @@ def run_inspection(
             submitter=context.run.run_id,
             stop=stop,
             progress=progress,
-            asking=asking,
+            asking=await wishes.of(session, batch),
         )
         async for summary in looks:
             landed[summary.slice] = summary

@@ -101,6 +101,29 @@ def test_a_run_that_stopped_early_is_exit_code_1_and_says_how_to_go_on(shell):
     assert "Run the same command again" in result.stderr
 
 
+@pytest.mark.parametrize("wish", [("--force",), ("--retry", "failed")])
+def test_a_repetition_that_would_pay_again_is_advised_against(new_shell, wish):
+    """A stopped run that asked for finished rows again says to leave that out from now on."""
+    work = new_shell(failures=[{"kind": "task"}])
+    table = work.prompts(9)
+    work.run(table)
+    work.server.set_scenario(balance_usd="0.01", failures=())
+
+    result = work.run(table, *wish)
+
+    assert result.exit_code == 1
+    assert "Leave out --force and --retry to go on" in result.stderr
+
+
+def test_a_run_that_asked_for_nothing_again_may_be_repeated_as_it_is(new_shell):
+    """Nothing is said of options that were not given."""
+    work = new_shell(balance_usd="0.01")
+
+    result = work.run(work.prompts(9))
+
+    assert "--force" not in result.stderr
+
+
 def test_a_key_revoked_in_mid_run_never_claims_that_nothing_was_sent(shell):
     """What was sent is told as sent."""
     work = shell(faults=[{"kind": "status", "status": 401, "code": "unauthorized", "after": 2}])

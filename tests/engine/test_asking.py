@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,6 +47,18 @@ def test_retryable_leaves_out_what_would_fail_again():
 
     assert not Asking(retry=Retry.RETRYABLE).wants_again(moderated)
     assert Asking(retry=Retry.FAILED).wants_again(moderated)
+
+
+@pytest.mark.parametrize("asking", [Asking(force=True), Asking(retry=Retry.FAILED)])
+def test_what_was_asked_for_since_the_beginning_is_left_alone(asking):
+    """A wish that is repeated pays for no row again that it redid, whichever way that ended."""
+    since = replace(asking, begun_at_us=1_000)
+    again = {
+        at_us: since.wants_again(make_intent(state=S.FAILED, claimed_at_us=at_us))
+        for at_us in (999, 1_000, 1_001)
+    }
+
+    assert again == {999: True, 1_000: False, 1_001: False}
 
 
 @pytest.mark.parametrize(

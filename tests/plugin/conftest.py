@@ -11,6 +11,8 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from mynth_dagster import MynthResource, build_image_batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
@@ -67,18 +69,41 @@ class Project:
         last: str | None = None,
         *,
         defs: dg.Definitions | None = None,
+        config: dict[str, Any] | None = None,
         **tags: str,
     ) -> dg.ExecuteInProcessResult:
-        """Run a job over a range, a partition, or the whole of an unpartitioned batch."""
+        """
+        Run a job over a range, a partition, or the whole of an unpartitioned batch.
+
+        ``config`` is what the launchpad says of the submission.
+        """
         job = (defs or self.definitions()).resolve_job_def(f"shots_{phase}")
         if first and last:
             tags |= range_tags(first, last)
         return job.execute_in_process(
             instance=self.instance,
             partition_key=first if first and not last else None,
+            run_config={"ops": {"shots__submit": {"config": config}}} if config else None,
             tags=tags,
             raise_on_error=False,
         )
+
+    def execute_again(self, run_id: str) -> dg.DagsterRun:
+        """Re-execute a run as Dagster does: the same job, tags and configuration."""
+        before = self.instance.get_run_by_id(run_id)
+        assert before is not None
+        job = self.definitions().resolve_job_def(before.job_name)
+        run = self.instance.create_run_for_job(
+            job_def=job,
+            run_config=before.run_config,
+            tags=before.tags,
+            parent_run_id=run_id,
+            root_run_id=before.root_run_id or run_id,
+        )
+        execute_run(InMemoryJob(job), run, self.instance, raise_on_error=False)
+        done = self.instance.get_run_by_id(run.run_id)
+        assert done is not None
+        return done
 
     def tick(self, defs: dg.Definitions | None = None) -> Any:
         """One evaluation of the completion sensor."""

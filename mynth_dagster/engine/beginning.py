@@ -1,0 +1,31 @@
+"""When a wish was uttered first, by the ledger's own clock, so that it can be taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from mynth_dagster.engine.asking import Asking
+from mynth_dagster.engine.session import Session
+from mynth_dagster.models.batch import Batch
+
+
+async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str) -> Asking:
+    """
+    The same wishes, leaving alone what was asked for since they were uttered first.
+
+    The moment is kept in the ledger and read off the clock that dates its intents: clocks of other
+    machines have no part in it. It is taken before anything is sent.
+
+    Args:
+        wish: What tells these wishes from others; the same in each try to fulfil them.
+    """
+    if not asking.pays_again:
+        return asking
+    key = f"asked:{batch.ledger_name}:{wish}"
+    kept = await asyncio.to_thread(session.ledger.read.meta, key)
+    if kept is None:
+        now = await session.ledger.moment(session.clock.instant())
+        kept = str(now.wall_us)
+        await session.ledger.set_meta(key, kept)
+    return replace(asking, begun_at_us=int(kept))
