@@ -270,7 +270,11 @@ class AccountMismatchError(LedgerError):
 
     def __init__(self, base_url: str, known: Sequence[str], doubt: str = "") -> None:
         users = ", ".join(sorted({user for user in known if user})) or "another account"
-        said = f"whose it is could not be asked ({doubt})" if doubt else "this key is not its"
+        said = (
+            f"whose it is could not be asked ({doubt})"
+            if doubt
+            else "this key belongs to another account"
+        )
         super().__init__(
             f"the ledger's tasks at {base_url} were paid for by {users}, and {said}. Nothing was "
             "sent or asked about them. Use that account's key or another ledger; if it is what "

@@ -14,12 +14,15 @@ from rich.console import Console
 from mynth_dagster.cli.failing import EXIT_OPEN, EXIT_OTHER, errors_as_exit_codes, say
 from mynth_dagster.cli.options import (
     BaseUrl,
+    Identity,
     Ledger,
     Revision,
     Root,
+    Window,
     engine_settings,
     mapping,
     prices,
+    written_batch,
 )
 from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
@@ -50,12 +53,8 @@ def inspect(
         list[str] | None, typer.Option(help="value=description of an own level of ratings.")
     ] = None,
     effort: Annotated[str | None, typer.Option(help="Of reviews: low or high.")] = None,
-    window: Annotated[
-        str, typer.Option(help="What windows are called: partition, date, file or key.")
-    ] = "partition",
-    identity: Annotated[
-        str | None, typer.Option(help="The batch's identity, if it has one.")
-    ] = None,
+    window: Window = None,
+    identity: Identity = None,
     retries: Annotated[
         int, typer.Option(help="How often a failed look is asked for again by itself.")
     ] = 0,
@@ -90,11 +89,9 @@ def inspect(
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
         asked = _asked(table, level or [], effort)
-        images = Batch(
-            name=batch,
-            identity=identity,
-            window_dimension=window,
-            prices_usd=prices(price_usd or []),
+        told = prices(price_usd or [])
+        images = written_batch(
+            root, batch, IMAGES, window=window, identity=identity, prices_usd=told
         )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
         looking = images.inspecting(asked, budget=budget, retries=retries)

@@ -10,13 +10,22 @@ import typer
 from rich.console import Console
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
-from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
+from mynth_dagster.cli.options import (
+    BaseUrl,
+    Identity,
+    Ledger,
+    Revision,
+    Root,
+    Window,
+    engine_settings,
+    written_batch,
+)
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.rebuild import Rebuilt, rebuild
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.files import PROMPTS, TableStore
 from mynth_dagster.tables.ledger_mark import LedgerMark, read_mark, write_mark
 from mynth_dagster.wire import AUTO_REVISION
 
@@ -56,10 +65,8 @@ def rebuild_ledger(
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_revision: Revision = AUTO_REVISION,
     ledger: Ledger = None,
-    identity: Annotated[
-        str | None, typer.Option(help="The batch's identity, if it has one.")
-    ] = None,
-    window: Annotated[str, typer.Option(help="What windows are called: date, file, …")] = "date",
+    identity: Identity = None,
+    window: Window = None,
 ) -> None:
     """
     Make a lost ledger anew from the tables and Mynth's task list; sends nothing.
@@ -70,7 +77,7 @@ def rebuild_ledger(
         url = ledger or ledger_url_in(root)
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, url, base_url, api_revision, key, 16)
-        wanted = Batch(name=batch, identity=identity, window_dimension=window)
+        wanted = written_batch(root, batch, PROMPTS, window=window, identity=identity)
         found = asyncio.run(_rebuild(settings, wanted))
         say(
             Console(),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.tables.files import TableStore
 
 Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of the tables.", show_default="required")
@@ -24,6 +27,31 @@ BaseUrl = Annotated[str, typer.Option(envvar="MYNTH_BASE_URL", help="Where the A
 Revision = Annotated[
     str, typer.Option("--api-revision", help="2026-04, 2026-08, or auto to ask the server.")
 ]
+
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        help="What windows are called: partition, date, file or key; by default as the folders.",
+    ),
+]
+Identity = Annotated[
+    str | None, typer.Option("--identity", help="The batch's identity, if it has one.")
+]
+
+
+def written_batch(
+    root: str, name: str, table: str, *, window: str | None, identity: str | None, **fields: Any
+) -> Batch:
+    """
+    A batch whose table lies in the root; its windows are called as the folders are.
+
+    Raises:
+        TableError: The folders have several names, and none is said.
+    """
+    batch = Batch(name=name, identity=identity, **fields)
+    called = window or TableStore(root, name).window_dimension(table)
+    return replace(batch, window_dimension=called) if called else batch
 
 
 def engine_settings(

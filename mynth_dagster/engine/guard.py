@@ -8,6 +8,7 @@ put back, or a new one where the tables of a lost one still lie.
 from __future__ import annotations
 
 import asyncio
+import shlex
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
@@ -15,8 +16,8 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.ledger_mark import LedgerMark, has_results, read_mark, write_mark
 
-REBUILD = "mynth-dagster ledger rebuild"
-ADOPT = "mynth-dagster ledger adopt"
+REBUILDING = "rebuild"
+"""Who sends into partitions that are being put back: nobody."""
 
 
 async def require_right_ledger(session: Session, batch: Batch) -> None:
@@ -27,16 +28,36 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
         LedgerMismatchError: The tables know another ledger, or this one when it knew more.
     """
     store = TableStore(session.settings.root, batch.name)
+    if await asyncio.to_thread(_is_half_made, session, batch):
+        raise LedgerMismatchError(
+            "The ledger is half made: a rebuild was cut off. Nothing was sent: rows that it does "
+            f"not know yet would be paid for again. Run `{rebuild_command(session, batch)}` again."
+        )
     mark = await asyncio.to_thread(read_mark, store)
     number = await session.ledger.newest_number()
     reason = await asyncio.to_thread(_mismatch, session, batch, store, mark, number)
     if reason is not None:
         raise LedgerMismatchError(
             f"{reason} Nothing was sent: rows that this ledger does not know would be paid for "
-            f"again. Put the right ledger back, or rebuild this one (`{REBUILD}`); if it is what "
-            f"you want, `{ADOPT}`."
+            "again. Put the right ledger back. If it is lost, name a new, empty one, or move this "
+            f"one's file away, and run `{rebuild_command(session, batch)}`. If this one is what "
+            f"you want, run `{_command('adopt', session, batch)}`. Both need --ledger URL where "
+            "the ledger does not lie in the root."
         )
     await mark_tables(session, batch)
+
+
+def rebuild_command(session: Session, batch: Batch) -> str:
+    """The command that makes the ledger of this batch, or of the looks at it, anew."""
+    table = "" if batch.inspection is None else f"/{batch.inspection.kind.table}"
+    identity = batch.ledger_name.removesuffix(table)
+    named = "" if identity == batch.name else f" --identity {shlex.quote(identity)}"
+    return _command("rebuild", session, batch) + named
+
+
+def _command(doing: str, session: Session, batch: Batch) -> str:
+    root = shlex.quote(session.settings.root)
+    return f"mynth-dagster ledger {doing} --root {root} --batch {batch.name}"
 
 
 async def mark_tables(session: Session, batch: Batch) -> None:
@@ -46,16 +67,21 @@ async def mark_tables(session: Session, batch: Batch) -> None:
     await asyncio.to_thread(write_mark, store, mark)
 
 
+def _is_half_made(session: Session, batch: Batch) -> bool:
+    known = session.ledger.read.partitions(batch.ledger_name)
+    return any(row.submitter == REBUILDING for row in known)
+
+
 def _mismatch(
     session: Session, batch: Batch, store: TableStore, mark: LedgerMark | None, number: int
 ) -> str | None:
     ledger_id, where = session.ledger.ledger_id, store.batch_folder
+    known = session.ledger.read.partitions(batch.ledger_name)
     # A rebuilt ledger has the mark's id and may know the images without the looks at them.
     table = TASKS if batch.inspection is None else batch.inspection.kind.table
-    if mark is None or batch.inspection is not None:
-        knows_nothing = not session.ledger.read.partitions(batch.ledger_name)
-        if knows_nothing and has_results(store, table):
-            return f"{where}/{table} holds results, the ledger {ledger_id} knows nothing of them."
+    may_be_unknown = mark is None or batch.inspection is not None
+    if may_be_unknown and not known and has_results(store, table):
+        return f"{where}/{table} holds results, the ledger {ledger_id} knows nothing of them."
     if mark is None:
         return None
     if mark.ledger_id != ledger_id:

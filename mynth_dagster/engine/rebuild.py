@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mynth_dagster.engine.guard import mark_tables
+from mynth_dagster.engine.guard import REBUILDING, mark_tables, rebuild_command
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.ledger.evidence import Sighting
@@ -53,16 +53,19 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
     Fill an empty ledger with what the tables and the task list tell of a batch.
 
     Nothing is sent. Tasks that are finished are read by the next collection, free of charge.
+    What was cut off is to be repeated: each step puts back what is not there yet.
 
     Raises:
+        TableError: The folders are not those of the batch; nothing was written.
         LedgerMismatchError: The ledger knows the batch already, or is another one and not empty.
         ApiError: The task list could not be read to its end; what was put back stays.
     """
     store = TableStore(session.settings.root, batch.name)
+    slices = await asyncio.to_thread(store.slices, PROMPTS, batch)
+    looks = await asyncio.to_thread(_looks, store, batch)
     await _become(session, batch, store)
     account = await session.account.number()
-    slices = await asyncio.to_thread(store.slices, PROMPTS, batch)
-    await session.ledger.open_partitions(batch.ledger_name, slices, "rebuild")
+    await session.ledger.open_partitions(batch.ledger_name, slices, REBUILDING)
     n_from_tables = 0
     for slice_ in slices:
         known = await asyncio.to_thread(_from_tables, store, slice_, batch)
@@ -73,23 +76,32 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
         prompts = await asyncio.to_thread(lambda s: list(iter_prompts(store, s)), slice_)
         found = _from_list(session.ledger.ledger_id, batch, slice_, prompts, tagged)
         n_from_list += await _restore(session, found, account)
-    for kind in InspectionKind:
-        n_from_tables += await _restore_looks(session, batch, store, kind, account)
+    for kind, looked_at in looks.items():
+        n_from_tables += await _restore_looks(session, batch, store, kind, looked_at, account)
     n_unplaced = await _sight_all(session, tagged)
-    await session.ledger.close_partitions(batch.ledger_name, slices)
+    # In this order: a ledger that is not marked yet can still be told from a finished one.
     await mark_tables(session, batch)
+    await session.ledger.close_partitions(batch.ledger_name, slices)
     return Rebuilt(session.ledger.ledger_id, n_from_tables, n_from_list, n_unplaced)
 
 
+def _looks(store: TableStore, batch: Batch) -> dict[InspectionKind, list[Slice]]:
+    """The partitions whose images were looked at, by what was asked about them."""
+    found = {kind: store.slices(kind.table, batch) for kind in InspectionKind}
+    return {kind: slices for kind, slices in found.items() if slices}
+
+
 async def _restore_looks(
-    session: Session, batch: Batch, store: TableStore, kind: InspectionKind, account: int
+    session: Session,
+    batch: Batch,
+    store: TableStore,
+    kind: InspectionKind,
+    slices: Sequence[Slice],
+    account: int,
 ) -> int:
     """Looks at images carry no tag: what the tables do not tell of them is lost."""
     looking = batch.inspecting(InspectionSettings(kind))
-    slices = await asyncio.to_thread(store.slices, kind.table, looking)
-    if not slices:
-        return 0
-    await session.ledger.open_partitions(looking.ledger_name, slices, "rebuild")
+    await session.ledger.open_partitions(looking.ledger_name, slices, REBUILDING)
     n_restored = 0
     for slice_ in slices:
         looks = await asyncio.to_thread(
@@ -104,15 +116,21 @@ async def _restore_looks(
 
 async def _become(session: Session, batch: Batch, store: TableStore) -> None:
     """Take the id of the ledger that the tables know, so that its intents have their names."""
-    if await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name):
-        raise LedgerMismatchError(f"The ledger knows {batch.name} already: nothing to rebuild.")
+    known = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
+    if any(row.submitter != REBUILDING for row in known):
+        raise LedgerMismatchError(
+            f"The ledger knows {batch.name} already: nothing to rebuild. If it is not the right "
+            "one, put that back; or name a new, empty ledger (--ledger URL), or move this one's "
+            f"file away, and run `{rebuild_command(session, batch)}`."
+        )
     mark = await asyncio.to_thread(read_mark, store)
     if mark is None or mark.ledger_id == session.ledger.ledger_id:
         return
     if not await session.ledger.take_id(mark.ledger_id):
         raise LedgerMismatchError(
             f"The tables belong to the ledger {mark.ledger_id}, and this one is in use already: "
-            "rebuild into a new, empty ledger."
+            "name a new, empty ledger (--ledger URL), and run "
+            f"`{rebuild_command(session, batch)}`."
         )
 
 

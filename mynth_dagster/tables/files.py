@@ -8,7 +8,7 @@ Writing is in `staging`: temporary names first, renamed when all is written.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from mynth_dagster.errors import TableError
 from mynth_dagster.limits import READ_BATCH_ROWS
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
@@ -78,15 +79,43 @@ class TableStore:
         return path if self.is_local else str(self.fs.unstrip_protocol(path))
 
     def slices(self, table: str, batch: Batch) -> list[Slice]:
-        """The partitions of which the table was ever written."""
-        top = posixpath.join(self.batch_folder, table)
+        """
+        The partitions of which the table was ever written.
+
+        Raises:
+            TableError: Its windows are not called as those of the batch.
+        """
+        found, called = self._keys(table), batch.window_dimension
+        others = _windows_in(found) - {called}
+        if others:
+            named = ", ".join(f"{name}=" for name in sorted(others))
+            said = f"folders are called {named} and not {called}=: say --window {min(others)}"
+            raise TableError(self._top(table), said)
+        return [batch.slice(keys.get(called, ""), keys.get(FAN_OUT_FOLDER, "")) for keys in found]
+
+    def window_dimension(self, table: str) -> str | None:
+        """
+        What the table's windows are called in its folders; None where it has none.
+
+        Raises:
+            TableError: Their folders have several names.
+        """
+        names = _windows_in(self._keys(table))
+        if len(names) > 1:
+            named = ", ".join(f"{name}=" for name in sorted(names))
+            said = f"folders are called {named}: say which are the windows (--window NAME)"
+            raise TableError(self._top(table), said)
+        return next(iter(names), None)
+
+    def _top(self, table: str) -> str:
+        return posixpath.join(self.batch_folder, table)
+
+    def _keys(self, table: str) -> list[dict[str, str]]:
+        """The keys, by name, in the path of each of the table's files."""
+        top = self._top(table)
         with as_table_errors(top, "cannot look for tables"):
             paths = sorted(self.fs.glob(f"{top}/**/{PART_NAME}"))
-        keys = [_keys_in(posixpath.relpath(posixpath.dirname(path), top)) for path in paths]
-        return [
-            batch.slice(found.get(batch.window_dimension, ""), found.get(FAN_OUT_FOLDER, ""))
-            for found in keys
-        ]
+        return [_keys_in(posixpath.relpath(posixpath.dirname(path), top)) for path in paths]
 
     def exists(self, table: str, slice_: Slice) -> bool:
         """Whether the table was ever written."""
@@ -133,6 +162,11 @@ def _keys_in(folders: str) -> dict[str, str]:
     """`date=2026-11-22/fan_out=003` as keys by name."""
     pairs = [folder.partition("=") for folder in folders.split("/") if "=" in folder]
     return {name: unquote(key) for name, _, key in pairs}
+
+
+def _windows_in(found: Iterable[Mapping[str, str]]) -> set[str]:
+    """What folders are called that are not those of a fan-out."""
+    return {name for keys in found for name in keys} - {FAN_OUT_FOLDER}
 
 
 @contextmanager

@@ -59,6 +59,7 @@ class Bench:
         transport: Transport | None = None,
         settings: dict[str, Any] | None = None,
         asking: Asking = NOTHING_SPECIAL,
+        window: str = "",
         **fields: Any,
     ) -> RunReport:
         """One run of the batch over these prompts, or over so many."""
@@ -72,7 +73,7 @@ class Bench:
                     session,
                     batch,
                     source,
-                    window="",
+                    window=window,
                     stop=stop or StopSwitch(),
                     progress=progress or Progress(),
                     asking=asking,

@@ -31,7 +31,9 @@ def refused(work: Bench, match: str) -> None:
     with pytest.raises(LedgerMismatchError, match=match) as caught:
         work.run(8)
     assert "Nothing was sent" in str(caught.value)
-    assert "mynth-dagster ledger adopt" in str(caught.value)
+    for command in ("rebuild", "adopt"):
+        named = f"mynth-dagster ledger {command} --root {work.root} --batch b"
+        assert f"`{named}`" in str(caught.value)
     assert work.n_posts == n_posts
 
 

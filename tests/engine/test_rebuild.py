@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import sqlalchemy as sa
 
 from mynth_dagster.engine.rebuild import Rebuilt, rebuild
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.errors import LedgerMismatchError
+from mynth_dagster.errors import ApiError, LedgerMismatchError, TableError
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.factories import MODEL
@@ -84,6 +85,73 @@ def test_rows_in_doubt_stay_in_doubt(bench):
     assert (report.posts_sent, report.unresolved, report.images) == (0, 1, 4)
 
 
+@pytest.fixture
+def half_made(new_bench) -> Bench:
+    """Five rows of which only the task list tells, and a rebuild that could not read it."""
+    work = new_bench(progress="manual")
+    stop = StopSwitch()
+    work.run(5, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    (work.root / "b" / "tasks" / "part-0.parquet").unlink()
+    lose_ledger(work)
+    silent = {"route": "GET /tasks", "kind": "status", "status": 401, "code": "unauthorized"}
+    work.server.settle()
+    work.server.set_scenario(progress="immediate", faults=[silent])
+    with pytest.raises(ApiError):
+        make_anew(work)
+    work.server.set_scenario(faults=())
+    return work
+
+
+def test_a_rebuild_that_was_cut_off_goes_on(half_made):
+    """What was put back stays, what is missing is added, and nothing is paid for again."""
+    found = make_anew(half_made)
+    report = half_made.run(5)
+
+    assert (found.n_from_tables, found.n_from_list) == (0, 5)
+    assert (report.images, report.posts_sent) == (5, 0)
+    half_made.require_sound(5)
+
+
+def test_a_half_made_ledger_does_not_spend(half_made):
+    """However much the lost one knew: the rest would be paid for again."""
+    (half_made.root / "b" / "_ledger.json").unlink()
+
+    with pytest.raises(LedgerMismatchError, match=r"rebuild --root .* --batch b`"):
+        half_made.run(5)
+
+
+def test_a_rebuild_may_be_repeated_at_any_of_its_steps(new_bench):
+    """Each step puts back what is not there yet: a repetition finds nothing more to do."""
+    work = new_bench()
+    work.run(6, shards=2)
+    lose_ledger(work)
+    make_anew(work, shards=2)
+    engine = sa.create_engine(work.ledger_url)
+    with engine.begin() as connection:
+        before = connection.execute(sa.text("SELECT * FROM intents ORDER BY 1")).all()
+        connection.execute(sa.text("UPDATE partitions SET submitter = 'rebuild'"))
+
+    found = make_anew(work, shards=2)
+
+    with engine.begin() as connection:
+        assert connection.execute(sa.text("SELECT * FROM intents ORDER BY 1")).all() == before
+    engine.dispose()
+    assert (found.n_from_tables, found.n_from_list, found.n_unplaced) == (0, 0, 0)
+    assert work.run(6, shards=2).posts_sent == 0
+
+
+def test_a_wrong_window_is_told_before_anything_is_written(new_bench):
+    """Folders of another name would be taken for no window at all."""
+    work = new_bench()
+    work.run(3, window="x", window_dimension="partition")
+    lose_ledger(work)
+
+    with pytest.raises(TableError, match=r"partition=.*date=.*--window partition"):
+        make_anew(work)
+
+    assert make_anew(work, window_dimension="partition").n_from_tables == 3
+
+
 def test_tasks_of_rows_that_are_gone_are_counted(new_bench):
     """Their row is in no table any more; they are told, not guessed at."""
     work = new_bench()
@@ -102,5 +170,5 @@ def test_a_ledger_that_is_in_use_is_not_made_anew(new_bench):
     work = new_bench()
     work.run(3)
 
-    with pytest.raises(LedgerMismatchError, match="nothing to rebuild"):
+    with pytest.raises(LedgerMismatchError, match=r"nothing to rebuild.* new, empty ledger"):
         make_anew(work)
