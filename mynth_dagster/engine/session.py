@@ -30,6 +30,7 @@ from mynth_dagster.wire.detection import detect_revision
 LEDGER_FILE = "mynth-ledger.db"
 SPOOL_FOLDER = "mynth-spool"
 SQLITE = "sqlite:///"
+_ELSEWHERE = "where it lies elsewhere, name it (--ledger)"
 
 
 def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
@@ -46,7 +47,7 @@ def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
         raise ConfigError("ledger_url", said)
     folder = Path(root).absolute()
     if must_exist and not (folder / LEDGER_FILE).is_file():
-        raise ConfigError("root", f"{folder} holds no ledger")
+        raise ConfigError("root", f"{folder} holds no ledger; {_ELSEWHERE}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,7 +14,7 @@ from mynth_dagster.limits import (
     UNKNOWN_IN_A_ROW_MAX,
 )
 
-RERUN = "run the same command again: only what is still missing is sent."
+RERUN = "run it again: only what is still missing is sent."
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,21 @@ _STOPS_BY_CAUSE: dict[Cause, tuple[str, str]] = {
 def key_refused(error: UnauthorizedError) -> StopReason:
     """The key was good when the run began, and is not any more."""
     code, advice = _STOPS_BY_CAUSE[Cause.KEY]
-    return StopReason(code, f"Mynth refused: {error.reason}.", advice + RERUN)
+    return StopReason(code, _refused(error.reason), advice + RERUN)
+
+
+def _refused(reason: str) -> str:
+    return f"Mynth refused: {reason.rstrip('.')}."
 
 
 _GIVEN_UP = {
     "unreachable": "Mynth could not be reached for a while.",
-    "rate_limited": "Mynth kept asking for less.",
+    "rate_limited": "Mynth kept answering 429, too many requests.",
 }
+_ONCE_SETTLED = (
+    "where the revision has a task list they are settled by themselves, else by a webhook or "
+    f"`mynth-dagster resolve`; then {RERUN}"
+)
 ASKED_RETRIES_MAX = 4 * NOT_SENT_RETRIES_MAX
 """Rounds of 429 that say how long to wait: such a server is alive."""
 
@@ -101,7 +109,7 @@ class Breaker:
         error = refused.error
         if refused.cause in _STOPS_BY_CAUSE:
             code, advice = _STOPS_BY_CAUSE[refused.cause]
-            return StopReason(code, f"Mynth refused: {error.reason}.", advice + RERUN)
+            return StopReason(code, _refused(error.reason), advice + RERUN)
         code = error.code or f"http_{error.status}"
         self.refusals = {code: self.refusals.get(code, 0) + 1}
         if self.refusals[code] >= EQUAL_REFUSALS_MAX:
@@ -117,7 +125,7 @@ class Breaker:
         if not in_a_row and self.unresolved < self.max_unresolved:
             return None
         said = f"{self.unresolved} answers were lost, last: {unknown.error.reason}."
-        return StopReason("outcomes_unknown", said, "settle them with `mynth-dagster resolve`.")
+        return StopReason("outcomes_unknown", said, _ONCE_SETTLED)
 
     def note_silence(
         self, now_s: float, asked_s: float | None, *, code: str = "unreachable"

@@ -38,7 +38,7 @@ def test_without_a_ledger_it_says_so_and_makes_none(new_shell):
     result = work.call("status", "--root", str(work.root))
 
     assert result.exit_code == 2
-    assert "holds no ledger" in result.stderr
+    assert "holds no ledger; where it lies elsewhere, name it (--ledger)" in result.stderr
     assert not work.root.exists()
 
 

@@ -33,7 +33,8 @@ def test_what_is_no_rows_fault_stops_at_once(cause, code):
 
     assert isinstance(reason, StopReason)
     assert reason.code == code
-    assert "again" in reason.next_step
+    assert reason.next_step.endswith("run it again: only what is still missing is sent.")
+    assert ".." not in reason.message
 
 
 def test_ten_equal_refusals_in_a_row_stop():
@@ -55,7 +56,10 @@ def test_ten_lost_answers_in_a_row_stop():
     assert [breaker.note_unknown(LOST) for _ in range(9)] == [None] * 9
     breaker.note_accepted()
     assert [breaker.note_unknown(LOST) for _ in range(9)] == [None] * 9
-    assert breaker.note_unknown(LOST).code == "outcomes_unknown"
+    stopped = breaker.note_unknown(LOST)
+    assert stopped.code == "outcomes_unknown"
+    assert "settled by themselves, else by a webhook" in stopped.next_step
+    assert stopped.next_step.endswith("then run it again: only what is still missing is sent.")
 
 
 def test_as_many_open_outcomes_as_slots_stop():
