@@ -11,7 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mynth_dagster.cli.failing import EXIT_OPEN, EXIT_OTHER, errors_as_exit_codes, say
+from mynth_dagster.cli.failing import (
+    EXIT_OPEN,
+    EXIT_OTHER,
+    PAYS_AGAIN,
+    errors_as_exit_codes,
+    say,
+)
 from mynth_dagster.cli.options import (
     BaseUrl,
     Identity,
@@ -24,6 +30,7 @@ from mynth_dagster.cli.options import (
     prices,
     written_batch,
 )
+from mynth_dagster.cli.progress import stopped_early
 from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.asking import Asking, Retry
@@ -99,8 +106,11 @@ def inspect(
         summaries = run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
     typer.echo(json.dumps(_in_json(summaries, stop), indent=2))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
-    if stop.is_set:
-        say(console, f"Stopped: {stop.reason.message if stop.reason else ''}")
+    if stop.reason:
+        reason = stop.reason
+        say(console, stopped_early(reason.code, reason.message, reason.next_step))
+        if asking.pays_again and progress.counts.n_posts:
+            say(console, PAYS_AGAIN)
         raise typer.Exit(EXIT_OTHER)
     raise typer.Exit(EXIT_OPEN if n_open else 0)
 
@@ -147,4 +157,6 @@ def _in_json(summaries: Sequence[InspectionSummary], stop: StopSwitch) -> dict[s
         "charged_usd": usd(sum(summary.charged_units for summary in summaries)),
         "tables": [summary.uri for summary in summaries],
         "stopped": stop.reason.code if stop.reason else None,
+        "stop_message": stop.reason.message if stop.reason else None,
+        "stop_next_step": stop.reason.next_step if stop.reason else None,
     }

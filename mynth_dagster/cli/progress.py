@@ -108,6 +108,11 @@ def receipt_line(receipt: Receipt) -> str:
     return f"Over all runs: {', '.join(parts)}; {receipt.n_not_charged} requests cost nothing."
 
 
+def stopped_early(code: str, message: str, next_step: str) -> str:
+    """Why no more was sent, and what to do, in one line."""
+    return f"Stopped early ({code}): {message} Next: {next_step}"
+
+
 def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_SPECIAL) -> None:
     """The end of a run in a few lines; ``asking`` is what it was to ask for again."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
@@ -126,9 +131,13 @@ def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_S
     for name, uris in report.tables.items():
         say(console, f"{name}: {uris[0]}" + (f" and {len(uris) - 1} more" if uris[1:] else ""))
     if report.stopped:
-        say(console, f"Stopped early: {report.stopped}. Run the same command again to go on.")
+        said = (report.stop_message or "", report.stop_next_step or "")
+        say(console, stopped_early(report.stopped, *said))
     if report.unresolved:
-        say(console, f"{report.unresolved} rows are unresolved; they are not sent again by itself.")
+        say(
+            console,
+            f"{report.unresolved} rows are unresolved; they are not sent again by themselves.",
+        )
     if report.stalled:
         say(console, f"{report.stalled} rows are past their deadline; run again to collect them.")
     if asking.pays_again and report.posts_sent and not report.is_accounted_for:

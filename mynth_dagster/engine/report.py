@@ -32,6 +32,8 @@ class RunReport:
         files: Images whose file is kept; None: the batch keeps none.
         file_bytes: Of all kept files together.
         n_cost_unknown: Tasks that may have cost something which is not known yet.
+        stopped: The code of why the run ended early, if it did; `stop_message` and
+            `stop_next_step` are its sentences.
     """
 
     rows: int
@@ -56,6 +58,8 @@ class RunReport:
     files: int | None = None
     file_bytes: int = 0
     stopped: str | None = None
+    stop_message: str | None = None
+    stop_next_step: str | None = None
 
     @property
     def is_accounted_for(self) -> bool:
@@ -88,6 +92,8 @@ class RunReport:
             "files": self.files,
             "file_bytes": self.file_bytes,
             "stopped": self.stopped,
+            "stop_message": self.stop_message,
+            "stop_next_step": self.stop_next_step,
         }
 
 
@@ -100,6 +106,7 @@ def build_report(
     files: Sequence[FilesReport] = (),
 ) -> RunReport:
     """Add up the partitions of one run."""
+    stop = submitted.stopped
     statuses = _added(summary.rows_by_status for summary in results)
     return RunReport(
         rows=sum(summary.n_rows for summary in results),
@@ -123,7 +130,9 @@ def build_report(
         notes=submitted.quote.notes,
         files=sum(report.summary.n_files for report in files) if files else None,
         file_bytes=sum(report.summary.n_bytes for report in files),
-        stopped=submitted.stopped.code if submitted.stopped else None,
+        stopped=stop.code if stop else None,
+        stop_message=stop.message if stop else None,
+        stop_next_step=stop.next_step if stop else None,
     )
 
 

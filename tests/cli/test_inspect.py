@@ -60,6 +60,9 @@ def test_a_budget_stops_it_and_says_so(made):
     told = json.loads(result.stdout)
 
     assert (result.exit_code, told["answered"], told["stopped"]) == (1, 2, "budget_exceeded")
+    assert "Stopped early (budget_exceeded): The budget" in result.output
+    assert "Next: raise the budget, then run it again" in result.output
+    assert told["stop_next_step"].startswith("raise the budget")
     again = look(made, "ratings", "--budget-usd", "0.01", *price)
     assert (again.exit_code, json.loads(again.stdout)["answered"]) == (0, 3)
 

@@ -17,7 +17,7 @@ REPORT_FIELDS = {
     *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
     *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
-    *("files", "file_bytes"),
+    *("files", "file_bytes", "stop_message", "stop_next_step"),
 }
 
 
@@ -97,8 +97,8 @@ def test_a_run_that_stopped_early_is_exit_code_1_and_says_how_to_go_on(shell):
     result = work.run(work.prompts(3))
 
     assert result.exit_code == 1
-    assert "insufficient_balance" in result.stderr
-    assert "Run the same command again" in result.stderr
+    assert "Stopped early (insufficient_balance): Mynth refused: " in result.stderr
+    assert "Next: top up the account, then run it again: only what is still" in result.stderr
 
 
 @pytest.mark.parametrize("wish", [("--force",), ("--retry", "failed")])
@@ -122,6 +122,20 @@ def test_a_run_that_asked_for_nothing_again_may_be_repeated_as_it_is(new_shell):
     result = work.run(work.prompts(9))
 
     assert "--force" not in result.stderr
+
+
+def test_the_json_report_says_why_a_run_stopped_and_what_to_do(shell):
+    """A code for machines, and the sentences that people need."""
+    work = shell(balance_usd="0.000001")
+    stopped = work.report(work.prompts(3))
+    work.server.set_scenario(balance_usd="100")
+    finished = work.report(work.prompts(3))
+
+    assert stopped["stopped"] == "insufficient_balance"
+    assert stopped["stop_message"].startswith("Mynth refused: ")
+    assert not stopped["stop_message"].endswith("..")
+    assert stopped["stop_next_step"].startswith("top up the account, then ")
+    assert (finished["stop_message"], finished["stop_next_step"]) == (None, None)
 
 
 def test_a_key_revoked_in_mid_run_never_claims_that_nothing_was_sent(shell):
