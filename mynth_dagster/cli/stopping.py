@@ -20,7 +20,7 @@ def drain_on_signals(stop: StopSwitch) -> None:
 
 
 def _cancel(stop: StopSwitch, number: int) -> None:
-    if stop.is_set:
+    if stop.is_cancelled:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     stop.set(CANCELLED)
