@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -73,6 +73,13 @@ class Quote:
     def bases(self) -> tuple[str, ...]:
         """The bases that the total rests on, sorted."""
         return tuple(sorted({self.prices[kind].basis for kind in self.n_requests}))
+
+
+def total_of(quotes: Sequence[Quote]) -> int | None:
+    """What several quotes come to, in units of 10⁻⁸ USD; None as soon as one is unknown."""
+    totals = [quote.total_units for quote in quotes]
+    known = [total for total in totals if total is not None]
+    return sum(known) if len(known) == len(totals) else None
 
 
 async def build_quote(

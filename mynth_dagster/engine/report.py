@@ -9,6 +9,7 @@ from typing import Any
 
 from mynth_dagster.engine.download import FilesReport
 from mynth_dagster.engine.pipeline import SubmitReport
+from mynth_dagster.engine.quote import Quote, total_of
 from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.models.receipt import NO_MONEY, Receipt
 from mynth_dagster.tables.results import ResultsSummary
@@ -25,7 +26,8 @@ class RunReport:
         failures: Rows of the failure table by code.
         posts_sent: Paid requests of this run.
         requests: HTTP requests of this run, of every kind.
-        quoted_units: What this run's quote said; None where a price was unknown.
+        quoted_units: What this run's quotes said, first sending and retries together; None where
+            a price was unknown.
         reserved_units: Reserved by this run's accepted requests, as far as known.
         receipt: The money of all the table's rows, over all runs.
         charged_units: Known charges of all the table's tasks, over all runs.
@@ -99,13 +101,18 @@ class RunReport:
 
 def build_report(
     submitted: SubmitReport,
+    quotes: Sequence[Quote],
     results: Sequence[ResultsSummary],
     *,
     n_requests: int,
     receipt: Receipt = NO_MONEY,
     files: Sequence[FilesReport] = (),
 ) -> RunReport:
-    """Add up the partitions of one run."""
+    """
+    Add up the partitions of one run.
+
+    ``submitted`` is its last submission, which has the counts of all; ``quotes`` are those of each.
+    """
     stop = submitted.stopped
     statuses = _added(summary.rows_by_status for summary in results)
     return RunReport(
@@ -116,8 +123,8 @@ def build_report(
         rows_by_status=dict(sorted(statuses.items())),
         posts_sent=submitted.counts.n_posts,
         requests=n_requests,
-        quoted_units=submitted.quote.total_units,
-        quote_is_exact=submitted.quote.is_exact,
+        quoted_units=total_of(quotes),
+        quote_is_exact=all(quote.is_exact for quote in quotes),
         reserved_units=submitted.counts.reserved_units,
         charged_units=sum(summary.charged_units for summary in results),
         n_cost_unknown=sum(summary.n_cost_unknown for summary in results),
@@ -127,7 +134,7 @@ def build_report(
         withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["cleared"],
         receipt=receipt,
         tables=_tables(results),
-        notes=submitted.quote.notes,
+        notes=tuple(dict.fromkeys(note for quote in quotes for note in quote.notes)),
         files=sum(report.summary.n_files for report in files) if files else None,
         file_bytes=sum(report.summary.n_bytes for report in files),
         stopped=stop.code if stop else None,

@@ -71,6 +71,7 @@ async def run_table(
     await session.client.check_key()
     progress.on_phase("prepare")
     progress.on_prepared(await prepare(session, batch, source, window=window))
+    quotes: list[Quote] = []
     for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
         progress.on_phase("submit")
         submitted, looker = await submit_and_look(
@@ -83,6 +84,7 @@ async def run_table(
             counts=progress.counts,
             on_quote=progress.on_quote,
         )
+        quotes.append(submitted.quote)
         results = await _results(session, batch, slices, stop, progress, looker)
         if stop.is_set or not await _has_retries(session, batch, slices):
             break
@@ -92,7 +94,9 @@ async def run_table(
     submitted = replace(submitted, stopped=stop.reason)
     receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
     n_requests = session.client.n_requests
-    return build_report(submitted, results, n_requests=n_requests, receipt=receipt, files=files)
+    return build_report(
+        submitted, quotes, results, n_requests=n_requests, receipt=receipt, files=files
+    )
 
 
 async def _files(

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from mynth_dagster.engine.plan import price_class
-from mynth_dagster.engine.quote import ESTIMATES_MAX, build_quote
+from mynth_dagster.engine.quote import ESTIMATES_MAX, Price, Quote, build_quote, total_of
 from mynth_dagster.models.request import ImageRequest, InputImage
 from tests.client.raw import client_of
 from tests.factories import KEY, MODEL
@@ -45,6 +45,17 @@ def test_the_estimate_is_exact_for_a_pinned_model(quote):
     assert (built.total_units, built.bases, built.is_exact) == (30_000_000, ("estimate",), True)
     assert built.notes == ()
     assert "POST /image/generate" not in server.log()["requests"]
+
+
+@pytest.mark.parametrize(
+    ("units", "total"), [([], 0), ([5, 7], 12), ([5, None], None), ([None, 7], None)]
+)
+def test_quotes_add_up_only_where_all_are_known(units, total):
+    """A sum of those that are known would look like a price."""
+    kind = price_class(REQUEST)
+    quotes = [Quote({kind: Price(each, "estimate")}, {kind: 1}) for each in units]
+
+    assert total_of(quotes) == total
 
 
 def test_an_automatic_model_has_an_upper_bound(quote):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from mynth_dagster.engine.asking import Asking
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.money import units_from_usd
+from tests.factories import MODEL
 
 FAILS_TWICE = [{"first": 2, "prompt_contains": "prompt 3"}]
 
@@ -21,6 +25,17 @@ def test_a_failed_row_is_tried_again_as_often_as_allowed(bench, retries, n_image
     assert (report.images, work.n_posts) == (n_images, n_posts)
     assert work.run(6, retries=retries).posts_sent == 0
     work.require_sound(6)
+
+
+def test_the_quote_of_a_run_is_that_of_all_its_passes(new_bench):
+    """Six rows and one that is tried again: seven requests were announced, sent and reserved."""
+    work = new_bench(prices_usd={MODEL: "0.01"}, failures=[{"first": 1, "prompt_contains": "3"}])
+
+    report = work.run(6, retries=3)
+
+    assert report.posts_sent == 7
+    assert report.quoted_units == report.reserved_units == 7 * units_from_usd(Decimal("0.01"))
+    assert report.quote_is_exact
 
 
 def test_what_would_fail_again_is_not_tried_again(new_bench):
