@@ -32,6 +32,7 @@ def doctor(
     """
     Look at tables, ledger, API, key, clock and webhooks; sends and spends nothing.
 
+    The API key is read from MYNTH_API_KEY.
     Exit codes: 0 all well or only notes, 1 a problem, 2 wrong settings.
     """
     with errors_as_exit_codes(Console(stderr=True)):

@@ -54,7 +54,7 @@ from mynth_dagster.wire import AUTO_REVISION
 def inspect(
     table: Annotated[str, typer.Argument(help="ratings, alt_texts or reviews.")],
     root: Root,
-    batch: Annotated[str, typer.Option(help="Name of the batch.", show_default="required")],
+    batch: Annotated[str, typer.Option(help="Name of the batch.")],
     partition: Annotated[str, typer.Option(help="Key of the partition.")] = "",
     level: Annotated[
         list[str] | None, typer.Option(help="value=description of an own level of ratings.")
@@ -85,7 +85,9 @@ def inspect(
     """
     Ask Mynth about each image of a batch: one paid task each, nothing asked twice.
 
-    The API key is read from MYNTH_API_KEY. Exit codes as those of `run`.
+    The API key is read from MYNTH_API_KEY.
+    Exit codes: 0 every image has an answer, 2 wrong input, settings or key, 3 some have none,
+    1 anything else.
     """
     console, progress = Console(stderr=True), InspectionProgress()
     progress.on_quote = lambda surveyed, quote: say(

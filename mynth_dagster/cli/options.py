@@ -16,9 +16,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.files import TableStore
 
-Root = Annotated[
-    str, typer.Option("--root", help="Folder or URL of the tables.", show_default="required")
-]
+Root = Annotated[str, typer.Option("--root", help="Folder or URL of the tables.")]
 Ledger = Annotated[
     str | None,
     typer.Option(help="URL of the ledger; by default a SQLite file in the root."),

@@ -45,7 +45,11 @@ def resolve(
     api_revision: Revision = AUTO_REVISION,
     ledger: Ledger = None,
 ) -> None:
-    """List rows whose paid request has an unknown outcome, or settle one of them."""
+    """
+    List rows whose paid request has an unknown outcome, or settle one of them.
+
+    The API key is read from MYNTH_API_KEY, for --attach alone.
+    """
     console = Console()
     with errors_as_exit_codes(Console(stderr=True)):
         url = ledger or ledger_url_in(root, must_exist=True)

@@ -101,8 +101,8 @@ def run(
     Make images from a table of prompts. Safe to repeat: only what is missing is sent.
 
     The API key is read from MYNTH_API_KEY.
-    Exit codes: 0 all rows accounted for, 2 wrong input or settings (nothing was sent),
-    3 rows unresolved, stalled or still under way, 1 anything else.
+    Exit codes: 0 all rows accounted for, 2 wrong input, settings or key, or a confirmation is
+    needed (nothing was sent), 3 rows unresolved, stalled or still under way, 1 anything else.
     """
     console = Console(stderr=True)
     shown = ShownProgress(console, quiet=as_json)

@@ -65,6 +65,7 @@ def webhook_register(
     Register the receiver at Mynth, where the API key may do that; else say what to do.
 
     Prints the secret once; Mynth never shows it again.
+    The API key is read from MYNTH_API_KEY.
     """
     with errors_as_exit_codes(Console(stderr=True)):
         key = os.environ.get("MYNTH_API_KEY")
