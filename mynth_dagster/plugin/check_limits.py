@@ -51,3 +51,14 @@ class CheckLimits:
 
 
 DEFAULT_LIMITS = CheckLimits()
+
+
+def percent(share: float) -> str:
+    """A share for people, as exact as it was given."""
+    return f"{share * 100:g}%"
+
+
+def thresholds(what: str, warn: float, error: float) -> str:
+    """When a check warns and fails; ``what`` is whose share it judges, with its verb."""
+    fails = f", fails if more than {percent(error)}" if error < 1 else ""
+    return f"Warns if more than {percent(warn)} of a partition's {what}{fails}."

@@ -14,7 +14,7 @@ import dagster as dg
 from mynth_dagster.errors import name_some
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.plugin.check_limits import CheckLimits
+from mynth_dagster.plugin.check_limits import CheckLimits, thresholds
 from mynth_dagster.plugin.metadata import failure_rate
 from mynth_dagster.plugin.rating_check import content_rating_spec
 from mynth_dagster.tables.audit import Audit
@@ -46,9 +46,9 @@ def check_specs(
             PROMPTS_VALID,
             asset=key("prompts"),
             description="Rows that break a rule are kept, never sent and never paid for. "
-            f"Warns above {limits.rejected_rate_warn:.0%} of a partition's rows, fails above "
-            f"{limits.rejected_rate_error:.0%}. If it does: read `problem_message` in `prompts`, "
-            "correct these rows at their source, and materialize `prompts` again.",
+            f"{thresholds('rows do', limits.rejected_rate_warn, limits.rejected_rate_error)} "
+            "If it does: read `problem_message` in `prompts`, correct these rows at their "
+            "source, and materialize `prompts` again.",
         ),
         dg.AssetCheckSpec(
             ACCOUNTED_FOR,
@@ -61,9 +61,11 @@ def check_specs(
         dg.AssetCheckSpec(
             FAILURE_RATE,
             asset=failures,
-            description=f"Warns above {limits.failure_rate_warn:.0%} failures in a partition, "
-            f"fails above {limits.failure_rate_error:.0%}. If it does: read the codes and next "
-            "steps in `failures`; what may end otherwise is asked for again by the retry job.",
+            description=thresholds(
+                "images and requests failed", limits.failure_rate_warn, limits.failure_rate_error
+            )
+            + " If it does: read the codes and next steps in `failures`; what may end "
+            "otherwise is asked for again by the retry job.",
         ),
         dg.AssetCheckSpec(
             NOTHING_OPEN,
@@ -78,10 +80,12 @@ def check_specs(
         dg.AssetCheckSpec(
             FILES_KEPT,
             asset=key("files"),
-            description="Where files are kept: every image has its file in the store. Warns above "
-            f"{limits.missing_file_rate_warn:.0%} images of a partition without one, fails above "
-            f"{limits.missing_file_rate_error:.0%}. If it does: `failures` has the reasons under "
-            "the stage `download`; materialize `files` again where they may pass.",
+            description="Where files are kept: every image has its file in the store. "
+            + thresholds(
+                "images have none", limits.missing_file_rate_warn, limits.missing_file_rate_error
+            )
+            + " If it does: `failures` has the reasons under the stage `download`; materialize "
+            "`files` again where they may pass.",
         )
     )
     if limits.budget_usd_per_window is not None:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from mynth_dagster.errors import name_some
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin.check_limits import percent
 from mynth_dagster.tables.result_counts import UNRATED
 from mynth_dagster.tables.results import ResultsSummary
 
@@ -25,7 +26,7 @@ def content_rating_spec(
         CONTENT_RATING,
         asset=images,
         description=f"No image has a forbidden level ({', '.join(forbidden) or 'none is named'}), "
-        f"and at most {unrated_share_warn:.0%} of a partition's images could not be rated. "
+        f"and at most {percent(unrated_share_warn)} of a partition's images could not be rated. "
         "If it fails: look at `rating_level` in `images` before anybody else does, and edit these "
         "prompts. Ratings describe; borderline images may be rated otherwise another time.",
     )

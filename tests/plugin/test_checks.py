@@ -139,3 +139,36 @@ def test_an_evaluation_of_a_partition_hides_that_of_the_run():
         shown = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
     evaluation = shown[check].event.dagster_event.event_specific_data
     assert (evaluation.partition, evaluation.passed) == ("001", True)
+
+
+def _descriptions(**limits) -> dict[str, str]:
+    """What each check of a batch is for, on one line."""
+    made = checks.check_specs(
+        lambda table: dg.AssetKey(["shots", table]), CheckLimits(**limits), rated=True
+    )
+    return {spec.name: str(spec.description) for spec in made}
+
+
+def test_thresholds_are_told_as_they_are():
+    """A share below one percent is not rounded to none, and a whole one is told plainly."""
+    told = _descriptions(
+        rejected_rate_warn=0.004,
+        rejected_rate_error=0.07,
+        missing_file_rate_warn=0.125,
+        missing_file_rate_error=0.5,
+        unrated_share_warn=0.001,
+    )
+
+    assert "Warns if more than 0.4% of a partition's rows do, fails if" in told["prompts_valid"]
+    assert "fails if more than 7%." in told["prompts_valid"]
+    assert "Warns if more than 12.5% of a partition's images have none" in told[checks.FILES_KEPT]
+    assert "at most 0.1% of a partition's images" in told["content_rating"]
+
+
+def test_a_threshold_that_nothing_can_pass_is_not_told():
+    """More than every row of a partition cannot be rejected."""
+    told = _descriptions()
+
+    assert "fails if" not in told["prompts_valid"]
+    assert "fails if" not in told[checks.FILES_KEPT]
+    assert "fails if more than 50%." in told["failure_rate"]

@@ -225,7 +225,7 @@ def test_every_field_reaches_the_batch(tmp_path):
     assert specs["prompts"].freshness_policy is None
     assert {assets.op.pool for assets in defs.assets} == {"paid", None}
     checks = {spec.name: spec for assets in defs.assets for spec in assets.check_specs}
-    assert "above 20%" in checks["failure_rate"].description
+    assert "more than 20%" in checks["failure_rate"].description
     assert "$25" in checks["within_budget"].description
 
 
