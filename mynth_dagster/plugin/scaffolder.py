@@ -28,6 +28,8 @@ attributes:
   defaults:
     size: landscape
     count: 1
+  # Caps in USD: what does not fit is not sent. Where Mynth tells no price, prices_usd has to.
+  # budget_usd: {window: 25.00, batch: 500.00}
   # sensor: the run ends after sending and a sensor collects; run: the run waits.
   wait: sensor
   # Cron expression, for the last closed window.

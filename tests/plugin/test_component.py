@@ -139,6 +139,18 @@ def test_scaffolded_yaml_loads(tmp_path):
     assert yaml.safe_load(written)["attributes"]["name"] in names
 
 
+def test_the_caps_that_are_scaffolded_as_a_comment_load(tmp_path):
+    """Whoever takes the comment away has a budget that stops spending."""
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=MynthImagesComponent)
+        file = path / "defs.yaml"
+        file.write_text(file.read_text().replace("# budget_usd:", "budget_usd:"))
+        with sandbox.load_component_and_build_defs(defs_path=path) as (component, _):
+            caps = component.budget_usd
+
+    assert set(caps) == {"window", "batch"}
+
+
 class TaggedComponent(MynthImagesComponent):
     """What a user may write."""
 
