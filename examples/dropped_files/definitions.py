@@ -1,8 +1,8 @@
 """
 A partition for each Parquet file that appears in `inbox/`.
 
-Switch the sensor `drops_files` on: it adds the partition and runs `drops_all` for it. A file that
-is written anew runs again, and only its new rows are paid for.
+Switch the sensor `drops_new_files` on: it adds the partition and runs `drops_all` for it. A file
+that is written anew runs again, and only its new rows are paid for.
 """
 
 import os

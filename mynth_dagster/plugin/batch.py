@@ -182,7 +182,7 @@ def build_image_batch(
         job = job_name(name, phase)
         sensors.append(
             build_inbox_sensor(
-                assets, inbox, name=f"{name}_files", job=job, interval_s=sensor_interval_s
+                assets, inbox, name=f"{name}_new_files", job=job, interval_s=sensor_interval_s
             )
         )
     return dg.Definitions(

@@ -108,7 +108,7 @@ def _stamp(entry: Mapping[str, Any]) -> str:
 def build_inbox_sensor(
     assets: BatchAssets, inbox: Inbox, *, name: str, job: str, interval_s: int
 ) -> dg.SensorDefinition:
-    """The sensor `<batch>_files`; off until somebody switches it on, since it leads to spending."""
+    """The sensor `<batch>_new_files`; off until somebody switches it on: it leads to spending."""
 
     @dg.sensor(
         name=name,

@@ -128,7 +128,7 @@ def test_from_an_asset(mynth, copy, instance):
 def test_dropped_files(mynth, copy, instance):
     """The sensor finds both files, adds their partitions, and each run lands its images."""
     defs = copy("dropped_files")
-    sensor = defs.resolve_sensor_def("drops_files")
+    sensor = defs.resolve_sensor_def("drops_new_files")
     with dg.build_sensor_context(instance=instance, definitions=defs) as context:
         tick = sensor(context)
     for request in tick.dynamic_partitions_requests:

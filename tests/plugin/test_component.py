@@ -248,7 +248,7 @@ def test_files_and_assets_can_be_sources():
 
     (prepare, *_) = files.assets
     assert prepare.partitions_def == dg.DynamicPartitionsDefinition(name="drops_files")
-    assert [sensor.name for sensor in files.sensors] == ["drops_completion", "drops_files"]
+    assert [sensor.name for sensor in files.sensors] == ["drops_completion", "drops_new_files"]
     catalogue = dg.Definitions(assets=[dg.AssetSpec(["catalogue", "products"])])
     graph = dg.Definitions.merge(fed, catalogue).resolve_asset_graph()
     parents = graph.get(dg.AssetKey(["fed", "prompts"])).parent_keys

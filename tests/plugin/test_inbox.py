@@ -45,7 +45,7 @@ def dropped(project):
     defs = project.definitions(**settings, wait="run")
 
     def tick(cursor=None):
-        sensor = defs.resolve_sensor_def("shots_files")
+        sensor = defs.resolve_sensor_def("shots_new_files")
         with dg.build_sensor_context(
             instance=project.instance, definitions=defs, cursor=cursor
         ) as context:
