@@ -54,9 +54,9 @@ def check_specs(
             ACCOUNTED_FOR,
             asset=images,
             blocking=True,
-            description="Every prompt row has as many images and image failures as it asked for, "
-            "or exactly one failure. If this fails, the tables were changed or written by "
-            "something else, or a run failed before they landed: collect the partition again.",
+            description="Every prompt row has the images and image failures that it asked for, "
+            "each once, or exactly one failure. If this fails, the tables were changed or written "
+            "by something else, or a run failed before they landed: collect the partition again.",
         ),
         dg.AssetCheckSpec(
             FAILURE_RATE,

@@ -2,9 +2,10 @@
 An independent look at finished tables: is every prompt row accounted for?
 
 It reads only the written files and shares no code with the writer. For each prompt row, images
-and image-level failures together must be as many as asked for, or there is exactly one failure
-of the whole request; and nothing may be in the results that was not asked for. Failed downloads
-are not in that sum: each must be about an image that is there and has no file.
+and image-level failures together must be as many as asked for, each once, or there is exactly one
+failure of the whole request; and nothing may be in the results of rows that were not asked for.
+More images than were asked for are charged, so they are no fault. Failed downloads are not in that
+sum: each must be about an image that is there and has no file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TableStore
 
 _KEY = "request_key"
+_PLACE = [_KEY, "image_index"]
 
 
 @dataclass(frozen=True)
@@ -46,41 +48,42 @@ def audit_slice(store: TableStore, slice_: Slice) -> Audit:
     """
     prompts = _read(store, PROMPTS, slice_, [_KEY, "count", "problem_code"])
     delivered = _read(store, IMAGES, slice_, [_KEY, "image_index", "file_path"])
-    images = _counted(delivered, "n_images")
     told = _read(store, FAILURES, slice_, [_KEY, "image_index", "stage"])
     is_download = pc.equal(told.column("stage"), "download")
     failures = told.filter(pc.invert(is_download))
     whole = pc.is_null(failures.column("image_index"))
-    of_requests = _counted(failures.filter(whole), "n_request_failures")
-    of_images = _counted(failures.filter(pc.invert(whole)), "n_image_failures")
+    of_images = failures.filter(pc.invert(whole))
+    placed = pa.concat_tables([delivered.select(_PLACE), of_images.select(_PLACE)])
+    outcomes = _counted(placed, "n_outcomes", "n_places")
+    requests = _counted(failures.filter(whole), "n_requests", "n_without_place")
     joined = prompts
-    for counts in (images, of_requests, of_images):
+    for counts in (outcomes, requests):
         joined = joined.join(counts, _KEY, join_type="left outer")
     bad = joined.filter(pc.invert(_adds_up(joined)))
-    strangers = sum(_n_strangers(prompts, counts) for counts in (images, of_requests, of_images))
+    strangers = sum(_n_strangers(prompts, counts) for counts in (outcomes, requests))
     strangers += _n_astray(told.filter(is_download), delivered)
     examples = tuple(bad.column(_KEY).slice(0, ROWS_NAMED_MAX).to_pylist())
     return Audit(prompts.num_rows, bad.num_rows, strangers, examples)
 
 
 def _adds_up(rows: pa.Table) -> pa.ChunkedArray:
-    images, requests, parts = (
-        pc.fill_null(rows.column(name), 0)
-        for name in ("n_images", "n_request_failures", "n_image_failures")
+    outcomes, places, requests = (
+        pc.fill_null(rows.column(name), 0) for name in ("n_outcomes", "n_places", "n_requests")
     )
-    delivered = pc.add(images, parts)
     asked = pc.cast(pc.fill_null(rows.column("count"), 0), pa.int64())
     codes = rows.column("problem_code")
     was_good = pc.match_substring_regex(codes, SAYS_NOTHING_OF_THE_PAST).fill_null(fill_value=False)
     is_good = pc.or_(pc.is_null(codes), was_good)
-    in_parts = pc.and_(pc.equal(requests, 0), pc.equal(delivered, asked))
-    as_whole = pc.and_(pc.equal(requests, 1), pc.equal(delivered, 0))
+    each_once = pc.and_(pc.greater_equal(outcomes, asked), pc.equal(outcomes, places))
+    in_parts = pc.and_(pc.and_(pc.equal(requests, 0), pc.greater(outcomes, 0)), each_once)
+    as_whole = pc.and_(pc.equal(requests, 1), pc.equal(outcomes, 0))
     return pc.or_(pc.and_(is_good, in_parts), as_whole)
 
 
-def _counted(rows: pa.Table, name: str) -> pa.Table:
-    counts = rows.group_by(_KEY).aggregate([(_KEY, "count")])
-    return counts.rename_columns([_KEY, name])
+def _counted(rows: pa.Table, n_outcomes: str, n_places: str) -> pa.Table:
+    """By row: its outcomes, and how many places they are about, under these names."""
+    counts = rows.group_by(_KEY).aggregate([(_KEY, "count"), ("image_index", "count_distinct")])
+    return counts.rename_columns([_KEY, n_outcomes, n_places])
 
 
 def _n_strangers(prompts: pa.Table, counts: pa.Table) -> int:
@@ -91,8 +94,7 @@ def _n_strangers(prompts: pa.Table, counts: pa.Table) -> int:
 def _n_astray(downloads: pa.Table, delivered: pa.Table) -> int:
     """Failed downloads of what is no image, or of an image that has its file."""
     fileless = delivered.filter(pc.is_null(delivered.column("file_path")))
-    place = [_KEY, "image_index"]
-    left = downloads.select(place).join(fileless.select(place), place, join_type="left anti")
+    left = downloads.select(_PLACE).join(fileless.select(_PLACE), _PLACE, join_type="left anti")
     return int(left.num_rows)
 
 

@@ -71,6 +71,35 @@ def test_missing_and_doubled_rows_are_found(results, table, change, keys):
     assert audit.examples == keys
 
 
+def test_more_images_than_were_asked_for_pass(write, known, store):
+    """They are charged and shown, each once: the blocking check must not fail for ever."""
+    row = write({"prompt_id": ["d"], "prompt": ["a"], "count": [1]}).planned()[0]
+    images = [ImageOutcome(0, url="https://u"), ImageOutcome(1, url="https://v")]
+    known.add(row, images=[*images, ImageOutcome(2, fault=Fault("x"))])
+    write_results(store, SLICE, lookup=known, version=1, now_us=0)
+
+    assert audit_slice(store, SLICE).passed
+
+
+def test_one_place_is_accounted_for_once(write, known, store):
+    """An image that is also called failed makes a row of two look complete, and is found."""
+    row = write({"prompt_id": ["d"], "prompt": ["a"], "count": [2]}).planned()[0]
+    images = [ImageOutcome(0, url="https://u"), ImageOutcome(1, fault=Fault("x"))]
+    known.add(row, IntentState.PARTIAL, images=images)
+    write_results(store, SLICE, lookup=known, version=1, now_us=0)
+    first = pa.array([0], pa.int32())
+
+    def moved(rows: pa.Table) -> pa.Table:
+        place = rows.schema.get_field_index("image_index")
+        return rows.set_column(
+            place, rows.schema.field(place), first.cast(rows.schema.types[place])
+        )
+
+    rewrite(store, FAILURES, moved)
+
+    assert audit_slice(store, SLICE).examples == ("d",)
+
+
 def test_strangers_are_found(results, write):
     """Results of rows that the prompt table does not have are counted."""
     write({"prompt_id": ["d"], "prompt": ["a"]})
