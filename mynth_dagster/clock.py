@@ -53,13 +53,17 @@ class Instant:
         What has passed at least, 0 or more: no clock that was set can make it longer.
 
         Within one start of a machine its boot clock says it alone. After a restart the time since
-        then is sure, and what the wall clock says beyond it is not.
+        then is sure, and what the wall clock says beyond it is not. Where starts have no name, the
+        shorter of both counts, and a boot clock that went back means a restart.
         """
         by_wall = max(until.wall_us - self.wall_us, 0)
-        if until.boot_us is None or not until.boot_id:
+        if until.boot_us is None:
             return by_wall
-        if until.boot_id == self.boot_id and self.boot_us is not None:
-            return max(until.boot_us - self.boot_us, 0)
+        since_boot_us = until.boot_us - (self.boot_us or 0)
+        if self.boot_us is None or not (self.boot_id and until.boot_id):
+            return min(by_wall, until.boot_us if since_boot_us < 0 else since_boot_us)
+        if until.boot_id == self.boot_id:
+            return max(since_boot_us, 0)
         return min(by_wall, until.boot_us)
 
 

@@ -90,6 +90,30 @@ def test_what_surely_passed_is_never_more_than_it_was(until, elapsed_us):
     assert BOOT.surely_elapsed_us(until) == elapsed_us
 
 
+NAMELESS = Instant(wall_us=1_000, boot_us=500)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "elapsed_us"),
+    [
+        (NAMELESS, Instant(1_300, 800), 300),
+        (NAMELESS, Instant(9_999, 800), 300),
+        (NAMELESS, Instant(1_100, 800), 100),
+        (NAMELESS, Instant(9_999, 40), 40),
+        (NAMELESS, Instant(10, 800), 0),
+        (Instant(1_000), Instant(9_999, 800), 800),
+        (BOOT, Instant(9_999, 800), 300),
+    ],
+    ids=[
+        *("both clocks", "set forward", "set back a little", "since a restart", "set back"),
+        *("since a database's time", "a name that was lost"),
+    ],
+)
+def test_a_clock_that_was_set_is_no_time_where_starts_have_no_name(since, until, elapsed_us):
+    """The least that wall clock and boot clock allow; one that went back means a restart."""
+    assert since.surely_elapsed_us(until) == elapsed_us
+
+
 @pytest.mark.parametrize("instant", [BOOT, Instant(7), Instant(7, 0, "x/y")])
 def test_an_instant_survives_as_text(instant):
     """As it is kept in the ledger."""

@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "a wall clock is believed while rows are in doubt",
         "mynth_dagster/clock.py",
-        "            return max(until.boot_us - self.boot_us, 0)\n",
+        "            return max(since_boot_us, 0)\n",
         "            return by_wall\n",
         ("tests/engine/test_clearing.py", "tests/engine/test_settle.py"),
     ),
