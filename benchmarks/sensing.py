@@ -68,7 +68,7 @@ def open_all(url: str, slices: list[Slice]) -> None:
     async def work() -> None:
         ledger = Ledger.open(url)
         await ledger.open_partitions(BATCH.ledger_name, slices, "benchmark")
-        await ledger.close_partitions(BATCH.ledger_name, slices, stop_code=None, stop_message=None)
+        await ledger.close_partitions(BATCH.ledger_name, slices)
         ledger.close()
 
     asyncio.run(work())
