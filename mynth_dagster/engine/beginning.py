@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from mynth_dagster.engine.asking import Asking
@@ -22,10 +21,7 @@ async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str
     """
     if not asking.pays_again:
         return asking
+    now = await session.ledger.moment(session.clock.instant())
     key = f"asked:{batch.ledger_name}:{wish}"
-    kept = await asyncio.to_thread(session.ledger.read.meta, key)
-    if kept is None:
-        now = await session.ledger.moment(session.clock.instant())
-        kept = str(now.wall_us)
-        await session.ledger.set_meta(key, kept)
+    kept = await session.ledger.ensure_meta(key, str(now.wall_us))
     return replace(asking, begun_at_us=int(kept))

@@ -212,6 +212,10 @@ class Ledger:
             self.ledger_id = ledger_id
         return taken
 
+    async def ensure_meta(self, key: str, value: str) -> str:
+        """One fact as it is remembered; this value from now on where nothing was."""
+        return str(await self._call(partitions.ensure_meta(key, value)))
+
     async def set_meta(self, key: str, value: str) -> None:
         """Remember one fact."""
         await self._call(partitions.set_meta(key, value))

@@ -22,8 +22,7 @@ meta = sa.Table(
 )
 """
 `ledger_id`, `salt`, the last verdict on a server's revision, when a wish to pay for rows again was
-uttered first, and on SQLite the newest running
-number (`number`; Postgres has a sequence).
+uttered first, and on SQLite the newest running number (`number`; Postgres has a sequence).
 """
 
 accounts = sa.Table(
