@@ -13,6 +13,7 @@ from mynth_dagster.errors import (
     ConfigError,
     ConfirmationNeededError,
     MynthError,
+    PriceUnknownError,
     TableError,
     UnauthorizedError,
 )
@@ -56,7 +57,8 @@ def errors_as_exit_codes(
         raise typer.Exit(EXIT_OTHER if was_sent else EXIT_INPUT) from None
     except MynthError as error:
         say(console, f"{error}{then()}")
-        raise typer.Exit(EXIT_OTHER) from None
+        lacks_prices = isinstance(error, PriceUnknownError) and n_posts() == 0
+        raise typer.Exit(EXIT_INPUT if lacks_prices else EXIT_OTHER) from None
     except OSError as error:
         say(console, f"{error}\n{AS_FAR_AS_IT_CAME}{then()}")
         raise typer.Exit(EXIT_OTHER) from None

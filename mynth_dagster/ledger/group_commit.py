@@ -37,8 +37,8 @@ GROUP_MAX = 1000
 FORGOTTEN = (
     "The database came back without something that it had confirmed: an older copy was put in "
     "its place, or a failover lost transactions. Nothing more is sent, since rows that it forgot "
-    "would be paid for again. Bring the lost part back, or rebuild the ledger: "
-    "mynth-dagster ledger rebuild"
+    "would be paid for again. Bring the lost part back, or make a new ledger from the tables and "
+    "the task list: `mynth-dagster ledger rebuild --root ROOT --batch BATCH --ledger URL`."
 )
 
 
