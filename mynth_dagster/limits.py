@@ -193,7 +193,7 @@ INPUT_PIXELS_MAX = 178_956_970  # where Pillow refuses to decode, against decomp
 
 READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
 SENSOR_BUDGET_S = 30.0  # no request starts later; Dagster drops a tick after 60
-SENSOR_READ_TIMEOUT_S = 5.0  # of each request of a tick, which then ends within 40
+SENSOR_READ_TIMEOUT_S = 10.0  # of each request of a tick, the first and the last beside these 30
 DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight
 
 THUMBNAILS_MAX = 24  # shown of one partition

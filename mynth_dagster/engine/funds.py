@@ -34,10 +34,11 @@ class Funds:
         scope = {Claimed.OVER_BATCH: whole_batch, Claimed.OVER_WINDOW: window}
         self._closed.add(scope.get(claimed, (slice_.window, slice_.fan_out)))
 
-    def is_closed(self, slice_: Slice) -> bool:
+    def is_closed(self, window: str, fan_out: str) -> bool:
         """Whether nothing more may be sent into this partition."""
-        keys = {(None, None), (slice_.window, None), (slice_.window, slice_.fan_out)}
-        return not self._closed.isdisjoint(keys)
+        if not self._closed:
+            return False
+        return not self._closed.isdisjoint({(None, None), (window, None), (window, fan_out)})
 
 
 def require_prices(batch: Batch, quote: Quote) -> None:

@@ -220,8 +220,8 @@ async def _close(
     counts: SubmitCounts,
 ) -> None:
     """Nobody sends any more; each partition is told why it was left, if it was left early."""
-    closed = [slice_ for slice_ in slices if funds.is_closed(slice_)]
-    others = [slice_ for slice_ in slices if not funds.is_closed(slice_)]
+    closed = [slice_ for slice_ in slices if funds.is_closed(slice_.window, slice_.fan_out)]
+    others = [slice_ for slice_ in slices if not funds.is_closed(slice_.window, slice_.fan_out)]
     await _close_for(session, batch, others, stop.reason)
     if closed:
         rows = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)

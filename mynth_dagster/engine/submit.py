@@ -120,7 +120,7 @@ class Submitter:
                 if not await self._fetch(deliveries):
                     break
             delivery = self._ready.popleft()
-            if not self._funds.is_closed(self._slice(delivery)):
+            if not self._funds.is_closed(self._window, delivery.fan_out):
                 return delivery
             self._counts.n_over_budget += 1
         return None

@@ -94,7 +94,10 @@ def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServe
     assert typed
     for line in typed * 2:
         command = [sys.executable, "-m", "mynth_dagster.cli", *shlex.split(line)[1:]]
-        subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
+        run = subprocess.run(  # noqa: PLW1510 - its words are shown where it fails
+            command, env=environment, cwd=folder, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
     assert mynth.log()["totals"]["accepted"] == 2
 
 
