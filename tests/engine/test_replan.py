@@ -131,6 +131,8 @@ def test_a_row_that_lies_in_an_old_and_a_new_shard_is_sent_once(new_bench):
 
     assert work.n_posts == len(ROWS)
     assert work.log["duplicate_intents"] == []
+    named = work.query("SELECT count(DISTINCT claimant) FROM intents")
+    assert named == [(len(ROWS),)], "two claims of a row can be told apart only by their names"
 
 
 def test_rows_are_known_to_have_moved_before_they_are(new_bench):
