@@ -68,10 +68,15 @@ async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> Result
     Finished tasks that were not read yet are read first. The tables carry the version they show,
     so that a change that comes while they are written is noticed and shown next time.
     """
+    await read_unread(session, batch, slice_)
+    return await write_tables(session, batch, slice_)
+
+
+async def read_unread(session: Session, batch: Batch, slice_: Slice) -> None:
+    """Read the finished tasks of one partition that were not read yet, further ones too."""
     unread = await asyncio.to_thread(session.ledger.read.unread, batch.ledger_name, [slice_])
     await read_finished(session, unread)
     await read_surplus(session, batch, [slice_])
-    return await write_tables(session, batch, slice_)
 
 
 async def write_tables(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:

@@ -28,14 +28,18 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
         LedgerMismatchError: The tables know another ledger, or this one when it knew more.
     """
     store = TableStore(session.settings.root, batch.name)
-    if await asyncio.to_thread(_is_half_made, session, batch):
+    known = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
+    if any(row.submitter == REBUILDING for row in known):
         raise LedgerMismatchError(
             "The ledger is half made: a rebuild was cut off. Nothing was sent: rows that it does "
             f"not know yet would be paid for again. Run `{rebuild_command(session, batch)}` again."
         )
     mark = await asyncio.to_thread(read_mark, store)
     number = await session.ledger.newest_number()
-    reason = await asyncio.to_thread(_mismatch, session, batch, store, mark, number)
+    knows_batch, ledger_id = bool(known), session.ledger.ledger_id
+    reason = await asyncio.to_thread(
+        _mismatch, LedgerMark(ledger_id, number), batch, store, mark, knows_batch=knows_batch
+    )
     if reason is not None:
         raise LedgerMismatchError(
             f"{reason} Nothing was sent: rows that this ledger does not know would be paid for "
@@ -67,20 +71,14 @@ async def mark_tables(session: Session, batch: Batch) -> None:
     await asyncio.to_thread(write_mark, store, mark)
 
 
-def _is_half_made(session: Session, batch: Batch) -> bool:
-    known = session.ledger.read.partitions(batch.ledger_name)
-    return any(row.submitter == REBUILDING for row in known)
-
-
 def _mismatch(
-    session: Session, batch: Batch, store: TableStore, mark: LedgerMark | None, number: int
+    ours: LedgerMark, batch: Batch, store: TableStore, mark: LedgerMark | None, *, knows_batch: bool
 ) -> str | None:
-    ledger_id, where = session.ledger.ledger_id, store.batch_folder
-    known = session.ledger.read.partitions(batch.ledger_name)
+    ledger_id, number, where = ours.ledger_id, ours.number, store.batch_folder
     # A rebuilt ledger has the mark's id and may know the images without the looks at them.
     table = TASKS if batch.inspection is None else batch.inspection.kind.table
     may_be_unknown = mark is None or batch.inspection is not None
-    if may_be_unknown and not known and has_results(store, table):
+    if may_be_unknown and not knows_batch and has_results(store, table):
         return f"{where}/{table} holds results, the ledger {ledger_id} knows nothing of them."
     if mark is None:
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
-from mynth_dagster.engine.collect import read_finished, read_surplus
+from mynth_dagster.engine.collect import read_unread
 from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.look import Waiting
 from mynth_dagster.engine.meanwhile import submit_and_look
@@ -100,13 +100,10 @@ def _require_offered(session: Session, batch: Batch) -> None:
 
 
 async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionSummary:
-    reader, name = session.ledger.read, batch.ledger_name
-    unread = await asyncio.to_thread(reader.unread, name, [slice_])
-    await read_finished(session, unread)
-    await read_surplus(session, batch, [slice_])
+    await read_unread(session, batch, slice_)
     while True:
         summary = await _write(session, batch, slice_)
-        if await session.ledger.mark_collected(name, slice_, summary.version):
+        if await session.ledger.mark_collected(batch.ledger_name, slice_, summary.version):
             return summary
         # Somebody showed a newer version meanwhile, and this table came after theirs.
 

@@ -144,14 +144,7 @@ def _learn_holds(
         for sighting, result in zip(seen, results, strict=True)
         if result is Attachment.KNOWN and sighting.reserved_units is not None
     ]
-    rows = [
-        {
-            "intent_id": sighting.intent.intent_id,
-            "task_id": sighting.task_id,
-            "reserved": sighting.reserved_units,
-        }
-        for sighting in late
-    ]
+    rows = [_attached_row(sighting) for sighting in late]
     learned = each_changed(connection, LEARN_HOLD, rows)
     return {x.intent.intent_id for x, is_new in zip(late, learned, strict=True) if is_new}
 
