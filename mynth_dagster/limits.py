@@ -3,7 +3,8 @@ Every number of the product: what Mynth documents, by revision, and what we chos
 
 Each documented limit names its source in the comment: ``seed`` is the vendor's page on errors
 and limits (revision 2026-04), ``docs`` the other pages of that time, ``apiref`` the generated
-API reference, ``cli`` and ``sdk`` the official clients of revision 2026-08.
+API reference, ``cli`` and ``sdk`` the official clients of revision 2026-08; ``r3`` the official
+SDK, command line and skill pages of revision 2026-10.
 Where a source is silent the comment says so; the number is then ours.
 """
 
@@ -41,7 +42,7 @@ class RevisionLimits:
     count_max: int
     prompt_max_chars: int
     negative_prompt_max_chars: int
-    quality_min: int
+    quality_min: int | None  # None: the revision has no output quality
     inputs_max: int | None
     input_url_max_chars: int | None
     token_lifetime_s: int
@@ -66,8 +67,8 @@ class RevisionLimits:
     upload_file_min_bytes: int = KIB  # docs
     upload_file_max_bytes: int = 10 * MIB  # seed
     upload_formats: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")  # seed
-    list_page_max: int = 100  # 2026-08 skill pages
-    url_lifetime_s: float | None = None  # of images; silent (7 days are documented for 2026-10)
+    list_page_max: int = 100  # 2026-08 skill pages, r3
+    url_lifetime_s: float | None = None  # of images; silent before 2026-10
 
 
 LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
@@ -102,10 +103,26 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             destination_max_chars=64,  # apiref
             falls_back_from_4k=False,  # silent; later versions fail the task
         ),
+        "2026-10": RevisionLimits(
+            revision="2026-10",
+            count_max=20,  # r3
+            prompt_max_chars=8192,  # r3
+            negative_prompt_max_chars=8192,  # silent; as in 2026-08
+            quality_min=None,  # r3: an unknown field
+            inputs_max=20,  # r3
+            input_url_max_chars=None,  # silent
+            token_lifetime_s=3600,  # r3
+            enhancements=("magic",),  # r3: magic_prompt
+            input_roles=("auto", "source", "reference"),  # r3
+            sizes=SIZES,  # r3
+            destination_max_chars=64,  # silent; as in 2026-08
+            falls_back_from_4k=False,  # r3: the task fails
+            url_lifetime_s=7 * 86_400.0,  # r3
+        ),
     }
 )
 
-REVISIONS: tuple[str, ...] = tuple(LIMITS_BY_REVISION)
+REVISIONS: tuple[str, ...] = ("2026-04", "2026-08")
 """The API revisions this package speaks, oldest first."""
 
 OUTPUT_FORMATS = ("png", "jpg", "webp")  # docs, sdk

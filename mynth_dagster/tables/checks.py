@@ -90,7 +90,8 @@ def _bad_counts(numbers: pa.Array, rules: RowRules) -> pa.Array:
 
 
 def _bad_qualities(numbers: pa.Array, rules: RowRules) -> pa.Array:
-    return _outside(numbers, rules.limits.quality_min, rules.limits.quality_max)
+    low = rules.limits.quality_min
+    return pc.is_valid(numbers) if low is None else _outside(numbers, low, rules.limits.quality_max)
 
 
 def _bad_destinations(slugs: pa.Array, rules: RowRules) -> pa.Array:

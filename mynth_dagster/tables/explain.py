@@ -224,7 +224,11 @@ def _check_output_format(value: str | None, _rules: RowRules) -> None:
 
 def _check_output_quality(value: int | None, rules: RowRules) -> None:
     low, high = rules.limits.quality_min, rules.limits.quality_max
-    if value is not None and not low <= value <= high:
+    if value is not None and low is None:
+        raise _complaint(
+            "invalid_output_quality", f"API revision {rules.limits.revision} has no output quality"
+        )
+    if value is not None and low is not None and not low <= value <= high:
         raise _complaint(
             "invalid_output_quality",
             f"{value}, API revision {rules.limits.revision} takes {low} to {high}",
