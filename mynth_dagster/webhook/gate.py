@@ -16,7 +16,7 @@ from mynth_dagster.limits import WEBHOOK_HEAD_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.webhook.settings import WebhookSettings
 from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.events import FINAL_EVENTS, read_name_and_task
-from mynth_dagster.wire.signature import verify
+from mynth_dagster.wire.signatures import verify
 
 Headers = Sequence[tuple[bytes, bytes]]
 

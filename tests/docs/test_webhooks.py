@@ -18,7 +18,7 @@ from mynth_dagster.limits import (
     WEBHOOK_TOKEN_MIN_CHARS,
 )
 from mynth_dagster.wire.events import FINAL_EVENTS
-from mynth_dagster.wire.signature import TOLERANCE_S
+from mynth_dagster.wire.signatures import TOLERANCE_S
 from tests.docs.markdown import DOCS, blocks, code_in, read, rows
 
 PAGE = DOCS / "webhooks.md"

@@ -19,7 +19,7 @@ from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
 from mynth_dagster.webhook.gate import admit
 from mynth_dagster.webhook.settings import WebhookSettings
-from mynth_dagster.wire.signature import sign
+from mynth_dagster.wire.signatures import sign
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL
 

@@ -193,7 +193,7 @@ MUTANTS = (
     ),
     Mutant(
         "an old signature counts",
-        "mynth_dagster/wire/signature.py",
+        "mynth_dagster/wire/signatures.py",
         "    if abs(now_us - at_s * US_PER_S) > TOLERANCE_S * US_PER_S:\n",
         "    if abs(now_us - at_s * US_PER_S) < 0:\n",
         ("tests/webhook/test_gate.py",),

@@ -11,7 +11,7 @@ from mynth_dagster.clock import US_PER_S, SystemClock
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent
 from mynth_dagster.webhook.gate import admit
-from mynth_dagster.wire.signature import sign
+from mynth_dagster.wire.signatures import sign
 from tests.engine.post import SETTINGS, events
 from tests.plugin.conftest import Project
 

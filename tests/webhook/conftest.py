@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from mynth_dagster.clock import US_PER_S, ManualClock
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.webhook import create_app
-from mynth_dagster.wire.signature import sign
+from mynth_dagster.wire.signatures import sign
 
 SECRET = "wbs_the_secret_in_use"
 OLD_SECRET = "wbs_the_secret_before"

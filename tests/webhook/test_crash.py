@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from mynth_dagster.crash_points import CrashPoint
 from mynth_dagster.simulator import SimulatorServer
-from mynth_dagster.wire.signature import sign
+from mynth_dagster.wire.signatures import sign
 from tests.crash.job import Job
 from tests.engine.bench import Bench
 from tests.engine.post import deliver, events, outcomes

@@ -16,7 +16,7 @@ import uvicorn
 
 from mynth_dagster.webhook import protocol as protocol_module
 from mynth_dagster.webhook.protocol import BoundedProtocol
-from mynth_dagster.wire.signature import sign
+from mynth_dagster.wire.signatures import sign
 from tests.webhook.conftest import event_body
 from tests.webhook.process import SECRET, TOKEN, Receiver, receiver
 
