@@ -62,7 +62,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "reserved_usd": "held by Mynth, or the quote where it did not say",
         "charged_usd": "null until known",
         "submitted_at": "when acceptance was seen",
-        "completed_at": "when Mynth finished it; told by a webhook, the second of its signature",
+        "completed_at": "when Mynth finished it; to the second, by a webhook before 2026-10",
         "error_code": "lower snake case",
         "error_message": "in words",
         "public_access_token": "a secret that opens this task; null unless the batch asks for it",

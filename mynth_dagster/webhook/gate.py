@@ -1,8 +1,9 @@
 """
 Who is let in: pure decisions about one request, from its raw bytes.
 
-Only the configured way counts. A signature proves the sender; a token in the URL proves only
-that somebody knows the URL, so what comes that way is a hint and no more.
+A signature proves the sender; a token in the URL proves only that somebody knows the URL, so
+what comes that way is a hint and no more. The headers say which form a request has, that of
+revision 2026-10 or the older one; a request with headers of both is refused.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from mynth_dagster.ledger.inbox import InboxEvent
 from mynth_dagster.limits import WEBHOOK_HEAD_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.webhook.settings import WebhookSettings
 from mynth_dagster.wire.cells import parse_json
-from mynth_dagster.wire.events import FINAL_EVENTS, read_name_and_task
-from mynth_dagster.wire.signatures import verify
+from mynth_dagster.wire.events import FINAL_EVENTS, EventHead, read_head
+from mynth_dagster.wire.signatures import Stamp, read_stamp, verify, verify_standard
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-SIGNATURE = b"x-mynth-signature"
-EVENT = b"x-mynth-event"
+ID, TIMESTAMP, SIGNATURE = b"webhook-id", b"webhook-timestamp", b"webhook-signature"
+"""Of revision 2026-10; one of them is enough for a request to be judged by its rules."""
+
+OLDER_SIGNATURE, OLDER_EVENT = b"x-mynth-signature", b"x-mynth-event"
+"""Of the revisions before."""
+
 CUSTOM = "/custom/"
 
 
@@ -72,37 +77,72 @@ def admit(
     Raises:
         Refused: Not signed by a secret of ours, stale, or no event.
     """
-    at_s = _verify(settings, headers, body, now_us) if is_signed else None
-    named = read_name_and_task(parse_json(body))
-    if named is None:
+    try:
+        stamp, signed_at_s = _prove(settings, headers, body, now_us, is_signed=is_signed)
+    except WebhookRejectedError as error:
+        raise Refused(401, error.reason) from None
+    head = read_head(parse_json(body))
+    if head is None:
         raise Refused(400, "the body is no event")
-    name, task_id = named
-    said = _values(headers, EVENT)
-    if len(said) > 1 or (said and said[0] != name.encode("utf-8")):
-        raise Refused(400, "header and body name different events")
-    if name not in FINAL_EVENTS:
+    _require_agreement(headers, stamp, head)
+    if head.name not in FINAL_EVENTS:
         return None
+    # Mynth gives an event one id for all its deliveries; before 2026-10 it had none.
+    shared = f"{head.name}:{head.task_id}" if stamp is None else stamp.event_id
     return InboxEvent(
-        event_id=f"{'signed' if is_signed else 'hint'}:{name}:{task_id}",
+        event_id=f"{'signed' if is_signed else 'hint'}:{shared}",
         is_signed=is_signed,
-        event=name,
-        task_id=task_id,
+        event=head.name,
+        task_id=head.task_id,
         # A hint is confirmed by a reading: what else it says is never looked at.
         body=body.decode("utf-8") if is_signed else None,
         received_at_us=now_us,
-        signed_at_us=None if at_s is None else at_s * US_PER_S,
+        signed_at_us=None if signed_at_s is None else signed_at_s * US_PER_S,
     )
 
 
-def _verify(settings: WebhookSettings, headers: Headers, body: bytes, now_us: int) -> int:
-    signatures = _values(headers, SIGNATURE)
-    if len(signatures) > 1:
-        raise Refused(401, "several signature headers")
-    header = signatures[0].decode("latin-1") if signatures else None
-    try:
-        return verify(body, header, settings.secrets, now_us=now_us)
-    except WebhookRejectedError as error:
-        raise Refused(401, error.reason) from None
+def _prove(
+    settings: WebhookSettings, headers: Headers, body: bytes, now_us: int, *, is_signed: bool
+) -> tuple[Stamp | None, int | None]:
+    """
+    The stamp, which the newer form alone has; and when the sender signed, where it has to.
+
+    Raises:
+        WebhookRejectedError: The headers do not prove what they have to.
+    """
+    if not any(name.lower() in (ID, TIMESTAMP, SIGNATURE) for name, _ in headers):
+        if not is_signed:
+            return None, None
+        header = _only(headers, OLDER_SIGNATURE)
+        return None, verify(body, header, settings.secrets, now_us=now_us)
+    if _values(headers, OLDER_SIGNATURE):
+        raise WebhookRejectedError("headers of both forms")
+    stamp = read_stamp(_only(headers, ID), _only(headers, TIMESTAMP), now_us=now_us)
+    if is_signed:
+        verify_standard(body, stamp, _only(headers, SIGNATURE), settings.secrets)
+    return stamp, stamp.at_s if is_signed else None
+
+
+def _require_agreement(headers: Headers, stamp: Stamp | None, head: EventHead) -> None:
+    """
+    Headers and body are of one form and name one event.
+
+    Raises:
+        Refused: They do not.
+    """
+    if (stamp is None) is not (head.event_id is None):
+        raise Refused(400, "the body is of another form than the headers")
+    said = _values(headers, OLDER_EVENT) if stamp is None else []
+    is_other = stamp is not None and stamp.event_id != head.event_id
+    if is_other or len(said) > 1 or (said and said[0] != head.name.encode("utf-8")):
+        raise Refused(400, "header and body name different events")
+
+
+def _only(headers: Headers, name: bytes) -> str | None:
+    values = _values(headers, name)
+    if len(values) > 1:
+        raise WebhookRejectedError(f"several {name.decode('ascii')} headers")
+    return values[0].decode("latin-1") if values else None
 
 
 def _values(headers: Headers, name: bytes) -> list[bytes]:

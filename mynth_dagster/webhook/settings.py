@@ -21,7 +21,7 @@ class WebhookSettings:
     Args:
         ledger_url: SQLAlchemy URL of the ledger whose inbox is filled.
         secrets: Secrets of registered webhooks, the whole text as Mynth shows it; two while one
-            is being replaced. None: signed events are refused.
+            is being replaced, of either form. None: signed events are refused.
         tokens: Secrets in the URLs of custom endpoints, two while one is being replaced.
             None: there are no custom endpoints.
 

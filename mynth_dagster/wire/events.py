@@ -1,84 +1,138 @@
 """
-Webhooks of revisions 2026-04 and 2026-08, which spell them alike but for the result.
+Webhooks as values, in both forms.
 
-The receiver needs an event's name and task only; whoever works the inbox reads the rest.
-An event that does not tell all of its task is not completed by guesses: the task is read.
+Revisions 2026-04 and 2026-08 send a form of their own, which they spell alike but for the
+result: ``{event, task: {id}, request, result, errors}``. An event of it that does not tell all
+of its task is not completed by guesses: the task is read.
+
+Revision 2026-10 sends ``{id, type, timestamp, data}``, and `data` is the task as a reading gives
+it. Which form a body has is seen in the body, so that a ledger set up under one revision
+understands a server that has changed to the other.
+
+The receiver needs an event's head only; whoever works the inbox reads the rest.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from mynth_dagster.models.task import Task, TaskEvent, TaskStatus
+from mynth_dagster.models.inspection import InspectionKind
+from mynth_dagster.models.task import IMAGE_TASK, Task, TaskEvent, TaskStatus
+from mynth_dagster.wire.cells import first, mapping, time_of
 from mynth_dagster.wire.reading import decode_full_task
 
+INSPECTION_TASKS = tuple(kind.task_type for kind in InspectionKind)
+OUR_TASKS = (IMAGE_TASK, *INSPECTION_TASKS)
+"""The types of the tasks that we create; a further one is added here."""
+
+ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED)
+
+
+def events_of(*task_types: str) -> list[str]:
+    """The names of the events that finish tasks of these types."""
+    return [f"task.{task_type}.{end.value}" for task_type in task_types for end in ENDS]
+
+
 FINAL_EVENTS: MappingProxyType[str, TaskStatus] = MappingProxyType(
-    {
-        "task.image.generate.completed": TaskStatus.COMPLETED,
-        "task.image.generate.failed": TaskStatus.FAILED,
-        "task.image.rate.completed": TaskStatus.COMPLETED,
-        "task.image.rate.failed": TaskStatus.FAILED,
-        "task.image.alt.completed": TaskStatus.COMPLETED,
-        "task.image.alt.failed": TaskStatus.FAILED,
-        "task.image.review.completed": TaskStatus.COMPLETED,
-        "task.image.review.failed": TaskStatus.FAILED,
-    }
+    {name: TaskStatus(name.rpartition(".")[2]) for name in events_of(*OUR_TASKS)}
 )
 """The events that finish one of our tasks; no other changes anything."""
 
 NAME_MAX_CHARS = 100
-TASK_ID_MAX_CHARS = 200
+EVENT_ID_MAX_CHARS = 200
 
+_TASK_ID = re.compile(r"[A-Za-z0-9._:~-]{1,200}")
 _PRICED_EXTRAS = ("magic_prompt", "rating", "content_rating", "inputs")
 
 
-def read_name_and_task(body: Any) -> tuple[str, str] | None:
-    """The event's name and its task's id; None where the body is no event."""
-    if not isinstance(body, Mapping) or not isinstance(body.get("task"), Mapping):
+@dataclass(frozen=True)
+class EventHead:
+    """What is known of an event without its task; only the newer form has an id of its own."""
+
+    name: str
+    task_id: str
+    event_id: str | None = None
+
+
+def read_head(body: Any) -> EventHead | None:
+    """The event's name, its task and its own id; None where the body is no event."""
+    if not isinstance(body, Mapping):
         return None
-    name, task_id = body.get("event"), body["task"].get("id")
-    if not _is_text(name, NAME_MAX_CHARS) or not _is_text(task_id, TASK_ID_MAX_CHARS):
+    is_older = "event" in body
+    name = body.get("event" if is_older else "type")
+    task_id = mapping(body.get("task" if is_older else "data")).get("id")
+    if not _is_text(name, NAME_MAX_CHARS) or not _is_task_id(task_id):
         return None
-    return name, task_id
+    if is_older:
+        return EventHead(name, task_id)
+    event_id, settled_at = body.get("id"), body.get("timestamp")
+    if not _is_text(event_id, EVENT_ID_MAX_CHARS) or not isinstance(settled_at, str):
+        return None
+    return EventHead(name, task_id, event_id)
 
 
 def decode_event(body: Any, *, default_format: str | None, at_us: int) -> TaskEvent | None:
     """
-    What an event says; None where it does not finish an image task.
+    What an event says; None where it does not finish a task of ours.
 
     Args:
-        body: The parsed body.
-        default_format: Of images, where the request asked for none.
-        at_us: Stands for the task's end, which events do not tell; UTC microseconds.
+        body: The parsed body, in either form.
+        default_format: Of images, where the request asked for none; the newer form tells it.
+        at_us: Stands for the task's end, which the older form does not tell; UTC microseconds.
     """
-    named = read_name_and_task(body)
-    if named is None or named[0] not in FINAL_EVENTS:
+    head = read_head(body)
+    if head is None or head.name not in FINAL_EVENTS:
         return None
-    name, task_id = named
-    status = FINAL_EVENTS[name]
+    if head.event_id is not None:
+        return _decode_newer(head, body)
+    return _decode_older(head, body, default_format, at_us)
+
+
+def _decode_newer(head: EventHead, body: Mapping[str, Any]) -> TaskEvent:
+    """The task is there as a reading gives it; one that is not what the name says is read."""
+    data, status = body["data"], FINAL_EVENTS[head.name]
+    named = {"type": _task_type(head.name), "status": status.value}
     told = decode_full_task(
-        name, _as_task(name, body, status), revision="event", default_format=default_format
+        head.name, {"data": {**data, **named}}, revision="event", default_format=None
+    )
+    agrees = all(data.get(key) == value for key, value in named.items())
+    is_dated = time_of(first(data, "updated_at", "updatedAt")) is not None
+    is_whole = agrees and is_dated and _is_whole(told)
+    return TaskEvent(head.task_id, status, told.metadata, told if is_whole else None)
+
+
+def _decode_older(
+    head: EventHead, body: Mapping[str, Any], default_format: str | None, at_us: int
+) -> TaskEvent:
+    status = FINAL_EVENTS[head.name]
+    told = decode_full_task(
+        head.name, _as_task(head, body), revision="event", default_format=default_format
     )
     told = replace(told, created_at_us=at_us, updated_at_us=at_us)
     if told.images and told.cost_units is None:
         told = replace(told, cost_units=_sum_of_costs(body, told))
-    return TaskEvent(task_id, status, told.metadata, told if _is_whole(told) else None)
+    return TaskEvent(head.task_id, status, told.metadata, told if _is_whole(told) else None)
 
 
-def _as_task(name: str, body: Mapping[str, Any], status: TaskStatus) -> dict[str, Any]:
-    """The event in the shape of a full task."""
+def _as_task(head: EventHead, body: Mapping[str, Any]) -> dict[str, Any]:
+    """An event of the older form in the shape of a full task."""
     return {
-        "type": name.removeprefix("task.").rpartition(".")[0],
-        "id": body["task"]["id"],
-        "status": status.value,
+        "type": _task_type(head.name),
+        "id": head.task_id,
+        "status": FINAL_EVENTS[head.name].value,
         "request": body.get("request"),
         "result": body.get("result"),
         "errors": body.get("errors"),
         "cost": body["task"].get("cost"),
     }
+
+
+def _task_type(name: str) -> str:
+    return name.removeprefix("task.").rpartition(".")[0]
 
 
 def _is_whole(told: Task) -> bool:
@@ -105,3 +159,7 @@ def _has_priced_extras(request: Mapping[str, Any]) -> bool:
 
 def _is_text(value: object, max_chars: int) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= max_chars and bool(value.strip())
+
+
+def _is_task_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _TASK_ID.fullmatch(value) is not None

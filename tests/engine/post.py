@@ -19,12 +19,15 @@ from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
 from mynth_dagster.webhook.gate import admit
 from mynth_dagster.webhook.settings import WebhookSettings
-from mynth_dagster.wire.signatures import sign
+from mynth_dagster.wire.cells import parse_json
+from mynth_dagster.wire.events import read_head
+from mynth_dagster.wire.signatures import Stamp, sign, sign_standard
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL
 
 T = TypeVar("T")
-SETTINGS = WebhookSettings("sqlite:///x.db", ["wbs_simulator"], ["t" * 16])
+NEW_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SETTINGS = WebhookSettings("sqlite:///x.db", ["wbs_simulator", NEW_SECRET], ["t" * 16])
 
 
 def batch(**fields: Any) -> Batch:
@@ -79,6 +82,35 @@ def events(server: SimulatorServer) -> list[bytes]:
     return server._run(compose)
 
 
+def in_newer_form(server: SimulatorServer) -> list[bytes]:
+    """The same of a simulator of 2026-08 as revision 2026-10 tells it: each with its whole task."""
+
+    def compose() -> list[bytes]:
+        service = server.app.service
+        service.world.settle_due()
+        answers, view = service.revision.answers, service.outbox._view
+        done = [task for task in service.world.tasks if not task.is_pending]
+        return [_newer_event(answers.detail(task, view)["data"]) for task in done]
+
+    return server._run(compose)
+
+
+def _newer_event(task: dict[str, Any]) -> bytes:
+    respelled = {"userId": "user_id", "apiKeyId": "api_key_id"}
+    respelled |= {"createdAt": "created_at", "updatedAt": "updated_at"}
+    data = {respelled.get(key, key): value for key, value in task.items()}
+    data = {"result": None, "errors": None, "cost": None, **data}
+    for image in (data["result"] or {}).get("images", []):
+        image["format"] = "webp"
+    event = {
+        "id": f"evt_{task['id']}",
+        "type": f"task.{task['type']}.{task['status']}",
+        "timestamp": data["updated_at"],
+        "data": data,
+    }
+    return orjson.dumps(event)
+
+
 def deliver(
     bench: Bench, bodies: Sequence[bytes], *, is_signed: bool = True, late_s: float = 0.0
 ) -> int:
@@ -88,11 +120,10 @@ def deliver(
         kept = []
         for body in bodies:
             now_us = bench.clock.now_us()
-            header = sign(body, SETTINGS.secrets[0], at_s=now_us // US_PER_S)
             event = admit(
                 SETTINGS,
                 is_signed=is_signed,
-                headers=[(b"x-mynth-signature", header.encode())],
+                headers=_headers(body, now_us // US_PER_S),
                 body=body,
                 now_us=now_us + round(late_s * US_PER_S),
             )
@@ -101,6 +132,19 @@ def deliver(
         return sum(kept)
 
     return in_session(bench, work)
+
+
+def _headers(body: bytes, at_s: int) -> list[tuple[bytes, bytes]]:
+    """Those of the form that the body has."""
+    head = read_head(parse_json(body))
+    if head is None or head.event_id is None:
+        return [(b"x-mynth-signature", sign(body, SETTINGS.secrets[0], at_s=at_s).encode())]
+    stamp = Stamp(head.event_id, str(at_s))
+    return [
+        (b"webhook-id", stamp.event_id.encode()),
+        (b"webhook-timestamp", stamp.timestamp.encode()),
+        (b"webhook-signature", sign_standard(body, NEW_SECRET, stamp).encode()),
+    ]
 
 
 def outcomes(bench: Bench) -> dict[str | None, int]:

@@ -16,10 +16,14 @@ import sqlalchemy as sa
 from mynth_dagster.clock import US_PER_S, ManualClock
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.webhook import create_app
-from mynth_dagster.wire.signatures import sign
+from mynth_dagster.wire.signatures import Stamp, sign, sign_standard
 
 SECRET = "wbs_the_secret_in_use"
 OLD_SECRET = "wbs_the_secret_before"
+NEW_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+"""Of the newer form: a public one, from the test vector of Standard Webhooks."""
+
+EVENT_ID = "evt_1"
 TOKEN = "a-long-token-in-the-url"
 DONE = "task.image.generate.completed"
 
@@ -27,6 +31,37 @@ DONE = "task.image.generate.completed"
 def event_body(task_id: str = "tsk_1", event: str = DONE, **fields: Any) -> bytes:
     """The bytes of an event."""
     return orjson.dumps({"event": event, "task": {"id": task_id}, "request": {}, **fields})
+
+
+def new_body(event_id: str = EVENT_ID, event: str = DONE, **task: Any) -> bytes:
+    """The bytes of an event in the newer form; fields of its task by keyword."""
+    kind, _, status = event.removeprefix("task.").rpartition(".")
+    at = "2026-11-18T12:26:40.000Z"
+    whole = {
+        "id": "tsk_1",
+        "type": kind,
+        "status": status,
+        "request": {"prompt": "x"},
+        "result": None,
+        "errors": None,
+        "cost": None,
+        "created_at": at,
+        "updated_at": at,
+        **task,
+    }
+    return orjson.dumps({"id": event_id, "type": event, "timestamp": at, "data": whole})
+
+
+def new_headers(
+    body: bytes, *, secret: str = NEW_SECRET, at_s: int, event_id: str = EVENT_ID
+) -> list[tuple[str, str]]:
+    """The headers of a signed delivery in the newer form."""
+    stamp = Stamp(event_id, str(at_s))
+    return [
+        ("webhook-id", event_id),
+        ("webhook-timestamp", stamp.timestamp),
+        ("webhook-signature", sign_standard(body, secret, stamp)),
+    ]
 
 
 class Post:
@@ -45,6 +80,11 @@ class Post:
         """A request with a signature made so many seconds from now."""
         header = sign(body, secret, at_s=self.now_s + off_s)
         return {"content": body, "headers": [("X-Mynth-Signature", header)]}
+
+    def standard(self, body: bytes, *, off_s: int = 0, **options: Any) -> dict[str, Any]:
+        """The same in the newer form."""
+        headers = new_headers(body, at_s=self.now_s + off_s, **options)
+        return {"content": body, "headers": headers}
 
     def send(self, *requests: dict[str, Any], app: Any = None) -> list[httpx.Response]:
         """These requests at once, to a receiver that is opened and closed around them."""
