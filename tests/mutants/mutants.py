@@ -30,6 +30,7 @@ class Mutant:
 
 SUBMIT = "mynth_dagster/engine/submit.py"
 PICTURES = "mynth_dagster/client/picture_http.py"
+GATE = "mynth_dagster/webhook/gate.py"
 CLEARING = "mynth_dagster/engine/clearing.py"
 
 MUTANTS = (
@@ -197,6 +198,27 @@ MUTANTS = (
         "    if abs(now_us - at_s * US_PER_S) > TOLERANCE_S * US_PER_S:\n",
         "    if abs(now_us - at_s * US_PER_S) < 0:\n",
         ("tests/webhook/test_gate.py",),
+    ),
+    Mutant(
+        "whatever signature is there counts beside another form's",
+        GATE,
+        "    if _values(headers, OLDER_SIGNATURE):\n",
+        "    if not headers:\n",
+        ("tests/webhook/test_standard_webhooks.py",),
+    ),
+    Mutant(
+        "an event's id is whatever the header says",
+        GATE,
+        "    is_other = stamp is not None and stamp.event_id != head.event_id\n",
+        "    is_other = False\n",
+        ("tests/webhook/test_standard_webhooks.py",),
+    ),
+    Mutant(
+        "a secret that is no key is an empty one",
+        "mynth_dagster/wire/signatures.py",
+        "    except ValueError:\n        return None\n",
+        '    except ValueError:\n        return b""\n',
+        ("tests/wire/test_signatures.py",),
     ),
     Mutant(
         "a name's address is not looked at",

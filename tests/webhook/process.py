@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECRET = "wbs_simulator"
+NEW_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TOKEN = "a-long-token-in-the-url"
 
 
@@ -36,7 +37,12 @@ class Receiver:
                 *("--root", str(self.root), "--ledger", self.ledger_url),
                 *("--port", str(self.port)),
             ],
-            env={**os.environ, "MYNTH_WEBHOOK_SECRET": SECRET, "MYNTH_WEBHOOK_TOKEN": TOKEN},
+            env={
+                **os.environ,
+                "MYNTH_WEBHOOK_SECRET": NEW_SECRET,
+                "MYNTH_WEBHOOK_SECRET_PREVIOUS": SECRET,
+                "MYNTH_WEBHOOK_TOKEN": TOKEN,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -17,8 +17,8 @@ import uvicorn
 from mynth_dagster.webhook import protocol as protocol_module
 from mynth_dagster.webhook.protocol import BoundedProtocol
 from mynth_dagster.wire.signatures import sign
-from tests.webhook.conftest import event_body
-from tests.webhook.process import SECRET, TOKEN, Receiver, receiver
+from tests.webhook.conftest import event_body, new_body, new_headers
+from tests.webhook.process import NEW_SECRET, SECRET, TOKEN, Receiver, receiver
 
 
 @pytest.fixture
@@ -28,12 +28,11 @@ def running(tmp_path: Path):
         yield made
 
 
-def post(url: str, body: bytes, **options) -> httpx.Response:
-    header = sign(body, SECRET, at_s=int(time.time()))
+def post(url: str, body: bytes, headers=None) -> httpx.Response:
+    """Send a body over a socket; in the older form, unless there are headers."""
+    headers = headers or {"X-Mynth-Signature": sign(body, SECRET, at_s=int(time.time()))}
     with httpx.Client(verify=False, trust_env=False) as client:
-        return client.post(
-            url, content=body, headers={"X-Mynth-Signature": header}, timeout=20, **options
-        )
+        return client.post(url, content=body, headers=headers, timeout=20)
 
 
 def kept(made: Receiver) -> list[str]:
@@ -58,6 +57,25 @@ def test_what_was_acknowledged_survives_a_kill_and_a_replay_changes_nothing(runn
     assert kept(running) == ["tsk_0", "tsk_1", "tsk_1", "tsk_2"]
 
 
+def test_events_of_both_forms_are_taken_over_one_socket_and_the_newer_ones_once(running):
+    """With the secrets of both; killed in between, and each attempt signed anew."""
+    bodies = {f"evt_{n}": new_body(f"evt_{n}", id=f"tsk_{n}") for n in range(3)}
+
+    def attempt(event_id: str, secret: str = NEW_SECRET) -> int:
+        body, at_s = bodies[event_id], int(time.time())
+        headers = dict(new_headers(body, secret=secret, at_s=at_s, event_id=event_id))
+        return post(running.url, body, headers).status_code
+
+    assert [attempt(event_id) for event_id in bodies] == [200] * 3
+    assert post(running.url, event_body("tsk_9")).status_code == 200
+    running.kill()
+    running.start()
+    assert [attempt(event_id) for event_id in bodies] == [200] * 3
+    assert attempt("evt_0", "whsec_" + "A" * 32) == 401
+
+    assert kept(running) == ["tsk_0", "tsk_1", "tsk_2", "tsk_9"]
+
+
 def test_it_ends_on_a_signal_having_said_no_secret(running):
     """SIGTERM closes the ledger; refusals were told, secrets never."""
     assert post(f"{running.url}/wrong", b"{}").status_code == 404
@@ -67,6 +85,7 @@ def test_it_ends_on_a_signal_having_said_no_secret(running):
     assert code == 0
     assert "refused: no such path" in said
     assert SECRET not in said
+    assert NEW_SECRET not in said
     assert TOKEN not in said
 
 
