@@ -31,7 +31,8 @@ def webhook(
     Receive Mynth's webhooks into the ledger; runs and sensors then poll less.
 
     MYNTH_WEBHOOK_SECRET holds the secret of the registered webhook, and
-    MYNTH_WEBHOOK_SECRET_PREVIOUS the one that it replaces. MYNTH_WEBHOOK_TOKEN (and
+    MYNTH_WEBHOOK_SECRET_PREVIOUS the one that it replaces; deliveries of every revision are
+    understood, and each of the two may be of any. MYNTH_WEBHOOK_TOKEN (and
     MYNTH_WEBHOOK_TOKEN_PREVIOUS) opens the path /custom/<token> for endpoints that requests name.
     """
     from mynth_dagster.webhook import WebhookSettings  # noqa: PLC0415 - loads a server
@@ -55,7 +56,7 @@ def webhook_register(
     root: Root,
     webhook_id: Annotated[
         str | None,
-        typer.Option("--id", help="wh_…: enable or move this webhook; its secret stays."),
+        typer.Option("--id", help="Of a webhook: enable or move this one; its secret stays."),
     ] = None,
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_revision: Revision = AUTO_REVISION,
@@ -65,6 +66,9 @@ def webhook_register(
     Register the receiver at Mynth, where the API key may do that; else say what to do.
 
     Prints the secret once; Mynth never shows it again.
+    In revision 2026-10 the API key needs the scope manage, and --id replaces
+    the whole registration: api_key_ids and include_session_tasks go back to
+    their defaults.
     The API key is read from MYNTH_API_KEY.
     """
     with errors_as_exit_codes(Console(stderr=True)):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
 
 import pytest
+
+from mynth_dagster.cli import webhook as command
 
 URL = "https://hooks.example.com/"
 
@@ -67,6 +70,30 @@ def test_where_a_key_may_not_the_dashboard_is_named(new_shell, options):
     assert URL in result.stderr
     assert "secret" in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("route", "options"), [("POST /webhook", ()), ("PUT /webhook/:id", ("--id", "whk_7"))]
+)
+def test_a_key_that_lacks_the_scope_is_told_which_one(shell, route, options):
+    """Revision 2026-10 says 403 with a code of its own; the dashboard is the other way."""
+    lacking = {"kind": "status", "status": 403, "code": "insufficient_scope", "route": route}
+    work = shell(switches={"webhook_management": "api_key"}, faults=[lacking])
+    result = register(work, *options)
+
+    assert result.exit_code == 1
+    assert "the key lacks the scope `manage`" in result.stderr
+    assert "dashboard" in result.stderr
+    assert URL in result.stderr
+    assert result.stdout == ""
+
+
+def test_help_says_what_a_replacement_resets():
+    """A registration is replaced whole; what is not sent is at its default again."""
+    said = " ".join(inspect.getdoc(command.webhook_register).split())
+
+    assert "api_key_ids" in said
+    assert "include_session_tasks" in said
 
 
 def test_a_wrong_url_is_an_input_error(allowed):
