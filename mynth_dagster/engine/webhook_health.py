@@ -72,8 +72,8 @@ def _silence(batch: str, hearing: Hearing, webhook_id: str | None) -> list[Findi
         return []
     enable = f"mynth-dagster webhook-register URL --id {webhook_id}" if webhook_id else "dashboard"
     step = (
-        "see that the receiver runs and can be reached from outside. Mynth disables an endpoint "
-        f"that keeps failing, and tells no key so: enable it again ({enable})"
+        "see that the receiver runs and can be reached from outside. Mynth may disable an "
+        f"endpoint that keeps failing, and tells no key so: enable it again ({enable})"
     )
     return [problem(f"webhooks of {batch}", said, step)]
 

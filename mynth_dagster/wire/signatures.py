@@ -132,9 +132,10 @@ def verify_standard(body: bytes, stamp: Stamp, header: str | None, secrets: Sequ
 
 
 def key_of(secret: str) -> bytes | None:
-    """The key in a secret of the newer form, with or without prefix; None where there is none."""
+    """The key in a secret of the newer form, whose prefix and padding may be left out, or None."""
+    text = secret.removeprefix(SECRET_PREFIX)
     try:
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True) or None
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True) or None
     except ValueError:
         return None
 

@@ -245,7 +245,15 @@ def test_each_of_several_secrets_is_tried_where_it_can_be_a_key():
             verify_standard(BODY, STAMP, header, secrets)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "wbs_x", "whsec_abc", "whsec_ab=c", "whsec_a-b_"])
+@pytest.mark.parametrize("secret", ["whsec_YWI=", "whsec_YWI", "YWI=", "YWI"])
+def test_prefix_and_padding_of_a_secret_may_be_left_out(secret):
+    """As other libraries of Standard Webhooks allow."""
+    assert key_of(secret) == b"ab"
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "wbs_x", "whsec_abcde", "whsec_ab=c", "whsec_a-b_"]
+)
 def test_what_is_no_base64_is_no_key(secret):
     """Nor is nothing at all, which anybody could sign with."""
     assert key_of(secret) is None
