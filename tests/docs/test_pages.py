@@ -28,6 +28,7 @@ HOSTS = {
     "127.0.0.1:8787",
     "api.mynth.io",
     "keepachangelog.com",
+    "www.standardwebhooks.com",
 }
 """The only hosts that a page may name."""
 

@@ -17,8 +17,10 @@ from mynth_dagster.limits import (
     WEBHOOK_PORT,
     WEBHOOK_TOKEN_MIN_CHARS,
 )
+from mynth_dagster.webhook import gate
+from mynth_dagster.wire import signatures
 from mynth_dagster.wire.events import FINAL_EVENTS
-from mynth_dagster.wire.signatures import TOLERANCE_S
+from mynth_dagster.wire.signatures import SECRET_PREFIX, TOLERANCE_S
 from tests.docs.markdown import DOCS, blocks, code_in, read, rows
 
 PAGE = DOCS / "webhooks.md"
@@ -45,7 +47,7 @@ def test_every_environment_variable_is_told():
 
 
 def test_figures_are_those_of_the_code():
-    """Bounds, waits and events."""
+    """Bounds, waits, events and headers."""
     text = read(PAGE)
     assert all(f"`{event}`" in text for event in FINAL_EVENTS)
     assert f"--port {WEBHOOK_PORT}" in text
@@ -53,7 +55,20 @@ def test_figures_are_those_of_the_code():
     assert f"larger than {WEBHOOK_BODY_MAX_BYTES >> 20} MiB" in text
     assert f"more than {WEBHOOK_HEADERS_MAX} headers" in text
     assert f"{WEBHOOK_TOKEN_MIN_CHARS} characters or more" in text
+    assert all(f"`{name.decode()}`" in text for name in (gate.ID, gate.TIMESTAMP, gate.SIGNATURE))
+    assert gate.OLDER_SIGNATURE.decode() in text.lower()
+    assert SECRET_PREFIX in text
     least, most = int(ANNOUNCED_AFTER_MIN_S), int(ANNOUNCED_AFTER_MAX_S / 60)
     assert re.search(rf"between {least} seconds and {most} minutes", text)
     assert INBOX_KEPT_S == 30 * 86_400
     assert "thirty days" in read(DECISION)
+
+
+def test_what_the_doctor_says_of_refusals_is_what_the_code_says():
+    """Each reason that the page explains is one of the reasons that are given."""
+    told = [cells[0] for cells in rows(read(PAGE), "it says")]
+    reasons = [cell.removeprefix("refused: ") for cell in told if cell.startswith("refused: ")]
+    code = Path(signatures.__file__).read_text("utf-8")
+
+    assert len(reasons) == 3
+    assert all(reason in code for reason in reasons)
