@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 
 from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.pipeline import collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
@@ -67,6 +68,15 @@ def finish(bench: Bench, of: Batch | None = None) -> None:
             pass
 
     in_session(bench, work)
+
+
+def work(bench: Bench, of=None) -> int:
+    """Work the inbox once; how many events told something new."""
+
+    async def once(session: Session) -> int:
+        return await work_inbox(session, of or batch())
+
+    return in_session(bench, once)
 
 
 def events(server: SimulatorServer) -> list[bytes]:
