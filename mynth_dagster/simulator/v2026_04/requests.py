@@ -159,7 +159,10 @@ def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
                 raise invalid(f"output.{key}", "is required in output")
     word = checks.as_choice(output.get("format", "webp"), "output.format", OUTPUT_FORMATS)
     quality = checks.as_whole(
-        output.get("quality", 80), "output.quality", low=LIMITS.quality_min or 0, high=LIMITS.quality_max
+        output.get("quality", 80),
+        "output.quality",
+        low=LIMITS.quality_min or 0,
+        high=LIMITS.quality_max,
     )
     return word, quality
 
