@@ -189,8 +189,9 @@ class Simulator:
             return self._refuse(refusal)
 
     def _refuse(self, refusal: Refusal) -> Answer:
-        body = self.service.revision.answers.error(refusal, self.service.choices)
-        return answer_json(body, refusal.status)
+        revision = self.service.revision
+        told = refusal.renamed(revision.REASONS)
+        return answer_json(revision.answers.error(told, self.service.choices), told.status)
 
     async def _delay(self, fault: FaultRule | None) -> None:
         self._n_delayed += 1

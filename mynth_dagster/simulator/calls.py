@@ -11,9 +11,16 @@ from starlette.types import Scope
 
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.refusals import UNAUTHORIZED, VALIDATION, Refusal
+from mynth_dagster.simulator.refusals import (
+    INVALID_JSON,
+    MEDIA_TYPE,
+    TOKEN_EXPIRED,
+    UNAUTHORIZED,
+    VALIDATION,
+    Refusal,
+)
 from mynth_dagster.simulator.results import View
-from mynth_dagster.simulator.tokens import PREFIX, token_opens
+from mynth_dagster.simulator.tokens import PREFIX, judge_token
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.routes import Route
@@ -39,8 +46,12 @@ class Call:
     @cached_property
     def payload(self) -> Any:
         """The JSON body; None if it is none."""
+        return None if self._read is None else self._read[0]
+
+    @cached_property
+    def _read(self) -> tuple[Any] | None:
         try:
-            return orjson.loads(self.body)
+            return (orjson.loads(self.body),)
         except orjson.JSONDecodeError:
             return None
 
@@ -52,7 +63,9 @@ class Call:
             Refusal: It is something else, or is not called JSON.
         """
         if not self.header(b"content-type").startswith("application/json"):
-            raise Refusal(VALIDATION, "The request body must be application/json.")
+            raise Refusal(MEDIA_TYPE, "The request body must be application/json.")
+        if self._read is None:
+            raise Refusal(INVALID_JSON, "The request body must be JSON.")
         if not isinstance(self.payload, dict):
             raise Refusal(VALIDATION, "The request body must be a JSON object.")
         return self.payload
@@ -114,6 +127,9 @@ class Call:
         bearer = self.bearer
         if not bearer.startswith(PREFIX):
             return self.require_key()
-        if not token_opens(bearer, task_id, self.service.clock.now_us()):
+        verdict = judge_token(bearer, task_id, self.service.clock.now_us())
+        if verdict == "expired":
+            raise Refusal(TOKEN_EXPIRED, invented.EXPIRED_TEXT)
+        if verdict == "wrong":
             raise Refusal(UNAUTHORIZED, invented.WRONG_BEARER_TEXT)
         return None

@@ -117,9 +117,12 @@ def spoil(rule: FaultRule, answer: Answer) -> Answer:
 
 
 def task_id_in(answer: Answer) -> str | None:
-    """The id of the task that a successful answer tells of, in either envelope."""
+    """The id of the task that a successful answer tells of, in any revision's spelling."""
     if answer.status >= 300 or not answer.body.startswith(b"{"):
         return None
     payload = orjson.loads(answer.body)
-    task_id = payload.get("data", payload).get("taskId")
+    data = payload.get("data", payload)
+    if not isinstance(data, dict):
+        return None
+    task_id = data.get("task_id", data.get("taskId"))
     return task_id if isinstance(task_id, str) else None

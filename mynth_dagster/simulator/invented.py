@@ -126,6 +126,7 @@ def read_pixels(text: str) -> tuple[int, int]:
 
 UNAUTHORIZED_TEXT: Final = "The API key is missing or invalid."
 WRONG_BEARER_TEXT: Final = "This public access token does not allow that."
+EXPIRED_TEXT: Final = "This public access token has expired."
 OAUTH_ONLY_TEXT: Final = "API keys cannot manage webhooks; sign in instead."
 NOT_FOUND_TEXT: Final = "There is no such resource."
 NO_TASK_TEXT: Final = "There is no such task."

@@ -7,8 +7,6 @@ every endpoint that the request itself named (unsigned).
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from mynth_dagster.simulator.draws import draw
 from mynth_dagster.simulator.ids import compose_id
 from mynth_dagster.simulator.orders import Order
 from mynth_dagster.simulator.results import View
+from mynth_dagster.simulator.revisions import REVISIONS
 from mynth_dagster.simulator.tasks import Task
 from mynth_dagster.simulator.webhooks import Webhook
 
@@ -39,9 +38,11 @@ class Parcel:
     One event on its way to one endpoint; times are on `Clock.elapsed_s`.
 
     ``webhook_id`` is None for an endpoint that the request named; such deliveries are unsigned.
+    Body and headers stay in the revision that was spoken when the task settled.
     """
 
     parcel_id: str
+    revision: str
     task_id: str
     event: str
     url: str
@@ -91,6 +92,7 @@ class Outbox:
         for place, (url, webhook_id) in enumerate(targets):
             parcel = Parcel(
                 parcel_id=compose_id("dlv_", seed, next(self._numbers)),
+                revision=self._service.revision.REVISION,
                 task_id=task.task_id,
                 event=event_name(task),
                 url=url,
@@ -117,17 +119,11 @@ class Outbox:
 
     def headers(self, parcel: Parcel) -> dict[str, str]:
         """The headers of one attempt, signed anew with the time of now."""
-        choices = self._service.choices
-        headers = {"Content-Type": "application/json"}
-        if choices.webhook_delivery_header:
-            headers["X-Mynth-Delivery"] = parcel.parcel_id
         webhook = self._webhook(parcel)
-        if webhook is not None or choices.custom_event_header:
-            headers["X-Mynth-Event"] = parcel.event
-        if webhook is not None:
-            at_s = self._service.clock.now_us() // US_PER_S
-            headers["X-Mynth-Signature"] = sign(parcel.body, webhook.secret, at_s)
-        return headers
+        secret = None if webhook is None else webhook.secret
+        at_s = self._service.clock.now_us() // US_PER_S
+        deliveries = REVISIONS[parcel.revision].deliveries
+        return deliveries.headers(parcel, secret, at_s, self._service.choices)
 
     def answered(self, parcel: Parcel, status: int | None) -> None:
         """An attempt ended with this status; None: without an answer in time."""
@@ -217,9 +213,3 @@ def wants(webhook: Webhook, event: str) -> bool:
     events = webhook.wish.events
     chosen = [events] if isinstance(events, str) else events
     return not {event, "all", f"task.{event.rpartition('.')[2]}"}.isdisjoint(chosen)
-
-
-def sign(body: bytes, secret: str, at_s: int) -> str:
-    """The header's value: HMAC-SHA256 over time and raw body, with the whole secret as key."""
-    digest = hmac.new(secret.encode(), b"%d." % at_s + body, hashlib.sha256).hexdigest()
-    return f"t={at_s},v1={digest}"

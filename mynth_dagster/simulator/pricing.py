@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.amounts import spell_trimmed, units_of
+from mynth_dagster.simulator.amounts import units_of
 from mynth_dagster.simulator.orders import Inspection, Order
 
 if TYPE_CHECKING:
@@ -33,16 +33,6 @@ class ModelPrice:
     base: int
     four_k: int | None
     per_input: int | None
-
-    def spelled(self) -> dict[str, object]:
-        """As ``GET /models`` spells it."""
-        per_image = {"base": spell_trimmed(self.base)}
-        if self.four_k is not None:
-            per_image["4k"] = spell_trimmed(self.four_k)
-        spelled: dict[str, object] = {"perImage": per_image}
-        if self.per_input is not None:
-            spelled["perInput"] = spell_trimmed(self.per_input)
-        return spelled
 
 
 class PriceBook:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mynth_dagster.limits import RevisionLimits
 from mynth_dagster.simulator import v2026_04, v2026_08
+from mynth_dagster.simulator.accounts import Key
 from mynth_dagster.simulator.orders import Inspection, Order, WebhookWish
-from mynth_dagster.simulator.refusals import Refusal
+from mynth_dagster.simulator.pricing import PriceBook
+from mynth_dagster.simulator.refusals import Reason, Refusal
 from mynth_dagster.simulator.results import View
 from mynth_dagster.simulator.switches import Switches
 from mynth_dagster.simulator.tasks import Task
+from mynth_dagster.simulator.webhooks import Webhook
+
+if TYPE_CHECKING:
+    from mynth_dagster.simulator.outbox import Parcel
 
 
 class Requests(Protocol):
@@ -30,7 +36,7 @@ class Requests(Protocol):
 
 
 class Answers(Protocol):
-    """How a revision spells its answers."""
+    """How a revision spells tasks and errors."""
 
     def created(self, task: Task, token: str | None) -> dict[str, Any]: ...
 
@@ -39,6 +45,8 @@ class Answers(Protocol):
     def result(self, task: Task, view: View) -> dict[str, Any]: ...
 
     def detail(self, task: Task, view: View) -> dict[str, Any]: ...
+
+    def task_page(self, tasks: Iterable[Task]) -> dict[str, Any]: ...
 
     def event(self, task: Task, view: View) -> dict[str, Any]: ...
 
@@ -49,15 +57,46 @@ class Answers(Protocol):
     def error(self, refusal: Refusal, choices: Switches) -> dict[str, Any]: ...
 
 
+class Account(Protocol):
+    """How a revision spells everything else, without its envelope."""
+
+    def models(self, prices: PriceBook) -> list[dict[str, Any]]: ...
+
+    def estimate(self, units: int, kind: str) -> dict[str, Any]: ...
+
+    def me(self, key: Key, now_us: int) -> dict[str, Any]: ...
+
+    def balance(self, key: Key, now_us: int) -> dict[str, Any]: ...
+
+    def webhook(self, record: Webhook, *, is_new: bool) -> dict[str, Any]: ...
+
+
+class Deliveries(Protocol):
+    """How a revision signs the events that it sends."""
+
+    def headers(
+        self, parcel: Parcel, secret: str | None, at_s: int, choices: Switches
+    ) -> dict[str, str]: ...
+
+    def compose_secret(self, choices: Switches, seed: int, number: int) -> str: ...
+
+
 class Revision(Protocol):
-    """One API revision."""
+    """
+    One API revision; what serves a route that is not among its ``ROUTES`` may be missing.
+
+    ``REASONS`` renames the reasons of refusals that the revision calls something else.
+    """
 
     REVISION: str
     LIMITS: RevisionLimits
     RESULT_WORD: str
     ROUTES: frozenset[str]
+    REASONS: Mapping[Reason, Reason]
     requests: Requests
     answers: Answers
+    account: Account
+    deliveries: Deliveries
 
 
 REVISIONS: MappingProxyType[str, Revision] = MappingProxyType(

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from mynth_dagster.limits import REVISIONS
+from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.simulator import invented, plain
 from mynth_dagster.simulator.amounts import units_of
 from mynth_dagster.simulator.deliveries import DeliveryRules, Endpoint
 from mynth_dagster.simulator.distribution import Distribution
 from mynth_dagster.simulator.rules import FailureRule, FaultRule
 from mynth_dagster.simulator.switches import Switches
+
+REVISION_DEFAULT = "2026-08"
+
+_REVISIONS = tuple(LIMITS_BY_REVISION)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Scenario:
         switches: Choices where the documentation disagrees with itself.
     """
 
-    revision: str = REVISIONS[-1]
+    revision: str = REVISION_DEFAULT
     api_keys: tuple[ApiKey, ...] = (ApiKey(),)
     balance_usd: str = invented.BALANCE_USD
     balances_usd: Mapping[str, str] = field(default_factory=dict)
@@ -99,8 +103,8 @@ class Scenario:
     switches: Switches = field(default_factory=Switches)
 
     def __post_init__(self) -> None:
-        if self.revision not in REVISIONS:
-            known = ", ".join(REVISIONS)
+        if self.revision not in _REVISIONS:
+            known = ", ".join(_REVISIONS)
             raise plain.ScenarioError(f"revision is {self.revision!r}; it may be {known}")
         amounts = (self.balance_usd, self.auto_ceiling_usd)
         for amount in (*amounts, *self.balances_usd.values(), *self.prices_usd.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
@@ -26,14 +26,15 @@ def issue_token(task_id: str, at_us: int, lifetime_s: int) -> str:
     return (PREFIX.encode() + signed + b"." + _encode(_sign(signed))).decode()
 
 
-def token_opens(token: str, task_id: str, at_us: int) -> bool:
-    """Whether a token is genuine, is for this task, and has not expired at ``at_us``."""
+def judge_token(token: str, task_id: str, at_us: int) -> Literal["opens", "expired", "wrong"]:
+    """Whether a token is genuine and for this task, and if so, whether it expired by ``at_us``."""
     signed, _, signature = token.removeprefix(PREFIX).encode().rpartition(b".")
     if not hmac.compare_digest(_encode(_sign(signed)), signature):
-        return False
+        return "wrong"
     claims = orjson.loads(_decode(signed.partition(b".")[2]))
-    opens = claims["sub"] == task_id and at_us < claims["exp"] * US_PER_S
-    return bool(opens)
+    if claims["sub"] != task_id:
+        return "wrong"
+    return "opens" if at_us < claims["exp"] * US_PER_S else "expired"
 
 
 def _sign(signed: bytes) -> bytes:

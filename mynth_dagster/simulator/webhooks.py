@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator.draws import draw_whole
 from mynth_dagster.simulator.ids import compose_id
-from mynth_dagster.simulator.instants import spell_instant
 from mynth_dagster.simulator.orders import WebhookWish
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.deliveries import Endpoint
     from mynth_dagster.simulator.scenario import Scenario
+
+SecretMaker = Callable[[int, int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,6 @@ class Webhook:
     wish: WebhookWish
     created_us: int
     updated_us: int
-
-    def spelled(self, *, with_secret: bool) -> dict[str, Any]:
-        """As the API shows it; the secret is shown by its creation only."""
-        spelled: dict[str, Any] = {
-            "id": self.webhook_id,
-            "userId": self.user_id,
-            "enabled": self.wish.enabled,
-            "url": self.wish.url,
-            "events": self.wish.events,
-            "createdAt": spell_instant(self.created_us),
-            "updatedAt": spell_instant(self.updated_us),
-        }
-        if with_secret:
-            spelled["secret"] = self.secret
-        return spelled
 
 
 class WebhookStore:
@@ -62,10 +47,12 @@ class WebhookStore:
         """An account's webhooks in the order of their creation."""
         return [webhook for webhook in self._webhooks.values() if webhook.user_id == user_id]
 
-    def add(self, wish: WebhookWish, user_id: str, prefix: str, at_us: int) -> Webhook:
-        """Register a webhook under a new id and secret."""
-        toss = draw_whole(self._seed, "webhook secret", self._n_added + 1)
-        return self._keep(wish, user_id, f"{prefix}{toss:016x}", at_us)
+    def add(
+        self, wish: WebhookWish, user_id: str, compose_secret: SecretMaker, at_us: int
+    ) -> Webhook:
+        """Register a webhook under a new id, with a secret made from seed and running number."""
+        secret = compose_secret(self._seed, self._n_added + 1)
+        return self._keep(wish, user_id, secret, at_us)
 
     def find(self, webhook_id: str) -> Webhook | None:
         """A webhook of any account."""

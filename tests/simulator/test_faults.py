@@ -209,3 +209,13 @@ def test_connection_survives_a_fault_elsewhere(api):
         api.post()
 
     assert api.post().status_code == 201
+
+
+def test_a_fault_with_a_task_may_strike_where_no_task_is_told(api):
+    """A list names no single task, so the error names none."""
+    rule = {"kind": "server_error_with_task", "route": "GET /tasks", "task_id_field": "task_id"}
+    api.server.set_scenario(faults=[rule])
+    answer = api.client.get("/tasks")
+
+    assert answer.status_code == 500
+    assert "task_id" not in answer.json()

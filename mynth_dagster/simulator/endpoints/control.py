@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import orjson
 
 from mynth_dagster.simulator import invented
+from mynth_dagster.simulator.amounts import spell_trimmed
 from mynth_dagster.simulator.answers import Answer, answer_json
 from mynth_dagster.simulator.plain import ScenarioError
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.app import Simulator
+    from mynth_dagster.simulator.pricing import PriceBook
 
 PREFIX = "/_simulator"
 
@@ -53,6 +56,16 @@ def _answer_scenario(simulator: Simulator, route: str, payload: dict[str, Any]) 
     return answer_json(simulator.scenario.to_dict())
 
 
+def _spell_prices(prices: PriceBook) -> dict[str, Any]:
+    return {
+        model_id: {
+            word: None if units is None else spell_trimmed(units)
+            for word, units in asdict(prices.of(model_id)).items()
+        }
+        for model_id in prices.models
+    }
+
+
 def _describe(simulator: Simulator) -> dict[str, Any]:
     return {
         "notice": invented.NOTICE,
@@ -67,10 +80,7 @@ def _describe(simulator: Simulator) -> dict[str, Any]:
             f"POST {PREFIX}/settle",
         ],
         "invented": {
-            "prices_usd": {
-                model_id: simulator.service.world.prices.of(model_id).spelled()
-                for model_id in simulator.service.world.prices.models
-            },
+            "prices_usd": _spell_prices(simulator.service.world.prices),
             "pixels": {**invented.PIXELS, **simulator.scenario.pixels},
             "auto_ceiling_usd": simulator.scenario.auto_ceiling_usd,
         },

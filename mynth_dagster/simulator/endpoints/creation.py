@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator.amounts import spell_trimmed
 from mynth_dagster.simulator.answers import Answer, answer_json
 from mynth_dagster.simulator.tokens import issue_token
 
@@ -30,9 +29,9 @@ def generate(call: Call) -> Answer:
 def estimate(call: Call) -> Answer:
     """``POST /image/generate/estimate``: the price of the same body; nothing is made."""
     call.require_key()
+    revision = call.service.revision
     units, kind = call.service.world.quote(_read_order(call))
-    spelled = {"estimatedCost": spell_trimmed(units), "currency": "usd", "estimateKind": kind}
-    return answer_json(call.service.revision.answers.wrapped(spelled))
+    return answer_json(revision.answers.wrapped(revision.account.estimate(units, kind)))
 
 
 def inspect(call: Call) -> Answer:

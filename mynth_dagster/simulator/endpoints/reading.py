@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.answers import Answer, answer_json
 from mynth_dagster.simulator.refusals import NOT_FOUND, Refusal, invalid
-from mynth_dagster.simulator.v2026_08.answers import task_page
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.accounts import Key
@@ -39,8 +38,9 @@ def detail(call: Call) -> Answer:
 
 
 def list_tasks(call: Call) -> Answer:
-    """``GET /tasks`` of 2026-08: the tasks of this key, newest first."""
+    """``GET /tasks``: the tasks of this key, newest first."""
     key = call.require_key()
+    task_page = call.service.revision.answers.task_page
     limit = _read_limit(call)
     after = call.query("after")
     before = None

@@ -1,13 +1,22 @@
-"""API revision 2026-08: `requests` reads what comes in, `answers` spells what goes out."""
+"""API revision 2026-08: `requests` reads what comes in, the rest spells what goes out."""
 
 from __future__ import annotations
 
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.simulator.v2026_08 import answers, requests
+from mynth_dagster.simulator.refusals import (
+    INVALID_JSON,
+    MEDIA_TYPE,
+    TOKEN_EXPIRED,
+    UNAUTHORIZED,
+    VALIDATION,
+)
+from mynth_dagster.simulator.v2026_04 import deliveries
+from mynth_dagster.simulator.v2026_08 import account, answers, requests
 
 REVISION = "2026-08"
 LIMITS = LIMITS_BY_REVISION[REVISION]
 RESULT_WORD = "result"
+REASONS = {INVALID_JSON: VALIDATION, MEDIA_TYPE: VALIDATION, TOKEN_EXPIRED: UNAUTHORIZED}
 ROUTES = frozenset(
     {
         "POST /image/generate",
@@ -29,4 +38,14 @@ ROUTES = frozenset(
     }
 )
 
-__all__ = ["LIMITS", "RESULT_WORD", "REVISION", "ROUTES", "answers", "requests"]
+__all__ = [
+    "LIMITS",
+    "REASONS",
+    "RESULT_WORD",
+    "REVISION",
+    "ROUTES",
+    "account",
+    "answers",
+    "deliveries",
+    "requests",
+]

@@ -1,0 +1,80 @@
+"""What revision 2026-08 tells of models, prices, keys, money and webhooks; no envelope yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mynth_dagster.simulator.accounts import Key
+from mynth_dagster.simulator.amounts import spell_trimmed
+from mynth_dagster.simulator.instants import spell_instant
+from mynth_dagster.simulator.pricing import ModelPrice, PriceBook
+from mynth_dagster.simulator.webhooks import Webhook
+
+
+def models(prices: PriceBook) -> list[dict[str, Any]]:
+    """The catalog."""
+    return [
+        {
+            "id": model_id,
+            "displayName": model.label,
+            "pricing": _spell_price(prices.of(model_id)),
+        }
+        for model_id, model in prices.models.items()
+    ]
+
+
+def estimate(units: int, kind: str) -> dict[str, Any]:
+    """A price before it is held."""
+    return {"estimatedCost": spell_trimmed(units), "currency": "usd", "estimateKind": kind}
+
+
+def me(key: Key, now_us: int) -> dict[str, Any]:  # noqa: ARG001 - a later revision tells its limit
+    """The account and the key in use."""
+    spelled = {"id": key.key_id, "name": key.name, "keyPreview": key.preview}
+    return {"userId": key.user_id, "auth": {"method": "api-key", "apiKey": spelled}}
+
+
+def balance(key: Key, now_us: int) -> dict[str, Any]:
+    """The account's money, and the key's limit if it has one."""
+    account = key.account
+    spelled: dict[str, Any] = {
+        "balance": spell_trimmed(account.balance),
+        "reserved": spell_trimmed(account.reserved),
+        "available": spell_trimmed(account.available),
+        "currency": "usd",
+    }
+    if key.limit is not None:
+        used = key.used(now_us)
+        spelled["apiKey"] = {
+            "spendingLimit": spell_trimmed(key.limit),
+            "spendingLimitPeriod": key.period_word,
+            "usedInPeriod": spell_trimmed(used),
+            "remainingInPeriod": spell_trimmed(max(key.limit - used, 0)),
+        }
+    return spelled
+
+
+def webhook(record: Webhook, *, is_new: bool) -> dict[str, Any]:
+    """A registered webhook; the secret is shown by its creation only."""
+    spelled: dict[str, Any] = {
+        "id": record.webhook_id,
+        "userId": record.user_id,
+        "enabled": record.wish.enabled,
+        "url": record.wish.url,
+        "events": record.wish.events,
+        "createdAt": spell_instant(record.created_us),
+        "updatedAt": spell_instant(record.updated_us),
+    }
+    if is_new:
+        spelled["secret"] = record.secret
+    return spelled
+
+
+def _spell_price(price: ModelPrice) -> dict[str, Any]:
+    per_image = {"base": spell_trimmed(price.base)}
+    if price.four_k is not None:
+        per_image["4k"] = spell_trimmed(price.four_k)
+    spelled: dict[str, Any] = {"perImage": per_image}
+    if price.per_input is not None:
+        spelled["perInput"] = spell_trimmed(price.per_input)
+    return spelled
