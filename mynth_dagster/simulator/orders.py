@@ -19,6 +19,7 @@ class Order:
         negative_prompt: As sent, or None.
         model: Model id as asked for, or ``auto``.
         size: Size word without ``_4k``: a preset, a ratio, or ``auto``.
+        auto_size_by: Who chooses the size if it is ``auto``: ``mynth`` or ``native``, the model.
         is_4k: Whether 4k was asked for.
         count: Number of images, from 1.
         format: ``webp``, ``png`` or ``jpg``.
@@ -38,6 +39,7 @@ class Order:
     negative_prompt: str | None
     model: str
     size: str
+    auto_size_by: str
     is_4k: bool
     count: int
     format: str
@@ -51,6 +53,11 @@ class Order:
     webhook_urls: tuple[str, ...]
     silences_registered: bool
     intent_tag: str | None
+
+    @property
+    def type(self) -> TaskType:
+        """Kind of the task that it makes."""
+        return "image.generate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.draws import draw, draw_whole
-from mynth_dagster.simulator.orders import Order
+from mynth_dagster.simulator.orders import Inspection, Order
 from mynth_dagster.simulator.refusals import RESTRICTED, Reason, Refusal, invalid
 from mynth_dagster.simulator.rules import FailureRule
 from mynth_dagster.simulator.tasks import Outcome
@@ -61,7 +61,7 @@ class Fates:
         """Whether 4k is asked for and delivered; a model without 4k falls back."""
         return order.is_4k and (order.model == AUTO_MODEL or self._models[order.model].can("4k"))
 
-    def find_rule(self, order: Order) -> FailureRule | None:
+    def find_rule(self, order: Order | Inspection) -> FailureRule | None:
         """
         The failure rule that applies to this request, the next time it is seen.
 
@@ -87,24 +87,31 @@ class Fates:
             return Outcome(model.model_id, pixels)
         return _failed(rule, order, model.model_id, pixels)
 
+    def draw_inspection(self, rule: FailureRule | None) -> Outcome:
+        """The outcome of a look at an image; it comes off wholly or not at all."""
+        if rule is None:
+            return Outcome()
+        if rule.kind == "stuck":
+            return Outcome(is_stuck=True)
+        return Outcome(code=rule.error_code, fails_whole=True)
+
     def draw_latency_s(self, *parts: object) -> float:
         """How long a task takes, seconds."""
         return self._scenario.latency.at(draw(self._scenario.seed, "latency", *parts))
 
-    def _applies(self, position: int, rule: FailureRule, order: Order) -> bool:
-        if rule.prompt_contains is not None and rule.prompt_contains not in order.prompt:
-            return False
-        if rule.model is not None and rule.model != order.model:
+    def _applies(self, position: int, rule: FailureRule, order: Order | Inspection) -> bool:
+        if not _matches(rule, order):
             return False
         if not rule.counts:
             return rule.share > 0
-        seen = (position, draw_whole(0, order.prompt, order.model))
+        subject = _subject(order)
+        seen = (position, draw_whole(0, *subject))
         self._seen[seen] += 1
         nth = self._seen[seen]
         if rule.first is not None and nth > rule.first:
             return False
         seed = self._scenario.seed
-        return draw(seed, "failure", position, order.prompt, order.model, nth) < rule.share
+        return draw(seed, "failure", position, *subject, nth) < rule.share
 
     def _pick_model(self, order: Order) -> Model:
         if order.model != AUTO_MODEL:
@@ -135,6 +142,26 @@ class Fates:
         if lacks_inputs or (lacks_4k and self._choices.unsupported_4k == "fail_task"):
             return _UNSUPPORTED
         return None
+
+
+def _matches(rule: FailureRule, order: Order | Inspection) -> bool:
+    if rule.type is not None and rule.type != order.type:
+        return False
+    if isinstance(order, Order):
+        return (
+            (rule.prompt_contains is None or rule.prompt_contains in order.prompt)
+            and (rule.model is None or rule.model == order.model)
+            and rule.url_contains is None
+        )
+    if rule.kind == "images" or (rule.prompt_contains, rule.model) != (None, None):
+        return False
+    return rule.url_contains is None or any(rule.url_contains in url for url in order.urls)
+
+
+def _subject(order: Order | Inspection) -> tuple[str, ...]:
+    if isinstance(order, Order):
+        return order.prompt, order.model
+    return order.type, *order.urls
 
 
 def _failed(rule: FailureRule, order: Order, model_id: str, pixels: str) -> Outcome:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mynth_dagster.simulator.orders import TaskType
+
 FailureKind = Literal["task", "images", "moderation", "refused", "stuck"]
 FaultKind = Literal[
     "lost_answer",
@@ -32,17 +34,20 @@ class FailureRule:
 
     Args:
         kind: ``task`` fails the whole task with ``code``; ``images`` fails some images with
-            ``code``; ``moderation`` fails every image with ``RESTRICTED_CONTENT`` and keeps them
-            in the result; ``refused`` answers the POST with 400 and ``code``; ``stuck`` leaves
-            the task pending until it is settled by its id.
+            ``code``, of generate requests only; ``moderation`` fails every image with
+            ``RESTRICTED_CONTENT`` and keeps them in the result, a task of another type wholly;
+            ``refused`` answers the POST with 400 and ``code``; ``stuck`` leaves the task pending
+            until it is settled by its id.
         code: Error code, upper case; None: ``GENERATION_FAILED``, or ``RESTRICTED_CONTENT``
             for ``refused`` and ``moderation``.
-        prompt_contains: Only prompts with this text; None: any.
-        model: Only requests for this model id, as asked for; None: any.
+        type: Only tasks of this type, such as ``image.rate``; None: any.
+        prompt_contains: Only prompts with this text; None: any request, also without a prompt.
+        url_contains: Only requests that look at a URL with this text; None: any request.
+        model: Only requests for this model id, as asked for; None: any request.
         share: Share of the matching requests, 0 to 1, drawn from the seed, the prompt, the model
-            and how often that pair was seen.
-        first: Only the first so many requests of each (prompt, model); None: all. A retry that
-            shall succeed is ``first=1``.
+            and how often that pair was seen; where there is no prompt, the type and the URLs.
+        first: Only the first so many requests of each such pair; None: all. A retry that shall
+            succeed is ``first=1``.
         image_indexes: For ``images``: 0-based indexes; out of range ones are ignored.
             Empty: the first ``n_images``.
         n_images: For ``images``: how many fail, from the first on.
@@ -50,7 +55,9 @@ class FailureRule:
 
     kind: FailureKind = "task"
     code: str | None = None
+    type: TaskType | None = None
     prompt_contains: str | None = None
+    url_contains: str | None = None
     model: str | None = None
     share: float = 1.0
     first: int | None = None

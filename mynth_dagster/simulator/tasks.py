@@ -100,7 +100,7 @@ class Task:
     @property
     def type(self) -> TaskType:
         """Kind of the task, as the API names it."""
-        return self.order.type if isinstance(self.order, Inspection) else "image.generate"
+        return self.order.type
 
     @property
     def updated_us(self) -> int:

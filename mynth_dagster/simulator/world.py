@@ -81,10 +81,11 @@ class World:
         Make a task that rates, describes or reviews.
 
         Raises:
-            Refusal: Balance or limit forbid it; nothing was reserved.
+            Refusal: Moderation, balance or limit forbid it; nothing was reserved.
         """
         price = self.prices.inspection(inspection)
-        return self._begin(inspection, key, body, price, price, Outcome())
+        outcome = self.fates.draw_inspection(self.fates.find_rule(inspection))
+        return self._begin(inspection, key, body, price, price, outcome)
 
     def find(self, task_id: str) -> Task | None:
         """The task with this id, settled if it is due."""

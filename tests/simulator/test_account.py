@@ -83,6 +83,18 @@ def test_error_bodies(connect):
     assert nested["error"]["code"] == "UNAUTHORIZED"
 
 
+@pytest.mark.parametrize(
+    ("choice", "keys"),
+    [("flat", {"code": str, "message": str}), ("flat_error", {"code": str, "error": str})],
+)
+def test_flat_error_bodies_of_2026_04(connect, choice, keys):
+    """The switch has an effect in the older revision, too."""
+    api = connect("mak_wrong", revision="2026-04", switches={"error_body": choice})
+    payload = api.client.get("/tasks/tsk_x").json()
+
+    assert {key: type(value) for key, value in payload.items()} == keys
+
+
 OWNER_ROUTES = [
     ("POST", "/image/generate"),
     ("POST", "/image/generate/estimate"),

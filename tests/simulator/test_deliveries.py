@@ -284,3 +284,26 @@ def test_inspections_are_told_too(connect, catcher):
 
     assert answer.status_code == 201
     assert catcher.next().payload["event"] == "task.image.rate.completed"
+
+
+def test_a_failed_inspection_is_told(connect, catcher):
+    """With its code, as other failures."""
+    api = connect(
+        webhooks=[registered(catcher)], failures=[{"kind": "task", "code": "PROVIDER_ERROR"}]
+    )
+    api.client.post("/image/alt", json={"url": "https://a.example/1.png"})
+    api.server.settle()
+    told = catcher.next().payload
+
+    assert told["event"] == "task.image.alt.failed"
+    assert [error["code"] for error in told["errors"]] == ["PROVIDER_ERROR"]
+
+
+def test_a_moderated_task_tells_why_it_failed(connect, catcher):
+    """Though the task itself keeps the reason with its images."""
+    api = connect(webhooks=[registered(catcher)], failures=[{"kind": "moderation"}])
+    api.finish(count=2)
+    told = catcher.next().payload
+
+    assert told["event"] == FAILED
+    assert [error["code"] for error in told["errors"]] == ["RESTRICTED_CONTENT"]

@@ -111,3 +111,79 @@ def test_strict_fields_for_inspections(connect):
     api = connect(strict_fields=True)
 
     assert {400} == {api.client.post(path, json={"url": URL, "x": 1}).status_code for path in PATHS}
+
+
+@pytest.mark.parametrize("word", ["rate", "alt", "review"])
+def test_an_inspection_may_fail_after_it_was_accepted(connect, word):
+    """It has a code, no result and no cost, and gives back what it held."""
+    api = connect(failures=[{"kind": "task", "code": "PROVIDER_ERROR", "type": f"image.{word}"}])
+    answer = api.client.post(f"/image/{word}", json={"url": URL})
+    api.server.settle()
+    task = api.detail(answer.json()["data"]["taskId"])
+
+    assert answer.status_code == 201
+    assert (task["status"], task["result"], task["cost"]) == ("failed", None, None)
+    assert [error["code"] for error in task["errors"]] == ["PROVIDER_ERROR"]
+    assert (api.balance()["balance"], api.balance()["reserved"]) == ("1000", "0")
+    assert api.finish()["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("rule", "status"),
+    [
+        ({"url_contains": "b.png"}, "failed"),
+        ({"url_contains": "c.png"}, "completed"),
+        ({"prompt_contains": ""}, "completed"),
+        ({"model": "recraft/recraft-v4"}, "completed"),
+        ({"type": "image.generate"}, "completed"),
+        ({"kind": "images", "n_images": 9}, "completed"),
+        ({"kind": "moderation"}, "failed"),
+        ({"first": 1}, "failed"),
+        ({"share": 0.0}, "completed"),
+    ],
+)
+def test_rules_for_inspections(connect, rule, status):
+    """What is narrowed to prompts, models or images leaves inspections alone."""
+    api = connect(failures=[rule])
+    task_id = api.client.post("/image/alt", json={"url": URL}).json()["data"]["taskId"]
+    api.server.settle()
+
+    assert api.detail(task_id)["status"] == status
+
+
+def test_a_url_rule_leaves_prompts_alone(connect):
+    """A request without a URL to look at has none that contains anything."""
+    api = connect(failures=[{"url_contains": ""}])
+
+    assert api.finish()["status"] == "completed"
+
+
+def test_an_inspection_may_be_refused_or_stuck(connect):
+    """As a generate request may be."""
+    api = connect(failures=[{"kind": "refused"}])
+    refused = api.client.post("/image/rate", json={"url": URL})
+    api.server.set_scenario(failures=[{"kind": "stuck"}])
+    task_id = api.client.post("/image/rate", json={"url": URL}).json()["data"]["taskId"]
+    api.server.settle()
+
+    assert api.error(refused) == (400, "restricted_content")
+    assert api.detail(task_id)["status"] == "pending"
+
+
+def test_a_rating_of_2026_04_may_fail(connect):
+    """Each URL then has a code in place of a rating, and nothing is charged."""
+    api = connect(revision="2026-04", failures=[{"kind": "task", "code": "PROVIDER_ERROR"}])
+    payload = api.client.post("/image/rate", json={"urls": [URL]}).json()
+
+    assert payload["results"] == [{"url": URL, "error_code": "provider_error"}]
+    assert api.detail(payload["taskId"])["cost"] is None
+
+
+def test_a_share_of_inspections_fails(connect):
+    """Chance strikes them as it strikes requests with a prompt."""
+    api = connect(failures=[{"share": 0.5}], progress="immediate")
+    urls = [f"https://a.example/{i}.png" for i in range(40)]
+    made = [api.client.post("/image/alt", json={"url": url}).json()["data"] for url in urls]
+    ends = [api.detail(task["taskId"])["status"] for task in made]
+
+    assert 8 <= ends.count("failed") <= 32

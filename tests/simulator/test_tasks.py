@@ -53,6 +53,20 @@ def test_detail_2026_04(old_api):
     assert "errors" not in task
 
 
+@pytest.mark.parametrize(
+    ("size", "source"),
+    [
+        ("auto", "mynth"),
+        ({"type": "auto"}, "mynth"),
+        ({"type": "auto", "prefer": "mynth"}, "mynth"),
+        ({"type": "auto", "prefer": "native"}, "native"),
+    ],
+)
+def test_who_chose_the_size_of_2026_04(old_api, size, source):
+    """The result names whom the request preferred."""
+    assert old_api.finish(size=size)["result"]["size_auto"]["source"] == source
+
+
 def test_detail_pending(connect):
     """A pending task has no cost; its result is null, in the older revision absent."""
     api = connect()

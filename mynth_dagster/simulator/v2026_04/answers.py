@@ -93,7 +93,8 @@ def wrapped(data: object) -> object:
 def error(refusal: Refusal, choices: Switches) -> dict[str, Any]:
     """An error body."""
     code = refusal.reason.code.lower()
-    spelled: dict[str, Any] = {"code": code, "message": refusal.message, **refusal.extra}
+    word = "error" if choices.error_body == "flat_error" else "message"
+    spelled: dict[str, Any] = {"code": code, word: refusal.message, **refusal.extra}
     if choices.error_body != "nested":
         return spelled
     if refusal.at is not None:
@@ -130,7 +131,7 @@ def _spell_result(task: Task, order: Order, view: View) -> dict[str, Any]:
         "cost": {"images": spell_settled(task.cost), "total": spell_settled(task.cost)},
     }
     if order.size == "auto":
-        spelled["size_auto"] = {"source": "mynth", "value": task.outcome.pixels}
+        spelled["size_auto"] = {"source": order.auto_size_by, "value": task.outcome.pixels}
     if order.enhancement != "off":
         source = "mynth" if order.enhancement == "magic" else "native"
         spelled["prompt_enhance"] = {

@@ -47,7 +47,7 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
     if strict:
         checks.refuse_unknown(body, GENERATE_FIELDS)
     positive, negative, enhancement = _read_prompt(body.get("prompt"), choices, strict=strict)
-    size, is_4k = _read_size(body.get("size", "auto"))
+    size, is_4k, auto_size_by = _read_size(body.get("size", "auto"))
     output_format, quality = _read_output(body, choices)
     levels, rates_custom = _read_content_rating(body)
     webhook_urls, silences = _read_webhook(body)
@@ -56,6 +56,7 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
         negative_prompt=negative,
         model=checks.as_text(body.get("model", "auto"), "model", shortest=1),
         size=size,
+        auto_size_by=auto_size_by,
         is_4k=is_4k,
         count=checks.as_whole(
             body.get("count", 1), "count", low=LIMITS.count_min, high=LIMITS.count_max
@@ -133,22 +134,21 @@ def _read_enhance(prompt: Mapping[str, Any]) -> Enhancement:
     return "magic" if checks.as_choice(word, "prompt.enhance", words) == words[0] else "native"
 
 
-def _read_size(size: object) -> tuple[str, bool]:
+def _read_size(size: object) -> tuple[str, bool, str]:
     if isinstance(size, dict):
         return _read_size_object(size)
     word = checks.as_choice(size, "size", SIZES)
-    return word.removesuffix("_4k"), word.endswith("_4k")
+    return word.removesuffix("_4k"), word.endswith("_4k"), "mynth"
 
 
-def _read_size_object(size: Mapping[str, Any]) -> tuple[str, bool]:
+def _read_size_object(size: Mapping[str, Any]) -> tuple[str, bool, str]:
     if checks.as_choice(size.get("type"), "size.type", ("auto", "aspect_ratio")) == "auto":
-        if "prefer" in size:
-            checks.as_choice(size["prefer"], "size.prefer", ("mynth", "native"))
-        return "auto", False
+        by = checks.as_choice(size.get("prefer", "mynth"), "size.prefer", ("mynth", "native"))
+        return "auto", False, by
     ratio = checks.as_choice(size.get("aspectRatio"), "size.aspectRatio", SIZE_RATIOS)
     if "scale" in size:
         checks.as_choice(size["scale"], "size.scale", ("4k",))
-    return ratio, "scale" in size
+    return ratio, "scale" in size, "mynth"
 
 
 def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:

@@ -96,7 +96,7 @@ def event(task: Task, view: View) -> dict[str, Any]:
     if task.status == "completed":
         spelled["result"] = _spell_result(task, view)
     else:
-        spelled["errors"] = _spell_errors(task) or []
+        spelled["errors"] = _spell_reasons(task)
     return spelled
 
 
@@ -137,10 +137,14 @@ def _echo(task: Task, choices: Switches) -> object:
 
 
 def _spell_errors(task: Task) -> list[dict[str, str]] | None:
-    code = task.outcome.code
-    if task.status != "failed" or task.shows_images or code is None:
+    if task.status != "failed" or task.shows_images:
         return None
-    return [{"code": code, "message": results.message_of(code)}]
+    return _spell_reasons(task)
+
+
+def _spell_reasons(task: Task) -> list[dict[str, str]]:
+    code = task.outcome.code
+    return [] if code is None else [{"code": code, "message": results.message_of(code)}]
 
 
 def _spell_result(task: Task, view: View) -> dict[str, Any] | None:

@@ -55,6 +55,7 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
         negative_prompt=_read_negative(body),
         model=checks.as_text(body.get("model", "auto"), "model", shortest=1),
         size=size,
+        auto_size_by="mynth",
         is_4k=is_4k,
         count=checks.as_whole(
             body.get("count", 1), "count", low=LIMITS.count_min, high=LIMITS.count_max
