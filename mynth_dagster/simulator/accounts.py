@@ -45,6 +45,7 @@ class Key:
         self.account = account
         self.limit = _limit_of(settings)
         self.period_word = settings.spending_limit_period
+        self.scopes = settings.scopes
         self.task_numbers: list[int] = []
         self._period = 0
         self._used = 0
@@ -95,6 +96,7 @@ class Key:
         self.is_revoked = settings.revoked
         self.limit = _limit_of(settings)
         self.period_word = settings.spending_limit_period
+        self.scopes = settings.scopes
 
     def _turn_to(self, at_us: int) -> None:
         period = self._period_of(at_us)

@@ -144,6 +144,7 @@ class Simulator:
             return
         call = Call(scope, route, body, service)
         fault = self._pick_fault(call)
+        call.token_fails = fault is not None and fault.kind == "token_failed"
         answer = await self._carry_out(call, fault)
         if service.delays or (fault is not None and fault.delay_s):
             try:

@@ -8,12 +8,14 @@ are the same under the same scenario. Uploads, webhooks and what was changed by 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from mynth_dagster.clock import US_PER_S, Clock, Instant
+from mynth_dagster.simulator.orders import Rework
 from mynth_dagster.simulator.plain import ScenarioError
 from mynth_dagster.simulator.refusals import Refusal
 from mynth_dagster.simulator.tasks import Task
@@ -38,6 +40,8 @@ class Archive:
             "type": task.type,
             "body": task.body.decode(),
         }
+        if isinstance(task.order, Rework):
+            line["source_pixels"] = task.order.source_pixels  # its source may not be kept
         with self._path.open("ab") as file:
             file.write(orjson.dumps(line) + b"\n")
 
@@ -100,7 +104,10 @@ def _make(world: World, revision: Revision, line: dict[str, Any]) -> str | None:
         if line["type"] == "image.generate":
             order = read.read_generate(asked, world.choices, strict=strict)
             return world.create(order, key, body).task_id
-        route = f"POST /{line['type'].replace('.', '/')}"
+        route = f"POST /{line['type'].replace('.', '/').replace('_', '-')}"
+        if "source_pixels" in line:
+            rework = replace(read.read_rework(route, asked), source_pixels=line["source_pixels"])
+            return world.rework(rework, key, body).task_id
         inspection = read.read_inspection(route, asked, strict=strict)
         return world.inspect(inspection, key, body).task_id
     except Refusal:

@@ -14,6 +14,7 @@ from mynth_dagster.simulator.accounts import Key
 from mynth_dagster.simulator.refusals import (
     INVALID_JSON,
     MEDIA_TYPE,
+    SCOPE,
     TOKEN_EXPIRED,
     UNAUTHORIZED,
     VALIDATION,
@@ -24,6 +25,7 @@ from mynth_dagster.simulator.tokens import PREFIX, judge_token
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.routes import Route
+    from mynth_dagster.simulator.scenario import KeyScope
     from mynth_dagster.simulator.service import Service
 
 
@@ -35,6 +37,7 @@ class Call:
         self.route = route
         self.body = body
         self.service = service
+        self.token_fails = False
 
     def header(self, name: bytes) -> str:
         """A header's value by its lower-case name, or an empty string."""
@@ -94,7 +97,7 @@ class Call:
     @property
     def view(self) -> View:
         """How tasks are spelled in the answer."""
-        return View.under(self.base_url, self.service.scenario)
+        return View.under(self.base_url, self.service.scenario, self.service.destinations)
 
     @property
     def bearer(self) -> str:
@@ -102,12 +105,12 @@ class Call:
         scheme, _, token = self.header(b"authorization").partition(" ")
         return token.strip() if scheme.lower() == "bearer" else ""
 
-    def require_key(self) -> Key:
+    def require_key(self, scope: KeyScope | None = None) -> Key:
         """
-        The API key that sent the request.
+        The API key that sent the request, with a scope where the revision has it.
 
         Raises:
-            Refusal: It is missing, unknown, revoked, or a public access token.
+            Refusal: It is missing, unknown, revoked, a public access token, or lacks the scope.
         """
         bearer = self.bearer
         key = self.service.world.accounts.find(bearer)
@@ -115,6 +118,8 @@ class Call:
             is_token = bearer.startswith(PREFIX)
             text = invented.WRONG_BEARER_TEXT if is_token else invented.UNAUTHORIZED_TEXT
             raise Refusal(UNAUTHORIZED, text)
+        if scope in self.service.revision.SCOPES and scope not in key.scopes:
+            raise Refusal(SCOPE, invented.SCOPE_TEXT)
         return key
 
     def require_key_or_token(self, task_id: str) -> Key | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -88,3 +89,27 @@ def refuse_unknown(values: Mapping[str, Any], known: Collection[str], at: str = 
     for key in values:
         if key not in known:
             raise invalid(f"{at}.{key}" if at else key, "is not a known field")
+
+
+def as_web_url(value: object, at: str, *, longest: int | None = None) -> str:
+    """An address that the API can fetch, or send to."""
+    text = as_text(value, at, shortest=1, longest=longest)
+    parts = urlsplit(text) if text.isprintable() else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
+        raise invalid(at, "must be an http or https URL")
+    return text
+
+
+def as_slug(value: object, at: str, *, longest: int | None = None) -> str:
+    """A name of lower-case letters, digits and dashes."""
+    slug = as_text(value, at, shortest=1, longest=longest)
+    if not all("0" <= letter <= "9" or "a" <= letter <= "z" or letter == "-" for letter in slug):
+        raise invalid(at, "must consist of a-z, 0-9 and -")
+    return slug
+
+
+def as_number(value: object, at: str, *, allowed: Collection[int]) -> int:
+    """One of some whole numbers."""
+    if type(value) is not int or value not in allowed:
+        raise invalid(at, f"must be one of {', '.join(map(str, allowed))}")
+    return value

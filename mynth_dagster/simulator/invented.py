@@ -9,6 +9,7 @@ Prices, pixels, the ceiling, latencies and balances can be replaced in the `Scen
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -26,6 +27,7 @@ USER_ID: Final = "user_simulator"
 BALANCE_USD: Final = "1000"
 LATENCY: Final = Distribution("uniform", low_s=1.0, high_s=10.0)
 WEBHOOK_SECRET: Final = "wbs_simulator"  # noqa: S105 - of an endpoint of the scenario
+STANDARD_WEBHOOK_SECRET: Final = "whsec_c2ltdWxhdGVkIHdlYmhvb2sgc2VjcmV0"  # noqa: S105 - the same
 RETRY_FIRST_S: Final = 5.0  # documented for 2026-10; earlier revisions say only "exponential"
 RETRY_MAX_S: Final = 3600.0  # the same
 TOKEN_SECRET: Final = b"a secret that signs only simulated tokens"
@@ -45,6 +47,26 @@ AUTO_CEILING_USD: Final = _CEILING_OF_2026_10
 RATE_USD: Final = "0.0002"  # as in an official example
 ALT_USD: Final = "0.0004"  # as in an official example
 REVIEW_USD: Final = "0.02"  # as in an official example
+REVIEW_LOW_USD: Final = "0.01"  # 2026-10; that it is cheaper is documented, by how much is not
+REMOVE_BACKGROUND_USD: Final = "0.02"  # as in an official example
+UPSCALE_USD: Final = MappingProxyType(
+    {
+        (2, "low"): "0.03",  # as in an official example
+        (2, "high"): "0.1",
+        (4, "low"): "0.06",
+        (4, "high"): "0.15",  # as in an official example
+    }
+)
+VIDEO_PRICES_USD: Final[Mapping[str, tuple[Mapping[str, str], str | None]]] = MappingProxyType(
+    {  # per second by resolution, and what sound adds; the first two as in official examples
+        "bytedance/seedance-2.0-mini": ({"480p": "0.036", "720p": "0.081"}, None),
+        "google/gemini-omni-flash-1.1": (
+            {"720p": "0.1", "1080p": "0.15", "4k": "0.3"},
+            "0.002",
+        ),
+        "prunaai/p-video": ({"720p": "0.02", "1080p": "0.04"}, None),
+    }
+)
 
 PRICE_USD: Final = "0.02"  # every model without a line of its own
 PRICE_4K_FACTOR: Final = 2
@@ -80,6 +102,43 @@ AUTO_CANDIDATES: Final = (
 )
 """What ``auto`` may resolve to; the first takes both input images and 4k."""
 
+# -- models of 2026-10 ------------------------------------------------------------------------
+
+FAILURE_CODES: Final = MappingProxyType(
+    {"2026-04": "GENERATION_FAILED", "2026-08": "GENERATION_FAILED", "2026-10": "PROVIDER_ERROR"}
+)
+"""What failed work is called, unless a rule says so; the last one is documented."""
+
+PROVIDER_ERROR: Final = "PROVIDER_ERROR"
+PROVIDER_FORMATS: Final = MappingProxyType(
+    {
+        "black-forest-labs": "jpg",
+        "bytedance": "jpg",
+        "krea": "jpg",
+        "recraft": "webp",
+        "ideogram": "webp",
+    }
+)
+INPUTS_MAX: Final = 8  # of a model without a line below; as in an official example
+SPLIT_INPUTS_MAX: Final = MappingProxyType(
+    {  # sources, references
+        "luma/uni-1": (1, 5),
+        "luma/uni-1-max": (1, 5),
+        "google/gemini-3-pro-image-preview": (1, 5),  # as in an official example
+    }
+)
+
+
+def provider_format(model_id: str) -> str:
+    """The file format in which a model makes images that nobody asked a format of."""
+    return PROVIDER_FORMATS.get(model_id.partition("/")[0], "png")
+
+
+def inputs_max(model_id: str) -> int:
+    """How many inputs a model takes that takes any."""
+    return sum(SPLIT_INPUTS_MAX.get(model_id, (INPUTS_MAX,)))
+
+
 # -- pixels -----------------------------------------------------------------------------------
 
 PIXELS: Final = MappingProxyType(
@@ -106,6 +165,8 @@ PIXELS: Final = MappingProxyType(
 FACTOR_4K: Final = 2.5  # each side; a simulated 4k picture stays quick to draw
 AUTO_SIZES: Final = ("square", "square", "5:4", "4:5")
 MAX_SIDE_PX: Final = 8192
+SOURCE_PIXELS: Final = "1024x768"  # of an image to upscale that is none of the simulator's
+QUALITY: Final = 80  # of files whose request does not choose it
 
 
 def read_pixels(text: str) -> tuple[int, int]:
@@ -141,6 +202,20 @@ RATING_FAILED: Final = "RATING_FAILED"
 DESTINATION_FAILED: Final = "DESTINATION_FAILED"
 DESTINATION_TEXT: Final = "The destination did not take the image."
 RATE_TEXT: Final = "Too many requests; try again later."
+OUTPUT_TOO_LARGE_TEXT: Final = "The result would exceed 4096 x 4096 pixels."
+SCOPE_TEXT: Final = "This API key lacks the scope that this needs."
+TOKEN_FAILED_TEXT: Final = "The task was created, but its public access token was not."  # noqa: S105
+NO_DESTINATION_TEXT: Final = "is not a destination of this account"
+PROVIDERS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "s3": {"bucket": "pictures", "region": "eu-central-1"},
+        "r2": {"account_id": "account-1", "bucket": "pictures"},
+        "bunny": {"storage_zone": "pictures", "region": "de"},
+    }
+)
+"""What a destination of the scenario tells of its storage."""
+
+PROVIDER_RESPONSE: Final = "<Error><Code>AccessDenied</Code></Error>"
 SERVER_TEXT: Final = "Something went wrong on our side."
 HTML_PAGE: Final = (
     b"<html><head><title>502 Bad Gateway</title></head>"

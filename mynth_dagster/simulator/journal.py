@@ -24,6 +24,8 @@ _ROUTES = {
     "image.rate": "POST /image/rate",
     "image.alt": "POST /image/alt",
     "image.review": "POST /image/review",
+    "image.upscale": "POST /image/upscale",
+    "image.remove_background": "POST /image/remove-background",
 }
 
 
@@ -120,7 +122,7 @@ def _totals(world: World) -> dict[str, Any]:
 
 def _spell_accepted(task: Task) -> dict[str, Any]:
     order = task.order if isinstance(task.order, Order) else None
-    tag = None if order is None else order.intent_tag
+    tag = None if isinstance(task.order, Inspection) else task.order.intent_tag
     return {
         "task_id": task.task_id,
         "intent_id": _intent_of(tag),
@@ -128,8 +130,8 @@ def _spell_accepted(task: Task) -> dict[str, Any]:
         "route": _ROUTES[task.type],
         "prompt": None if order is None else order.prompt,
         "model": None if order is None else order.model,
-        "urls": list(task.order.urls) if isinstance(task.order, Inspection) else [],
-        "count": None if order is None else order.count,
+        "urls": [] if isinstance(task.order, Order) else list(task.order.urls),
+        "count": task.n_images or None,
         "api_key_id": task.key.key_id,
         "estimated_cost": spell_trimmed(task.reserved),
         "at_us": task.created_us,
@@ -150,8 +152,9 @@ def _spell_charge(task: Task) -> dict[str, Any]:
 def _duplicates(tasks: list[Task]) -> list[dict[str, Any]]:
     by_intent: defaultdict[str, list[str]] = defaultdict(list)
     for task in tasks:
-        if isinstance(task.order, Order) and task.order.intent_tag is not None:
-            by_intent[_intent_of(task.order.intent_tag) or ""].append(task.task_id)
+        tag = None if isinstance(task.order, Inspection) else task.order.intent_tag
+        if tag is not None:
+            by_intent[_intent_of(tag) or ""].append(task.task_id)
     return [
         {"intent_id": intent_id, "task_ids": task_ids}
         for intent_id, task_ids in by_intent.items()

@@ -19,7 +19,7 @@ import orjson
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.simulator.draws import draw
 from mynth_dagster.simulator.ids import compose_id
-from mynth_dagster.simulator.orders import Order
+from mynth_dagster.simulator.orders import Inspection
 from mynth_dagster.simulator.results import View
 from mynth_dagster.simulator.revisions import REVISIONS
 from mynth_dagster.simulator.tasks import Task
@@ -43,6 +43,7 @@ class Parcel:
 
     parcel_id: str
     revision: str
+    event_id: str
     task_id: str
     event: str
     url: str
@@ -93,6 +94,7 @@ class Outbox:
             parcel = Parcel(
                 parcel_id=compose_id("dlv_", seed, next(self._numbers)),
                 revision=self._service.revision.REVISION,
+                event_id=task.event_id,
                 task_id=task.task_id,
                 event=event_name(task),
                 url=url,
@@ -151,14 +153,14 @@ class Outbox:
     def _view(self) -> View:
         scenario = self._service.scenario
         base_url = scenario.public_url.rstrip("/") if scenario.public_url else self.base_url
-        return View.under(base_url, scenario)
+        return View.under(base_url, scenario, self._service.destinations)
 
     def _targets(self, task: Task) -> Iterator[tuple[str, str | None]]:
-        order = task.order if isinstance(task.order, Order) else None
+        order = None if isinstance(task.order, Inspection) else task.order
         is_silenced = order is not None and order.silences_registered
         if not is_silenced:
             for webhook in self._service.webhooks.of(task.key.user_id):
-                if webhook.wish.enabled and wants(webhook, event_name(task)):
+                if webhook.wish.enabled and wants(webhook, event_name(task), task.key.key_id):
                     yield webhook.wish.url, webhook.webhook_id
         if order is not None and not (is_silenced and self._service.choices.silence_covers_custom):
             for url in order.webhook_urls:
@@ -175,7 +177,8 @@ class Outbox:
             return
         failures = 0 if is_good else self._failures[parcel.webhook_id] + 1
         self._failures[parcel.webhook_id] = failures
-        if failures >= self._service.scenario.deliveries.failures_until_disabled:
+        most = self._service.scenario.deliveries.disables_after(parcel.revision)
+        if most is not None and failures >= most:
             self._service.webhooks.disable(parcel.webhook_id, self._service.clock.now_us())
 
     def _deliver_again(self, parcel: Parcel) -> None:
@@ -189,7 +192,7 @@ class Outbox:
         rules = self._service.scenario.deliveries
         n_failures = sum(not (status and 200 <= status < 300) for status in parcel.attempts)
         at_s = self._service.clock.elapsed_s() + rules.pause_s(n_failures)
-        if at_s - parcel.settled_s > rules.retry_window_s:
+        if at_s - parcel.settled_s > rules.window_s(parcel.revision):
             parcel.state = "given up"
         else:
             self._queue(parcel, at_s)
@@ -208,8 +211,11 @@ def event_name(task: Task) -> str:
     return f"task.{task.type}.{task.status}"
 
 
-def wants(webhook: Webhook, event: str) -> bool:
-    """Whether a webhook's filter lets an event through; wildcards are filters only."""
+def wants(webhook: Webhook, event: str, key_id: str) -> bool:
+    """Whether a webhook's filters let an event of a key's task through; wildcards filter only."""
+    key_ids = webhook.wish.api_key_ids
+    if key_ids is not None and key_id not in key_ids:
+        return False
     events = webhook.wish.events
     chosen = [events] if isinstance(events, str) else events
     return not {event, "all", f"task.{event.rpartition('.')[2]}"}.isdisjoint(chosen)

@@ -7,13 +7,14 @@ Drawn once, when the task is made, from the seed and the request alone.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.draws import draw, draw_whole
-from mynth_dagster.simulator.orders import Inspection, Order
+from mynth_dagster.simulator.orders import Inspection, Order, Rework
 from mynth_dagster.simulator.refusals import RESTRICTED, Reason, Refusal, invalid
 from mynth_dagster.simulator.rules import FailureRule
 from mynth_dagster.simulator.tasks import Outcome
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from mynth_dagster.simulator.scenario import Scenario
 
 _UNSUPPORTED = "CAPABILITY_NOT_SUPPORTED"
+_TOO_LARGE = "OUTPUT_TOO_LARGE"
+_REVISIONS_WITH_MODES = frozenset({"2026-10"})  # their catalogue tells how many inputs
+_UPSCALED_MAX_SIDE_PX = 4096  # documented
 
 
 class Fates:
@@ -53,15 +57,14 @@ class Fates:
         model = self._models.get(order.model)
         if model is None:
             raise invalid("model", "is not a known model")
-        lacks_inputs = order.n_inputs and not model.can("inputs")
-        if lacks_inputs and self._choices.unsupported_inputs == "refuse":
+        if self._lacks_inputs(order, model) and self._choices.unsupported_inputs == "refuse":
             raise invalid("inputs", "are not supported by this model")
 
     def is_priced_4k(self, order: Order) -> bool:
         """Whether 4k is asked for and delivered; a model without 4k falls back."""
         return order.is_4k and (order.model == AUTO_MODEL or self._models[order.model].can("4k"))
 
-    def find_rule(self, order: Order | Inspection) -> FailureRule | None:
+    def find_rule(self, order: Order | Inspection | Rework) -> FailureRule | None:
         """
         The failure rule that applies to this request, the next time it is seen.
 
@@ -71,7 +74,7 @@ class Fates:
         for position, rule in enumerate(self._scenario.failures):
             if self._applies(position, rule, order):
                 if rule.kind == "refused":
-                    code = rule.error_code.lower()
+                    code = self._code_of(rule).lower()
                     raise Refusal(Reason(code, RESTRICTED.status), invented.RESTRICTED_TEXT)
                 return rule
         return None
@@ -80,26 +83,50 @@ class Fates:
         """The outcome of an order under a failure rule."""
         model = self._pick_model(order)
         pixels = self._pick_pixels(order, model)
+        file_format = order.format or self._format_of(model.model_id)
+        good = Outcome(model.model_id, pixels, format=file_format)
         code = self._lacking(order, model)
         if code is not None:
-            return Outcome(model.model_id, pixels, code=code, fails_whole=True)
+            return replace(good, code=code, fails_whole=True)
         if rule is None:
-            return Outcome(model.model_id, pixels)
-        return _failed(rule, order, model.model_id, pixels)
+            return good
+        return _failed(rule, order, good, self._code_of(rule))
 
     def draw_inspection(self, rule: FailureRule | None) -> Outcome:
         """The outcome of a look at an image; it comes off wholly or not at all."""
-        if rule is None:
-            return Outcome()
-        if rule.kind == "stuck":
-            return Outcome(is_stuck=True)
-        return Outcome(code=rule.error_code, fails_whole=True)
+        return self._of_one(Outcome(), rule)
+
+    def draw_rework(self, rework: Rework, rule: FailureRule | None) -> Outcome:
+        """The outcome of a rework of one image; an upscale may be too large."""
+        width, height = (
+            rework.factor * side for side in invented.read_pixels(rework.source_pixels)
+        )
+        file_format = rework.format or self._format_of(rework.type)
+        good = Outcome(pixels=f"{width}x{height}", format=file_format)
+        if rework.type == "image.upscale" and max(width, height) > _UPSCALED_MAX_SIDE_PX:
+            return replace(good, code=_TOO_LARGE, fails_whole=True)
+        return self._of_one(good, rule)
 
     def draw_latency_s(self, *parts: object) -> float:
         """How long a task takes, seconds."""
         return self._scenario.latency.at(draw(self._scenario.seed, "latency", *parts))
 
-    def _applies(self, position: int, rule: FailureRule, order: Order | Inspection) -> bool:
+    def _of_one(self, good: Outcome, rule: FailureRule | None) -> Outcome:
+        if rule is None:
+            return good
+        if rule.kind == "stuck":
+            return replace(good, is_stuck=True)
+        return replace(good, code=self._code_of(rule), fails_whole=True)
+
+    def _code_of(self, rule: FailureRule) -> str:
+        return rule.error_code(invented.FAILURE_CODES[self._scenario.revision])
+
+    def _format_of(self, model_id: str) -> str:
+        return self._scenario.provider_formats.get(model_id) or invented.provider_format(model_id)
+
+    def _applies(
+        self, position: int, rule: FailureRule, order: Order | Inspection | Rework
+    ) -> bool:
         if not _matches(rule, order):
             return False
         if not rule.counts:
@@ -136,15 +163,23 @@ class Fates:
         width, height = invented.read_pixels(self._pixels[size])
         return f"{round(width * invented.FACTOR_4K)}x{round(height * invented.FACTOR_4K)}"
 
+    def _lacks_inputs(self, order: Order, model: Model) -> bool:
+        if not model.can("inputs"):
+            return order.n_inputs > 0
+        if self._scenario.revision not in _REVISIONS_WITH_MODES:
+            return False
+        return order.n_inputs > invented.inputs_max(model.model_id)
+
     def _lacking(self, order: Order, model: Model) -> str | None:
-        lacks_inputs = order.n_inputs and not model.can("inputs")
         lacks_4k = order.is_4k and not model.can("4k")
-        if lacks_inputs or (lacks_4k and self._choices.unsupported_4k == "fail_task"):
+        if self._lacks_inputs(order, model) or (
+            lacks_4k and self._choices.unsupported_4k == "fail_task"
+        ):
             return _UNSUPPORTED
         return None
 
 
-def _matches(rule: FailureRule, order: Order | Inspection) -> bool:
+def _matches(rule: FailureRule, order: Order | Inspection | Rework) -> bool:
     if rule.type is not None and rule.type != order.type:
         return False
     if isinstance(order, Order):
@@ -158,20 +193,19 @@ def _matches(rule: FailureRule, order: Order | Inspection) -> bool:
     return rule.url_contains is None or any(rule.url_contains in url for url in order.urls)
 
 
-def _subject(order: Order | Inspection) -> tuple[str, ...]:
+def _subject(order: Order | Inspection | Rework) -> tuple[str, ...]:
     if isinstance(order, Order):
         return order.prompt, order.model
     return order.type, *order.urls
 
 
-def _failed(rule: FailureRule, order: Order, model_id: str, pixels: str) -> Outcome:
+def _failed(rule: FailureRule, order: Order, good: Outcome, code: str) -> Outcome:
     every = tuple(range(order.count))
-    code = rule.error_code
     if rule.kind == "stuck":
-        return Outcome(model_id, pixels, is_stuck=True)
+        return replace(good, is_stuck=True)
     if rule.kind == "task":
-        return Outcome(model_id, pixels, code=code, fails_whole=True)
+        return replace(good, code=code, fails_whole=True)
     if rule.kind == "moderation":
-        return Outcome(model_id, pixels, failed=every, code=code, keeps_images=True)
+        return replace(good, failed=every, code=code, keeps_images=True)
     chosen = frozenset(rule.image_indexes or every[: rule.n_images])
-    return Outcome(model_id, pixels, failed=tuple(i for i in every if i in chosen), code=code)
+    return replace(good, failed=tuple(i for i in every if i in chosen), code=code)

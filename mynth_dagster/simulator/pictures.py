@@ -45,6 +45,16 @@ def draw_picture(number: int, width: int, height: int, file_format: str, quality
     return _encode(picture, file_format, quality)
 
 
+def pixels_of(content: bytes) -> str | None:
+    """Width and height of a picture, at most what the simulator draws; None if it is none."""
+    try:
+        with Image.open(BytesIO(content)) as picture:
+            sides = [min(side, invented.MAX_SIDE_PX) for side in picture.size]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return f"{sides[0]}x{sides[1]}"
+
+
 def _encode(picture: Image.Image, file_format: str, quality: int) -> bytes:
     buffer = BytesIO()
     if file_format == "png":

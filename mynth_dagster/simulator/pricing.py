@@ -14,7 +14,7 @@ from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.amounts import units_of
-from mynth_dagster.simulator.orders import Inspection, Order
+from mynth_dagster.simulator.orders import Inspection, Order, Rework
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.scenario import Scenario
@@ -24,6 +24,7 @@ _INSPECTION_UNITS = {
     "image.alt": units_of(invented.ALT_USD),
     "image.review": units_of(invented.REVIEW_USD),
 }
+_LOW_REVIEW_UNITS = units_of(invented.REVIEW_LOW_USD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class PriceBook:
     def __init__(self, scenario: Scenario) -> None:
         self.models = MODELS_BY_REVISION[scenario.revision]
         self._changed = scenario.prices_usd
-        self._ceiling = units_of(scenario.auto_ceiling_usd)
+        self.auto_ceiling = units_of(scenario.auto_ceiling_usd)
+        self.lists_auto = bool(scenario.choices.catalogue_has_auto)
         self._prices = {model_id: self._of(model) for model_id, model in self.models.items()}
 
     def of(self, model_id: str) -> ModelPrice:
@@ -57,12 +59,20 @@ class PriceBook:
     def hold(self, order: Order, *, is_4k: bool) -> int:
         """What is reserved for an order, units."""
         if order.model == AUTO_MODEL:
-            return order.count * self._ceiling
+            return order.count * self.auto_ceiling
         return self.full_price(order, order.model, is_4k=is_4k)
 
     def inspection(self, inspection: Inspection) -> int:
         """What it costs to rate, describe or review, units."""
+        if inspection.effort == "low":
+            return _LOW_REVIEW_UNITS
         return _INSPECTION_UNITS[inspection.type] * len(inspection.urls)
+
+    def rework(self, rework: Rework) -> int:
+        """What it costs to upscale or to remove the background, units."""
+        if rework.type == "image.remove_background":
+            return units_of(invented.REMOVE_BACKGROUND_USD)
+        return units_of(invented.UPSCALE_USD[rework.factor, rework.effort or ""])
 
     def _of(self, model: Model) -> ModelPrice:
         listed = invented.PRICES_USD.get(model.model_id, invented.PRICE_USD)

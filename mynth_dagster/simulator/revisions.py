@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mynth_dagster.limits import RevisionLimits
-from mynth_dagster.simulator import v2026_04, v2026_08
+from mynth_dagster.simulator import v2026_04, v2026_08, v2026_10
 from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.orders import Inspection, Order, WebhookWish
+from mynth_dagster.simulator.destinations import OwnStorage
+from mynth_dagster.simulator.orders import Inspection, Order, Rework, WebhookWish
 from mynth_dagster.simulator.pricing import PriceBook
 from mynth_dagster.simulator.refusals import Reason, Refusal
 from mynth_dagster.simulator.results import View
@@ -31,6 +32,8 @@ class Requests(Protocol):
     def read_inspection(
         self, route: str, body: Mapping[str, Any], *, strict: bool
     ) -> Inspection: ...
+
+    def read_rework(self, route: str, body: Mapping[str, Any]) -> Rework: ...
 
     def read_webhook(self, body: Mapping[str, Any]) -> WebhookWish: ...
 
@@ -70,6 +73,8 @@ class Account(Protocol):
 
     def webhook(self, record: Webhook, *, is_new: bool) -> dict[str, Any]: ...
 
+    def destination(self, record: OwnStorage) -> dict[str, Any]: ...
+
 
 class Deliveries(Protocol):
     """How a revision signs the events that it sends."""
@@ -85,7 +90,9 @@ class Revision(Protocol):
     """
     One API revision; what serves a route that is not among its ``ROUTES`` may be missing.
 
-    ``REASONS`` renames the reasons of refusals that the revision calls something else.
+    ``REASONS`` renames the reasons of refusals that the revision calls something else; ``SCOPES``
+    are those of its keys that its routes ask for; uploads live for ever where
+    ``UPLOAD_LIFETIME_S`` is None.
     """
 
     REVISION: str
@@ -93,6 +100,9 @@ class Revision(Protocol):
     RESULT_WORD: str
     ROUTES: frozenset[str]
     REASONS: Mapping[Reason, Reason]
+    SCOPES: frozenset[str]
+    UPLOAD_LIFETIME_S: float | None
+    REFUSES_UNKNOWN_DESTINATIONS: bool
     requests: Requests
     answers: Answers
     account: Account
@@ -100,5 +110,5 @@ class Revision(Protocol):
 
 
 REVISIONS: MappingProxyType[str, Revision] = MappingProxyType(
-    {module.REVISION: cast("Revision", module) for module in (v2026_04, v2026_08)}
+    {module.REVISION: cast("Revision", module) for module in (v2026_04, v2026_08, v2026_10)}
 )

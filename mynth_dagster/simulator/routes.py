@@ -13,6 +13,8 @@ _EXACT: Final = frozenset(
         "/image/rate",
         "/image/alt",
         "/image/review",
+        "/image/upscale",
+        "/image/remove-background",
         "/tasks",
         "/models",
         "/me",
@@ -20,6 +22,7 @@ _EXACT: Final = frozenset(
         "/webhook",
     }
 )
+_WITH_IDS: Final = frozenset({"webhook", "webhooks", "destinations"})
 _TASK_WORDS: Final = ("status", "result", "results")
 POLLED: Final = frozenset({"/tasks/:id/status", "/tasks/:id/result", "/tasks/:id/results"})
 """Routes that browsers may ask with a public access token: they answer any origin."""
@@ -50,10 +53,21 @@ def find_route(method: str, path: str) -> Route:
     head, _, tail = rest.partition("/")
     if head == "tasks":
         return _task_route(method, tail)
-    if head == "webhook":
-        return Route(method, "/webhook/:id", tail) if tail else Route(method, "/webhook")
+    if head in _WITH_IDS:
+        return _route_with_id(method, head, tail)
     if head == "cdn" and tail:
         return Route(method, FILES, tail)
+    return Route(method, "(unknown)")
+
+
+def _route_with_id(method: str, head: str, tail: str) -> Route:
+    if not tail:
+        return Route(method, f"/{head}")
+    entry_id, _, word = tail.partition("/")
+    if head != "destinations" or not word:
+        return Route(method, f"/{head}/:id", tail)
+    if word == "test" and entry_id:
+        return Route(method, "/destinations/:id/test", entry_id)
     return Route(method, "(unknown)")
 
 

@@ -24,6 +24,7 @@ FaultKind = Literal[
     "slow",
     "bad_json",
     "status",
+    "token_failed",
 ]
 
 
@@ -38,8 +39,8 @@ class FailureRule:
             ``RESTRICTED_CONTENT`` and keeps them in the result, a task of another type wholly;
             ``refused`` answers the POST with 400 and ``code``; ``stuck`` leaves the task pending
             until it is settled by its id.
-        code: Error code, upper case; None: ``GENERATION_FAILED``, or ``RESTRICTED_CONTENT``
-            for ``refused`` and ``moderation``.
+        code: Error code, any case; None: ``RESTRICTED_CONTENT`` for ``refused`` and
+            ``moderation``, else ``GENERATION_FAILED``, in 2026-10 ``provider_error``.
         type: Only tasks of this type, such as ``image.rate``; None: any.
         prompt_contains: Only prompts with this text; None: any request, also without a prompt.
         url_contains: Only requests that look at a URL with this text; None: any request.
@@ -67,13 +68,11 @@ class FailureRule:
     def __post_init__(self) -> None:
         _check_share(self.share)
 
-    @property
-    def error_code(self) -> str:
-        """The code that the failure carries."""
+    def error_code(self, usual: str) -> str:
+        """The code that the failure carries; ``usual`` is the revision's for failed work."""
         if self.code is not None:
             return self.code
-        moderated = self.kind in ("refused", "moderation")
-        return "RESTRICTED_CONTENT" if moderated else "GENERATION_FAILED"
+        return "RESTRICTED_CONTENT" if self.kind in ("refused", "moderation") else usual
 
     @property
     def counts(self) -> bool:
@@ -96,7 +95,9 @@ class FaultRule:
             carried out: ``lost_answer`` (closed without a byte), ``reset_after`` (TCP RST),
             ``truncated`` (half the body, then closed), ``server_error_with_task`` (``status``),
             ``bad_json`` (the usual status, garbage), ``slow`` (the usual answer, ``delay_s``
-            late). ``html_error`` (``status``) goes by ``with_task``.
+            late), ``token_failed`` (where a token was asked for, the switch ``token_failure``
+            says how its lack shows; else the usual answer). ``html_error`` (``status``) goes by
+            ``with_task``.
         share: Share of the matching requests, 0 to 1, drawn from the seed, route and prompt.
         every: Only every n-th matching request (counted after ``after``); None: each.
         first: Only the first n matching requests; None: no such limit.

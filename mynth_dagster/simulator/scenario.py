@@ -10,11 +10,18 @@ from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.simulator import invented, plain
 from mynth_dagster.simulator.amounts import units_of
 from mynth_dagster.simulator.deliveries import DeliveryRules, Endpoint
+from mynth_dagster.simulator.destinations import Destination
 from mynth_dagster.simulator.distribution import Distribution
 from mynth_dagster.simulator.rules import FailureRule, FaultRule
+from mynth_dagster.simulator.signatures import is_standard_secret
 from mynth_dagster.simulator.switches import Switches
 
+FileFormat = Literal["png", "jpg", "webp"]
+KeyScope = Literal["generate", "manage", "keys"]
+
 REVISION_DEFAULT = "2026-08"
+STANDARD_WEBHOOKS = frozenset({"2026-10"})
+"""Revisions whose registered webhooks have secrets of the new kind."""
 
 _REVISIONS = tuple(LIMITS_BY_REVISION)
 
@@ -32,6 +39,7 @@ class ApiKey:
         spending_limit_usd: What the key may spend in one period, USD; None: no limit.
         spending_limit_period: Period of that limit; it starts at 00:00 UTC.
         revoked: Whether the key is answered 401.
+        scopes: What the key may do, in 2026-10; earlier revisions know no scopes.
     """
 
     short_form: ClassVar[str] = "key"
@@ -43,6 +51,7 @@ class ApiKey:
     spending_limit_usd: str | None = None
     spending_limit_period: Literal["day", "week", "month"] = "day"
     revoked: bool = False
+    scopes: tuple[KeyScope, ...] = ("generate", "manage", "keys")
 
     def __post_init__(self) -> None:
         if self.spending_limit_usd is not None:
@@ -55,7 +64,7 @@ class Scenario:
     Everything that can be chosen about a simulated Mynth.
 
     Args:
-        revision: API revision, ``2026-04`` or ``2026-08``.
+        revision: API revision, ``2026-04``, ``2026-08`` or ``2026-10``.
         api_keys: Keys that are let in; default one, ``mak_simulator``.
         balance_usd: Balance of each account at the start, USD as a decimal string.
         balances_usd: Other balances by user id, USD.
@@ -66,15 +75,19 @@ class Scenario:
         seed: Of every draw; whole number.
         failures: Rules for tasks that fail; the first that applies decides.
         faults: Rules for answers that go astray; the first that applies decides.
-        strict_fields: Refuse unknown request fields. The documentation is silent on them for
-            these revisions; the default ignores them.
+        strict_fields: Refuse unknown request fields. The documentation is silent on them before
+            2026-10; the default ignores them. Revision 2026-10 always refuses them.
         public_url: Base of image URLs; None: the Host header of the request.
         prices_usd: Other prices by model id: USD per image at base size.
         pixels: Other pixel sizes by size word: ``{"landscape": "1536x1024"}``.
         auto_ceiling_usd: Held per image of model ``auto``, USD.
+        provider_formats: Other file formats by model id, where a request asks for none (2026-10).
+        destinations: Users' own storage that is there from the start. Revision 2026-10 refuses a
+            request that names another; earlier ones take any name.
         private_destinations: Destinations without a public URL: their images' ``url`` is null.
         failing_destinations: Destinations that take no image, though Mynth keeps its own copy.
-        unratable: Images of prompts that contain this are made and cannot be rated (2026-08).
+        unratable: Images of prompts that contain this are made and cannot be rated (not in
+            2026-04).
         webhooks: Registered endpoints that are there from the start.
         deliveries: How webhooks travel, and what goes wrong on the way.
         switches: Choices where the documentation disagrees with itself.
@@ -95,6 +108,8 @@ class Scenario:
     prices_usd: Mapping[str, str] = field(default_factory=dict)
     pixels: Mapping[str, str] = field(default_factory=dict)
     auto_ceiling_usd: str = invented.AUTO_CEILING_USD
+    provider_formats: Mapping[str, FileFormat] = field(default_factory=dict)
+    destinations: tuple[Destination, ...] = ()
     private_destinations: tuple[str, ...] = ()
     failing_destinations: tuple[str, ...] = ()
     unratable: str | None = None
@@ -113,6 +128,16 @@ class Scenario:
             raise plain.ScenarioError("api_keys names one key twice")
         for size in self.pixels.values():
             invented.read_pixels(size)
+        self.switches.check(self.revision)
+        self._check_secrets()
+
+    def _check_secrets(self) -> None:
+        if self.revision not in STANDARD_WEBHOOKS:
+            return
+        for i, endpoint in enumerate(self.webhooks):
+            if endpoint.secret is not None and not is_standard_secret(endpoint.secret):
+                said = f"webhooks[{i}].secret must be whsec_ and base64 in {self.revision}"
+                raise plain.ScenarioError(said)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:

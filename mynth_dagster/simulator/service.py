@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from mynth_dagster.clock import Clock
+from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.archive import Archive
+from mynth_dagster.simulator.destinations import DestinationStore
 from mynth_dagster.simulator.faults import FaultPicker
 from mynth_dagster.simulator.outbox import Outbox
+from mynth_dagster.simulator.pictures import pixels_of
 from mynth_dagster.simulator.revisions import REVISIONS
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.simulator.uploads import UploadStore
@@ -26,6 +31,7 @@ class Service:
         self.world = World(scenario, clock)
         self.uploads = UploadStore(scenario.seed)
         self.webhooks = WebhookStore(scenario, clock.now_us())
+        self.destinations = DestinationStore(scenario, clock.now_us())
         self.faults = FaultPicker(scenario)
         self._adopt(scenario)
         self.outbox = Outbox(self)
@@ -38,8 +44,18 @@ class Service:
         """Play on under a changed scenario."""
         self.world.change(scenario)
         self.webhooks.adopt(scenario, self.scenario, self.clock.now_us())
+        self.destinations.adopt(scenario, self.clock.now_us())
         self.faults = self.faults.change(scenario)
         self._adopt(scenario)
+
+    def pixels_of(self, url: str) -> str:
+        """Width and height of an image by its URL; those of foreign ones are invented."""
+        name = urlsplit(url).path.rpartition("/cdn/")[2]
+        upload = self.uploads.find(name)
+        if upload is not None:
+            return pixels_of(upload.content) or invented.SOURCE_PIXELS
+        found = self.world.find_image(name.rpartition(".")[0])
+        return invented.SOURCE_PIXELS if found is None else found[0].outcome.pixels
 
     def _adopt(self, scenario: Scenario) -> None:
         self.scenario = scenario

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mynth_dagster.simulator.ids import compose_ulid
-from mynth_dagster.simulator.orders import Inspection, Order, TaskType
+from mynth_dagster.simulator.orders import Inspection, Order, Rework, TaskType
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.accounts import Key
@@ -27,6 +27,7 @@ class Outcome:
         fails_whole: Whether the task fails before it has any image.
         keeps_images: Whether a task without a good image still shows the bad ones.
         is_stuck: Whether the task stays pending until settled by its id.
+        format: File format of every image: ``webp``, ``png`` or ``jpg``.
     """
 
     model: str = ""
@@ -36,6 +37,7 @@ class Outcome:
     fails_whole: bool = False
     keeps_images: bool = False
     is_stuck: bool = False
+    format: str = "webp"
 
 
 class Task:
@@ -73,7 +75,7 @@ class Task:
         number: int,
         seed: int,
         key: Key,
-        order: Order | Inspection,
+        order: Order | Inspection | Rework,
         body: bytes,
         reserved: int,
         price: int,
@@ -115,7 +117,12 @@ class Task:
     @property
     def n_images(self) -> int:
         """How many images were asked for; 0 for a task that only looks at images."""
-        return self.order.count if isinstance(self.order, Order) else 0
+        return self.order.n_images
+
+    @property
+    def event_id(self) -> str:
+        """Id of the one event that tells of its end, the same for every endpoint and attempt."""
+        return "evt_" + compose_ulid(self.updated_us, self.number, self.seed)
 
     def image_id(self, image_index: int) -> str:
         """Id of an image, 0-based."""

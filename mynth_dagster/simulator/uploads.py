@@ -15,10 +15,11 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One uploaded file and its real media type."""
+    """One uploaded file, its real media type, and when it came (UTC microseconds)."""
 
     content: bytes
     media_type: str
+    added_us: int
 
 
 class UploadStore:
@@ -31,11 +32,11 @@ class UploadStore:
         self._n_bytes = 0
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
 
-    def add(self, content: bytes, media_type: str) -> str:
+    def add(self, content: bytes, media_type: str, at_us: int) -> str:
         """Keep a checked file; its path below the base URL."""
         self.n_added += 1
         name = f"inputs/{compose_id('inp_', self._seed, self.n_added)}.{_EXTENSIONS[media_type]}"
-        self._uploads[name] = Upload(content, media_type)
+        self._uploads[name] = Upload(content, media_type, at_us)
         self._n_bytes += len(content)
         while self._n_bytes > self._max_bytes:
             _, forgotten = self._uploads.popitem(last=False)

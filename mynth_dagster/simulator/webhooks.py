@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.ids import compose_id
 from mynth_dagster.simulator.orders import WebhookWish
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.deliveries import Endpoint
     from mynth_dagster.simulator.scenario import Scenario
+
+_ID_PREFIXES = {"2026-10": "whk_"}
 
 SecretMaker = Callable[[int, int], str]
 
@@ -33,15 +36,29 @@ class WebhookStore:
 
     def __init__(self, scenario: Scenario, at_us: int) -> None:
         self._seed = scenario.seed
+        self._revision = scenario.revision
         self._n_added = 0
         self._webhooks: dict[str, Webhook] = {}
         self.n_disabled = 0
         self._register(scenario.webhooks, at_us)
 
     def adopt(self, scenario: Scenario, before: Scenario, at_us: int) -> None:
-        """Register what a changed scenario has and the one before had not."""
-        new = [endpoint for endpoint in scenario.webhooks if endpoint not in before.webhooks]
-        self._register(new, at_us)
+        """
+        Register what a changed scenario has and the one before had not.
+
+        An endpoint with the address of one that was there takes its place, with its secret.
+        """
+        self._revision = scenario.revision
+        for endpoint in scenario.webhooks:
+            if endpoint in before.webhooks:
+                continue
+            old = self._like(endpoint, before)
+            if old is None:
+                self._register([endpoint], at_us)
+            else:
+                wish, secret = _wish_of(endpoint), _secret_of(endpoint)
+                changed = replace(old, wish=wish, secret=secret, updated_us=at_us)
+                self._webhooks[old.webhook_id] = changed
 
     def of(self, user_id: str) -> list[Webhook]:
         """An account's webhooks in the order of their creation."""
@@ -85,12 +102,19 @@ class WebhookStore:
 
     def _register(self, endpoints: Iterable[Endpoint], at_us: int) -> None:
         for endpoint in endpoints:
-            wish = WebhookWish(endpoint.enabled, endpoint.url, list(endpoint.events))
-            self._keep(wish, endpoint.user_id, endpoint.secret, at_us)
+            self._keep(_wish_of(endpoint), endpoint.user_id, _secret_of(endpoint), at_us)
+
+    def _like(self, endpoint: Endpoint, before: Scenario) -> Webhook | None:
+        place = (endpoint.user_id, endpoint.url)
+        if place not in {(known.user_id, known.url) for known in before.webhooks}:
+            return None
+        found = (hook for hook in self._webhooks.values() if (hook.user_id, hook.wish.url) == place)
+        return next(found, None)
 
     def _keep(self, wish: WebhookWish, user_id: str, secret: str, at_us: int) -> Webhook:
         self._n_added += 1
-        webhook_id = compose_id("wh_", self._seed, self._n_added)
+        prefix = _ID_PREFIXES.get(self._revision, "wh_")
+        webhook_id = compose_id(prefix, self._seed, self._n_added)
         webhook = Webhook(webhook_id, user_id, secret, wish, at_us, at_us)
         self._webhooks[webhook_id] = webhook
         return webhook
@@ -98,3 +122,17 @@ class WebhookStore:
     def _find(self, webhook_id: str, user_id: str) -> Webhook | None:
         webhook = self._webhooks.get(webhook_id)
         return webhook if webhook is not None and webhook.user_id == user_id else None
+
+
+def _wish_of(endpoint: Endpoint) -> WebhookWish:
+    return WebhookWish(
+        endpoint.enabled,
+        endpoint.url,
+        list(endpoint.events),
+        endpoint.api_key_ids,
+        endpoint.include_session_tasks,
+    )
+
+
+def _secret_of(endpoint: Endpoint) -> str:
+    return invented.WEBHOOK_SECRET if endpoint.secret is None else endpoint.secret

@@ -16,7 +16,7 @@ from mynth_dagster.clock import US_PER_S, Clock
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator.accounts import Accounts, Key
 from mynth_dagster.simulator.ids import read_ulid
-from mynth_dagster.simulator.orders import Inspection, Order
+from mynth_dagster.simulator.orders import Inspection, Order, Rework
 from mynth_dagster.simulator.outcomes import Fates
 from mynth_dagster.simulator.pricing import PriceBook
 from mynth_dagster.simulator.scenario import Scenario
@@ -86,6 +86,17 @@ class World:
         price = self.prices.inspection(inspection)
         outcome = self.fates.draw_inspection(self.fates.find_rule(inspection))
         return self._begin(inspection, key, body, price, price, outcome)
+
+    def rework(self, rework: Rework, key: Key, body: bytes) -> Task:
+        """
+        Make a task that makes one image of another.
+
+        Raises:
+            Refusal: Moderation, balance or limit forbid it; nothing was reserved.
+        """
+        price = self.prices.rework(rework)
+        outcome = self.fates.draw_rework(rework, self.fates.find_rule(rework))
+        return self._begin(rework, key, body, price, price, outcome)
 
     def find(self, task_id: str) -> Task | None:
         """The task with this id, settled if it is due."""
@@ -161,7 +172,7 @@ class World:
 
     def _begin(
         self,
-        order: Order | Inspection,
+        order: Order | Inspection | Rework,
         key: Key,
         body: bytes,
         reserved: int,

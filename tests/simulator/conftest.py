@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ class Api:
         """The id of a new task."""
         answer = self.post(prompt, **fields)
         assert answer.status_code == 201, answer.text
-        return self.open(answer)["taskId"]
+        return self.open(answer)[self.word("taskId")]
 
     def finish(self, prompt: str = "a red kite", **fields: Any) -> dict[str, Any]:
         """The full form of a task made and settled."""
@@ -54,13 +55,26 @@ class Api:
 
     def open(self, answer: httpx.Response) -> Any:
         """A payload out of its envelope, if the revision has one."""
-        return answer.json()["data"] if self.revision == "2026-08" else answer.json()
+        return answer.json() if self.revision == "2026-04" else answer.json()["data"]
+
+    def word(self, camel: str) -> str:
+        """A field's name as the revision spells it."""
+        if self.revision != "2026-10":
+            return camel
+        return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", camel)
 
     def error(self, answer: httpx.Response) -> tuple[int, str]:
         """Status and lower-case code of an error."""
         payload = answer.json()
         nested = payload.get("error")
-        return answer.status_code, (nested or payload)["code"].lower()
+        code = (nested or payload)["code"]
+        assert code == (code.upper() if self.revision == "2026-08" else code.lower())
+        return answer.status_code, code.lower()
+
+    def issues(self, answer: httpx.Response) -> list[list[str | int]]:
+        """The paths of what is wrong with a request of 2026-10."""
+        assert self.error(answer) == (400, "validation_error")
+        return [issue["path"] for issue in answer.json()["error"]["issues"]]
 
     def balance(self) -> dict[str, str]:
         """What ``GET /balance`` says."""
@@ -103,7 +117,19 @@ def old_api(connect: Callable[..., Api]) -> Api:
     return connect(revision="2026-04")
 
 
+@pytest.fixture
+def new_api(connect: Callable[..., Api]) -> Api:
+    """A client of revision 2026-10, tasks settled by hand."""
+    return connect(revision="2026-10")
+
+
 @pytest.fixture(params=["2026-04", "2026-08"])
+def earlier_api(request: pytest.FixtureRequest, connect: Callable[..., Api]) -> Api:
+    """A client of each revision that has what 2026-10 gave up."""
+    return connect(revision=request.param)
+
+
+@pytest.fixture(params=["2026-04", "2026-08", "2026-10"])
 def any_api(request: pytest.FixtureRequest, connect: Callable[..., Api]) -> Api:
     """A client of each revision in turn."""
     return connect(revision=request.param)

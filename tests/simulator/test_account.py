@@ -54,7 +54,9 @@ def test_older_revision_lacks_routes(old_api, method, path):
     assert old_api.error(answer) == (404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/", "/image", "/tasks/", "/tasks/a/b", "/destinations", "/cdn/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/image", "/tasks/", "/tasks/a/b", "/cdn/", "/destinations/a/b/c/d"]
+)
 def test_unknown_paths(any_api, path):
     """A path outside the documentation answers 404 in the revision's own words."""
     assert any_api.error(any_api.client.get(path)) == (404, "not_found")

@@ -155,4 +155,4 @@ def test_front_page_says_what_is_invented(any_api):
     assert "invented" in page["notice"]
     assert {"prices_usd", "pixels", "auto_ceiling_usd"} == set(page["invented"])
     assert "POST /image/generate" in page["routes"]
-    assert ("GET /tasks" in page["routes"]) == (any_api.revision == "2026-08")
+    assert ("GET /tasks" in page["routes"]) == (any_api.revision != "2026-04")

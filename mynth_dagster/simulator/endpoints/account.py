@@ -29,14 +29,14 @@ def me(call: Call) -> Answer:
 
 def balance(call: Call) -> Answer:
     """``GET /balance``: the account's money."""
-    key = call.require_key()
+    key = call.require_key("manage")
     call.service.world.settle_due()
     return _wrap(call, call.service.revision.account.balance(key, call.service.clock.now_us()))
 
 
 def create_webhook(call: Call) -> Answer:
     """``POST /webhook``: the one answer that shows the secret."""
-    key = _require_manager(call)
+    key = require_manager(call)
     service = call.service
     wish = service.revision.requests.read_webhook(call.json_object())
     compose_secret = partial(service.revision.deliveries.compose_secret, service.choices)
@@ -46,7 +46,7 @@ def create_webhook(call: Call) -> Answer:
 
 def replace_webhook(call: Call) -> Answer:
     """``PUT /webhook/:id``: a full replacement; the secret stays."""
-    key = _require_manager(call)
+    key = require_manager(call)
     service = call.service
     wish = service.revision.requests.read_webhook(call.json_object())
     now_us = service.clock.now_us()
@@ -58,7 +58,7 @@ def replace_webhook(call: Call) -> Answer:
 
 def delete_webhook(call: Call) -> Answer:
     """``DELETE /webhook/:id``."""
-    key = _require_manager(call)
+    key = require_manager(call)
     if not call.service.webhooks.remove(call.route.param, key.user_id):
         raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
     return Answer(204)
@@ -68,8 +68,14 @@ def _wrap(call: Call, data: object, status: int = 200) -> Answer:
     return answer_json(call.service.revision.answers.wrapped(data), status)
 
 
-def _require_manager(call: Call) -> Key:
-    key = call.require_key()
+def require_manager(call: Call) -> Key:
+    """
+    The API key that sent the request, if it may manage webhooks and destinations.
+
+    Raises:
+        Refusal: It may not.
+    """
+    key = call.require_key("manage")
     if call.service.choices.webhook_management == "oauth":
         raise Refusal(UNAUTHORIZED, invented.OAUTH_ONLY_TEXT)
     return key

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.draws import draw_whole
 from mynth_dagster.simulator.orders import Order
 from mynth_dagster.simulator.pictures import MIME_TYPES, draw_picture
-from mynth_dagster.simulator.refusals import NOT_FOUND, VALIDATION, Refusal
+from mynth_dagster.simulator.refusals import MEDIA_TYPE, NOT_FOUND, VALIDATION, Refusal, invalid
+from mynth_dagster.simulator.results import motif_of
 from mynth_dagster.simulator.uploads import check_upload
 
 if TYPE_CHECKING:
@@ -25,17 +26,20 @@ _FIELD = "images"
 
 async def upload(call: Call) -> Answer:
     """``POST /image/upload``: all files or none; one URL per file, in order."""
-    call.require_key()
+    call.require_key("generate")
     limits = call.service.revision.LIMITS
     contents = await _read_files(call)
     if not 1 <= len(contents) <= limits.upload_files_max:
         most = limits.upload_files_max
-        raise Refusal(VALIDATION, f"{_FIELD} must be 1 to {most} files", at=_FIELD)
+        raise invalid(_FIELD, f"must be 1 to {most} files")
     checked = [
         (content, check_upload(content, f"{_FIELD}[{i}]", limits))
         for i, content in enumerate(contents)
     ]
-    paths = [call.service.uploads.add(content, media_type) for content, media_type in checked]
+    now_us = call.service.clock.now_us()
+    paths = [
+        call.service.uploads.add(content, media_type, now_us) for content, media_type in checked
+    ]
     urls = [call.base_url + path for path in paths]
     return answer_json(call.service.revision.answers.uploaded(urls))
 
@@ -44,28 +48,41 @@ async def serve_file(call: Call) -> Answer:
     """``GET /cdn/…``: an image or an upload, without any key."""
     upload = call.service.uploads.find(call.route.param)
     if upload is not None:
+        _check_age(call, upload.added_us, call.service.revision.UPLOAD_LIFETIME_S)
         return Answer(200, upload.content, upload.media_type.encode())
     image_id, _, extension = call.route.param.rpartition(".")
     found = call.service.world.find_image(image_id)
     if found is None:
         raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
     task, index = found
-    order = task.order
-    assert isinstance(order, Order)
-    if extension != order.format:
+    order, file_format = task.order, task.outcome.format
+    if extension != file_format:
         raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
-    number = draw_whole(task.seed, "picture", order.prompt, task.outcome.model, index)
+    _check_age(call, task.updated_us, call.service.revision.LIMITS.url_lifetime_s)
+    quality = order.quality if isinstance(order, Order) else None
     width, height = invented.read_pixels(task.outcome.pixels)
     content = await asyncio.to_thread(
-        draw_picture, number, width, height, order.format, order.quality
+        draw_picture,
+        motif_of(task, index),
+        width,
+        height,
+        file_format,
+        invented.QUALITY if quality is None else quality,
     )
-    return Answer(200, content, MIME_TYPES[order.format])
+    return Answer(200, content, MIME_TYPES[file_format])
+
+
+def _check_age(call: Call, since_us: int, lifetime_s: float | None) -> None:
+    service = call.service
+    if lifetime_s is not None and service.clock.now_us() - since_us >= lifetime_s * US_PER_S:
+        status = service.choices.expired_file_status
+        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT, status=status)
 
 
 async def _read_files(call: Call) -> list[bytes]:
     content_type = call.header(b"content-type")
     if not content_type.startswith("multipart/form-data"):
-        raise Refusal(VALIDATION, "The request body must be multipart/form-data.")
+        raise Refusal(MEDIA_TYPE, "The request body must be multipart/form-data.")
     parser = MultiPartParser(Headers(raw=call.scope["headers"]), _chunks(call.body))
     try:
         form = await parser.parse()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mynth_dagster.simulator import invented
 from mynth_dagster.simulator.answers import Answer
-from mynth_dagster.simulator.endpoints import account, creation, files, reading
+from mynth_dagster.simulator.endpoints import account, creation, destinations, files, reading
 from mynth_dagster.simulator.refusals import METHOD, NOT_FOUND, Refusal
 from mynth_dagster.simulator.routes import FILES, POLLED
 
@@ -26,6 +26,8 @@ ENDPOINTS: MappingProxyType[str, Endpoint] = MappingProxyType(
         "POST /image/rate": creation.inspect,
         "POST /image/alt": creation.inspect,
         "POST /image/review": creation.inspect,
+        "POST /image/upscale": creation.rework,
+        "POST /image/remove-background": creation.rework,
         "POST /image/upload": files.upload,
         "GET /tasks": reading.list_tasks,
         "GET /tasks/:id": reading.detail,
@@ -38,6 +40,15 @@ ENDPOINTS: MappingProxyType[str, Endpoint] = MappingProxyType(
         "POST /webhook": account.create_webhook,
         "PUT /webhook/:id": account.replace_webhook,
         "DELETE /webhook/:id": account.delete_webhook,
+        "POST /webhooks": account.create_webhook,
+        "PUT /webhooks/:id": account.replace_webhook,
+        "DELETE /webhooks/:id": account.delete_webhook,
+        "POST /destinations": destinations.create,
+        "GET /destinations": destinations.show_all,
+        "GET /destinations/:id": destinations.show,
+        "PUT /destinations/:id": destinations.replace,
+        "DELETE /destinations/:id": destinations.delete,
+        "POST /destinations/:id/test": destinations.test,
         f"GET {FILES}": files.serve_file,
         f"HEAD {FILES}": files.serve_file,
     }

@@ -15,6 +15,9 @@ from mynth_dagster.simulator.v2026_04 import account, answers, deliveries, reque
 REVISION = "2026-04"
 LIMITS = LIMITS_BY_REVISION[REVISION]
 RESULT_WORD = "results"
+SCOPES: frozenset[str] = frozenset()
+UPLOAD_LIFETIME_S = None
+REFUSES_UNKNOWN_DESTINATIONS = False
 REASONS = {INVALID_JSON: VALIDATION, MEDIA_TYPE: VALIDATION, TOKEN_EXPIRED: UNAUTHORIZED}
 ROUTES = frozenset(
     {
@@ -33,9 +36,12 @@ ROUTES = frozenset(
 __all__ = [
     "LIMITS",
     "REASONS",
+    "REFUSES_UNKNOWN_DESTINATIONS",
     "RESULT_WORD",
     "REVISION",
     "ROUTES",
+    "SCOPES",
+    "UPLOAD_LIFETIME_S",
     "account",
     "answers",
     "deliveries",

@@ -40,7 +40,7 @@ def result(task: Task, view: View) -> dict[str, Any]:
     """The answer of the results route; no images while there are none."""
     if isinstance(task.order, Inspection):
         return _spell_inspection(task)
-    if not task.shows_images:
+    if not task.shows_images or not isinstance(task.order, Order):
         return {"images": []}
     return {"images": _spell_images(task, task.order, view)}
 
@@ -61,7 +61,7 @@ def detail(task: Task, view: View) -> dict[str, Any]:
     if isinstance(task.order, Inspection):
         if task.status == "completed":
             spelled["result"] = _spell_inspection(task)
-    elif task.shows_images:
+    elif task.shows_images and isinstance(task.order, Order):
         spelled["result"] = _spell_result(task, task.order, view)
     return spelled
 
@@ -118,7 +118,7 @@ def _echo(task: Task, choices: Switches) -> object:
         "model": "auto",
         "size": "auto",
         "count": 1,
-        "output": {"format": order.format, "quality": order.quality},
+        "output": {"format": task.outcome.format, "quality": order.quality or invented.QUALITY},
     }
     return {**defaults, **orjson.loads(task.body)}
 

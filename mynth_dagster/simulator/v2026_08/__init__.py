@@ -16,6 +16,9 @@ from mynth_dagster.simulator.v2026_08 import account, answers, requests
 REVISION = "2026-08"
 LIMITS = LIMITS_BY_REVISION[REVISION]
 RESULT_WORD = "result"
+SCOPES: frozenset[str] = frozenset()
+UPLOAD_LIFETIME_S = None
+REFUSES_UNKNOWN_DESTINATIONS = False
 REASONS = {INVALID_JSON: VALIDATION, MEDIA_TYPE: VALIDATION, TOKEN_EXPIRED: UNAUTHORIZED}
 ROUTES = frozenset(
     {
@@ -35,15 +38,24 @@ ROUTES = frozenset(
         "POST /webhook",
         "PUT /webhook/:id",
         "DELETE /webhook/:id",
+        "POST /destinations",
+        "GET /destinations",
+        "GET /destinations/:id",
+        "PUT /destinations/:id",
+        "DELETE /destinations/:id",
+        "POST /destinations/:id/test",
     }
 )
 
 __all__ = [
     "LIMITS",
     "REASONS",
+    "REFUSES_UNKNOWN_DESTINATIONS",
     "RESULT_WORD",
     "REVISION",
     "ROUTES",
+    "SCOPES",
+    "UPLOAD_LIFETIME_S",
     "account",
     "answers",
     "deliveries",

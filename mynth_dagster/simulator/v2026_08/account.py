@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator.accounts import Key
 from mynth_dagster.simulator.amounts import spell_trimmed
+from mynth_dagster.simulator.destinations import OwnStorage
 from mynth_dagster.simulator.instants import spell_instant
 from mynth_dagster.simulator.pricing import ModelPrice, PriceBook
 from mynth_dagster.simulator.webhooks import Webhook
 
 
 def models(prices: PriceBook) -> list[dict[str, Any]]:
-    """The catalog."""
-    return [
+    """The catalog; ``auto`` only where the scenario lists it."""
+    auto = ModelPrice(prices.auto_ceiling, None, None)
+    listed = [{"id": AUTO_MODEL, "displayName": "Auto", "pricing": _spell_price(auto)}]
+    return (listed if prices.lists_auto else []) + [
         {
             "id": model_id,
             "displayName": model.label,
@@ -68,6 +72,21 @@ def webhook(record: Webhook, *, is_new: bool) -> dict[str, Any]:
     if is_new:
         spelled["secret"] = record.secret
     return spelled
+
+
+def destination(record: OwnStorage) -> dict[str, Any]:
+    """A user's own storage; its secret is never shown."""
+    config = {"path_template": record.wish.path_template}
+    if record.wish.url_template is not None:
+        config["url_template"] = record.wish.url_template
+    return {
+        "id": record.destination_id,
+        "name": record.wish.name,
+        "provider": dict(record.wish.provider),
+        "config": config,
+        "createdAt": spell_instant(record.created_us),
+        "updatedAt": spell_instant(record.updated_us),
+    }
 
 
 def _spell_price(price: ModelPrice) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _echo(task: Task, choices: Switches) -> object:
         "model": "auto",
         "size": "auto",
         "count": 1,
-        "output": {"format": order.format, "quality": order.quality},
+        "output": {"format": task.outcome.format, "quality": order.quality or invented.QUALITY},
     }
     return {**defaults, **orjson.loads(task.body)}
 
@@ -150,7 +150,7 @@ def _spell_reasons(task: Task) -> list[dict[str, str]]:
 def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
     if isinstance(task.order, Inspection):
         return _spell_inspection(task) if task.status == "completed" else None
-    if not task.shows_images:
+    if not task.shows_images or not isinstance(task.order, Order):
         return None
     spelled: dict[str, Any] = {
         "model": task.outcome.model,
