@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from mynth_dagster.clock import ManualClock
 from mynth_dagster.simulator import FailureRule, Scenario, ScenarioError, SimulatorServer
@@ -20,11 +23,13 @@ SCENARIO = Scenario(
 
 
 @contextmanager
-def _serving(keep: Path, clock: ManualClock | None = None, port: int = 0) -> Iterator[Api]:
+def _serving(
+    keep: Path, clock: ManualClock | None = None, port: int = 0, scenario: Scenario = SCENARIO
+) -> Iterator[Api]:
     headers = {"authorization": "Bearer mak_simulator"}
     options = {"headers": headers, "verify": False, "trust_env": False}
     with (
-        SimulatorServer(SCENARIO, clock=clock, port=port, keep=keep) as server,
+        SimulatorServer(scenario, clock=clock, port=port, keep=keep) as server,
         httpx.Client(base_url=server.url, **options) as client,
     ):
         yield Api(server, client, server.scenario.revision)
@@ -51,6 +56,26 @@ def test_started_again_it_has_the_same_tasks(tmp_path):
 
     with _serving(keep, clock, api.server.port) as again:
         assert _seen(again, task_ids) == before
+
+
+def test_upscales_are_made_again_without_their_uploads(tmp_path):
+    """The dimensions of a source are kept, though its bytes are not."""
+    keep = tmp_path / "requests.jsonl"
+    buffer = BytesIO()
+    Image.effect_noise((90, 60), 80).save(buffer, "PNG")
+    scenario = replace(SCENARIO, revision="2026-10", progress="immediate")
+    with _serving(keep, ManualClock(), scenario=scenario) as api:
+        files = [("images", ("a.png", buffer.getvalue()))]
+        url = api.open(api.client.post("/image/upload", files=files))["urls"][0]
+        body = {"url": url, "size": "2x", "effort": "low"}
+        task_id = api.open(api.client.post("/image/upscale", json=body))["task_id"]
+        remove = {"url": url, "metadata": {"row": 1}}
+        other_id = api.open(api.client.post("/image/remove-background", json=remove))["task_id"]
+        before = [api.detail(task_id), api.detail(other_id)]
+
+    with _serving(keep, ManualClock(), api.server.port, scenario) as again:
+        assert [again.detail(task_id), again.detail(other_id)] == before
+        assert before[0]["result"]["image"]["size"] == "180x120"
 
 
 def test_what_was_pending_goes_on(tmp_path):
