@@ -261,7 +261,10 @@ def test_an_event_that_does_not_tell_all_costs_one_reading(new_bench, kind):
     send_all(work_bench, [{"prompt_id": "a", "prompt": "x", "magic_prompt": failure is None}])
     before = n_requests(work_bench, *READS)
     work_bench.server.settle()
-    deliver(work_bench, events(work_bench.server))
+    told = [orjson.loads(body) for body in events(work_bench.server)]
+    if failure is not None:
+        told = [{**event, "errors": []} for event in told]
+    deliver(work_bench, [*map(orjson.dumps, told)])
     finish(work_bench)
 
     assert n_requests(work_bench, *READS) == before + 1
