@@ -13,6 +13,7 @@ from mynth_dagster.clock import ManualClock
 from mynth_dagster.simulator import Scenario, SimulatorServer
 
 MODEL = "black-forest-labs/flux.2-dev"
+AS_TESTED = {"revision": "2026-08", "progress": "manual"}
 
 
 class Api:
@@ -94,7 +95,7 @@ def connect(server: SimulatorServer) -> Iterator[Callable[..., Api]]:
 
     def connect(key: str | None = "mak_simulator", *, reset: bool = True, **changes: Any) -> Api:
         if reset:
-            server.reset(Scenario.from_dict({"progress": "manual", **changes}))
+            server.reset(Scenario.from_dict({**AS_TESTED, **changes}))
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         client = httpx.Client(base_url=server.url, headers=headers, verify=False, trust_env=False)
         clients.append(client)

@@ -6,7 +6,10 @@ import pytest
 
 from mynth_dagster.simulator import (
     ApiKey,
+    DeliveryRules,
+    Destination,
     Distribution,
+    Endpoint,
     FailureRule,
     FaultRule,
     Scenario,
@@ -23,6 +26,10 @@ FULL = Scenario(
     failures=(FailureRule("images", image_indexes=(1, 2)),),
     faults=(FaultRule(kind="rate_limited", retry_after_s=2.5),),
     pixels={"square": "10x10"},
+    provider_formats={"recraft/recraft-v4": "png"},
+    destinations=(Destination("mine", url_template="https://img.example/{path}"),),
+    webhooks=(Endpoint("https://hook.example", api_key_ids=("key_1",)),),
+    deliveries=DeliveryRules(retry_window_s=60.0),
     switches=Switches(all_failed="completed"),
 )
 
@@ -46,7 +53,10 @@ def test_short_forms():
     ("values", "message"),
     [
         ({"revison": "2026-08"}, "'revison'; did you mean 'revision'"),
-        ({"revision": "2025-01"}, "2026-04, 2026-08"),
+        ({"revision": "2025-01"}, "2026-04, 2026-08, 2026-10"),
+        ({"api_keys": [{"key": "mak_a", "scopes": ["paint"]}]}, "'generate', 'manage', 'keys'"),
+        ({"failures": [{"type": "image.paint"}]}, r"failures\[0\].type is 'image.paint'"),
+        ({"provider_formats": {"x/y": "gif"}}, "'png', 'jpg', 'webp'"),
         ({"progress": "slow"}, "'clock', 'immediate', 'manual'"),
         ({"faults": [{"knd": "reset"}]}, r"faults\[0\].knd'; did you mean 'kind'"),
         ({"faults": [{"kind": "rest"}]}, r"faults\[0\].kind is 'rest'"),
@@ -76,8 +86,9 @@ def test_refuses_nonsense_by_name(values, message):
 def test_switches_follow_the_revision():
     """A switch left open reads as its revision does; a set one stays."""
     assert Scenario(revision="2026-04").choices.insufficient_balance_status == 402
-    assert Scenario().choices.insufficient_balance_status == 422
-    chosen = Scenario(switches=Switches(token_lifetime_s=5)).choices
+    assert Scenario(revision="2026-08").choices.insufficient_balance_status == 422
+    assert Scenario(revision="2026-10").choices.insufficient_balance_status == 402
+    chosen = Scenario(revision="2026-08", switches=Switches(token_lifetime_s=5)).choices
     assert (chosen.token_lifetime_s, chosen.error_body) == (5, "flat")
 
 
