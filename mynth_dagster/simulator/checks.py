@@ -94,8 +94,11 @@ def refuse_unknown(values: Mapping[str, Any], known: Collection[str], at: str = 
 def as_web_url(value: object, at: str, *, longest: int | None = None) -> str:
     """An address that the API can fetch, or send to."""
     text = as_text(value, at, shortest=1, longest=longest)
-    parts = urlsplit(text) if text.isprintable() else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc or not text.isprintable():
         raise invalid(at, "must be an http or https URL")
     return text
 

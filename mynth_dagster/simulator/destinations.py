@@ -77,9 +77,10 @@ class DestinationStore:
         self._kept: dict[str, OwnStorage] = {}
         self._register(_listed(scenario), at_us)
 
-    def adopt(self, scenario: Scenario, at_us: int) -> None:
-        """Register what a changed scenario has and the store has not."""
-        self._register(_listed(scenario), at_us)
+    def adopt(self, scenario: Scenario, before: Scenario, at_us: int) -> None:
+        """Register what a changed scenario has and the one before had not."""
+        known = _listed(before)
+        self._register((entry for entry in _listed(scenario) if entry not in known), at_us)
 
     def of(self, user_id: str) -> list[OwnStorage]:
         """An account's destinations in the order of their creation."""

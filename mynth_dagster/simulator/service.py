@@ -44,7 +44,7 @@ class Service:
         """Play on under a changed scenario."""
         self.world.change(scenario)
         self.webhooks.adopt(scenario, self.scenario, self.clock.now_us())
-        self.destinations.adopt(scenario, self.clock.now_us())
+        self.destinations.adopt(scenario, self.scenario, self.clock.now_us())
         self.faults = self.faults.change(scenario)
         self._adopt(scenario)
 

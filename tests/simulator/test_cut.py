@@ -43,7 +43,10 @@ RICH_2026_08 = {
     "access": {"pat": {"enabled": False}},
     "metadata": {"sku": ["A-1", {"n": None}]},
     "destination": "vault",
-    "webhook": {"dashboard": False, "custom": [{"url": "https://hooks.example/x?token=y"}]},
+    "webhook": {
+        "dashboard": False,
+        "custom": [{"url": "https://hooks.example/x?token=y"}, {"url": "http://[?token=y"}],
+    },
 }
 
 
@@ -57,7 +60,10 @@ def test_a_task_of_2026_08_is_read_in_2026_10(connect):
     assert after["request"] == {
         "prompt": "a red kite",
         **RICH_2026_08,
-        "webhook": {"dashboard": False, "custom": [{"url": "https://hooks.example"}]},
+        "webhook": {
+            "dashboard": False,
+            "custom": [{"url": "https://hooks.example"}, {"url": "http://["}],
+        },
     }
     assert {after[key] for key in ("id", "status", "cost")} == {
         before[key] for key in ("id", "status", "cost")

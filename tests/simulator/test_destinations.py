@@ -173,6 +173,19 @@ def test_a_deleted_destination_leaves_its_images_their_urls(new_api):
     assert new_api.issues(new_api.post(destination="mine")) == [["destination"]]
 
 
+def test_a_changed_scenario_adds_what_it_names_anew(connect):
+    """And does not bring back what was deleted over the API."""
+    api = connect(revision="2026-10", destinations=["mine"])
+    (entry,) = api.get("/destinations")
+    api.client.delete(f"/destinations/{entry['id']}")
+    api.server.set_scenario(balance_usd="7")
+    before = api.get("/destinations")
+    api.server.set_scenario(destinations=["mine", "other"])
+
+    assert before == []
+    assert [entry["name"] for entry in api.get("/destinations")] == ["other"]
+
+
 def test_a_url_template_needs_its_path():
     """Otherwise all images would have one URL."""
     storage = {"name": "mine", "url_template": "https://img.example/"}

@@ -7,9 +7,9 @@ case; an image has a format and no cost. A task of an earlier revision is spelle
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -167,8 +167,8 @@ def _echo(task: Task, choices: Switches) -> object:
 
 def _cut(url: str) -> str:
     """``scheme://host`` of a URL whose path may hold a secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    found = re.match(r"(\w+://)(?:[^/?#]*@)?([^/?#]*)", url)
+    return "" if found is None else found[1] + found[2]
 
 
 def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
