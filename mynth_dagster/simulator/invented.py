@@ -27,7 +27,9 @@ USER_ID: Final = "user_simulator"
 BALANCE_USD: Final = "1000"
 LATENCY: Final = Distribution("uniform", low_s=1.0, high_s=10.0)
 WEBHOOK_SECRET: Final = "wbs_simulator"  # noqa: S105 - of an endpoint of the scenario
-STANDARD_WEBHOOK_SECRET: Final = "whsec_c2ltdWxhdGVkIHdlYmhvb2sgc2VjcmV0"  # noqa: S105 - the same
+STANDARD_WEBHOOK_SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105
+"""The public example of Standard Webhooks, which signs for an endpoint of a scenario in 2026-10."""
+
 RETRY_FIRST_S: Final = 5.0  # documented for 2026-10; earlier revisions say only "exponential"
 RETRY_MAX_S: Final = 3600.0  # the same
 TOKEN_SECRET: Final = b"a secret that signs only simulated tokens"

@@ -17,7 +17,7 @@ from tests.simulator.test_deliveries import settle_until
 from tests.simulator.test_shapes_2026_10 import same, sample_of
 
 URL = "https://a.example/product.jpg"
-OWN_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the public one of Standard Webhooks
+OWN_SECRET = "whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMsIG9r"
 DAY_S = 86_400
 
 
@@ -48,9 +48,9 @@ def is_signed(caught, secret):
 
 
 def test_the_public_test_vector_is_signed_as_published():
-    """That of Standard Webhooks, and that of an upscale event."""
+    """With the public secret of Standard Webhooks, which scenarios have by default."""
     body = b'{"test": 2432232314}'
-    signature = sign_standard("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, OWN_SECRET)
+    signature = sign_standard("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, STANDARD_SECRET)
 
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
