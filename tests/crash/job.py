@@ -1,20 +1,23 @@
 """
 A run in a process of its own that kills itself at a named moment.
 
-`python -m tests.crash.job '{"kill_at": "ANSWER_READ", "nth": 2, …}'`; it is also how a test runs
-the same job again without dying, in its own process.
+`Job.start` forks it from a process that has imported everything already, which takes seconds;
+`python -m tests.crash.job '{"kill_at": "ANSWER_READ", "nth": 2, …}'` makes a new one. `Job.run` is
+how a test runs the same job again without dying, in its own process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import cycle
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,18 @@ class Job:
                 progress=Progress(),
             )
 
+    def start(self) -> ForkServerProcess:
+        """The job in a process of its own."""
+        process = _FORKS.Process(target=_run_here, args=(self,))
+        process.start()
+        return process
+
+    def exit_code(self) -> int | None:
+        """How the job ends in a process of its own."""
+        process = self.start()
+        process.join(100)
+        return process.exitcode
+
     def _rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [
             {"prompt_id": f"p{n:05d}", "prompt": f"prompt {n}"} for n in range(self.n_rows)
@@ -133,6 +148,15 @@ class Job:
 
         if self.kill_at and (session is None) == (self.kill_at in BEFORE_SESSION):
             sys.addaudithook(hook)
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+# Beside this module, what a run imports when it first needs it.
+_FORKS.set_forkserver_preload([__name__, "alembic.command", "certifi", "mako.template", "pandas"])
+
+
+def _run_here(job: Job) -> None:
+    asyncio.run(job.run())
 
 
 FILES = FileSettings(concurrency=3)

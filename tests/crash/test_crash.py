@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +113,9 @@ class Workshop:
         """The job in this process."""
         return asyncio.run(replace(self.job, shift_s=shift_s).run())
 
-    def start(self, **changes: Any) -> subprocess.Popen[bytes]:
-        """The job in a process of its own."""
-        text = json.dumps(asdict(replace(self.job, **changes)))
-        return subprocess.Popen([sys.executable, "-m", "tests.crash.job", text])
-
     def kill_at(self, point: str, **changes: Any) -> None:
-        process = self.start(kill_at=point, **changes)
-        assert process.wait(100) == -signal.SIGKILL, f"{point} was never reached"
+        job = replace(self.job, kill_at=point, **changes)
+        assert job.exit_code() == -signal.SIGKILL, f"{point} was never reached"
 
     def finish(self, n_rows: int) -> None:
         """Run again until nothing is left to wait for; then check everything."""
@@ -217,10 +210,10 @@ def test_a_crash_while_answers_are_on_their_way(workshop, n_accepted):
     """Killed with requests sent and no answer read: their tasks are found, or their rows held."""
     slow = [{"kind": "slow", "delay_s": 60.0, "after": n_accepted - 1}]
     work = workshop(12, faults=slow)
-    process = work.start()
+    process = work.job.start()
     _until(lambda: work.server.log()["totals"]["accepted"] >= n_accepted)
     process.kill()
-    process.wait(60)
+    process.join(60)
     work.server.set_scenario(faults=())
 
     work.finish(12)
@@ -230,11 +223,11 @@ def test_a_crash_while_answers_are_on_their_way(workshop, n_accepted):
 def test_a_second_signal_is_as_safe_as_a_crash(workshop, number):
     """The first signal drains, the second ends at once; nothing is lost by either."""
     work = workshop(12, faults=[{"kind": "slow", "delay_s": 60.0, "after": 2}])
-    process = work.start()
+    process = work.job.start()
     _until(lambda: work.server.log()["totals"]["accepted"] >= 3)
-    process.send_signal(number)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
     work.server.set_scenario(faults=())
 
     work.finish(12)

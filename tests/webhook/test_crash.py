@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -66,22 +63,17 @@ def test_a_run_killed_while_it_works_the_inbox_works_it_again(
     bench = Bench(server, LeapingClock(), tmp_path)
     bench.clock.advance(time.time() - bench.clock.now_us() / 1e6)
     job = Job(server.url, str(bench.root), bench.ledger_url, n_rows=8, kill_at="SUBMITTED")
-    assert _run(job) == -signal.SIGKILL
+    assert job.exit_code() == -signal.SIGKILL
     deliver(bench, events(server))
 
-    assert _run(replace(job, kill_at=point.name, nth=3)) == -signal.SIGKILL
+    assert replace(job, kill_at=point.name, nth=3).exit_code() == -signal.SIGKILL
     assert outcomes(bench)[None] > 0  # not all events were done
-    assert _run(replace(job, kill_at="")) == 0
+    assert replace(job, kill_at="").exit_code() == 0
 
     assert bench.states() == {"completed": 8}
     assert bench.n_posts == 8
     assert set(outcomes(bench)) <= {"read", "known"}
     bench.require_sound(8)
-
-
-def _run(job: Job) -> int:
-    text = json.dumps(asdict(job))
-    return subprocess.run([sys.executable, "-m", "tests.crash.job", text], check=False).returncode
 
 
 def _post(url: str, body: bytes) -> int:
