@@ -30,6 +30,10 @@ AUTO_SIZE_BY_MYNTH = "auto_mynth"  # our words for `{"type": "auto", "prefer": â
 AUTO_SIZE_BY_MODEL = "auto_native"
 
 
+AUTO_MODEL = "auto"
+AUTO_CEILING_USD = "0.20"  # r3: what is held per image of `auto`
+
+
 @dataclass(frozen=True)
 class RevisionLimits:
     """
@@ -51,6 +55,11 @@ class RevisionLimits:
     sizes: tuple[str, ...]
     destination_max_chars: int | None  # None: the revision has no destinations
     falls_back_from_4k: bool  # a model without 4k makes its usual size instead
+    takes_data_uris: bool = True  # as input images; silent before 2026-10
+    auto_takes_4k: bool = True  # `auto` may pick a model for a 4k size
+    auto_takes_inputs: bool = True  # `auto` looks at input images
+    catalog_tells_modes: bool = False  # what each model takes
+    auto_reserved_usd: str | None = None  # held per image of `auto`; None: silent
 
     count_min: int = 1
     prompt_min_chars: int = 1
@@ -117,20 +126,23 @@ LIMITS_BY_REVISION: MappingProxyType[str, RevisionLimits] = MappingProxyType(
             sizes=SIZES,  # r3
             destination_max_chars=64,  # silent; as in 2026-08
             falls_back_from_4k=False,  # r3: the task fails
+            takes_data_uris=False,  # r3: only http(s) is fetched
+            auto_takes_4k=False,  # r3
+            auto_takes_inputs=False,  # r3: they are ignored, and the image is charged
+            catalog_tells_modes=True,  # r3
+            auto_reserved_usd=AUTO_CEILING_USD,
             url_lifetime_s=7 * 86_400.0,  # r3
         ),
     }
 )
 
-REVISIONS: tuple[str, ...] = ("2026-04", "2026-08")
+REVISIONS: tuple[str, ...] = tuple(LIMITS_BY_REVISION)
 """The API revisions this package speaks, oldest first."""
 
 OUTPUT_FORMATS = ("png", "jpg", "webp")  # docs, sdk
 
 IMAGE_HOSTS = ("cdn.mynth.io",)  # cli, skill pages: where the bytes of images are
 
-AUTO_MODEL = "auto"
-AUTO_CEILING_USD = "0.20"  # documented for 2026-10 only: what is held per image for model=auto
 
 MONEY_SCALE = 8  # settled costs carry eight decimals (docs, cli)
 

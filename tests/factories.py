@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -25,6 +26,14 @@ MODEL = "black-forest-labs/flux.2-dev"
 WITH_INPUTS = "black-forest-labs/flux.2-pro"
 """Takes input images in every revision."""
 KEY = "mak_simulator"
+
+
+def delete_destinations(base_url: str) -> None:
+    """Somebody deletes all of the account's storage at Mynth."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=base_url, headers=headers, trust_env=False) as client:
+        for entry in client.get("/destinations").json()["data"]:
+            assert client.delete(f"/destinations/{entry['id']}").status_code == 204
 
 
 class LeapingClock(ManualClock):

@@ -23,7 +23,8 @@ Ledger = Annotated[
 ]
 BaseUrl = Annotated[str, typer.Option(envvar="MYNTH_BASE_URL", help="Where the API is.")]
 Revision = Annotated[
-    str, typer.Option("--api-revision", help="2026-04, 2026-08, or auto to ask the server.")
+    str,
+    typer.Option("--api-revision", help="2026-10, 2026-08, 2026-04, or auto to ask the server."),
 ]
 
 Window = Annotated[

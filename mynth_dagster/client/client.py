@@ -23,6 +23,7 @@ from mynth_dagster.errors import (
     NoAnswerError,
     NotFoundError,
     NotSentError,
+    RefusedError,
     UnexpectedPayloadError,
 )
 from mynth_dagster.limits import PICTURE_MAX_BYTES
@@ -47,6 +48,8 @@ T = TypeVar("T")
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_SUCH_TASK = "tsk_00000000000000000000000000"
+_ACCOUNT_KEPT_BACK = frozenset({403, 404, 405})
+"""Answers to `GET /me` that say nothing of the key: the route is closed, or a proxy closes it."""
 
 
 class MynthClient:
@@ -167,8 +170,14 @@ class MynthClient:
             Call("list models", "GET", "/models", anonymous=True), reading_account.decode_catalog
         )
 
+    async def list_destinations(self) -> frozenset[str]:
+        """The names of the account's own storage that images may be sent to."""
+        return await self._read(
+            Call("list destinations", "GET", "/destinations"), reading_account.decode_destinations
+        )
+
     async def get_account(self) -> Account:
-        """Who the key belongs to."""
+        """Who the key belongs to, and what it may do and spend."""
         return await self._read(Call("read account", "GET", "/me"), reading_account.decode_account)
 
     async def get_balance(self) -> Balance:
@@ -216,14 +225,19 @@ class MynthClient:
         """
         Prove, free of charge, that the key is accepted.
 
-        Returns the account where the revision tells it. Elsewhere a task that cannot exist is
-        asked for: an accepted key gets "not found".
+        Returns the account where the server tells it. Elsewhere, and where something in between
+        keeps the account back, a task that cannot exist is asked for: an accepted key gets
+        "not found".
 
         Raises:
             UnauthorizedError: The key is refused.
         """
         if self.profile.HAS_ACCOUNT:
-            return await self.get_account()
+            try:
+                return await self.get_account()
+            except RefusedError as error:
+                if error.status not in _ACCOUNT_KEPT_BACK:
+                    raise
         with suppress(NotFoundError):
             await self.get_status(_NO_SUCH_TASK)
         return None
@@ -272,15 +286,3 @@ def _us_of_date(date: str) -> int | None:
 
 def _task_path(task_id: str) -> str:
     return f"/tasks/{quote(task_id, safe='')}"
-
-
-async def probe_revision(settings: ClientSettings, *, transport: Transport | None = None) -> Any:
-    """Status and parsed body of one unauthenticated `GET /models`, for `wire.detection`."""
-    http = HttpSession(settings, transport)
-    try:
-        call = Call("probe revision", "GET", "/models", anonymous=True)
-        answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
-    finally:
-        if transport is None:
-            await http.aclose()
-    return answer.status, parse_json(answer.body)

@@ -20,6 +20,7 @@ from mynth_dagster.errors import (
     UnauthorizedError,
     UnexpectedPayloadError,
 )
+from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.task import CreatedTask
 from mynth_dagster.wire import reading, refusals
 from mynth_dagster.wire.cells import parse_json
@@ -71,6 +72,7 @@ class Unknown:
 PaidOutcome = Accepted | Refused | NotSent | Unknown
 
 PROXY_REFUSED = 407
+UNSUPPORTED_MEDIA_TYPE = 415
 _POSSIBLY_TAKEN = frozenset({408, 409, 425, 499})
 
 
@@ -112,8 +114,21 @@ def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
         return Cause.KEY
     if not refusals.is_api_error(error) or error.code in refusals.ROUTE_CODES:
         return Cause.GATEWAY
-    root_field = (error.field or "").partition(".")[0]
-    return Cause.CONFIG if root_field in profile.OWN_FIELDS else Cause.ROW
+    return Cause.CONFIG if _is_ours(error, profile) else Cause.ROW
+
+
+def _is_ours(error: RefusedError, profile: RevisionProfile) -> bool:
+    """Whether the request was refused for what we wrote, and not for what the row asks."""
+    if error.code in refusals.MALFORMED_CODES or error.status == UNSUPPORTED_MEDIA_TYPE:
+        return True
+    paths = refusals.complained_paths(error)
+    if any(path and _is_own(path, profile) for path in paths):
+        return True
+    return bool(paths) and not any(paths)
+
+
+def _is_own(path: tuple[str, ...], profile: RevisionProfile) -> bool:
+    return path[0] in profile.OWN_FIELDS or path[:2] == ("metadata", INTENT_TAG_KEY)
 
 
 def _is_about_the_key(error: UnauthorizedError) -> bool:

@@ -16,13 +16,42 @@ from collections.abc import Sequence
 
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.clock import Clock
-from mynth_dagster.errors import AccountMismatchError, ApiError, NotFoundError, UnauthorizedError
+from mynth_dagster.errors import (
+    AccountMismatchError,
+    ApiError,
+    ConfigError,
+    NotFoundError,
+    UnauthorizedError,
+)
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.accounts import AccountRow
 from mynth_dagster.models.task import Account
 
 _log = logging.getLogger(__name__)
 FINGERPRINT_CHARS = 32
+
+GENERATE, MANAGE = "generate", "manage"
+"""Scopes of keys: to make tasks, and to see the account's money, webhooks and destinations."""
+
+
+def require_may_generate(account: Account | None) -> None:
+    """
+    Stop before the first row where the key is known to be unable to create tasks.
+
+    Raises:
+        ConfigError: The key lacks the scope.
+    """
+    if account is not None and not account.may(GENERATE):
+        raise ConfigError(
+            "API key",
+            f"it lacks the scope {GENERATE!r}; it has {scopes_in_words(account)}. Nothing was sent "
+            "and nothing was charged. Use a key with that scope, then run again.",
+        )
+
+
+def scopes_in_words(account: Account) -> str:
+    """The scopes of a key, for people."""
+    return ", ".join(sorted(account.scopes or ())) or "none"
 
 
 class PayingAccount:
@@ -33,6 +62,7 @@ class PayingAccount:
         self._ledger = ledger
         self._clock = clock
         self._number: int | None = None
+        self._is_nameless = False
 
     async def number(self) -> int:
         """
@@ -51,11 +81,18 @@ class PayingAccount:
         """Take in the key without asking whose it is, by a person's word."""
         return await self._remember(await self._client.check_key())
 
+    async def note_owner(self, user_id: str | None) -> None:
+        """Remember whose task was read, where the server would not tell whose the key is."""
+        if self._is_nameless and user_id and self._number is not None:
+            self._is_nameless = False
+            await self._ledger.name_account(self._number, user_id)
+
     async def _find(self) -> int:
         known = await asyncio.to_thread(self._ledger.accounts.all)
         base_url, fingerprint = self._base_url, self._fingerprint()
         for account in known:
             if (account.base_url, account.fingerprint) == (base_url, fingerprint):
+                self._is_nameless = not account.user_id
                 return account.number
         found = await self._client.check_key()
         if known and not await self._is_same(found, known):
@@ -82,6 +119,7 @@ class PayingAccount:
         return not users or task.user_id is None or task.user_id in users
 
     async def _remember(self, found: Account | None) -> int:
+        self._is_nameless = found is None
         return await self._ledger.ensure_account(
             self._base_url,
             self._fingerprint(),

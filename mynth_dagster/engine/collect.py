@@ -134,6 +134,7 @@ async def _read_each(session: Session, waiting: Iterator[Awaited]) -> int:
             n_failed += 1  # the status ran ahead of the task: read again later
         else:
             reach(CrashPoint.RESULT_READ)
+            await session.account.note_owner(task.user_id)
             event = outcome_event(task, awaited.n_asked)
             reading = Reading(awaited.intent_id, task, event, session.clock.now_us())
             await session.ledger.record_reading(reading)

@@ -11,9 +11,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mynth_dagster.client.client import MynthClient, probe_revision
+from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.http import Transport
+from mynth_dagster.client.revision import ask_revision
 from mynth_dagster.clock import US_PER_S, Clock, SystemClock
+from mynth_dagster.engine.account import GENERATE, MANAGE, scopes_in_words
 from mynth_dagster.engine.session import EngineSettings
 from mynth_dagster.engine.webhook_health import webhook_findings
 from mynth_dagster.errors import ApiError, MynthError, UnauthorizedError
@@ -21,8 +23,9 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import CLOCK_SKEW_MAX_S
 from mynth_dagster.models.finding import Finding, note, ok, problem
 from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.task import Account
+from mynth_dagster.tables.prompts import named_destinations
 from mynth_dagster.wire import AUTO_REVISION, profile_of
-from mynth_dagster.wire.detection import detect_revision
 
 
 async def examine(
@@ -90,19 +93,19 @@ class _Server:
         url = self.settings.client.normalised_base_url
         pinned = self.settings.api_revision
         try:
-            status, body = await probe_revision(self.settings.client, transport=self.transport)
-            found = detect_revision(status, body)
+            verdict = await ask_revision(self.settings.client, transport=self.transport)
         except ApiError as error:
             return problem("API", f"{url}: {error.reason}", "look at the network"), None
-        except MynthError as error:
-            return problem("API", f"{url}: {error}", "upgrade mynth-dagster"), None
+        found, basis = verdict.revision, verdict.basis
         revision = found if pinned == AUTO_REVISION else pinned
         if revision is None:
-            return problem("API", f"{url} does not tell its revision", "pin --api-revision"), None
+            said = f"{url} does not tell its revision ({basis})"
+            return problem("API", said, "pin --api-revision"), None
         if found not in (None, revision):
-            said = f"{url} speaks {found}, but {revision} is pinned"
+            said = f"{url} speaks {found}, told {basis}, but {revision} is pinned"
             return note("API", said, "leave --api-revision at auto"), revision
-        return ok("API", f"{url} speaks revision {revision}"), revision
+        how = f"told {basis}" if verdict.is_certain else f"as far as can be told ({basis})"
+        return ok("API", f"{url} speaks revision {revision}, {how}"), revision
 
     async def _account(self, client: MynthClient) -> list[Finding]:
         if not self.settings.client.api_key:
@@ -114,9 +117,14 @@ class _Server:
         except ApiError as error:
             return [problem("key", f"cannot be checked: {error.reason}", "try again")]
         whose = f"of account {account.user_id}" if account else "by the server"
-        found = [ok("key", f"accepted, {whose}"), self._clock_skew(client)]
+        found = [ok("key", f"accepted, {whose}")]
+        if account is not None and account.scopes is not None:
+            found.append(_scopes(account))
+        found.append(self._clock_skew(client))
         if client.profile.HAS_ACCOUNT:
-            found.append(await self._balance(client))
+            found.append(await self._money(client, account))
+        if client.profile.HAS_DESTINATIONS:
+            found += await self._destinations(client)
         return found
 
     def _clock_skew(self, client: MynthClient) -> Finding:
@@ -129,10 +137,58 @@ class _Server:
         said = f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the server's"
         return note("clock", said, "set this machine's clock: webhooks may be refused for it")
 
-    async def _balance(self, client: MynthClient) -> Finding:
+    async def _money(self, client: MynthClient, account: Account | None) -> Finding:
+        """The balance where the key may see it, else what the key may still spend."""
+        reason = f"the key lacks the scope {MANAGE!r}"
+        if account is None or account.may(MANAGE):
+            try:
+                balance = await client.get_balance()
+            except ApiError as error:
+                reason = error.reason
+            else:
+                held = format_usd(balance.reserved_units)
+                left = format_usd(balance.available_units)
+                return ok("balance", f"{left} available, {held} reserved{_limit(account)}")
+        limit = _limit(account)
+        if limit:
+            return ok("balance", f"not told ({reason}){limit}")
+        return note("balance", f"unknown: {reason}", "look at the dashboard")
+
+    async def _destinations(self, client: MynthClient) -> list[Finding]:
+        """Whether the account has the storage that prompt tables of this root name."""
+        root = self.settings.root
+        if "://" in root:
+            return []
+        named = await asyncio.to_thread(named_destinations, root)
+        if not named:
+            return []
         try:
-            balance = await client.get_balance()
+            known = await client.list_destinations()
         except ApiError as error:
-            return note("balance", f"not told: {error.reason}", "look at the dashboard")
-        held = format_usd(balance.reserved_units)
-        return ok("balance", f"{format_usd(balance.available_units)} available, {held} reserved")
+            said = f"{', '.join(sorted(named))} cannot be checked: {error.reason}"
+            return [note("destinations", said, "look at the dashboard")]
+        missing = sorted(named - known)
+        if not missing:
+            return [ok("destinations", f"the account has {', '.join(sorted(named))}")]
+        said = f"the account has no {', '.join(missing)}: Mynth refuses every row that names it"
+        return [problem("destinations", said, "add it at Mynth, or correct the prompts")]
+
+
+def _scopes(account: Account) -> Finding:
+    said = f"may {scopes_in_words(account)}"
+    if account.may(GENERATE):
+        return ok("scopes", said)
+    return problem("scopes", f"{said}; not {GENERATE}: no row can be sent", "use another key")
+
+
+def _limit(account: Account | None) -> str:
+    """What the key may spend, where it is told: a clause to be added."""
+    spending = account.spending if account else None
+    if spending is None:
+        return ""
+    if spending.limit_units is None:
+        return "; the key has no spending limit"
+    period = f" a {spending.period}" if spending.period else ""
+    left = spending.remaining_units
+    rest = f", {format_usd(left)} left" if left is not None else ""
+    return f"; the key may spend {format_usd(spending.limit_units)}{period}{rest}"

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.account import require_may_generate
 from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
 from mynth_dagster.engine.guard import mark_tables, require_right_ledger
 from mynth_dagster.engine.inbox import work_inbox
+from mynth_dagster.engine.offers import ask_offers, list_destinations
 from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import (
@@ -31,11 +33,10 @@ from mynth_dagster.engine.stop import StopReason, StopSwitch
 from mynth_dagster.engine.submit import Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
 from mynth_dagster.engine.uploads import InputUploads
-from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import CatalogModel
+from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
 from mynth_dagster.tables.results import ResultsSummary
@@ -53,6 +54,7 @@ class SubmitReport:
     survey: Survey
     quote: Quote
     counts: SubmitCounts
+    api_revision: str
     settled: Settled = NOTHING_SETTLED
     stopped: StopReason | None = None
 
@@ -68,7 +70,8 @@ async def prepare(
     """
     Check the prompts of a window and write them, normalised, into its partitions.
 
-    Spends nothing. Models are checked against the server's catalogue where it has one.
+    Spends nothing. Models are checked against the server's catalogue where it has one, and named
+    destinations against the account's own, where the key may list them.
 
     Raises:
         ConfigError: The batch asks for a model or default that does not exist.
@@ -79,6 +82,8 @@ async def prepare(
     def announce(summaries: list[PromptsSummary]) -> None:
         asyncio.run_coroutine_threadsafe(_raise(session, batch, summaries), loop).result()
 
+    found = find_columns(source.schema, batch.columns, source.name)
+    names_storage = batch.defaults.destination is not None or "destination" in found.ours
     summaries = await asyncio.to_thread(
         write_prompts,
         source,
@@ -87,7 +92,7 @@ async def prepare(
         limits=session.client.profile.LIMITS,
         store=TableStore(session.settings.root, batch.name),
         wanted=wanted,
-        catalog=await _catalog(session),
+        offers=await ask_offers(session, with_destinations=names_storage),
         before_publishing=announce,
     )
     await _raise(session, batch, summaries)
@@ -113,7 +118,20 @@ async def draft_quote(
     quote = await build_quote(
         session.client, surveyed.samples, surveyed.n_requests, batch.prices_usd
     )
-    return surveyed, quote
+    notes = await _missing_destinations(session, surveyed)
+    return surveyed, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
+
+
+async def _missing_destinations(session: Session, surveyed: Survey) -> list[str]:
+    """In words, the destinations that rows to be sent name and the account does not have."""
+    if not surveyed.destinations:
+        return []
+    known = await list_destinations(session)
+    missing = sorted(surveyed.destinations - known) if known is not None else []
+    return [
+        f"the account has no destination {name!r}: Mynth will refuse the rows that name it"
+        for name in missing
+    ]
 
 
 async def submit(
@@ -139,13 +157,14 @@ async def submit(
 
     Raises:
         UnauthorizedError: The key is refused; nothing was sent.
+        ConfigError: The key may not create tasks; nothing was sent.
         ConfirmationNeededError: Much would be paid again and nobody confirmed it.
         PriceUnknownError: There is a budget and not every price is known; nothing was sent.
         AccountMismatchError: The key is another account's; nothing was sent.
         LedgerMismatchError: The tables know more than the ledger; nothing was sent.
         LedgerError: The ledger failed; what could be recorded was.
     """
-    await session.client.check_key()
+    require_may_generate(await session.client.check_key())
     account = await session.account.number()
     await require_right_ledger(session, batch)
     session.ledger.prepare_to_send(session.settings.spool_folder)
@@ -185,7 +204,8 @@ async def submit(
         else:
             await session.ledger.leave_partitions(batch.ledger_name, slices)
         await mark_tables(session, batch)
-    return SubmitReport(surveyed, quote, counts, settled, stop.reason)
+    revision = session.client.profile.REVISION
+    return SubmitReport(surveyed, quote, counts, revision, settled, stop.reason)
 
 
 async def collect(
@@ -198,17 +218,6 @@ async def collect(
     await work_inbox(session, batch)
     for slice_ in slices:
         yield await collect_slice(session, batch, slice_)
-
-
-async def _catalog(session: Session) -> dict[str, CatalogModel] | None:
-    if not session.client.profile.HAS_CATALOG:
-        return None
-    try:
-        return await session.client.get_catalog()
-    except UnauthorizedError:
-        raise
-    except ApiError:
-        return None  # the catalogue is a courtesy; Mynth itself still checks each request
 
 
 async def _close(

@@ -28,7 +28,7 @@ class Price:
     """
     The price of one request in units of 10⁻⁸ USD, None where unknown.
 
-    `basis` is `estimate`, `catalogue`, `configured` or `unknown`;
+    `basis` is `estimate`, `catalogue`, `configured`, `documented` or `unknown`;
     `exact` is False for an upper bound or a computed figure.
     """
 
@@ -89,7 +89,8 @@ async def build_quote(
     prices_usd: Mapping[str, Decimal],
 ) -> Quote:
     """
-    Price each class: by the estimate endpoint, else the catalogue, else configuration.
+    Price each class: by the estimate endpoint, else the catalogue, else configuration, and what
+    `auto` holds at most as the revision documents it.
 
     A look-up that is not offered or not allowed is no error: the next basis is used and a note
     says so. Nothing here creates or charges anything.
@@ -100,9 +101,13 @@ async def build_quote(
         prices |= await _estimated(client, samples, notes)
     if client.profile.HAS_CATALOG and any(price.units is None for price in prices.values()):
         prices |= await _from_catalog(client, prices, notes)
+    held_for_auto_usd = client.profile.LIMITS.auto_reserved_usd
     for kind, price in prices.items():
         if price.units is None:
             prices[kind] = _configured(kind, prices_usd)
+        if prices[kind].units is None and kind.model == AUTO_MODEL and held_for_auto_usd:
+            units = units_from_usd(held_for_auto_usd) * kind.count
+            prices[kind] = Price(units, "documented")
     notes += _unknown_notes(prices)
     return Quote(prices, n_requests, tuple(notes))
 

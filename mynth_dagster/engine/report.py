@@ -24,6 +24,7 @@ class RunReport:
         rows: Request rows (prompts × models), rejected ones included.
         images_asked: Images asked for by good rows.
         failures: Rows of the failure table by code.
+        api_revision: The API revision that the server spoke.
         posts_sent: Paid requests of this run.
         requests: HTTP requests of this run, of every kind.
         quoted_units: What this run's quotes said, first sending and retries together; None where
@@ -54,6 +55,7 @@ class RunReport:
     stalled: int
     pending: int
     withheld: int
+    api_revision: str
     receipt: Receipt = NO_MONEY
     tables: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ class RunReport:
             "images": self.images,
             "failures": self.failures,
             "rows_by_status": self.rows_by_status,
+            "api_revision": self.api_revision,
             "posts_sent": self.posts_sent,
             "requests": self.requests,
             "quoted_usd": usd(self.quoted_units),
@@ -132,6 +135,7 @@ def build_report(
         stalled=sum(summary.n_stalled for summary in results),
         pending=sum(summary.n_pending for summary in results),
         withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["cleared"],
+        api_revision=submitted.api_revision,
         receipt=receipt,
         tables=_tables(results),
         notes=tuple(dict.fromkeys(note for quote in quotes for note in quote.notes)),

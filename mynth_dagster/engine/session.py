@@ -7,14 +7,16 @@ hands it down; nothing below reads settings or the environment.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mynth_dagster.client.client import MynthClient, probe_revision
+from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.http import Transport
+from mynth_dagster.client.revision import RevisionVerdict, ask_revision
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.client.throttle import Throttle
 from mynth_dagster.clock import Clock, SystemClock
@@ -25,7 +27,10 @@ from mynth_dagster.errors import ApiError, ConfigError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
 from mynth_dagster.wire import AUTO_REVISION, profile_of
-from mynth_dagster.wire.detection import detect_revision
+
+_log = logging.getLogger(__name__)
+REVISION_META = "revision:"
+"""Before a base URL: the ledger's fact that holds the revision last seen there."""
 
 LEDGER_FILE = "mynth-ledger.db"
 SPOOL_FOLDER = "mynth-spool"
@@ -154,36 +159,45 @@ async def _opened(
 
 async def find_revision(settings: ClientSettings, transport: Transport | None = None) -> str:
     """
-    The revision that the server speaks, by one free request.
+    The revision that the server speaks, by free requests.
 
     Raises:
         ConfigError: It does not tell.
     """
+    return _require_told(await _ask_safely(settings, transport), settings)
+
+
+async def _ask_safely(settings: ClientSettings, transport: Transport | None) -> RevisionVerdict:
     try:
-        found = detect_revision(*await probe_revision(settings, transport=transport))
-        said = "its answer proves nothing"
+        return await ask_revision(settings, transport=transport)
     except ApiError as error:
-        found, said = None, str(error)
-    if found is None:
+        return RevisionVerdict(None, error.reason, is_certain=False)
+
+
+def _require_told(verdict: RevisionVerdict, settings: ClientSettings) -> str:
+    if verdict.revision is None:
         raise ConfigError(
             "api_revision",
-            f"{settings.normalised_base_url} does not tell its revision ({said}). "
+            f"{settings.normalised_base_url} does not tell its revision ({verdict.basis}). "
             "Nothing was sent. Try again, or pin the revision.",
         )
-    return found
+    return verdict.revision
 
 
 async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transport | None) -> str:
     """The pinned revision, else the server's own, else the last one seen there."""
+    url = settings.client.normalised_base_url
     if settings.api_revision != AUTO_REVISION:
+        _log.info("API revision %s at %s, as pinned", settings.api_revision, url)
         return settings.api_revision
-    remembered_as = f"revision:{settings.client.normalised_base_url}"
-    try:
-        found = await find_revision(settings.client, transport)
-    except ConfigError:
-        remembered = ledger.read.meta(remembered_as)
-        if remembered is None:
-            raise
+    remembered = ledger.read.meta(REVISION_META + url)
+    verdict = await _ask_safely(settings.client, transport)
+    if remembered is not None and not verdict.is_certain:
+        _log.info("API revision %s at %s, as last seen (%s)", remembered, url, verdict.basis)
         return remembered
-    await ledger.set_meta(remembered_as, found)
+    found = _require_told(verdict, settings.client)
+    _log.info("API revision %s at %s, told %s", found, url, verdict.basis)
+    if remembered not in (None, found):
+        _log.warning("%s has changed from API revision %s to %s", url, remembered, found)
+    await ledger.set_meta(REVISION_META + url, found)
     return found

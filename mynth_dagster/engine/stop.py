@@ -55,7 +55,10 @@ _STOPS_BY_CAUSE: dict[Cause, tuple[str, str]] = {
     Cause.KEY: ("unauthorized", "check the API key, then "),
     Cause.BALANCE: ("insufficient_balance", "top up the account, then "),
     Cause.LIMIT: ("spending_limit_exceeded", "raise the key's limit or wait for its period, then "),
-    Cause.CONFIG: ("configuration", "pin the right api_revision, then "),
+    Cause.CONFIG: (
+        "configuration",
+        "leave api_revision at auto or pin the one that `mynth-dagster doctor` names, then ",
+    ),
     Cause.GATEWAY: ("gateway", "find out what answers in Mynth's place, then "),
 }
 
@@ -109,6 +112,8 @@ class Breaker:
         error = refused.error
         if refused.cause in _STOPS_BY_CAUSE:
             code, advice = _STOPS_BY_CAUSE[refused.cause]
+            if error.code == "insufficient_scope":
+                advice = "use a key with the scope `generate`, then "
             return StopReason(code, _refused(error.reason), advice + RERUN)
         code = error.code or f"http_{error.status}"
         self.refusals = {code: self.refusals.get(code, 0) + 1}

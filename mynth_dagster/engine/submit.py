@@ -28,14 +28,16 @@ from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopReason, StopSwitch
-from mynth_dagster.errors import LedgerError
+from mynth_dagster.errors import LedgerError, UnsupportedFeatureError
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.failure_words import UNSUPPORTED
 from mynth_dagster.models.inspection import Inspection, doing_of
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.tables.input_files import BadInput
 
 
 class _Lane:
@@ -170,7 +172,7 @@ class Submitter:
         """One attempt; the delivery to be tried again, or None when this row is through."""
         session, intent = self._session, self._intent(delivery)
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
-        content = session.client.encode(delivery.request, str(tag))
+        content, delivery = self._encoded(delivery, str(tag))
         if isinstance(delivery.request, Inspection):
             wish = delivery.request
             await session.ledger.subjects.keep(intent.intent_id, wish.model, wish.url)
@@ -194,6 +196,14 @@ class Submitter:
             return None
         is_again = await self._record(intent, outcome)
         return replace(delivery, rest=intent) if is_again else None
+
+    def _encoded(self, delivery: Delivery, tag: str) -> tuple[bytes, Delivery]:
+        """The bytes to send; a row that the revision cannot express has an obstacle instead."""
+        try:
+            return self._session.client.encode(delivery.request, tag), delivery
+        except UnsupportedFeatureError as error:
+            obstacle = BadInput(UNSUPPORTED, str(error))
+            return b"", replace(delivery, obstacle=delivery.obstacle or obstacle)
 
     async def _record(self, intent: Intent, outcome: NotSent | Refused | Unknown) -> bool:
         """Write down an answer without a task; whether to try again."""

@@ -28,7 +28,7 @@ from mynth_dagster.limits import UPLOADS_AHEAD_MAX
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.inspection import Wish
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import InputImage
+from mynth_dagster.models.request import ImageRequest, InputImage
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.input_files import BadInput
 from mynth_dagster.tables.inspected import iter_rows_to_inspect
@@ -47,7 +47,8 @@ class Survey:
     were asked for before, as they read now or otherwise; `n_repeated` rest in the middle of a
     delivery. `paid` tells by partition how much would be paid again. `moved` are the intents of
     rows whose partition changed with the fan-out, each with its new key. `files` are the input
-    files of rows to send, each once, up to `UPLOADS_AHEAD_MAX`.
+    files of rows to send, each once, up to `UPLOADS_AHEAD_MAX`; `destinations` the storage that
+    they name.
     """
 
     rows: Counter[Step] = field(default_factory=Counter)
@@ -59,6 +60,7 @@ class Survey:
     paid: dict[str, PaidAgain] = field(default_factory=dict)
     files: dict[str, InputImage] = field(default_factory=dict)
     to_send_in: Counter[Slice] = field(default_factory=Counter)
+    destinations: set[str] = field(default_factory=set)
 
     @property
     def n_to_send(self) -> int:
@@ -87,6 +89,8 @@ class Survey:
         self.samples.setdefault(kind, row.request)
         self.n_again += decision.is_further_wish
         self.n_repeated += rest is not None
+        if isinstance(row.request, ImageRequest) and row.request.delivery.destination:
+            self.destinations.add(row.request.delivery.destination)
         for image in row.request.inputs:
             if image.content_hash and len(self.files) < UPLOADS_AHEAD_MAX:
                 self.files.setdefault(image.content_hash, image)

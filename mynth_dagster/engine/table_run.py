@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from mynth_dagster.engine.account import require_may_generate
 from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import write_tables
@@ -65,10 +66,11 @@ async def run_table(
 
     Raises:
         UnauthorizedError: The key is refused from the start; nothing was sent.
+        ConfigError: The key may not create tasks; nothing was sent.
         ConfirmationNeededError: Much would be paid again and nobody confirmed it.
     """
     slices = batch.slices(window)
-    await session.client.check_key()
+    require_may_generate(await session.client.check_key())
     progress.on_phase("prepare")
     progress.on_prepared(await prepare(session, batch, source, window=window))
     quotes: list[Quote] = []

@@ -81,3 +81,14 @@ def ensure_account(
         return int(connection.execute(query).scalar_one())
 
     return call
+
+
+def name_account(number: int, user_id: str) -> Callable[[Connection], None]:
+    """Remember the vendor's name of an account that had none."""
+
+    def call(connection: Connection) -> None:
+        table = schema.accounts
+        is_nameless = (table.c.account == number) & (table.c.user_id == "")
+        connection.execute(sa.update(table).where(is_nameless).values(user_id=user_id))
+
+    return call

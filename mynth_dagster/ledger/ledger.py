@@ -199,6 +199,10 @@ class Ledger:
         call = accounts.ensure_account(base_url, fingerprint, user_id, key_id, now_us)
         return int(await self._call(call))
 
+    async def name_account(self, number: int, user_id: str) -> None:
+        """Remember the vendor's name of an account that had none."""
+        await self._call(accounts.name_account(number, user_id))
+
     async def restore(self, restored: Sequence[Restored], now: Instant) -> int:
         """Put intents back that an earlier ledger had; how many were not there yet."""
         if not restored:

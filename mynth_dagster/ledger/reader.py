@@ -219,6 +219,15 @@ class LedgerReader:
         values = list(self._rows(query, lambda row: str(row["value"])))
         return values[0] if values else None
 
+    def facts(self, prefix: str) -> dict[str, str]:
+        """Remembered facts whose keys begin alike, by the rest of their keys."""
+        meta = schema.meta
+        query = sa.select(meta.c.key, meta.c.value).where(
+            meta.c.key.startswith(prefix, autoescape=True)
+        )
+        found = self._rows(query, lambda row: (str(row["key"]), str(row["value"])))
+        return {key.removeprefix(prefix): value for key, value in sorted(found)}
+
     def _n_rows(self, batch: str, slice_: Slice, *conditions: sa.ColumnElement[bool]) -> int:
         query = (
             sa.select(sa.func.count(_intents.c.request_key.distinct()).label("n_rows"))

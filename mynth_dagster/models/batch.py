@@ -96,7 +96,7 @@ class Batch:
             again, where another try may end otherwise.
         files: Whether and how the files of images are kept; None: only their URLs.
         url_lifetime_s: Seconds for which Mynth serves an image after its completion; None: as
-            the revision documents, which none that is spoken does.
+            the revision documents, which those before 2026-10 do not.
         inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
             of which none is read; None: they start at the table's folder, and may lie anywhere.
         check_capabilities: Whether rows are refused that ask of a model what it is known to lack.

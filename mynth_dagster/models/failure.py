@@ -62,13 +62,28 @@ class Failure:
     intent_id: str | None = None
 
 
-SAYS_NOTHING_OF_THE_PAST = "^(input_|capability_not_supported$)"
-"""Problem codes of today's files and models; what was delivered before them stays."""
+_OF_FILES_AND_MODELS = "input_|capability_not_supported$"
+_OF_THE_SERVER = (
+    *("prompt_too_long", "negative_prompt_too_long", "unknown_model", "unknown_size"),
+    *("invalid_count", "too_many_inputs", "invalid_input_role", "invalid_output_quality"),
+    *("invalid_enhance", "invalid_destination", "unknown_destination"),
+)
+SAYS_NOTHING_OF_THE_PAST = f"^({_OF_FILES_AND_MODELS}|({'|'.join(_OF_THE_SERVER)})$)"
+"""
+Problem codes of today's files, models, revision and account.
+
+What was delivered before them stays.
+"""
 
 
 def says_nothing_of_the_past(code: str) -> bool:
     """Whether a row that is rejected for this may have been fine, and paid for, before."""
     return re.match(SAYS_NOTHING_OF_THE_PAST, code) is not None
+
+
+def is_readable(code: str) -> bool:
+    """Whether a row that is rejected for this still says exactly what it asks for."""
+    return code in _OF_THE_SERVER
 
 
 def failure_of_problem(code: str, field: str | None, message: str) -> Failure:

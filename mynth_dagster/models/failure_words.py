@@ -217,7 +217,11 @@ _WORDS_BY_STATUS: dict[str, Callable[[Intent], Words]] = {
     IntentState.PARTIAL.value: _words_for_unread,
 }
 
+UNSUPPORTED = "unsupported_by_revision"
+"""The code of a row that was fine when prompts were checked, and is no longer expressible."""
+
 _NEXT_BY_REASON = {
+    UNSUPPORTED: "Materialize prompts again: they were checked for another API revision.",
     "insufficient_balance": "Top up the balance at Mynth, then materialize tasks again.",
     "spending_limit_exceeded": "Raise the key's limit or wait for its next period, then re-run.",
     "budget_exceeded": "Raise the batch's budget, then materialize tasks again.",

@@ -151,14 +151,59 @@ class TaskEvent:
 
 
 @dataclass(frozen=True)
+class ModelInputs:
+    """
+    How many input images a model takes in one request.
+
+    Args:
+        at_least: Fewer are not enough, where there are any.
+        at_most: 0: it takes none; None: as many as the revision allows.
+    """
+
+    at_least: int = 0
+    at_most: int | None = None
+
+
+@dataclass(frozen=True)
 class CatalogModel:
-    """A model of the catalogue; prices in units of 10⁻⁸ USD per image, None where unknown."""
+    """
+    A model of the catalogue; prices in units of 10⁻⁸ USD per image, None where unknown.
+
+    Args:
+        has_4k: Whether it makes 4k sizes; None: the catalogue does not tell.
+        takes_text: Whether a prompt alone is enough; None: the catalogue does not tell.
+        inputs: The input images that it takes; None: the catalogue does not tell.
+    """
 
     model_id: str
     display_name: str | None = None
     base_units: int | None = None
     base_4k_units: int | None = None
     per_input_units: int | None = None
+    has_4k: bool | None = None
+    takes_text: bool | None = None
+    inputs: ModelInputs | None = None
+
+
+@dataclass(frozen=True)
+class Offers:
+    """
+    What the server lists, as far as it was asked and told.
+
+    Args:
+        catalog: Its models by id; None: not told.
+        destinations: The account's own storage by name; None: not told.
+    """
+
+    catalog: Mapping[str, CatalogModel] | None = None
+    destinations: frozenset[str] | None = None
+
+    def model(self, model_id: str) -> CatalogModel | None:
+        """A model of the catalogue; None where nothing is known of it."""
+        return (self.catalog or {}).get(model_id)
+
+
+NOTHING_LISTED = Offers()
 
 
 @dataclass(frozen=True)
@@ -171,10 +216,38 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Account:
-    """Who a key belongs to, as far as the revision tells."""
+    """
+    Who a key belongs to and what it may do, as far as the revision tells.
+
+    Args:
+        scopes: What the key may do, such as ``generate`` and ``manage``; None: not told.
+        spending: What the key may spend; None: not told.
+    """
 
     user_id: str
     key_id: str | None = None
+    scopes: frozenset[str] | None = None
+    spending: Spending | None = None
+
+    def may(self, scope: str) -> bool:
+        """Whether the key has a scope, as far as it is told; True where it is not."""
+        return self.scopes is None or scope in self.scopes
+
+
+@dataclass(frozen=True)
+class Spending:
+    """
+    What one key may spend in a period, in units of 10⁻⁸ USD.
+
+    Args:
+        limit_units: None: without a limit.
+        period: ``day``, ``week`` or ``month``.
+    """
+
+    limit_units: int | None = None
+    period: str | None = None
+    used_units: int | None = None
+    remaining_units: int | None = None
 
 
 @dataclass(frozen=True)

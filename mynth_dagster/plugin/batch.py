@@ -116,9 +116,10 @@ def build_image_batch(
         files: Whether and how the files of images are kept, as an asset `files`; None: only
             their URLs are.
         url_lifetime_s: Seconds for which Mynth serves an image after its completion, if you
-            know; no revision spoken tells it. None: `url_expires_at` is null.
+            know better than its revision: 7 days in 2026-10, silent before. None: as the
+            revision says, and `url_expires_at` is null where it is silent.
         inspections: What is asked of Mynth about each image, a paid task each, as assets `ratings`,
-            `alt_texts` and `reviews`; revision 2026-08 alone has them.
+            `alt_texts` and `reviews`; revision 2026-04 has none.
         previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
             UI; about 4 KB of metadata each, kept with every materialization.
         checks: What the checks allow before they warn or fail.

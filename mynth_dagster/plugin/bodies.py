@@ -105,7 +105,7 @@ def submit_tasks(
     with _recording_what_is_done(context, assets, tables, slices, then=then):
         report = mynth.run(work, stop=stop, notices=notices)
         _require_all_sent(report, done, slices)
-    told = metadata.submission_metadata(report.survey, report.quote, report.counts)
+    told = metadata.submission_metadata(report)
     context.add_output_metadata(told)
     yield from record_all(context, assets.partitions, tables)
 

@@ -137,13 +137,14 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     url_lifetime_s: float | None = Field(
         default=None,
-        description="Seconds for which Mynth serves an image after its completion, if you know; "
-        "no revision spoken tells it. Left out: url_expires_at is null.",
+        description="Seconds for which Mynth serves an image after its completion, if you know "
+        "better than its revision (7 days in 2026-10, silent before). "
+        "Left out: as the revision says.",
     )
     inspections: list[InspectModel] = Field(
         default_factory=list,
         description="What is asked of Mynth about each image, a paid task each, as assets ratings, "
-        "alt_texts and reviews; revision 2026-08 alone has them.",
+        "alt_texts and reviews; revision 2026-04 has none.",
     )
     previews: int = Field(
         default=0,
@@ -196,7 +197,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
         default=AUTO_REVISION,
-        description="2026-04, 2026-08, or auto to ask the server, free of charge.",
+        description="2026-10, 2026-08, 2026-04, or auto to ask the server, free of charge.",
     )
     concurrency: int = Field(
         default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."

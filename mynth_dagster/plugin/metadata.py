@@ -11,8 +11,8 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.download import FilesReport
+from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
@@ -72,12 +72,13 @@ def tasks_metadata(summary: ResultsSummary) -> Metadata:
     }
 
 
-def submission_metadata(survey: Survey, quote: Quote, counts: SubmitCounts) -> Metadata:
+def submission_metadata(report: SubmitReport) -> Metadata:
     """Of a whole run, over all its partitions; the names say so, since each partition has them."""
     told = {
-        **quote_metadata(survey, quote),
-        "mynth/posts_sent": counts.n_posts,
-        "mynth/accepted": counts.n_accepted,
+        **quote_metadata(report.survey, report.quote),
+        "mynth/posts_sent": report.counts.n_posts,
+        "mynth/accepted": report.counts.n_accepted,
+        "mynth/api_revision": report.api_revision,
     }
     return {name.replace("mynth/", "mynth/run_"): value for name, value in told.items()}
 

@@ -50,12 +50,12 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     upload_lifetime_s: float = Field(
         default=UPLOAD_LIFETIME_S,
         description="Seconds for which the URL of an uploaded input file is used again. "
-        "Mynth does not document how long it lives in these revisions; 2026-10 says a day.",
+        "Mynth keeps it for a day.",
     )
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
         default=AUTO_REVISION,
-        description="2026-04 or 2026-08; auto asks the server once, free of charge.",
+        description="2026-10, 2026-08 or 2026-04; auto asks the server, free of charge.",
     )
     concurrency: int = Field(
         default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."

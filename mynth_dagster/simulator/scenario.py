@@ -19,7 +19,7 @@ from mynth_dagster.simulator.switches import Switches
 FileFormat = Literal["png", "jpg", "webp"]
 KeyScope = Literal["generate", "manage", "keys"]
 
-REVISION_DEFAULT = "2026-08"
+REVISION_DEFAULT = "2026-10"
 STANDARD_WEBHOOKS = frozenset({"2026-10"})
 """Revisions whose registered webhooks have secrets of the new kind."""
 

@@ -24,6 +24,7 @@ from mynth_dagster.models.failure import (
     failure_of_intent,
     failure_of_missing_image,
     failure_of_problem,
+    is_readable,
     says_nothing_of_the_past,
 )
 from mynth_dagster.models.intent import Intent, choose_shown
@@ -132,7 +133,15 @@ def account_for(
 
 
 def _delivered_before(row: AskedRow, intents: Sequence[Intent]) -> Intent | None:
-    """What was paid for stays in the tables when the files that it started from are gone."""
+    """
+    What was paid for stays in the tables when its files are gone, or its revision.
+
+    A row that still says what it asks for shows only what was delivered for just that.
+    """
+    code = row.problem[0] or ""
+    if is_readable(code):
+        shown = choose_shown(intents, row.request_hash) if row.request_hash else None
+        return shown if shown is not None and shown.state in DELIVERING else None
     delivered = [i for i in intents if i.state in DELIVERING and i.n_asked == row.count]
     return max(delivered, key=lambda intent: intent.generation, default=None)
 

@@ -19,7 +19,12 @@ from mynth_dagster.limits import (
     OUTPUT_FORMATS,
     SIZE_4K_SUFFIX,
 )
-from mynth_dagster.tables.explain import DESTINATION_PATTERN, RowRules, is_good_model
+from mynth_dagster.tables.explain import (
+    DESTINATION_PATTERN,
+    RowRules,
+    is_good_model,
+    wrong_number_of_inputs,
+)
 from mynth_dagster.tables.normalise import is_blank
 
 _TAG_SPACE = INTENT_TAG_MAX_BYTES + len(f',"{INTENT_TAG_KEY}":""')
@@ -39,6 +44,7 @@ def suspicious_rows(
     masks = [_bad_prompts(columns["prompt"], rules), *_bad_values(own, rules)]
     if _may_have_bad_inputs(columns["inputs"], columns["model"], rules):
         masks.append(pc.is_valid(columns["inputs"]))  # nested: then each is looked at alone
+    masks += _wrong_numbers_of_inputs(columns["inputs"], columns["model"], rules)
     of_all = [*_bad_values(defaults, rules)]
     sized, of_model = columns["size"], columns["model"]
     if {"size", "model"} <= defaults.keys():
@@ -99,7 +105,9 @@ def _bad_destinations(slugs: pa.Array, rules: RowRules) -> pa.Array:
     if most is None:
         return pc.is_valid(slugs)
     too_long = pc.greater(pc.utf8_length(slugs), most)
-    return pc.or_(too_long, pc.invert(pc.match_substring_regex(slugs, DESTINATION_PATTERN)))
+    bad = pc.or_(too_long, pc.invert(pc.match_substring_regex(slugs, DESTINATION_PATTERN)))
+    known = rules.offers.destinations
+    return bad if known is None else pc.or_(bad, pc.invert(_named(slugs, sorted(known))))
 
 
 def _bad_metadata(metadata: pa.Array, rules: RowRules) -> pa.Array:
@@ -133,6 +141,19 @@ def _lacking(models: pa.Array, capability: str, rules: RowRules) -> pa.Array:
     return _named(models, lacking).fill_null(fill_value=False)
 
 
+def _wrong_numbers_of_inputs(
+    inputs: pa.Array, models: pa.Array, rules: RowRules
+) -> Iterator[pa.Array]:
+    """By model, the rows with more or fewer inputs than it takes; few numbers occur."""
+    numbers = pc.list_value_length(inputs).fill_null(0)
+    occurring = pc.unique(numbers).to_pylist()
+    for name in pc.unique(models).drop_null().to_pylist():
+        wrong = [n for n in occurring if wrong_number_of_inputs(name, n, rules)]
+        if wrong:
+            is_wrong = pc.is_in(numbers, value_set=pa.array(wrong, numbers.type))
+            yield pc.and_(pc.equal(models, name), is_wrong).fill_null(fill_value=False)
+
+
 def _may_have_bad_inputs(inputs: pa.Array, models: pa.Array, rules: RowRules) -> bool:
     """Whether any row of the batch has an input that may be bad."""
     if inputs.null_count == len(inputs):
@@ -144,10 +165,12 @@ def _may_have_bad_inputs(inputs: pa.Array, models: pa.Array, rules: RowRules) ->
     blank = pc.any(is_blank(urls).fill_null(fill_value=True)).as_py()
     too_long = longest is not None and (pc.max(pc.utf8_length(urls)).as_py() or 0) > longest
     too_many = most is not None and pc.max(pc.list_value_length(inputs)).as_py() > most
+    is_data = pc.match_substring_regex(urls, "^[dD][aA][tT][aA]:").fill_null(fill_value=False)
+    has_data = not rules.limits.takes_data_uris and pc.any(is_data).as_py()
     roles = pc.unique(pc.struct_field(pc.list_flatten(inputs), "role")).drop_null().to_pylist()
     bad_role = not set(roles) <= set(rules.limits.input_roles)
     lacking = pc.any(_lacking(models, INPUTS, rules)).as_py()
-    return bool(blank or too_long or too_many or bad_role or lacking)
+    return bool(blank or too_long or too_many or has_data or bad_role or lacking)
 
 
 def _outside(numbers: pa.Array, low: int, high: int) -> pa.Array:

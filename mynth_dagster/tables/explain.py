@@ -23,6 +23,7 @@ from mynth_dagster.limits import (
     SIZE_4K_SUFFIX,
     RevisionLimits,
 )
+from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
 from mynth_dagster.tables.columns import nearest
 from mynth_dagster.tables.input_files import is_file
 from mynth_dagster.tables.metadata_json import has_reserved_key, n_bytes_with_tag
@@ -40,39 +41,72 @@ class RowRules:
 
     Args:
         limits: Of the API revision in use.
-        known_models: Ids that the server lists; None where it lists none.
+        offers: What the server lists of its models and of the account's own storage.
         fan_out_models: The models that have a partition, where the fan-out is by model.
         with_capabilities: Whether a row may not ask of a model what it is known to lack.
-        models_with_4k: Ids for which the server tells a price of 4k, whatever else is known.
     """
 
     limits: RevisionLimits
-    known_models: frozenset[str] | None = None
+    offers: Offers = NOTHING_LISTED
     fan_out_models: tuple[str, ...] | None = None
     with_capabilities: bool = True
-    models_with_4k: frozenset[str] = frozenset()
 
     def lacks(self, model: str, capability: str) -> bool:
-        """Whether the model is known not to have the capability, and would fail for it."""
+        """
+        Whether the model is known not to have the capability, and would fail for it.
+
+        The catalogue knows best; where it never tells, the official client's list does.
+        """
         if not self.with_capabilities:
             return False
-        if capability == FOUR_K and (
-            self.limits.falls_back_from_4k or model in self.models_with_4k
-        ):
+        if capability == FOUR_K and self.limits.falls_back_from_4k:
             return False
+        if model == AUTO_MODEL:
+            takes_4k, takes_inputs = self.limits.auto_takes_4k, self.limits.auto_takes_inputs
+            return not (takes_4k if capability == FOUR_K else takes_inputs)
+        has = _listed_capability(self.offers.model(model), capability)
+        if has is not None or self.limits.catalog_tells_modes:
+            return has is False
         return is_known_to_lack(model, capability, self.limits.revision)
 
+    def inputs_of(self, model: str) -> ModelInputs | None:
+        """How many input images the model takes; None where that is not told or not asked."""
+        listed = self.offers.model(model) if self.with_capabilities else None
+        return listed.inputs if listed is not None else None
+
+    def needs_inputs(self, model: str) -> bool:
+        """Whether the catalogue says that a prompt alone is not enough."""
+        listed = self.offers.model(model) if self.with_capabilities else None
+        return listed is not None and listed.takes_text is False
+
     def is_known_model(self, model: str) -> bool:
-        return self.known_models is None or model == AUTO_MODEL or model in self.known_models
+        catalog = self.offers.catalog
+        return catalog is None or model == AUTO_MODEL or model in catalog
+
+    def is_known_destination(self, name: str) -> bool:
+        return self.offers.destinations is None or name in self.offers.destinations
+
+
+def _listed_capability(listed: CatalogModel | None, capability: str) -> bool | None:
+    if listed is None:
+        return None
+    if capability == FOUR_K:
+        return listed.has_4k
+    return None if listed.inputs is None else listed.inputs.at_most != 0
 
 
 @dataclass(frozen=True)
 class RowProblem:
-    """Why one row cannot be asked for; `field` is our name of the column."""
+    """
+    Why one row cannot be asked for; `field` is our name of the column.
+
+    `is_unreadable`: some cell of the row does not say what it asks for.
+    """
 
     code: str
     field: str
     message: str
+    is_unreadable: bool = False
 
 
 def explain_row(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
@@ -81,7 +115,8 @@ def explain_row(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
         _PromptRowRules.model_validate(row, context=rules)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
-        return RowProblem(first["type"], str(first["loc"][0]), first["msg"])
+        is_unreadable = any(isinstance(cell, Unreadable) for cell in row.values())
+        return RowProblem(first["type"], str(first["loc"][0]), first["msg"], is_unreadable)
     return _missing_capability(row, rules)
 
 
@@ -94,8 +129,27 @@ def _missing_capability(row: Mapping[str, Any], rules: RowRules) -> RowProblem |
         if is_wanted and rules.lacks(model, capability):
             what = "input images" if capability == INPUTS else "4k sizes"
             said = f"{model!r} takes no {what}, as far as API revision {rules.limits.revision} told"
+            if model == AUTO_MODEL:
+                said += "; name a model that does"
             return RowProblem("capability_not_supported", field, said)
+    if "inputs" in row:
+        said = wrong_number_of_inputs(model, len(row["inputs"] or ()), rules)
+        return RowProblem("capability_not_supported", "inputs", said) if said else None
     return None
+
+
+def wrong_number_of_inputs(model: str, n_inputs: int, rules: RowRules) -> str:
+    """What the model says to so many input images; empty where nothing speaks against them."""
+    if n_inputs == 0:
+        return f"{model!r} needs an input image" if rules.needs_inputs(model) else ""
+    takes = rules.inputs_of(model)
+    if takes is None:
+        return ""
+    if takes.at_most is not None and n_inputs > takes.at_most:
+        return f"{n_inputs} inputs, {model!r} takes up to {takes.at_most}"
+    if n_inputs < takes.at_least:
+        return f"{n_inputs} inputs, {model!r} takes at least {takes.at_least}"
+    return ""
 
 
 def is_good_model(model: str, rules: RowRules) -> bool:
@@ -165,7 +219,7 @@ def _check_model(value: str, rules: RowRules) -> None:
     if not _MODEL.fullmatch(value):
         raise _complaint("invalid_model", f"{value!r} is no model id")
     if not rules.is_known_model(value):
-        similar = nearest(value, sorted(rules.known_models or ()))
+        similar = nearest(value, sorted(rules.offers.catalog or ()))
         guess = f"; did you mean {similar!r}?" if similar else ""
         raise _complaint("unknown_model", f"Mynth lists no model {value!r}{guess}")
     if rules.fan_out_models is not None and value not in rules.fan_out_models:
@@ -204,6 +258,9 @@ def _check_inputs(value: list[dict[str, str | None]] | None, rules: RowRules) ->
         url = item["url"]
         if url is None or not url.strip():
             raise _complaint("empty_input", f"input {index} has no URL")
+        if not rules.limits.takes_data_uris and url[:5].lower() == "data:":
+            said = f"input {index} is a data URI, API revision {rules.limits.revision} takes none"
+            raise _complaint("input_data_uri", f"{said}; give the file, which is then uploaded")
         role, roles = item["role"], rules.limits.input_roles
         if role is not None and role not in roles:
             said = f"input {index} has role {role!r}, API revision {rules.limits.revision} takes "
@@ -255,6 +312,11 @@ def _check_destination(value: str | None, rules: RowRules) -> None:
             "invalid_destination",
             f"{value!r} is not 1 to {most} small letters, digits and hyphens",
         )
+    if not rules.is_known_destination(value):
+        known = sorted(rules.offers.destinations or ())
+        similar = nearest(value, known)
+        guess = f"did you mean {similar!r}?" if similar else f"it has {', '.join(known) or 'none'}"
+        raise _complaint("unknown_destination", f"the account has no {value!r}; {guess}")
 
 
 def _check_metadata(value: str | None, rules: RowRules) -> None:

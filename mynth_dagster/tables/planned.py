@@ -103,10 +103,13 @@ def iter_planned_batches(
     require_same_settings(store, slice_, batch)
     make = request_maker(batch.defaults)
     batches = store.iter_batches(
-        PROMPTS, slice_, columns=_PLANNED_COLUMNS, batch_rows=PLANNED_ROWS_AT_ONCE
+        PROMPTS,
+        slice_,
+        columns=[*_PLANNED_COLUMNS, "problem_code"],
+        batch_rows=PLANNED_ROWS_AT_ONCE,
     )
     for rows in batches:
-        yield PlannedBatch(rows.filter(pc.is_valid(rows.column("request_hash"))), make)
+        yield PlannedBatch(rows.filter(pc.is_null(rows.column("problem_code"))), make)
 
 
 def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:

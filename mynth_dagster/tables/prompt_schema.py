@@ -2,8 +2,8 @@
 The normalised prompt table: one row per request, checked, with the batch's defaults filled in.
 
 `row_index` is the 0-based row of the source that a request comes from.
-The three `problem_` columns are null where a row is fine.
-`request_hash` is null where it is not: such a row is never asked for.
+The three `problem_` columns are null where a row is fine; a row with a problem is never asked for.
+`request_hash` is null where a row does not say what it asks for.
 """
 
 from __future__ import annotations

@@ -9,11 +9,14 @@ the whole table ambiguous (a prompt id given twice) stops before anything is pub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mynth_dagster.chunks import chunks
 from mynth_dagster.errors import ConfigError, cut
@@ -21,7 +24,7 @@ from mynth_dagster.limits import AUTO_MODEL, READ_BATCH_ROWS, RevisionLimits
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_limits import require_within_limits
 from mynth_dagster.models.partition import MODEL_DIMENSION, Slice
-from mynth_dagster.models.task import CatalogModel
+from mynth_dagster.models.task import NOTHING_LISTED, Offers
 from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
 from mynth_dagster.tables.explain import RowRules, explain_row
 from mynth_dagster.tables.fan_out import FanOut
@@ -71,14 +74,14 @@ def write_prompts(
     limits: RevisionLimits,
     store: TableStore,
     wanted: Sequence[Slice] | None = None,
-    catalog: Mapping[str, CatalogModel] | None = None,
+    offers: Offers = NOTHING_LISTED,
     before_publishing: Callable[[list[PromptsSummary]], None] = lambda _: None,
 ) -> list[PromptsSummary]:
     """
     Read a source once and write the wanted slices of one window, all published together.
 
     ``wanted`` are slices of this window, all of them by default; a slice without rows becomes
-    an empty table. ``catalog`` is what the server lists of its models, if it lists them.
+    an empty table. ``offers`` is what the server lists of its models and the account's storage.
     ``before_publishing`` is called when all tables are complete and none is visible yet.
 
     Raises:
@@ -88,10 +91,9 @@ def write_prompts(
     fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
     rules = RowRules(
         limits,
-        None if catalog is None else frozenset(catalog),
-        fan_out_models,
-        batch.check_capabilities,
-        frozenset(name for name, model in (catalog or {}).items() if model.base_4k_units),
+        offers=offers,
+        fan_out_models=fan_out_models,
+        with_capabilities=batch.check_capabilities,
     )
     _require_sound_batch(batch, rules)
     slices = _require_slices(batch, window, wanted)
@@ -106,6 +108,17 @@ def write_prompts(
             summaries += [table.summary(found) for table in tables.values()]
         before_publishing(summaries)
     return summaries
+
+
+def named_destinations(root: str) -> frozenset[str]:
+    """The destinations that good rows of any prompt table in a local root name."""
+    named: set[str] = set()
+    for path in sorted(Path(root).glob(f"*/{PROMPTS}/**/*.parquet")):
+        with suppress(OSError, pa.ArrowException), pq.ParquetFile(path) as file:
+            for rows in file.iter_batches(columns=["destination", "problem_code"]):
+                good = rows.filter(pc.is_null(rows.column("problem_code")))
+                named.update(pc.unique(good.column("destination")).drop_null().to_pylist())
+    return frozenset(named)
 
 
 class _SliceTable:
@@ -193,7 +206,7 @@ def _require_slices(batch: Batch, window: str, wanted: Sequence[Slice] | None) -
 def _require_sound_batch(batch: Batch, rules: RowRules) -> None:
     """A model or default that no row could use is a fault of the settings, not of the rows."""
     require_within_limits(batch.defaults, rules.limits)
-    known = sorted(rules.known_models or ())
+    known = sorted(rules.offers.catalog or ())
     for model in batch.models:
         if not rules.is_known_model(model):
             similar = nearest(model, known)

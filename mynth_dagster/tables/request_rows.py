@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from mynth_dagster.errors import TableError, TableProblem
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
 from mynth_dagster.models.request import request_hash
 from mynth_dagster.tables.checks import suspicious_rows
@@ -164,12 +165,17 @@ class RequestRows:
         columns["request_key"] = pa.array(keys, pa.string())
         cells = zip(*(columns[name].to_pylist() for name in REQUEST_TYPES), strict=True)
         hashes = [
-            None if place in problems else request_hash(self._make(row))
+            request_hash(self._make(row)) if _is_identified(problems.get(place)) else None
             for place, row in enumerate(cells)
         ]
         columns["request_hash"] = pa.array(hashes, pa.string())
         for part in ("code", "field", "message"):
             columns[f"problem_{part}"] = _scattered(problems, part, len(ids))
+
+
+def _is_identified(problem: RowProblem | None) -> bool:
+    """A row that only the server's revision or account refuses is still known by its request."""
+    return problem is None or (is_readable(problem.code) and not problem.is_unreadable)
 
 
 def _scattered(problems: dict[int, RowProblem], part: str, n_rows: int) -> pa.Array:

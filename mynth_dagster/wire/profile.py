@@ -15,7 +15,8 @@ class RevisionProfile(Protocol):
     One API revision: how it spells a request, and what it offers.
 
     `HAS_TASK_LIST`, `HAS_ESTIMATE`, `HAS_CATALOG` and `HAS_ACCOUNT` name free look-ups that
-    only some revisions have; `HAS_INSPECTIONS`: images can be rated, described and reviewed, one
+    only some revisions have, `HAS_DESTINATIONS` the one for the user's own storage;
+    `HAS_INSPECTIONS`: images can be rated, described and reviewed, one
     paid task each. `RESULT_WORD` ends the path of a result, `WEBHOOK_PATH` is where
     webhooks are managed. `OWN_FIELDS` are the request fields that we add without being
     asked: a refusal that names one is our mistake, never the row's.
@@ -33,6 +34,8 @@ class RevisionProfile(Protocol):
     def HAS_CATALOG(self) -> bool: ...  # noqa: N802 - a module's constant
     @property
     def HAS_ACCOUNT(self) -> bool: ...  # noqa: N802 - a module's constant
+    @property
+    def HAS_DESTINATIONS(self) -> bool: ...  # noqa: N802 - a module's constant
     @property
     def HAS_INSPECTIONS(self) -> bool: ...  # noqa: N802 - a module's constant
     @property

@@ -88,7 +88,7 @@ def decode_full_task(
         created_at_us=created or updated or 0,
         updated_at_us=updated or created or 0,
         model=text_of(result.get("model")),
-        images=decode_images(result.get("images"), default_format=image_format),
+        images=_images_of(result, image_format),
         faults=tuple(_fault(entry, "task_failed") for entry in entries_of(payload.get("errors"))),
         cost_units=_task_cost(payload, result),
         metadata=plain(mapping(request.get("metadata"))),
@@ -97,8 +97,22 @@ def decode_full_task(
         api_key_id=text_of(first(payload, "api_key_id", "apiKeyId")),
         type=kind,
         inspected_url=None if kind == IMAGE_TASK else _inspected_url(request, result),
-        findings=None if kind == IMAGE_TASK or not result else plain(result),
+        findings=None if _makes_images(kind, result) or not result else plain(result),
     )
+
+
+def _makes_images(kind: str, result: Mapping[str, Any]) -> bool:
+    return kind == IMAGE_TASK or "image" in result
+
+
+def _images_of(result: Mapping[str, Any], default_format: str | None) -> tuple[ImageOutcome, ...]:
+    """The list of a generation, or the one image that upscaling or cutting out made."""
+    if "image" not in result:
+        return decode_images(result.get("images"), default_format=default_format)
+    image = mapping(result["image"])
+    if text_of(image.get("id")) is None and text_of(image.get("mynth_url")) is None:
+        return ()
+    return (_delivered(0, image, default_format),)
 
 
 def _inspected_url(request: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
@@ -106,12 +120,18 @@ def _inspected_url(request: Mapping[str, Any], result: Mapping[str, Any]) -> str
 
 
 def decode_result(operation: str, body: Any, *, revision: str) -> tuple[ImageOutcome, ...]:
-    """`GET /tasks/:id/results`, or `/result`: the images alone, as a token may read them."""
+    """
+    `GET /tasks/:id/results`, or `/result`: the images alone, as a token may read them.
+
+    A failed task has none; why it failed is not told here.
+    """
     payload = mapping(unwrapped(body))
+    if payload.get("status") == "failed" and payload.get("result") is None:
+        return ()
     result = mapping(payload.get("result")) or payload
-    if "images" not in result:
+    if "images" not in result and "image" not in result:
         raise missing(operation, "images", body, revision)
-    return decode_images(result.get("images"), default_format=None)
+    return _images_of(result, None)
 
 
 def decode_images(entries: Any, *, default_format: str | None) -> tuple[ImageOutcome, ...]:
@@ -136,6 +156,10 @@ def decode_page(operation: str, body: Any, *, revision: str) -> list[ListedTask]
 def _image(index: int, entry: Mapping[str, Any], default_format: str | None) -> ImageOutcome:
     if entry.get("status") not in ("success", "succeeded"):
         return ImageOutcome(index=index, fault=_fault(entry.get("error"), "image_failed"))
+    return _delivered(index, entry, default_format)
+
+
+def _delivered(index: int, entry: Mapping[str, Any], default_format: str | None) -> ImageOutcome:
     width, height = pixels_of(entry.get("size"))
     rating = mapping(first(entry, "rating", "content_rating"))
     destination = mapping(entry.get("destination"))

@@ -16,6 +16,8 @@ KEY_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope", "f
 BALANCE_CODES = frozenset({"insufficient_balance"})
 LIMIT_CODES = frozenset({"spending_limit_exceeded", "key_limit_exceeded"})
 RATE_CODES = frozenset({"rate_limited", "too_many_requests"})
+MALFORMED_CODES = frozenset({"invalid_json", "unsupported_media_type"})
+"""Said of the request as it was sent: no row can be at fault, and every row would be refused."""
 ROUTE_CODES = frozenset({"not_found", "route_not_found", "method_not_allowed"})
 """Said of an address, never of a row: nothing at the place of the paid call takes requests."""
 
@@ -71,6 +73,21 @@ def decode_refusal(
         body=body,
         retry_after_s=retry_after_s(headers, now_us=now_us),
     )
+
+
+def complained_paths(error: RefusedError) -> list[tuple[str, ...]]:
+    """
+    The places that a refusal names, each as its steps from the root of the body.
+
+    An empty path is the body as a whole. No path at all: the refusal names no place.
+    """
+    nested = error.body.get("error") if isinstance(error.body, Mapping) else None
+    source = nested if isinstance(nested, Mapping) else error.body
+    issues = source.get("issues") if isinstance(source, Mapping) else None
+    if not isinstance(issues, list):
+        return [tuple(error.field.split("."))] if error.field else []
+    paths = (issue.get("path") for issue in issues if isinstance(issue, Mapping))
+    return [tuple(map(str, path)) for path in paths if isinstance(path, list)]
 
 
 def is_api_error(error: RefusedError) -> bool:

@@ -75,7 +75,7 @@ def shell(
 
 @pytest.fixture
 def new_shell(simulator: Callable[..., SimulatorServer], tmp_path: Path) -> Callable[..., Shell]:
-    """The same of revision 2026-08 alone."""
+    """The same of revision 2026-10 alone."""
 
     def open_shell(**scenario: Any) -> Shell:
         return Shell(simulator(**scenario), tmp_path)

@@ -16,6 +16,7 @@ from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent
 from mynth_dagster.models.finding import Level
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
+from tests.factories import KEY, delete_destinations
 
 NOW_US = SystemClock().now_us()
 
@@ -113,6 +114,72 @@ def test_a_root_that_is_no_folder_or_elsewhere(new_shell):
         said[root] = json.loads(result.stdout)[0]
 
     assert [entry["level"] for entry in said.values()] == ["ok", "problem"]
+
+
+LIMITED = {"spending_limit_usd": "25", "spending_limit_period": "week"}
+
+
+@pytest.mark.parametrize(
+    ("key", "scopes", "money"),
+    [
+        (
+            {"scopes": ["generate", "manage"]},
+            ("ok", "may generate, manage"),
+            ("ok", "available, $0.00 reserved; the key has no spending limit"),
+        ),
+        (
+            {"scopes": ["generate"], **LIMITED},
+            ("ok", "may generate"),
+            ("ok", "the key may spend $25.00 a week, $24.98 left"),
+        ),
+        (
+            {"scopes": ["manage"]},
+            ("problem", "not generate: no row can be sent"),
+            ("ok", "available"),
+        ),
+    ],
+)
+def test_what_the_key_may_do_and_spend_is_told(new_shell, key, scopes, money):
+    """The balance where the key may see it, else what the key itself may still spend."""
+    work = new_shell()
+    work.run(work.prompts(2))
+    work.server.set_scenario(api_keys=[{"key": KEY, **key}])
+    if "spending_limit_usd" in key:
+        work.run(work.prompts(4))
+    found, code = look(work)
+
+    for subject, (level, said) in (("scopes", scopes), ("balance", money)):
+        assert found[subject]["level"] == level
+        assert said in found[subject]["said"]
+    assert code == (1 if scopes[0] == "problem" else 0)
+
+
+def test_money_that_nobody_tells_is_said_to_be_unknown(new_shell):
+    """Neither the balance nor the account is told: that is no fault of the key."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    closed = [
+        {"route": r, "kind": "html_error", "status": 403} for r in ("GET /me", "GET /balance")
+    ]
+    work.server.set_scenario(faults=closed)
+    found, code = look(work)
+
+    assert (code, found["key"]["level"], found["balance"]["level"]) == (0, "ok", "note")
+    assert found["balance"]["said"].startswith("unknown")
+
+
+def test_destinations_that_prompts_name_are_looked_for(new_shell):
+    """An unknown one would fail every row that names it."""
+    work = new_shell(destinations=["mine"])
+    work.run(work.prompts([{"prompt": "a", "destination": "mine"}]))
+    found, code = look(work)
+    assert (code, found["destinations"]["level"]) == (0, "ok")
+
+    delete_destinations(work.server.url)
+    found, code = look(work)
+
+    assert (code, found["destinations"]["level"]) == (1, "problem")
+    assert "no mine" in found["destinations"]["said"]
 
 
 class Health:

@@ -17,7 +17,7 @@ REPORT_FIELDS = {
     *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
     *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
-    *("files", "file_bytes", "stop_message", "stop_next_step"),
+    *("files", "file_bytes", "stop_message", "stop_next_step", "api_revision"),
 }
 
 
@@ -217,7 +217,7 @@ def bad_tables(work):
         "bad size": ([work.prompts(3), "--size", "huge"], "huge"),
         "bad count": ([work.prompts(3), "--count", "1000"], "1000"),
         "bad url": ([work.prompts(3), "--base-url", "nowhere"], "base_url"),
-        "bad revision": ([work.prompts(3), "--api-revision", "2027"], "2026-08"),
+        "bad revision": ([work.prompts(3), "--api-revision", "2027"], "2026-10"),
         "bad ledger": ([work.prompts(3), "--ledger", "mysql://x/y"], "ledger_url"),
         "remote root": ([work.prompts(3), "--root", "s3://bucket/x"], "--ledger"),
     }
@@ -289,7 +289,7 @@ def test_files_are_kept_where_they_are_wanted(new_shell, tmp_path, store):
 
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    kept = [path for path in tmp_path.rglob("int_*.webp") if path.is_file()]
+    kept = [path for path in tmp_path.rglob("int_*.*") if path.is_file()]
     assert (report["files"], len(kept)) == (3, 3)
     assert report["file_bytes"] == sum(path.stat().st_size for path in kept)
     folder = work.root if store is None else tmp_path / store

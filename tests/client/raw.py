@@ -80,7 +80,7 @@ async def raw_server(handler: Handler) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def client_of(
-    base_url: str, *, revision: str = "2026-08", clock: Clock | None = None, **settings: Any
+    base_url: str, *, revision: str = "2026-10", clock: Clock | None = None, **settings: Any
 ) -> AsyncIterator[MynthClient]:
     """A client of this server."""
     chosen = {"api_key": CANARY, "connect_timeout_s": 2.0, "request_timeout_s": 5.0, **settings}

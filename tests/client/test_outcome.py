@@ -46,7 +46,7 @@ WITH_TASK = {
 }
 
 
-def sort(status, raw, revision="2026-08"):
+def sort(status, raw, revision="2026-10"):
     """What this answer proves."""
     return sort_answer("create task", Answer(status, {}, raw), PROFILES[revision], now_us=0)
 
@@ -94,9 +94,12 @@ def error(code, field=None):
     [
         (400, "validation_error", "prompt", Cause.ROW),
         (400, "validation_error", None, Cause.ROW),
+        (400, "invalid_json", None, Cause.CONFIG),
+        (415, "unsupported_media_type", None, Cause.CONFIG),
+        (415, "some_other_code", None, Cause.CONFIG),
+        (402, "some_other_code", None, Cause.BALANCE),
         (400, "validation_error", "webhook", Cause.CONFIG),
         (400, "validation_error", "webhook.custom", Cause.CONFIG),
-        (400, "VALIDATION_ERROR", "access.pat", Cause.CONFIG),
         (422, "restricted_content", None, Cause.ROW),
         (422, "INSUFFICIENT_BALANCE", None, Cause.BALANCE),
         (402, "insufficient_balance", None, Cause.BALANCE),
@@ -125,6 +128,36 @@ def error(code, field=None):
 def test_who_must_act_is_told_by_code_first_and_status_second(status, code, field, cause):
     """The row, the key, the balance, the limit, the rate, our configuration, or a gateway."""
     assert sort(status, error(code, field)).cause is cause
+
+
+@pytest.mark.parametrize("revision", ["2026-04", "2026-08"])
+def test_a_server_that_does_not_know_our_refusal_of_tokens_is_of_another_revision(revision):
+    """Every row would be refused for it: the run stops, and no row is rejected."""
+    assert sort(400, error("VALIDATION_ERROR", "access.pat"), revision).cause is Cause.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("paths", "cause"),
+    [
+        ([["size"]], Cause.ROW),
+        ([["inputs", 0, "source", "url"]], Cause.ROW),
+        ([["metadata"]], Cause.ROW),
+        ([[]], Cause.CONFIG),
+        ([[], []], Cause.CONFIG),
+        ([[], ["size"]], Cause.ROW),
+        ([["webhook", "dashboard"]], Cause.CONFIG),
+        ([["size"], ["generate_public_access_token"]], Cause.CONFIG),
+        ([["metadata", "mynth_dagster"]], Cause.CONFIG),
+        ([], Cause.ROW),
+        (["odd", None, {"path": 7}], Cause.ROW),
+    ],
+)
+def test_a_complaint_about_what_we_wrote_is_never_a_rows_fault(paths, cause):
+    """A field that we add ourselves, or the body as a whole, would refuse every row."""
+    issues = [{"path": path, "message": "m"} if isinstance(path, list) else path for path in paths]
+    body = {"error": {"code": "validation_error", "message": "m", "issues": issues}}
+
+    assert sort(400, json.dumps(body).encode(), "2026-10").cause is cause
 
 
 def test_a_code_says_nothing_about_a_5xx():

@@ -1,4 +1,4 @@
-"""Free reads against the simulator: both revisions tell the same, and failures are repeated."""
+"""Free reads against the simulator: all revisions tell the same, and failures are repeated."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.client.client import probe_revision
+from mynth_dagster.client.revision import ask_revision
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import NoAnswerError, ServerFaultError, UnauthorizedError
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.request import Delivery, ImageRequest, Rating
-from mynth_dagster.models.task import ImageOutcome, Task
-from mynth_dagster.wire.detection import detect_revision
+from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from tests.client.raw import client_of
 from tests.factories import KEY, MODEL, LeapingClock
 
@@ -34,14 +33,13 @@ REQUESTS = [
 
 
 def without_names(task: Task) -> Task:
-    """What must be equal whatever the revision: no ids, URLs, times and prose."""
+    """What must be equal whatever the revision: no ids, URLs, times, prose, costs of images."""
     images = tuple(
         ImageOutcome(
             image.index,
             width=image.width,
             height=image.height,
             format=image.format,
-            cost_units=image.cost_units,
             rating_level=image.rating_level,
             fault=None
             if image.delivered
@@ -49,6 +47,8 @@ def without_names(task: Task) -> Task:
         )
         for image in task.images
     )
+    if not task.n_delivered:  # whether a task that came to nothing tells its images is a switch
+        task, images = replace(task, model=None, status=TaskStatus.FAILED), ()
     return replace(
         task,
         task_id="",
@@ -62,8 +62,8 @@ def without_names(task: Task) -> Task:
     )
 
 
-@pytest.mark.parametrize("all_failed", ["failed_without_result", "failed_with_images"])
-def test_the_same_tasks_read_the_same_in_both_revisions(simulator, all_failed):
+@pytest.mark.parametrize("all_failed", ["failed_without_result", "completed"])
+def test_the_same_tasks_read_the_same_in_all_revisions(simulator, all_failed):
     """Bare or enveloped, `succeeded` or `success`, errors as text or object: one result."""
 
     def tasks_of(revision: str) -> list[Task]:
@@ -74,19 +74,21 @@ def test_the_same_tasks_read_the_same_in_both_revisions(simulator, all_failed):
 
         async def run() -> list[Task]:
             async with client_of(server.url, revision=revision, clock=clock, api_key=KEY) as client:
+                asked = [replace(r, output_format=r.output_format or "webp") for r in REQUESTS]
                 created = [
                     (await client.create_task(client.encode(request, "int_a.b.led_c"))).created
-                    for request in REQUESTS
+                    for request in asked
                 ]
                 return [await client.get_task(task.task_id) for task in created]
 
         return asyncio.run(run())
 
-    old, new = ([without_names(task) for task in tasks_of(revision)] for revision in REVISIONS)
+    told = [[without_names(task) for task in tasks_of(revision)] for revision in REVISIONS]
 
-    assert old == new
-    assert [task.n_delivered for task in new] == [1, 4, 2, 0, 0, 1, 1]
-    assert new[-1].metadata == {"n": 1.5, "s": "é", "mynth_dagster": "int_a.b.led_c"}
+    oldest, newest = told[0], told[-1]
+    assert all(tasks == oldest for tasks in told)
+    assert [task.n_delivered for task in newest] == [1, 4, 2, 0, 0, 1, 1]
+    assert newest[-1].metadata == {"n": 1.5, "s": "é", "mynth_dagster": "int_a.b.led_c"}
 
 
 def test_a_token_reads_the_images_alone(simulator, clock, revision):
@@ -103,14 +105,16 @@ def test_a_token_reads_the_images_alone(simulator, clock, revision):
     assert [image.delivered for image in asyncio.run(run())] == [True, True]
 
 
-def test_the_server_tells_its_revision(simulator, revision):
-    """One free look at the catalogue, without a key."""
+@pytest.mark.parametrize("key", [None, KEY])
+def test_the_server_tells_its_revision(simulator, revision, key):
+    """A look at the catalogue, without a key, or an estimate with it: nothing that costs."""
     server = simulator(revision=revision)
 
-    async def run() -> str | None:
-        return detect_revision(*await probe_revision(ClientSettings(base_url=server.url)))
+    verdict = asyncio.run(ask_revision(ClientSettings(base_url=server.url, api_key=key)))
 
-    assert asyncio.run(run()) == revision
+    assert verdict.revision == revision
+    assert verdict.is_certain == (revision != "2026-04" or key is not None)
+    assert "POST /image/generate" not in server.log()["requests"]
 
 
 def test_account_balance_catalogue_and_estimate_are_read(simulator, clock):
@@ -148,6 +152,21 @@ def test_a_key_is_proved_free_of_charge(simulator, clock, revision):
     with pytest.raises(UnauthorizedError):
         asyncio.run(check("mak_wrong"))
     assert "POST /image/generate" not in server.log()["requests"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_an_account_that_is_kept_back_stops_nobody(simulator, clock, status):
+    """The key is proved by another free read, which still refuses a wrong one."""
+    faults = [{"route": "GET /me", "kind": "html_error", "status": status}]
+    server = simulator(clock=clock, faults=faults)
+
+    async def check(key: str) -> object:
+        async with client_of(server.url, clock=clock, api_key=key) as client:
+            return await client.check_key()
+
+    assert asyncio.run(check(KEY)) is None
+    with pytest.raises(UnauthorizedError):
+        asyncio.run(check("mak_wrong"))
 
 
 @pytest.mark.parametrize("kind", ["reset", "lost_answer", "server_error", "bad_json", "truncated"])

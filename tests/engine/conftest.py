@@ -30,9 +30,21 @@ def bench(
 def new_bench(
     simulator: Callable[..., SimulatorServer], clock: LeapingClock, tmp_path: Path
 ) -> Callable[..., Bench]:
-    """The same of revision 2026-08 alone, for what does not depend on the revision."""
+    """The same of revision 2026-10 alone, for what does not depend on the revision."""
 
     def start(**scenario: Any) -> Bench:
-        return Bench(simulator(clock=clock, **{"revision": "2026-08", **scenario}), clock, tmp_path)
+        return Bench(simulator(clock=clock, **{"revision": "2026-10", **scenario}), clock, tmp_path)
+
+    return start
+
+
+@pytest.fixture
+def bench_of(
+    simulator: Callable[..., SimulatorServer], clock: LeapingClock, tmp_path: Path
+) -> Callable[..., Bench]:
+    """The same of the revision that a test names."""
+
+    def start(**scenario: Any) -> Bench:
+        return Bench(simulator(clock=clock, **scenario), clock, tmp_path)
 
     return start

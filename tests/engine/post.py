@@ -92,35 +92,6 @@ def events(server: SimulatorServer) -> list[bytes]:
     return server._run(compose)
 
 
-def in_newer_form(server: SimulatorServer) -> list[bytes]:
-    """The same of a simulator of 2026-08 as revision 2026-10 tells it: each with its whole task."""
-
-    def compose() -> list[bytes]:
-        service = server.app.service
-        service.world.settle_due()
-        answers, view = service.revision.answers, service.outbox._view
-        done = [task for task in service.world.tasks if not task.is_pending]
-        return [_newer_event(answers.detail(task, view)["data"]) for task in done]
-
-    return server._run(compose)
-
-
-def _newer_event(task: dict[str, Any]) -> bytes:
-    respelled = {"userId": "user_id", "apiKeyId": "api_key_id"}
-    respelled |= {"createdAt": "created_at", "updatedAt": "updated_at"}
-    data = {respelled.get(key, key): value for key, value in task.items()}
-    data = {"result": None, "errors": None, "cost": None, **data}
-    for image in (data["result"] or {}).get("images", []):
-        image["format"] = "webp"
-    event = {
-        "id": f"evt_{task['id']}",
-        "type": f"task.{task['type']}.{task['status']}",
-        "timestamp": data["updated_at"],
-        "data": data,
-    }
-    return orjson.dumps(event)
-
-
 def deliver(
     bench: Bench, bodies: Sequence[bytes], *, is_signed: bool = True, late_s: float = 0.0
 ) -> int:
@@ -133,7 +104,7 @@ def deliver(
             event = admit(
                 SETTINGS,
                 is_signed=is_signed,
-                headers=_headers(body, now_us // US_PER_S),
+                headers=headers_of(body, now_us // US_PER_S),
                 body=body,
                 now_us=now_us + round(late_s * US_PER_S),
             )
@@ -144,7 +115,7 @@ def deliver(
     return in_session(bench, work)
 
 
-def _headers(body: bytes, at_s: int) -> list[tuple[bytes, bytes]]:
+def headers_of(body: bytes, at_s: int) -> list[tuple[bytes, bytes]]:
     """Those of the form that the body has."""
     head = read_head(parse_json(body))
     if head is None or head.event_id is None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mynth_dagster.engine.watch import watch
-from mynth_dagster.errors import AccountMismatchError
+from mynth_dagster.errors import AccountMismatchError, ConfigError
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
@@ -111,6 +111,22 @@ def test_the_same_key_is_known_without_asking(paid):
     assert work.log["requests"].get("GET /me", 0) == before
 
 
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_an_account_that_the_server_does_not_tell_is_known_by_its_tasks(bench, status):
+    """A proxy that closes `/me` stops nobody: a task that was read says whose it is."""
+    work = bench(
+        api_keys=KEYS, faults=[{"route": "GET /me", "kind": "html_error", "status": status}]
+    )
+
+    assert work.run(5).images == 5
+
+    assert work.query("SELECT user_id FROM accounts") == [("user_simulator",)]
+    assert work.run(7, settings={"api_key": ROTATED}).posts_sent == 2
+    with pytest.raises(AccountMismatchError):
+        work.run(9, settings={"api_key": FOREIGN})
+    work.require_sound(7)
+
+
 def test_the_ledger_holds_no_key(paid):
     """Only a fingerprint under its own salt, which no other ledger shares."""
     work = paid()
@@ -121,3 +137,29 @@ def test_the_ledger_holds_no_key(paid):
     assert KEY.encode() not in raw
     ((fingerprint,),) = work.query("SELECT fingerprint FROM accounts")
     assert len(fingerprint) == 32
+
+
+def test_a_key_that_may_not_create_tasks_stops_before_the_first_row(new_bench):
+    """The account says what the key may do; nobody has to lose a row to find out."""
+    work = new_bench(api_keys=[{"key": KEY, "scopes": ["manage"]}])
+
+    with pytest.raises(ConfigError, match="lacks the scope 'generate'; it has manage"):
+        work.run(3)
+
+    assert work.n_posts == 0
+    work.server.set_scenario(api_keys=[{"key": KEY, "scopes": ["generate"]}])
+    assert work.run(3).images == 3
+
+
+def test_a_key_that_loses_its_scope_under_way_stops_the_run(new_bench):
+    """A 403 about the paid call is the key's, and no row is rejected for it."""
+    lost = {"kind": "status", "status": 403, "code": "insufficient_scope", "after": 2}
+    work = new_bench(faults=[lost])
+
+    report = work.run(6, settings={"concurrency": 1})
+
+    assert (report.stopped, report.images, report.withheld) == ("unauthorized", 2, 4)
+    assert "the scope `generate`" in (report.stop_next_step or "")
+    work.server.set_scenario(faults=())
+    assert work.run(6).images == 6
+    work.require_sound(6)

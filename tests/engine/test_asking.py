@@ -88,7 +88,7 @@ class Table:
             client=ClientSettings(base_url=server.url, api_key="mak_simulator"),
             ledger_url=f"sqlite:///{folder / 'mynth-ledger.db'}",
             root=str(folder),
-            api_revision="2026-08",
+            api_revision="2026-10",
             poll_interval_min_s=0.01,
             poll_interval_max_s=0.02,
         )
@@ -120,14 +120,14 @@ class Table:
 
 @pytest.fixture
 def table(tmp_path, simulator) -> Table:
-    return Table(tmp_path, simulator(revision="2026-08"))
+    return Table(tmp_path, simulator(revision="2026-10"))
 
 
 def test_failed_rows_are_retried_as_a_new_generation(table):
     """A retry pays for the failed row only, and its image replaces the failure."""
     table.server.set_scenario(failures=[{"kind": "task", "prompt_contains": "bad", "first": 1}])
     table.write(["a kite", "a bad kite", "a bee"])
-    assert table.run().failures == {"generation_failed": 1}
+    assert table.run().failures == {"provider_error": 1}
 
     report = table.run(Asking(retry=Retry.RETRYABLE))
 

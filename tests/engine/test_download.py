@@ -308,16 +308,21 @@ def test_a_store_that_cannot_be_written_stops_the_run_and_not_the_images(new_ben
     require_files(work, 4)
 
 
-def test_urls_are_dated_where_somebody_says_so(new_bench):
-    """No revision tells it: null, unless the batch does."""
-    work = new_bench()
+def test_urls_are_dated_where_somebody_says_so(bench):
+    """The batch's own word, else that of the revision: seven days in 2026-10, before it nothing."""
+
+    def days() -> set[int | None]:
+        rows = work.table("images")
+        dates = [(row["url_expires_at"], row["completed_at"]) for row in rows]
+        return {(end and (end - begin).days) for end, begin in dates}
+
+    work = bench()
     work.run(2)
-    assert {row["url_expires_at"] for row in work.table("images")} == {None}
+    assert days() == ({7} if work.server.scenario.revision == "2026-10" else {None})
 
-    work.run(2, url_lifetime_s=7 * 86_400.0)
+    work.run(2, url_lifetime_s=3 * 86_400.0)
 
-    for row in work.table("images"):
-        assert (row["url_expires_at"] - row["completed_at"]).days == 7
+    assert days() == {3}
 
 
 def test_memory_is_bounded_by_the_workers(new_bench):

@@ -48,7 +48,7 @@ def test_a_task_whose_answer_was_lost_is_found_or_held(bench, rule):
     assert (first.images, first.unresolved, first.stopped) == (15, 5, None)
     assert work.n_posts == len(work.log["accepted"]) == 20
     second = work.run(20)
-    has_list = work.server.scenario.revision == "2026-08"
+    has_list = work.server.scenario.revision != "2026-04"
     assert (second.images, second.unresolved) == ((20, 0) if has_list else (15, 5))
     assert second.posts_sent == 0
     assert work.n_posts == 20
@@ -96,7 +96,7 @@ def test_a_storm_of_faults_of_all_kinds_is_accounted_for_exactly(bench):
     report = work.run(90)
     n_accepted = len(work.log["accepted"])
     assert report.images + report.unresolved == 90
-    if work.server.scenario.revision == "2026-08":
+    if work.server.scenario.revision != "2026-04":
         assert report.images == n_accepted
     work.require_sound(90)
 

@@ -164,9 +164,9 @@ def execute(bench: Bench, statement: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["again", "contradiction", "after the reading"])
-def test_what_is_known_is_not_changed_by_any_event(new_bench, how):
+def test_what_is_known_is_not_changed_by_any_event(bench, how):
     """Final states stay, tables have no news, and nothing is charged twice."""
-    work_bench = new_bench(progress="manual")
+    work_bench = bench(progress="manual")
     send_all(work_bench, 2)
     work_bench.server.settle()
     bodies = events(work_bench.server)
@@ -187,9 +187,11 @@ def test_what_is_known_is_not_changed_by_any_event(new_bench, how):
 
 def failed_of(body: bytes) -> bytes:
     told = orjson.loads(body)
-    told["event"] = "task.image.generate.failed"
-    told["errors"] = [{"code": "GENERATION_FAILED"}]
-    return orjson.dumps(told)
+    name, errors = "task.image.generate.failed", [{"code": "generation_failed"}]
+    if "data" in told:
+        task = {**told["data"], "status": "failed", "errors": errors, "result": None, "cost": None}
+        return orjson.dumps({**told, "type": name, "data": task})
+    return orjson.dumps({**told, "event": name, "errors": errors})
 
 
 def test_events_about_others_tasks_change_nothing(new_bench):
@@ -211,7 +213,8 @@ def create(bench: Bench, body) -> str:
     with httpx.Client(base_url=bench.server.url, verify=False, trust_env=False) as client:
         headers = {"authorization": f"Bearer {KEY}"}
         answer = client.post("/image/generate", json=body, headers=headers).json()
-    return answer.get("data", answer)["taskId"]
+    told = answer.get("data", answer)
+    return told.get("task_id") or told["taskId"]
 
 
 def test_an_event_that_names_our_ledger_but_no_intent_of_it_is_kept_whole(new_bench):
@@ -254,17 +257,21 @@ def test_a_further_task_of_an_intent_is_surplus_and_listed(new_bench, is_signed)
 
 
 @pytest.mark.parametrize("kind", ["failure without a reason", "price beside the images"])
-def test_an_event_that_does_not_tell_all_costs_one_reading(new_bench, kind):
+@pytest.mark.parametrize("revision", ["2026-08", "2026-10"])  # 2026-04 tells the sum
+def test_an_event_that_does_not_tell_all_costs_one_reading(bench_of, revision, kind):
     """And no polling: that the task is finished is known."""
-    failure = {"kind": "moderation"} if kind.startswith("failure") else None
-    work_bench = new_bench(progress="manual", failures=[failure] if failure else [])
+    failure = {"kind": "task"} if kind.startswith("failure") else None
+    failures = [failure] if failure else []
+    work_bench = bench_of(revision=revision, progress="manual", failures=failures)
     send_all(work_bench, [{"prompt_id": "a", "prompt": "x", "magic_prompt": failure is None}])
     before = n_requests(work_bench, *READS)
     work_bench.server.settle()
-    told = [orjson.loads(body) for body in events(work_bench.server)]
-    if failure is not None:
-        told = [{**event, "errors": []} for event in told]
-    deliver(work_bench, [*map(orjson.dumps, told)])
+    (told,) = [orjson.loads(body) for body in events(work_bench.server)]
+    if "data" in told:
+        told["data"] |= {"errors": []} if failure else {"cost": None}
+    elif failure is not None:
+        told |= {"errors": []}
+    deliver(work_bench, [orjson.dumps(told)])
     finish(work_bench)
 
     assert n_requests(work_bench, *READS) == before + 1

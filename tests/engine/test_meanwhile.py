@@ -27,7 +27,7 @@ def n_read(work: Bench) -> int:
 def work(simulator, tmp_path, monkeypatch) -> Bench:
     """Tasks finish at once, and nobody waits a second before the first look."""
     monkeypatch.setattr(pace, "PROBE_MIN_S", 0.001)
-    server = simulator(clock=SystemClock(), revision="2026-08", progress="immediate")
+    server = simulator(clock=SystemClock(), revision="2026-10", progress="immediate")
     return Bench(server, SystemClock(), tmp_path)
 
 

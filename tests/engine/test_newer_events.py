@@ -1,9 +1,11 @@
-"""Events of revision 2026-10 in a ledger that was set up under 2026-08."""
+"""Events of revision 2026-10 in a ledger whose tasks were sent under an older one."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+
+import pytest
 
 from tests.engine.bench import TABLES, Bench
 from tests.engine.post import (
@@ -12,11 +14,9 @@ from tests.engine.post import (
     deliver,
     events,
     finish,
-    in_newer_form,
     n_requests,
     outcomes,
     send_all,
-    work,
 )
 
 FAILURES = [
@@ -25,13 +25,13 @@ FAILURES = [
 ]
 
 
-def test_newer_events_are_understood_by_a_ledger_that_was_set_up_under_an_older_revision(
-    new_bench, tmp_path
-):
-    """A server may change its revision meanwhile: nothing is read, and no table is different."""
+@pytest.mark.parametrize("older", ["2026-04", "2026-08"])
+def test_newer_events_finish_what_was_sent_under_an_older_revision(bench_of, tmp_path, older):
+    """The server changed its revision meanwhile: nothing is read, and no table is different."""
     of = batch(defaults=replace(batch().defaults, count=2))
-    told = new_bench(progress="manual", failures=FAILURES)
+    told = bench_of(revision=older, progress="manual", failures=FAILURES)
     send_all(told, 12, of)
+    told.server.set_scenario(revision="2026-10")
     told.server.settle()
     (tmp_path / "polled").mkdir()
     polled = Bench(told.server, told.clock, tmp_path / "polled")
@@ -39,7 +39,7 @@ def test_newer_events_are_understood_by_a_ledger_that_was_set_up_under_an_older_
     shutil.copy(tmp_path / "ledger.db", tmp_path / "polled" / "ledger.db")
 
     before = n_requests(told, *READS)
-    assert deliver(told, in_newer_form(told.server)) == 12
+    assert deliver(told, events(told.server)) == 12
     finish(told, of)
     assert n_requests(told, *READS) == before
     finish(polled, of)
@@ -50,12 +50,14 @@ def test_newer_events_are_understood_by_a_ledger_that_was_set_up_under_an_older_
     told.require_sound(12, count=2)
 
 
-def test_what_comes_in_both_forms_has_one_effect(new_bench):
+def test_what_comes_in_both_forms_has_one_effect(bench_of):
     """The events of the days in which the server changes its revision."""
-    work_bench = new_bench(progress="manual")
+    work_bench = bench_of(revision="2026-08", progress="manual")
     send_all(work_bench, 6)
     work_bench.server.settle()
-    older, newer = events(work_bench.server), in_newer_form(work_bench.server)
+    older = events(work_bench.server)
+    work_bench.server.set_scenario(revision="2026-10")
+    newer = events(work_bench.server)
     deliver(work_bench, older[:4])
     deliver(work_bench, newer[2:])
     deliver(work_bench, newer[2:])
@@ -63,29 +65,3 @@ def test_what_comes_in_both_forms_has_one_effect(new_bench):
 
     assert outcomes(work_bench) == {"read": 6, "known": 2}
     work_bench.require_sound(6)
-
-
-def test_a_newer_event_settles_a_row_whose_answer_was_lost(new_bench):
-    """By the tag in the metadata of the task that it holds."""
-    work_bench = new_bench(progress="manual", faults=[{"kind": "lost_answer", "count": 1}])
-    send_all(work_bench, 5)
-    assert work_bench.states() == {"accepted": 4, "unresolved": 1}
-    work_bench.server.settle()
-    deliver(work_bench, in_newer_form(work_bench.server))
-    assert work(work_bench) == 5
-
-    assert work_bench.states() == {"completed": 5}
-    assert work_bench.n_posts == 5
-
-
-def test_a_newer_hint_is_confirmed_by_asking_for_the_task(new_bench):
-    """Whatever its body says."""
-    work_bench = new_bench(progress="manual")
-    send_all(work_bench, 3)
-    before = n_requests(work_bench, *READS)
-    work_bench.server.settle()
-    deliver(work_bench, in_newer_form(work_bench.server), is_signed=False)
-    finish(work_bench)
-
-    assert n_requests(work_bench, *READS) == before + 3
-    assert work_bench.states() == {"completed": 3}

@@ -20,7 +20,7 @@ ESTIMATE, MODELS = "POST /image/generate/estimate", "GET /models"
 def quote(simulator, clock):
     """The quote of these requests, by a simulator under a scenario."""
 
-    def quote(*requests, revision="2026-08", prices=None, **scenario):
+    def quote(*requests, revision="2026-10", prices=None, **scenario):
         server = simulator(clock=clock, revision=revision, **scenario)
         kinds = [price_class(request) for request in requests]
         samples = dict(zip(kinds, requests, strict=True))
@@ -120,3 +120,16 @@ def test_many_price_classes_are_priced_by_one_request(quote):
 
     assert server.log()["requests"] == {MODELS: 1}
     assert built.bases == ("catalogue",)
+
+
+def test_an_automatic_model_without_an_estimate_holds_what_is_documented(quote):
+    """Twenty cents an image, as an upper bound; earlier revisions do not say."""
+    closed = [{"route": ESTIMATE, "kind": "status", "status": 403, "code": "insufficient_scope"}]
+    auto = ImageRequest("a", count=3)
+
+    built, _ = quote(auto, faults=closed)
+    before, _ = quote(auto, revision="2026-08", faults=closed)
+
+    assert (built.total_units, built.bases) == (10 * 3 * 20_000_000, ("documented",))
+    assert not built.is_exact
+    assert before.total_units is None

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
-from tests.factories import MODEL
+from tests.factories import KEY, MODEL, delete_destinations
 
 SEVEN = tuple(RatingLevel(f"level {n}", "d" * 150) for n in range(7))
 
@@ -40,7 +41,7 @@ def test_a_rating_that_fails_leaves_the_image(new_bench):
 
 def test_an_image_tells_whether_its_destination_took_it(new_bench):
     """By name and status; where it did not, Mynth's own copy is still there."""
-    work = new_bench(failing_destinations=("full",))
+    work = new_bench(destinations=["mine", "full"], failing_destinations=["full"])
     work.run([*one(destination="mine"), {**one(destination="full")[0], "prompt_id": "b"}])
 
     good, bad = work.table("images")
@@ -52,7 +53,7 @@ def test_an_image_tells_whether_its_destination_took_it(new_bench):
 
 def test_a_revision_without_destinations_refuses_the_row(bench):
     """Before anything is spent, by name of the revision."""
-    work = bench()
+    work = bench(destinations=["mine"])
     if work.server.scenario.revision != "2026-04":
         assert work.run(one(destination="mine")).images == 1
         return
@@ -73,7 +74,7 @@ def test_metadata_comes_back_with_each_image(bench):
 
 
 def test_an_enhanced_prompt_is_shown_as_it_was_sent(bench):
-    """What Mynth made of the prompt, by either revision's enhancement."""
+    """What Mynth made of the prompt, by each revision's enhancement."""
     work = bench()
     work.run(one(enhance="magic"))
     (row,) = work.table("images")
@@ -123,3 +124,41 @@ def test_4k_is_asked_only_of_models_that_have_it(bench, size):
     able, *others = work.table("images")
     assert able["width"] * able["height"] > 4_000_000
     assert [image["width"] * image["height"] < 4_000_000 for image in others] == [True] * falls_back
+
+
+def test_a_destination_that_the_account_does_not_have_costs_nothing(new_bench):
+    """The row that names it is refused alone, with those that there are."""
+    work = new_bench(destinations=["mine"])
+    rows = [*one(destination="mine"), {**one(destination="mien")[0], "prompt_id": "b"}]
+
+    report = work.run(rows)
+
+    assert (report.images, report.posts_sent) == (1, 1)
+    (failure,) = work.table("failures")
+    assert failure["error_code"] == "unknown_destination"
+    assert "did you mean 'mine'?" in failure["error_message"]
+
+
+def test_a_key_that_may_not_see_destinations_leaves_them_to_mynth(new_bench):
+    """What cannot be asked is not guessed: Mynth refuses the row itself, free of charge."""
+    work = new_bench(destinations=["mine"], api_keys=[{"key": KEY, "scopes": ["generate"]}])
+    rows = [*one(destination="mine"), {**one(destination="mien")[0], "prompt_id": "b"}]
+
+    report = work.run(rows)
+
+    assert (report.images, report.posts_sent) == (1, 2)
+    (failure,) = work.table("failures")
+    assert (failure["error_code"], failure["field"]) == ("validation_error", "destination")
+    assert failure["money"] == "not charged"
+
+
+def test_the_quote_says_when_a_destination_is_gone_since_prompts_were_checked(new_bench):
+    """A note, before anything is sent."""
+    work = new_bench(destinations=["mine"])
+
+    def take_away(*_) -> None:
+        delete_destinations(work.server.url)
+
+    report = work.run(one(destination="mine"), progress=Progress(on_prepared=take_away))
+
+    assert any("no destination 'mine'" in note for note in report.notes)

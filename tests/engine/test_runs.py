@@ -282,7 +282,8 @@ def test_cancelling_ends_the_wait(bench):
 
 def test_a_server_that_does_not_tell_its_revision_costs_nothing(new_bench):
     """Inconclusive at first sight: stop before spending, and remember the last verdict later."""
-    faults = [{"route": "GET /models", "kind": "html_error"}]
+    probes = ("GET /models", "POST /image/generate/estimate")
+    faults = [{"route": route, "kind": "html_error"} for route in probes]
     work = new_bench(faults=faults)
 
     with pytest.raises(ConfigError, match="does not tell its revision"):
@@ -292,3 +293,30 @@ def test_a_server_that_does_not_tell_its_revision_costs_nothing(new_bench):
     work.run(3)
     work.server.set_scenario(faults=faults)
     assert work.run(4).posts_sent == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500, 502])
+def test_a_proxy_that_keeps_the_catalogue_back_does_not_hide_the_revision(bench, status, revision):
+    """Where an estimate is answered, its spelling tells as well."""
+    faults = [{"route": "GET /models", "kind": "html_error", "status": status}]
+    work = bench(faults=faults)
+
+    if revision == "2026-04" and status not in (401, 404, 405):
+        with pytest.raises(ConfigError, match="does not tell its revision"):
+            work.run(2)
+        return
+    report = work.run(2)
+
+    assert (report.images, report.api_revision) == (2, revision)
+
+
+def test_a_verdict_is_not_given_up_for_routes_that_something_keeps_back(new_bench):
+    """A proxy that closes both free routes makes the newest server look like the oldest."""
+    work = new_bench()
+    first = work.run(2)
+    probes = ("GET /models", "POST /image/generate/estimate")
+    closed = [{"route": route, "kind": "html_error", "status": 403} for route in probes]
+    work.server.set_scenario(faults=[{**closed[0], "status": 404}, closed[1]])
+
+    assert work.run(3).api_revision == first.api_revision
+    work.require_sound(3)

@@ -84,11 +84,12 @@ def test_mynth_can_read_what_a_row_starts_from(bench, files):
 def test_roles_travel_with_their_files(new_bench, files):
     """A role is said beside the uploaded URL, in the revision's words."""
     work = new_bench()
-    inputs = [{"url": str(files[0]), "role": "person"}, {"url": str(files[1]), "role": "garment"}]
+    roles = ["source", "reference"]
+    inputs = [{"url": str(file), "role": role} for file, role in zip(files, roles, strict=False)]
     work.run([{"prompt_id": "a", "prompt": "worn", "inputs": inputs}], models=(WITH_INPUTS,))
 
-    ((person, garment),) = inputs_at_mynth(work)
-    assert (person["as"], garment["as"]) == ("person", "garment")
+    (sent,) = inputs_at_mynth(work)
+    assert [entry["as"] for entry in sent] == roles
 
 
 def test_a_file_is_uploaded_again_when_its_url_may_have_died(bench, files):

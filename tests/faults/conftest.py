@@ -30,10 +30,10 @@ def stage(
 def new_stage(
     simulator: Callable[..., SimulatorServer], clock: LeapingClock, tmp_path: Path
 ) -> Callable[..., Stage]:
-    """The same of revision 2026-08 alone."""
+    """The same of revision 2026-10 alone."""
 
     def start(**scenario: Any) -> Stage:
-        server = simulator(clock=clock, **{"revision": "2026-08", **scenario})
+        server = simulator(clock=clock, **{"revision": "2026-10", **scenario})
         return Stage(server, clock, tmp_path)
 
     return start

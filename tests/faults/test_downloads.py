@@ -279,7 +279,7 @@ def test_names_of_files_are_ours_whatever_rows_are_called(stage):
     work.finish(rows, files=FILES)
 
     assert sorted(row["prompt_id"] for row in work.table("images")) == sorted(ids)
-    names = {f"{row['intent_id']}-0.webp" for row in work.table("images")}
+    names = {f"{row['intent_id']}-0.{row['format']}" for row in work.table("images")}
     assert {path.name for path in files_of(work)} == names
     assert work.query("SELECT count(*) FROM downloads") == [(len(ids),)]
 

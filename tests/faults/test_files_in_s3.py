@@ -91,7 +91,7 @@ def test_a_bucket_that_is_not_there_is_told(new_stage, s3):
 def test_a_kill_half_way_repeats_at_most_what_was_under_way(simulator, tmp_path, s3):
     """SIGKILL while files are fetched; the next run has all of them, each object whole."""
     n_rows = 40
-    server = simulator(revision="2026-08")
+    server = simulator(revision="2026-10")
     job = Job(
         server.url,
         str(tmp_path / "root"),

@@ -29,6 +29,7 @@ from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.inbox import InboxEvent
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import SimulatorServer
 from tests.factories import LeapingClock
 from tests.faults.invariants import (
@@ -87,7 +88,7 @@ class Promise(RuleBasedStateMachine):
     folder: Path
     servers: Callable[..., SimulatorServer]
 
-    @initialize(revision=st.sampled_from(["2026-04", "2026-08"]), seed=st.integers(0, 9))
+    @initialize(revision=st.sampled_from(REVISIONS), seed=st.integers(0, 9))
     def begin(self, revision: str, seed: int) -> None:
         folder = Path(mkdtemp(dir=type(self).folder))
         clock = LeapingClock()

@@ -186,7 +186,7 @@ def test_tls_that_fails_is_not_gone_around(stage, hanging_up):
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_thirty_in_a_hundred_go_wrong_and_the_account_is_exact(stage, seed):
-    """Two thousand rows, all kinds of faults at once, until done: each told, none paid twice."""
+    """A thousand rows, all kinds of faults at once, until done: each told, none paid twice."""
     share = 0.3 / len(ASTRAY)
     faults = [{**rule, "share": share, "every": None} for rule in ASTRAY.values()]
     faults += [{"route": r, "kind": "server_error", "share": 0.2} for r in (LIST, STATUS, FULL)]
@@ -194,12 +194,12 @@ def test_thirty_in_a_hundred_go_wrong_and_the_account_is_exact(stage, seed):
     calm = {"concurrency": 64}
 
     for _ in range(20):
-        report = work.run(2000, settings=calm)
+        report = work.run(1000, settings=calm)
         work.clock.advance(MINUTE_S)
         if report.stopped is None:
             break
     work.server.set_scenario(faults=())
 
     n_failed = sum(row["status"] == "failed" for row in work.table("failures"))
-    assert n_failed > 100
-    work.finish(2000, settings=calm)
+    assert n_failed > 50
+    work.finish(1000, settings=calm)

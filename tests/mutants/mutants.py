@@ -276,4 +276,32 @@ MUTANTS = (
         ")",
         ("tests/plugin/test_resend.py",),
     ),
+    Mutant(
+        "a refusal of the whole body is the row's fault",
+        "mynth_dagster/client/outcome.py",
+        "    return bool(paths) and not any(paths)\n",
+        "    return False\n",
+        ("tests/client/test_outcome.py",),
+    ),
+    Mutant(
+        "a key that may not create tasks is found out by the first row",
+        "mynth_dagster/engine/account.py",
+        "    if account is not None and not account.may(GENERATE):\n",
+        "    if account is not None and account.scopes == frozenset():\n",
+        ("tests/engine/test_account.py",),
+    ),
+    Mutant(
+        "a revision is taken for certain although something keeps the routes back",
+        "mynth_dagster/client/revision.py",
+        "    return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))\n",
+        "    return RevisionVerdict(OLDEST, said)\n",
+        ("tests/engine/test_runs.py",),
+    ),
+    Mutant(
+        "a row that only today's revision refuses is sent again",
+        "mynth_dagster/tables/planned.py",
+        """rows.filter(pc.is_null(rows.column("problem_code")))""",
+        """rows.filter(pc.is_valid(rows.column("request_hash")))""",
+        ("tests/tables/test_result_rows.py",),
+    ),
 )

@@ -11,8 +11,7 @@ from mynth_dagster.clock import US_PER_S, SystemClock
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent
 from mynth_dagster.webhook.gate import admit
-from mynth_dagster.wire.signatures import sign
-from tests.engine.post import SETTINGS, events
+from tests.engine.post import SETTINGS, events, headers_of
 from tests.plugin.conftest import Project
 
 FIRST, LAST = "2026-11-20|000", "2026-11-20|001"
@@ -44,8 +43,7 @@ def test_a_tick_takes_what_was_announced_and_asks_for_collection_without_asking_
     async def deliver(ledger: Ledger) -> None:
         for body in bodies:
             now_us = SystemClock().now_us()
-            header = sign(body, SETTINGS.secrets[0], at_s=now_us // US_PER_S)
-            headers = [(b"x-mynth-signature", header.encode())]
+            headers = headers_of(body, now_us // US_PER_S)
             event = admit(SETTINGS, is_signed=True, headers=headers, body=body, now_us=now_us)
             assert event is not None
             await ledger.inbox.receive(event)

@@ -13,7 +13,7 @@ from mynth_dagster.models.download import Download
 from mynth_dagster.models.intent import Intent, RowKey, SurplusTask
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import (
-    CatalogModel,
+    NOTHING_LISTED,
     ImageOutcome,
     PublicAccessToken,
     Task,
@@ -155,13 +155,11 @@ def write(store, limits) -> Callable[..., Written]:
     """Write rows (a mapping of columns, or an Arrow table) as the prompts of a batch."""
 
     def write_rows(rows: Any, *, window: str = "", **settings: Any) -> Written:
-        names = {"limits": limits, "store": store, "known_models": None, "wanted": None}
+        names = {"limits": limits, "store": store, "offers": NOTHING_LISTED, "wanted": None}
         given = {name: settings.pop(name, default) for name, default in names.items()}
         batch = Batch("shop", **settings)
         table = rows if isinstance(rows, pa.Table) else pa.table(rows)
         source = source_from_arrow(table, "rows")
-        known = given.pop("known_models")
-        given["catalog"] = None if known is None else {name: CatalogModel(name) for name in known}
         summaries = write_prompts(source, batch=batch, window=window, **given)
         return Written(given["store"], batch, summaries)
 

@@ -8,15 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES, LIMITS_BY_REVISION
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.task import CatalogModel
+from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
 from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.explain import RowRules, explain_row
 from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
-from mynth_dagster.tables.prompts import write_prompts
-from mynth_dagster.tables.source import source_from_arrow
 
-R1, R2 = LIMITS_BY_REVISION["2026-04"], LIMITS_BY_REVISION["2026-08"]
+R1, R2, R3 = LIMITS_BY_REVISION.values()
+
+
+def listing(*names, **told):
+    """A server's catalogue that lists these models."""
+    return Offers({name: CatalogModel(name, **told) for name in names})
+
+
 FAMILY = "👩‍👩‍👧‍👦"  # seven characters of one picture
 
 
@@ -82,7 +86,6 @@ def test_bad_value_fails_its_row_alone(write, column, value, code):
     assert [row.row_index for row in written.planned()] == [1]
     (bad, _) = written.rows()
     assert bad["problem_message"]
-    assert bad["request_hash"] is None
 
 
 @pytest.mark.parametrize(
@@ -195,7 +198,7 @@ def test_unknown_model_of_a_row_is_a_problem(write):
     """A model that the server does not list fails its row, with the nearest name."""
     rows = {"prompt": ["a", "b", "c"], "model": ["v/flux", "v/flx", "auto"]}
 
-    written = write(rows, known_models=frozenset({"v/flux", "v/other"}))
+    written = write(rows, offers=listing("v/flux", "v/other"))
 
     assert written.problems() == [None, ("unknown_model", "model"), None]
     assert "did you mean 'v/flux'?" in written.rows()[1]["problem_message"]
@@ -221,14 +224,14 @@ ROW = st.fixed_dictionaries(
         "prompt": TEXT,
         "negative_prompt": TEXT,
         "model": st.sampled_from(["auto", "v/m", "v/unknown", "a b", "x@y", "", "v/m\n"]),
-        "size": st.one_of(st.none(), st.sampled_from(["1:1", "auto", "1:9", "SQUARE", ""])),
+        "size": st.one_of(st.none(), st.sampled_from(["1:1", "16:9_4k", "auto", "1:9", ""])),
         "count": st.integers(-2, 40),
         "inputs": st.one_of(
             st.none(),
             st.lists(
                 st.fixed_dictionaries(
                     {
-                        "url": st.sampled_from([None, "", " ", "https://x", "h" * 2049]),
+                        "url": st.sampled_from([None, "", " ", "https://x", "Data:,x", "h" * 2049]),
                         "role": st.none(),
                     }
                 ),
@@ -251,14 +254,21 @@ ROW = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=300)
 @given(
     rows=st.lists(ROW, min_size=1, max_size=6),
-    limits=st.sampled_from([R1, R2]),
-    known=st.sampled_from([None, frozenset({"v/m"})]),
+    limits=st.sampled_from([R1, R2, R3]),
+    offers=st.sampled_from(
+        [
+            NOTHING_LISTED,
+            Offers({"v/m": CatalogModel("v/m")}, frozenset({"a-b"})),
+            Offers({"v/m": CatalogModel("v/m", takes_text=False, inputs=ModelInputs(2, 3))}),
+            Offers({"v/m": CatalogModel("v/m", has_4k=False, inputs=ModelInputs(0, 0))}),
+        ]
+    ),
     fan_out=st.sampled_from([None, ("auto", "v/m")]),
     same=st.sets(st.sampled_from([name for name in REQUEST_TYPES if name != "prompt"])),
 )
-def test_columns_never_miss_what_the_rules_refuse(rows, limits, known, fan_out, same):
+def test_columns_never_miss_what_the_rules_refuse(rows, limits, offers, fan_out, same):
     """Every row that the rules of a single row refuse is found by whole columns."""
-    rules = RowRules(limits, known, fan_out)
+    rules = RowRules(limits, offers, fan_out)
     rows = [{**row, **{name: rows[0][name] for name in same}} for row in rows]
     columns = {
         name: pa.array([row[name] for row in rows], kind) for name, kind in REQUEST_TYPES.items()
@@ -271,19 +281,76 @@ def test_columns_never_miss_what_the_rules_refuse(rows, limits, known, fan_out, 
     assert refused <= set(suspicious_rows(columns, rules, same=same))
 
 
-def test_a_model_with_a_price_of_4k_is_asked_for_4k(store, limits):
+def test_a_model_with_a_price_of_4k_is_asked_for_4k(write):
     """The live catalogue knows better than a list that was made when the revision came out."""
-    model = "black-forest-labs/flux.2-pro"
-    source = source_from_arrow(pa.table({"prompt": ["a"], "size": ["16:9_4k"]}), "rows")
-    rejected = [
-        write_prompts(
-            source,
-            batch=Batch("shop", models=(model,)),
-            window="",
-            limits=limits,
-            store=store,
-            catalog={model: CatalogModel(model, base_4k_units=price)},
-        )[0].n_rejected
-        for price in (None, 6_000_000)
-    ]
-    assert rejected == [1, 0]
+    rows = {"prompt": ["a"], "size": ["16:9_4k"], "model": ["black-forest-labs/flux.2-pro"]}
+    told = {None: ("capability_not_supported", "size"), True: None}
+
+    for has_4k, problem in told.items():
+        written = write(rows, offers=listing(*rows["model"], has_4k=has_4k))
+        assert written.problems() == [problem]
+
+
+EDITS = ModelInputs(at_least=1, at_most=2)
+
+
+@pytest.mark.parametrize(
+    ("told", "n_inputs", "problem"),
+    [
+        ({}, 1, None),
+        ({"takes_text": True, "inputs": ModelInputs(at_most=0)}, 0, None),
+        ({"takes_text": True, "inputs": ModelInputs(at_most=0)}, 1, "'v/m' takes no input images"),
+        ({"takes_text": False, "inputs": EDITS}, 0, "'v/m' needs an input image"),
+        ({"takes_text": False, "inputs": EDITS}, 2, None),
+        ({"takes_text": True, "inputs": EDITS}, 3, "3 inputs, 'v/m' takes up to 2"),
+        ({"takes_text": True, "inputs": ModelInputs(2, None)}, 1, "1 inputs, 'v/m' takes at least"),
+        ({"takes_text": True, "inputs": ModelInputs(2, None)}, 20, None),
+    ],
+)
+def test_the_catalogue_tells_how_many_inputs_a_model_takes(write, told, n_inputs, problem):
+    """A row with a number of inputs that its model does not take would be paid for in vain."""
+    inputs = [[f"https://x/{n}.png" for n in range(n_inputs)]]
+    rows = pa.table({"prompt": ["a"], "inputs": pa.array(inputs, pa.list_(pa.string()))})
+    asked = {"models": ("v/m",), "limits": R3}
+
+    (row,) = write(rows, **asked, offers=listing("v/m", **told)).rows()
+    (unchecked,) = write(
+        rows, **asked, offers=listing("v/m", **told), check_capabilities=False
+    ).rows()
+
+    assert row["problem_code"] == (problem and "capability_not_supported")
+    assert (row["problem_message"] or "").startswith(problem or "")
+    assert unchecked["problem_code"] is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "code"),
+    [
+        ({"output_quality": 80}, "invalid_output_quality"),
+        ({"enhance": "native"}, "invalid_enhance"),
+        ({"inputs": [{"url": "https://x", "role": "person"}]}, "invalid_input_role"),
+        ({"inputs": [{"url": "data:image/png;base64,AAAA", "role": None}]}, "input_data_uri"),
+        ({"inputs": [{"url": "https://x", "role": None}]}, "capability_not_supported"),
+        ({"size": "16:9_4k"}, "capability_not_supported"),
+        ({"count": 21}, "invalid_count"),
+        ({"prompt": "x" * 8193}, "prompt_too_long"),
+    ],
+)
+def test_what_2026_10_does_not_do_is_told_before_it_is_sent(cells, code):
+    """A row that asks for it is refused alone, with the field's name and the way out."""
+    row = {"prompt_id": "x", "prompt": "a", "model": "auto", "count": 1, "inputs": None, **cells}
+
+    problem = explain_row(row, RowRules(R3))
+
+    assert problem is not None
+    assert (problem.code, problem.field) == (code, next(iter(cells)))
+
+
+def test_a_destination_that_the_account_does_not_have_is_told_with_those_it_has(write):
+    """Mynth would refuse every row that names it."""
+    rows = {"prompt": ["a", "b"], "destination": ["bukcet", "bucket"]}
+
+    written = write(rows, offers=Offers(destinations=frozenset({"bucket"})))
+
+    assert written.problems() == [("unknown_destination", "destination"), None]
+    assert "did you mean 'bucket'?" in written.rows()[0]["problem_message"]

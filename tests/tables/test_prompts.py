@@ -14,6 +14,7 @@ from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rating, request_hash
+from mynth_dagster.models.task import CatalogModel, Offers
 from mynth_dagster.tables import prompts as prompts_module
 from mynth_dagster.tables.files import PROMPTS, TableStore
 from mynth_dagster.tables.planned import iter_planned_rows
@@ -272,12 +273,12 @@ def test_missing_table_stops_the_plan(store):
 def test_settings_that_no_row_can_use_are_refused(write, settings, complaint):
     """A wrong model or default is a fault of the settings, found before reading."""
     with pytest.raises(ConfigError, match=complaint):
-        write({"prompt": ["a"]}, known_models=frozenset({"v/m"}), **settings)
+        write({"prompt": ["a"]}, offers=Offers({"v/m": CatalogModel("v/m")}), **settings)
 
 
 def test_auto_needs_no_listing(write):
     """The automatic choice of a model is asked for even if the server does not list it."""
-    assert len(write({"prompt": ["a"]}, known_models=frozenset({"v/m"})).planned()) == 1
+    assert len(write({"prompt": ["a"]}, offers=Offers({"v/m": CatalogModel("v/m")})).planned()) == 1
 
 
 def test_summary_counts_rows_and_images(write):

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from mynth_dagster.clock import utc_from_us
+from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.intent import SurplusTask
-from mynth_dagster.models.task import Fault, ImageOutcome, Task, TaskStatus
+from mynth_dagster.models.task import (
+    CatalogModel,
+    Fault,
+    ImageOutcome,
+    Offers,
+    Task,
+    TaskStatus,
+)
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables import accounting
 from mynth_dagster.tables.files import FAILURES, IMAGES, TASKS
@@ -302,6 +310,42 @@ def test_edited_row_is_asked_for_anew(write, collect, known):
     assert [task["current"] for task in tables[TASKS]] == [False]
     assert [failure["error_code"] for failure in tables[FAILURES]] == ["not_submitted"]
     assert (summary.n_images, summary.charged_units) == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("cells", "then"),
+    [
+        ({"output_quality": [80]}, {"limits": LIMITS_BY_REVISION["2026-10"]}),
+        ({"model": ["v/m"]}, {"offers": Offers({"v/other": CatalogModel("v/other")})}),
+        ({"destination": ["bucket"]}, {"offers": Offers(destinations=frozenset())}),
+    ],
+)
+def test_what_was_delivered_stays_when_the_server_would_no_longer_take_the_row(
+    write, collect, known, cells, then
+):
+    """A row that only the revision or the account refuses today keeps the image it paid for."""
+    rows = {"prompt_id": ["x"], "prompt": ["a"], **cells}
+    (row,) = write(rows).planned()
+    known.add(row, images=[image(0)])
+
+    assert write(rows, **then).planned() == []
+    summary, tables = collect()
+
+    assert (summary.n_images, tables[FAILURES]) == (1, [])
+
+
+def test_a_row_that_was_edited_into_nonsense_does_not_show_what_it_asked_before(
+    write, collect, known
+):
+    """An image of the row as it was would hide that the row as it is was refused."""
+    (row,) = write({"prompt_id": ["x"], "prompt": ["a"], "size": ["1:1"]}).planned()
+    known.add(row, images=[image(0)])
+    write({"prompt_id": ["x"], "prompt": ["a"], "size": ["1:1 please"]})
+
+    summary, tables = collect()
+
+    assert summary.n_images == 0
+    assert [failure["error_code"] for failure in tables[FAILURES]] == ["unknown_size"]
 
 
 def test_removed_rows_and_surplus_tasks_are_listed(write, collect, known):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mynth_dagster.errors import ConfigError, UnexpectedPayloadError
+from mynth_dagster.errors import UnexpectedPayloadError
 from mynth_dagster.wire import PROFILES, reading, reading_account, refusals
 from mynth_dagster.wire.cells import parse_json
-from mynth_dagster.wire.detection import detect_revision
+from mynth_dagster.wire.detection import revision_by_catalog, revision_by_estimate
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -204,12 +204,13 @@ def catalog(**entry):
 @pytest.mark.parametrize(
     ("status", "body", "revision"),
     [
-        *((status, None, "2026-04") for status in (401, 404, 405)),
-        (404, {"error": {"code": "not_found"}}, "2026-04"),
         (200, catalog(displayName="M", pricing={"perImage": {"base": "1"}}), "2026-08"),
         (200, catalog(displayName=None, pricing=None), "2026-08"),
         (200, catalog(pricing={"perInput": "1"}), "2026-08"),
-        *((status, None, None) for status in (301, 403, 408, 429, 500, 502, 503)),
+        (200, catalog(display_name="M", pricing={"per_image": {"base": "1"}}), "2026-10"),
+        (200, catalog(display_name=None, pricing=None), "2026-10"),
+        (200, catalog(type="video", pricing={"per_second": {"480p": "1"}}), "2026-10"),
+        *((status, None, None) for status in (301, 401, 403, 404, 405, 429, 500, 502, 503)),
         *((200, odd, None) for odd in (None, [], {}, {"data": []}, {"data": {}}, {"data": ["x"]})),
         (200, catalog(), None),
         (200, catalog(displayName="M", display_name="M"), None),
@@ -217,11 +218,20 @@ def catalog(**entry):
     ],
 )
 def test_the_revision_is_told_by_the_catalogue_or_not_at_all(status, body, revision):
-    """Only a clear sign counts; everything else leaves the last verdict standing."""
-    assert detect_revision(status, body) == revision
+    """Only a spelling that all entries share counts; nothing else proves a revision."""
+    assert revision_by_catalog(status, body) == revision
 
 
-def test_a_revision_of_the_future_is_refused_before_anything_is_sent():
-    """The spelling of 2026-10 is known, and not spoken."""
-    with pytest.raises(ConfigError, match="2026-10"):
-        detect_revision(200, catalog(display_name="M", pricing={"per_image": {}}))
+@pytest.mark.parametrize(
+    ("status", "body", "revision"),
+    [
+        (200, {"data": {"estimated_cost": "0.2"}}, "2026-10"),
+        (200, {"data": {"estimated_cost": None}}, "2026-10"),
+        (200, {"data": {"estimatedCost": "0.2"}}, "2026-08"),
+        (403, {"data": {"estimated_cost": "0.2"}}, None),
+        *((200, odd, None) for odd in (None, [], {}, {"data": []}, {"estimated_cost": "0.2"})),
+    ],
+)
+def test_the_revision_is_told_by_an_estimate_or_not_at_all(status, body, revision):
+    """Where the catalogue is kept back, the spelling of a free estimate decides."""
+    assert revision_by_estimate(status, body) == revision

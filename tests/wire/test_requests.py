@@ -15,6 +15,8 @@ from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rat
 from mynth_dagster.wire import PROFILES, profile_of
 
 NO_TOKEN = {"access": {"pat": {"enabled": False}}}
+UNASKED = {"2026-04": NO_TOKEN, "2026-08": NO_TOKEN, "2026-10": {}}
+"""What a revision's writer adds of itself."""
 LEVELS = (RatingLevel("kids", "For all."), RatingLevel("adult", "Not for kids."))
 SPELLED_LEVELS = [
     {"value": "kids", "description": "For all."},
@@ -22,48 +24,58 @@ SPELLED_LEVELS = [
 ]
 URL = "https://example.com/in.png"
 
+SAME = object()
+"""2026-10 spells it as 2026-08 does."""
+
 SPELLINGS = [
-    pytest.param({}, {"prompt": "a"}, {"prompt": "a"}, id="prompt alone"),
+    pytest.param({}, {"prompt": "a"}, {"prompt": "a"}, SAME, id="prompt alone"),
     pytest.param(
         {"negative_prompt": "rain"},
         {"prompt": {"positive": "a", "negative": "rain", "enhance": False}},
         {"prompt": "a", "negative_prompt": "rain"},
+        SAME,
         id="negative prompt",
     ),
     pytest.param(
         {"enhance": "magic"},
         {"prompt": {"positive": "a", "enhance": "prefer_magic"}},
         {"prompt": "a", "magic_prompt": True},
+        SAME,
         id="magic",
     ),
     pytest.param(
         {"enhance": "native"},
         {"prompt": {"positive": "a", "enhance": "prefer_native"}},
         UnsupportedFeatureError,
+        SAME,
         id="native",
     ),
     pytest.param(
         {"rating": Rating()},
         {"prompt": "a", "content_rating": {"enabled": True}},
         {"prompt": "a", "rating": True},
+        SAME,
         id="default rating",
     ),
     pytest.param(
         {"rating": Rating(LEVELS)},
         {"prompt": "a", "content_rating": {"enabled": True, "levels": SPELLED_LEVELS}},
         {"prompt": "a", "rating": {"mode": "custom", "levels": SPELLED_LEVELS}},
+        SAME,
         id="custom rating",
     ),
     pytest.param(
         {"output_format": "png"},
         {"prompt": "a", "output": {"format": "png"}},
         {"prompt": "a", "output": {"format": "png", "quality": 80}},
+        {"prompt": "a", "output": {"format": "png"}},
         id="format alone",
     ),
     pytest.param(
         {"output_quality": 0},
         {"prompt": "a", "output": {"quality": 0}},
         {"prompt": "a", "output": {"format": "webp", "quality": 0}},
+        UnsupportedFeatureError,
         id="quality alone",
     ),
     pytest.param(
@@ -75,6 +87,7 @@ SPELLINGS = [
             ],
         },
         {"prompt": "a", "inputs": [URL]},
+        SAME,
         id="input",
     ),
     pytest.param(
@@ -87,51 +100,82 @@ SPELLINGS = [
             "prompt": "a",
             "inputs": [{"type": "image", "as": "source", "source": {"type": "url", "url": URL}}],
         },
+        SAME,
         id="input with a role",
     ),
     pytest.param(
         {"size": "16:9_4k", "count": 3},
         {"prompt": "a", "size": "16:9_4k", "count": 3},
         {"prompt": "a", "size": "16:9_4k", "count": 3},
+        SAME,
         id="size and count",
     ),
     pytest.param(
         {"delivery": Delivery(webhook_urls=(URL,), mute_registered_webhooks=True)},
         {"prompt": "a", "webhook": {"enabled": False, "custom": [{"url": URL}]}},
         {"prompt": "a", "webhook": {"dashboard": False, "custom": [{"url": URL}]}},
+        {"prompt": "a", "webhook": {"registered": False, "custom": [{"url": URL}]}},
         id="webhooks",
     ),
     pytest.param(
         {"delivery": Delivery(destination="bucket", metadata_json='{"é":[1]}')},
         {"prompt": "a", "metadata": {"é": [1]}},
         {"prompt": "a", "destination": "bucket", "metadata": {"é": [1]}},
+        SAME,
         id="destination and metadata",
     ),
 ]
 
 
-@pytest.mark.parametrize(("asked", "old", "new"), SPELLINGS)
+@pytest.mark.parametrize(("asked", "r04", "r08", "r10"), SPELLINGS)
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_request_is_spelled_exactly_as_the_revision_has_it(revision, asked, old, new):
+def test_a_request_is_spelled_exactly_as_the_revision_has_it(revision, asked, r04, r08, r10):
     """Nothing is sent that was not asked for, apart from our refusal of a token."""
-    expected = {"2026-04": old, "2026-08": new}[revision]
+    expected = {"2026-04": r04, "2026-08": r08, "2026-10": r08 if r10 is SAME else r10}[revision]
     request = ImageRequest(prompt="a", model="m", **asked)
 
     if expected is UnsupportedFeatureError:
-        with pytest.raises(UnsupportedFeatureError, match="enhance"):
+        with pytest.raises(UnsupportedFeatureError, match=next(iter(asked))):
             PROFILES[revision].encode_request(request, tag=None)
         return
     body = PROFILES[revision].encode_request(request, tag=None)
 
-    assert body == {"model": "m", "count": 1, **expected, **NO_TOKEN}
+    assert body == {"model": "m", "count": 1, **expected, **UNASKED[revision]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"model": "auto", "size": "16:9_4k"}, "size"),
+        *(({"inputs": (InputImage(URL, role=role),)}, "inputs") for role in ("person", "context")),
+        ({"inputs": (InputImage("DATA:image/png;base64,AAAA"),)}, "inputs"),
+    ],
+)
+def test_what_2026_10_lacks_is_refused_by_its_name_before_it_is_sent(asked, field):
+    """The server would refuse these, or charge for them and not do them."""
+    request = ImageRequest(**{"prompt": "a", "model": "m", **asked})
+
+    with pytest.raises(UnsupportedFeatureError, match=f"^{field}: revision 2026-10 has no "):
+        PROFILES["2026-10"].encode_request(request, tag=None)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_token_is_declined_unless_it_is_wanted(revision):
     """A task that is read with the key needs no token."""
-    wanted = ImageRequest(prompt="a", delivery=Delivery(with_token=True))
+    wanted, not_wanted = (
+        ImageRequest(prompt="a", delivery=Delivery(with_token=is_wanted))
+        for is_wanted in (True, False)
+    )
 
-    assert "access" not in PROFILES[revision].encode_request(wanted, tag=None)
+    added = {
+        name: value
+        for name, value in PROFILES[revision].encode_request(wanted, tag=None).items()
+        if name not in ("prompt", "model", "count")
+    }
+
+    assert added == ({"generate_public_access_token": True} if revision == "2026-10" else {})
+    declined = PROFILES[revision].encode_request(not_wanted, tag=None)
+    assert declined == {"prompt": "a", "model": "auto", "count": 1, **UNASKED[revision]}
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -146,17 +190,15 @@ def test_our_tag_lies_beside_the_users_metadata(revision):
 
 def test_the_bytes_are_compact_utf8():
     """What is measured against the 2 KB of metadata is what is sent."""
-    client = MynthClient(ClientSettings(), PROFILES["2026-08"], ManualClock())
+    client = MynthClient(ClientSettings(), PROFILES["2026-10"], ManualClock())
 
     raw = client.encode(ImageRequest(prompt="é"), None)
 
-    assert (
-        raw == '{"prompt":"é","model":"auto","count":1,"access":{"pat":{"enabled":false}}}'.encode()
-    )
+    assert raw == '{"prompt":"é","model":"auto","count":1}'.encode()
     assert json.loads(raw)["prompt"] == "é"
 
 
 def test_an_unknown_revision_is_refused_by_name():
     """A revision is spelled as one of those that this release speaks."""
-    with pytest.raises(ConfigError, match="2026-04, 2026-08"):
+    with pytest.raises(ConfigError, match="2026-04, 2026-08, 2026-10"):
         profile_of("2027-01")

@@ -27,6 +27,9 @@ DECODERS = {
     "account": reading_account.decode_account,
     "balance": reading_account.decode_balance,
     "upload": reading_account.decode_upload,
+    "result": reading.decode_result,
+    "destinations": reading_account.decode_destinations,
+    "webhook": reading_account.decode_webhook,
 }
 
 
@@ -44,6 +47,8 @@ def shown(value: Any) -> Any:
         return shown(asdict(value))
     if isinstance(value, dict):
         return {key: shown(v) for key, v in value.items() if v not in (None, (), {}, [])}
+    if isinstance(value, frozenset):
+        return sorted(value)
     return [shown(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
@@ -113,9 +118,11 @@ def test_an_error_as_the_answer_to_the_paid_call_says_who_must_act(path):
         assert isinstance(sorted_, Unknown)
 
 
-def test_both_revisions_have_samples_of_what_they_offer():
+def test_every_revision_has_samples_of_what_it_offers():
     """No kind of answer that a revision gives is without a sample."""
     kinds = {(path.parent.name, load(path)[0]["kind"]) for path in SAMPLES}
 
     assert {("2026-04", k) for k in ("created", "status", "task", "upload", "error")} <= kinds
-    assert {("2026-08", k) for k in (*DECODERS, "task", "error")} <= kinds
+    since_10 = {"result", "destinations", "webhook"}
+    assert {("2026-08", k) for k in {*DECODERS, "task", "error"} - since_10} <= kinds
+    assert {("2026-10", k) for k in (*DECODERS, "task", "error")} <= kinds

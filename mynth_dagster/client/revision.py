@@ -1,0 +1,86 @@
+"""Asking a server for its revision, by requests that cost nothing; `wire.detection` reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from mynth_dagster.client.http import Call, HttpSession, Transport
+from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.errors import ApiError
+from mynth_dagster.wire.cells import parse_json
+from mynth_dagster.wire.detection import (
+    ESTIMATE_BODY,
+    may_be_without_catalog,
+    revision_by_catalog,
+    revision_by_estimate,
+)
+
+OLDEST = "2026-04"
+
+
+@dataclass(frozen=True)
+class RevisionVerdict:
+    """
+    What a server's answers tell of its revision.
+
+    Args:
+        revision: None: they prove nothing.
+        basis: In words, what was answered.
+        is_certain: False where the answers are those of a server without the routes that were
+            asked, which may also be something in between that keeps them back.
+    """
+
+    revision: str | None
+    basis: str
+    is_certain: bool = True
+
+
+async def ask_revision(
+    settings: ClientSettings, *, transport: Transport | None = None
+) -> RevisionVerdict:
+    """
+    Ask for the public catalogue, and where that does not tell, with the key for an estimate.
+
+    A server that has neither speaks the oldest revision.
+
+    Raises:
+        ApiError: Nobody answers.
+    """
+    http = HttpSession(settings, transport)
+    try:
+        return await _ask(http, settings)
+    finally:
+        if transport is None:
+            await http.aclose()
+
+
+async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
+    call = Call("ask for the revision", "GET", "/models", anonymous=True)
+    answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
+    found = revision_by_catalog(answer.status, parse_json(answer.body))
+    if found is not None:
+        return RevisionVerdict(found, "by its catalogue")
+    said = f"HTTP {answer.status} to GET /models"
+    is_absent = may_be_without_catalog(answer.status)
+    if settings.api_key is None:
+        return RevisionVerdict(OLDEST if is_absent else None, said, is_certain=False)
+    estimate_status: int | None = None
+    call = Call(
+        "ask for the revision",
+        "POST",
+        "/image/generate/estimate",
+        content=json.dumps(ESTIMATE_BODY).encode("utf-8"),
+    )
+    try:
+        answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
+        estimate_status = answer.status
+        found = revision_by_estimate(answer.status, parse_json(answer.body))
+        said += f", {answer.status} to an estimate"
+    except ApiError as error:
+        said += f", no answer to an estimate ({error.reason})"
+    if found is not None:
+        return RevisionVerdict(found, "by an estimate")
+    if not is_absent:
+        return RevisionVerdict(None, said, is_certain=False)
+    return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))

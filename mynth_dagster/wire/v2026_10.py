@@ -1,0 +1,108 @@
+"""
+Revision 2026-10: the API that is live since October 2026 (official SDK 0.0.50).
+
+Every name is in snake case, answers are wrapped in `data`, errors are nested with lower-case
+codes. The server refuses unknown fields at any depth, so nothing is written that nobody asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mynth_dagster.errors import UnsupportedFeatureError
+from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, SIZE_4K_SUFFIX
+from mynth_dagster.models.inspection import Inspection
+from mynth_dagster.models.request import ImageRequest, InputImage, Rating
+from mynth_dagster.models.task import Task, TaskEvent
+from mynth_dagster.wire import events, reading
+from mynth_dagster.wire.writing import metadata_with_tag, with_present
+
+REVISION = "2026-10"
+LIMITS = LIMITS_BY_REVISION[REVISION]
+HAS_TASK_LIST = True
+HAS_ESTIMATE = True
+HAS_CATALOG = True
+HAS_ACCOUNT = True
+HAS_INSPECTIONS = True
+HAS_DESTINATIONS = True
+RESULT_WORD = "result"
+WEBHOOK_PATH = "/webhooks"
+OWN_FIELDS = frozenset({"webhook", "generate_public_access_token"})
+
+
+def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+    """The body of `POST /image/generate`."""
+    _require_expressible(request)
+    delivery = request.delivery
+    return with_present(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        magic_prompt=True if request.enhance else None,
+        model=request.model,
+        size=request.size,
+        count=request.count,
+        output=None if request.output_format is None else {"format": request.output_format},
+        inputs=[_input(image) for image in request.inputs] or None,
+        rating=None if request.rating is None else _rating(request.rating),
+        webhook=_webhook(request) or None,
+        generate_public_access_token=True if delivery.with_token else None,
+        metadata=metadata_with_tag(delivery.metadata_json, tag),
+        destination=delivery.destination,
+    )
+
+
+def encode_inspection(inspection: Inspection) -> dict[str, Any]:
+    """The body of `POST /image/rate`, `/image/alt` or `/image/review`."""
+    settings = inspection.settings
+    body = with_present(url=inspection.url, effort=settings.effort)
+    rating = _rating(Rating(settings.levels))
+    return {**body, **rating} if isinstance(rating, dict) else body
+
+
+def decode_task(operation: str, body: Any) -> Task:
+    """`GET /tasks/:id`."""
+    return reading.decode_full_task(operation, body, revision=REVISION, default_format=None)
+
+
+def decode_event(body: Any, *, at_us: int) -> TaskEvent | None:
+    """A webhook's body."""
+    return events.decode_event(body, default_format=None, at_us=at_us)
+
+
+def _require_expressible(request: ImageRequest) -> None:
+    """What the server would refuse, or would charge for and not do."""
+    if request.enhance == "native":
+        raise _unsupported("enhance", "no provider-side enhancement: use 'magic' or none")
+    if request.output_quality is not None:
+        raise _unsupported("output_quality", "no output quality: leave it out")
+    if request.model in (None, AUTO_MODEL) and (request.size or "").endswith(SIZE_4K_SUFFIX):
+        raise _unsupported("size", f"no 4k sizes of model {AUTO_MODEL!r}: name a model")
+    for image in request.inputs:
+        if image.role is not None and image.role not in LIMITS.input_roles:
+            known = ", ".join(LIMITS.input_roles)
+            raise _unsupported("inputs", f"no role {image.role!r}: use {known}")
+        if image.url[:5].lower() == "data:":
+            raise _unsupported("inputs", "no data URIs: give the file, which is then uploaded")
+
+
+def _unsupported(field: str, lacks: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(field, f"revision {REVISION} has {lacks}")
+
+
+def _input(image: InputImage) -> str | dict[str, Any]:
+    if image.role is None:
+        return image.url
+    return {"type": "image", "as": image.role, "source": {"type": "url", "url": image.url}}
+
+
+def _rating(rating: Rating) -> bool | dict[str, Any]:
+    if not rating.levels:
+        return True
+    levels = [{"value": level.value, "description": level.description} for level in rating.levels]
+    return {"mode": "custom", "levels": levels}
+
+
+def _webhook(request: ImageRequest) -> dict[str, Any]:
+    custom = [{"url": url} for url in request.delivery.webhook_urls]
+    muted = False if request.delivery.mute_registered_webhooks else None
+    return with_present(registered=muted, custom=custom or None)
