@@ -283,7 +283,8 @@ def _check_output_quality(value: int | None, rules: RowRules) -> None:
     low, high = rules.limits.quality_min, rules.limits.quality_max
     if value is not None and low is None:
         raise _complaint(
-            "invalid_output_quality", f"API revision {rules.limits.revision} has no output quality"
+            "invalid_output_quality",
+            f"API revision {rules.limits.revision} has no output quality: leave it out",
         )
     if value is not None and low is not None and not low <= value <= high:
         raise _complaint(

@@ -229,4 +229,5 @@ def _require_sound_batch(batch: Batch, rules: RowRules) -> None:
         problem = explain_row(row, rules)
         if problem:
             setting = "models" if problem.field == "model" else f"defaults.{problem.field}"
-            raise ConfigError(setting, problem.message)
+            said = f"{problem.message}. Nothing was sent and nothing was charged."
+            raise ConfigError(setting, said)
