@@ -72,7 +72,9 @@ class DefaultsModel(dg.Model, dg.Resolvable):
     size: str | None = Field(default=None, description="A preset, a ratio, …_4k, or auto.")
     count: int = Field(default=1, description="Images per row.")
     output_format: str | None = Field(default=None, description="png, jpg or webp.")
-    output_quality: int | None = Field(default=None, description="Up to 100; revision 2026-10 has none.")
+    output_quality: int | None = Field(
+        default=None, description="Up to 100; revision 2026-10 has none."
+    )
     enhance: str | None = Field(default=None, description="magic or native, as the revision has.")
     rating: bool = Field(default=False, description="Rate each image's content.")
     rating_levels: list[RatingLevelModel] = Field(

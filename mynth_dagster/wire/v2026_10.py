@@ -12,10 +12,16 @@ from typing import Any
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, SIZE_4K_SUFFIX
 from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import ImageRequest, InputImage, Rating
+from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
-from mynth_dagster.wire.writing import metadata_with_tag, with_present
+from mynth_dagster.wire.writing import (
+    input_image,
+    inspection_body,
+    metadata_with_tag,
+    rating_levels,
+    with_present,
+)
 
 REVISION = "2026-10"
 LIMITS = LIMITS_BY_REVISION[REVISION]
@@ -42,8 +48,8 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         size=request.size,
         count=request.count,
         output=None if request.output_format is None else {"format": request.output_format},
-        inputs=[_input(image) for image in request.inputs] or None,
-        rating=None if request.rating is None else _rating(request.rating),
+        inputs=[input_image(image) for image in request.inputs] or None,
+        rating=None if request.rating is None else rating_levels(request.rating),
         webhook=_webhook(request) or None,
         generate_public_access_token=True if delivery.with_token else None,
         metadata=metadata_with_tag(delivery.metadata_json, tag),
@@ -53,10 +59,7 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
 
 def encode_inspection(inspection: Inspection) -> dict[str, Any]:
     """The body of `POST /image/rate`, `/image/alt` or `/image/review`."""
-    settings = inspection.settings
-    body = with_present(url=inspection.url, effort=settings.effort)
-    rating = _rating(Rating(settings.levels))
-    return {**body, **rating} if isinstance(rating, dict) else body
+    return inspection_body(inspection)
 
 
 def decode_task(operation: str, body: Any) -> Task:
@@ -87,19 +90,6 @@ def _require_expressible(request: ImageRequest) -> None:
 
 def _unsupported(field: str, lacks: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(field, f"revision {REVISION} has {lacks}")
-
-
-def _input(image: InputImage) -> str | dict[str, Any]:
-    if image.role is None:
-        return image.url
-    return {"type": "image", "as": image.role, "source": {"type": "url", "url": image.url}}
-
-
-def _rating(rating: Rating) -> bool | dict[str, Any]:
-    if not rating.levels:
-        return True
-    levels = [{"value": level.value, "description": level.description} for level in rating.levels]
-    return {"mode": "custom", "levels": levels}
 
 
 def _webhook(request: ImageRequest) -> dict[str, Any]:

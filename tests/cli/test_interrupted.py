@@ -12,6 +12,8 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from mynth_dagster.limits import REVISIONS
+
 N_ROWS = 120
 SLOTS = 8
 
@@ -34,6 +36,7 @@ def ledger(work) -> sqlite3.Connection:
     return sqlite3.connect(work.root / "mynth-ledger.db")
 
 
+@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
 @pytest.mark.parametrize("after", [1, 60])
 def test_a_killed_run_is_taken_up_without_paying_twice(shell, after):
     """SIGKILL with POSTs in flight: no intent twice, none lost, at most one open row a slot."""

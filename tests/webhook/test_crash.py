@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from mynth_dagster.crash_points import CrashPoint
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.wire.signatures import sign
 from tests.crash.job import Job
@@ -53,6 +54,7 @@ def test_a_receiver_killed_there_acknowledges_nothing_and_keeps_the_event_once(
     assert _kept(made.ledger_url) == [("tsk_1",)]
 
 
+@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])  # a form of events each
 @pytest.mark.parametrize("point", WORKING, ids=lambda point: point.name)
 def test_a_run_killed_while_it_works_the_inbox_works_it_again(
     simulator: Callable[..., SimulatorServer], tmp_path: Path, revision: str, point: CrashPoint

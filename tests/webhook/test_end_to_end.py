@@ -18,6 +18,7 @@ from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
@@ -26,6 +27,9 @@ from tests.factories import KEY, MODEL, LeapingClock
 from tests.webhook.process import TOKEN, Receiver, receiver
 
 N_ROWS = 60
+pytestmark = pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
+"""Each of the two sends events in a form of its own."""
+
 FAILURES = [{"kind": "task", "prompt_contains": "prompt 7"}]
 QUICK = {"retry_first_s": 0.2, "retry_max_s": 0.5, "failures_until_disabled": 10_000}
 
