@@ -15,7 +15,7 @@ from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_se
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.report import receipt_json
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
-from mynth_dagster.errors import ConfigError, UnauthorizedError
+from mynth_dagster.errors import ConfigError, RefusedError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receipt import NO_MONEY, Receipt
@@ -94,7 +94,7 @@ async def _compare(settings: EngineSettings, ours: Receipt) -> str:
         await session.account.number()
         try:
             balance = await session.client.get_balance()
-        except UnauthorizedError as error:
+        except RefusedError as error:
             # What the key may not see says nothing of what it may send.
             return f"The balance is not told to this key ({error.reason}): nothing to compare."
     held, explained = balance.reserved_units, ours.open

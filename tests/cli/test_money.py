@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from tests.factories import MODEL
+from tests.factories import KEY, MODEL
 
 PRICE = f"{MODEL}=0.01"
 
@@ -80,6 +80,17 @@ def test_a_revision_without_a_balance_says_so(shell):
     result = work.call("receipt", "--root", str(work.root), "--dedicated-key")
 
     assert "2026-04 does not tell the balance" in result.stderr
+
+
+def test_a_key_that_may_not_see_the_balance_has_nothing_to_compare(new_shell):
+    """It is no error either: the receipt itself is the ledger's own."""
+    work = new_shell(api_keys=[{"key": KEY, "scopes": ["generate"]}])
+    work.run(work.prompts(1))
+
+    result = work.call("receipt", "--root", str(work.root), "--dedicated-key")
+
+    assert result.exit_code == 0
+    assert "not told to this key" in result.stderr
 
 
 def test_a_foreign_key_is_refused_until_a_person_takes_it_in(shell):
