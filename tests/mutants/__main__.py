@@ -6,11 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.mutants.mutants import MUTANTS, Mutant
 
 PROJECT = Path(__file__).resolve().parents[2]
+AT_ONCE = 2
 NEEDED = ("mynth_dagster", "tests", "pyproject.toml")
 
 
@@ -22,7 +26,7 @@ def survives(mutant: Mutant, copy: Path) -> bool:
     try:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         done = subprocess.run(
-            [*command, "-n", "2", *mutant.tests],
+            [*command, *mutant.tests],
             cwd=copy,
             capture_output=True,
             text=True,
@@ -35,23 +39,40 @@ def survives(mutant: Mutant, copy: Path) -> bool:
     return done.returncode == 0
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="mutants") as folder:
-        copy = Path(folder)
-        ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
+def copies(folder: Path) -> Iterator[Path]:
+    """As many copies of the project as mutants are tried at a time."""
+    ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    for number in range(AT_ONCE):
+        copy = folder / str(number)
+        copy.mkdir()
         for name in NEEDED:
             source = PROJECT / name
             if source.is_dir():
                 shutil.copytree(source, copy / name, ignore=ignored)
             else:
                 shutil.copy(source, copy / name)
-        alive = []
-        for mutant in MUTANTS:
-            is_alive = survives(mutant, copy)
-            print(f"{'SURVIVED' if is_alive else 'noticed '}  {mutant.name}", flush=True)
-            alive += [mutant.name] * is_alive
-    print(f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} mutants were noticed")
-    return 1 if alive else 0
+        yield copy
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="mutants") as folder:
+        free: SimpleQueue[Path] = SimpleQueue()
+        for copy in copies(Path(folder)):
+            free.put(copy)
+
+        def is_alive(mutant: Mutant) -> bool:
+            copy = free.get()
+            try:
+                found = survives(mutant, copy)
+            finally:
+                free.put(copy)
+            print(f"{'SURVIVED' if found else 'noticed '}  {mutant.name}", flush=True)
+            return found
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            n_alive = sum(pool.map(is_alive, MUTANTS))
+    print(f"{len(MUTANTS) - n_alive} of {len(MUTANTS)} mutants were noticed")
+    return 1 if n_alive else 0
 
 
 if __name__ == "__main__":
