@@ -111,10 +111,12 @@ def test_answers_stand_beside_their_images(made):
         assert all(row["cost_usd"] > 0 for row in rows)
     assert {row["level"] for row in work.table("ratings")} <= {"sfw", "nsfw"}
     assert all(row["alt"] for row in work.table("alt_texts"))
-    (review, *_) = work.table("reviews")
-    assert 1 <= review["score"] <= 4
-    assert review["findings"][0]["severity"] in ("critical", "major", "minor")
-    assert review["strengths"][0]["confidence"] in ("low", "medium", "high")
+    reviews = work.table("reviews")
+    findings = [finding for review in reviews for finding in review["findings"]]  # may be none
+    strengths = [strength for review in reviews for strength in review["strengths"]]
+    assert {review["score"] for review in reviews} <= {1, 2, 3, 4}
+    assert {finding["severity"] for finding in findings} <= {"critical", "major", "minor"}
+    assert {strength["confidence"] for strength in strengths} <= {"low", "medium", "high"}
 
 
 def test_own_levels_and_effort_are_part_of_the_wish(made):
