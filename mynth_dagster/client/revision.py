@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mynth_dagster.client.http import Call, HttpSession, Transport
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import ApiError
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.wire.cells import parse_json
 from mynth_dagster.wire.detection import (
     ESTIMATE_BODY,
@@ -16,7 +17,7 @@ from mynth_dagster.wire.detection import (
     revision_by_estimate,
 )
 
-OLDEST = "2026-04"
+OLDEST = REVISIONS[0]
 
 
 @dataclass(frozen=True)

@@ -199,5 +199,6 @@ async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transpo
     _log.info("API revision %s at %s, told %s", found, url, verdict.basis)
     if remembered not in (None, found):
         _log.warning("%s has changed from API revision %s to %s", url, remembered, found)
-    await ledger.set_meta(REVISION_META + url, found)
+    if remembered != found:
+        await ledger.set_meta(REVISION_META + url, found)
     return found

@@ -36,6 +36,11 @@ class InputImage:
 _FILE, _KEY = "sha256", "key"
 
 
+def is_data_uri(url: str) -> bool:
+    """Whether an input carries its bytes itself instead of saying where they are."""
+    return url[:5].lower() == "data:"
+
+
 def file_identity(content_hash: str) -> str:
     """The identity of an input file: its content, whatever its name and place."""
     return f"{_FILE}:{content_hash}"

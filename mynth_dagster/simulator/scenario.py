@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import invented, plain
 from mynth_dagster.simulator.amounts import units_of
 from mynth_dagster.simulator.deliveries import DeliveryRules, Endpoint
@@ -19,11 +19,9 @@ from mynth_dagster.simulator.switches import Switches
 FileFormat = Literal["png", "jpg", "webp"]
 KeyScope = Literal["generate", "manage", "keys"]
 
-REVISION_DEFAULT = "2026-10"
+REVISION_DEFAULT = REVISIONS[-1]
 STANDARD_WEBHOOKS = frozenset({"2026-10"})
 """Revisions whose registered webhooks have secrets of the new kind."""
-
-_REVISIONS = tuple(LIMITS_BY_REVISION)
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,8 @@ class Scenario:
     switches: Switches = field(default_factory=Switches)
 
     def __post_init__(self) -> None:
-        if self.revision not in _REVISIONS:
-            known = ", ".join(_REVISIONS)
+        if self.revision not in REVISIONS:
+            known = ", ".join(REVISIONS)
             raise plain.ScenarioError(f"revision is {self.revision!r}; it may be {known}")
         amounts = (self.balance_usd, self.auto_ceiling_usd)
         for amount in (*amounts, *self.balances_usd.values(), *self.prices_usd.values()):

@@ -23,6 +23,7 @@ from mynth_dagster.limits import (
     SIZE_4K_SUFFIX,
     RevisionLimits,
 )
+from mynth_dagster.models.request import is_data_uri
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
 from mynth_dagster.tables.columns import nearest
 from mynth_dagster.tables.input_files import is_file
@@ -69,14 +70,18 @@ class RowRules:
             return has is False
         return is_known_to_lack(model, capability, self.limits.revision)
 
+    def _judged_by(self, model: str) -> CatalogModel | None:
+        """What the catalogue says of a model, where rows are judged by it."""
+        return self.offers.model(model) if self.with_capabilities else None
+
     def inputs_of(self, model: str) -> ModelInputs | None:
         """How many input images the model takes; None where that is not told or not asked."""
-        listed = self.offers.model(model) if self.with_capabilities else None
+        listed = self._judged_by(model)
         return listed.inputs if listed is not None else None
 
     def needs_inputs(self, model: str) -> bool:
         """Whether the catalogue says that a prompt alone is not enough."""
-        listed = self.offers.model(model) if self.with_capabilities else None
+        listed = self._judged_by(model)
         return listed is not None and listed.takes_text is False
 
     def is_known_model(self, model: str) -> bool:
@@ -258,7 +263,7 @@ def _check_inputs(value: list[dict[str, str | None]] | None, rules: RowRules) ->
         url = item["url"]
         if url is None or not url.strip():
             raise _complaint("empty_input", f"input {index} has no URL")
-        if not rules.limits.takes_data_uris and url[:5].lower() == "data:":
+        if not rules.limits.takes_data_uris and is_data_uri(url):
             said = f"input {index} is a data URI, API revision {rules.limits.revision} takes none"
             raise _complaint("input_data_uri", f"{said}; give the file, which is then uploaded")
         role, roles = item["role"], rules.limits.input_roles

@@ -10,7 +10,7 @@ from typing import Any
 
 from mynth_dagster import errors
 from mynth_dagster.errors import RefusedError, cut
-from mynth_dagster.wire.cells import parse_json
+from mynth_dagster.wire.cells import mapping, parse_json
 
 KEY_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope", "forbidden_key"})
 BALANCE_CODES = frozenset({"insufficient_balance"})
@@ -81,9 +81,7 @@ def complained_paths(error: RefusedError) -> list[tuple[str, ...]]:
 
     An empty path is the body as a whole. No path at all: the refusal names no place.
     """
-    nested = error.body.get("error") if isinstance(error.body, Mapping) else None
-    source = nested if isinstance(nested, Mapping) else error.body
-    issues = source.get("issues") if isinstance(source, Mapping) else None
+    issues = _told_in(error.body).get("issues")
     if not isinstance(issues, list):
         return [tuple(error.field.split("."))] if error.field else []
     paths = (issue.get("path") for issue in issues if isinstance(issue, Mapping))
@@ -120,8 +118,7 @@ def _read_error(body: Any) -> tuple[str | None, str, str | None]:
     """Code in lower case, message, and the field that is complained about."""
     if not isinstance(body, Mapping):
         return None, "", None
-    nested = body.get("error")
-    source = nested if isinstance(nested, Mapping) else body
+    nested, source = body.get("error"), _told_in(body)
     code = source.get("code")
     message = source.get("message")
     if isinstance(nested, str) and nested:
@@ -132,6 +129,13 @@ def _read_error(body: Any) -> tuple[str | None, str, str | None]:
         message if isinstance(message, str) else "",
         field if isinstance(field, str) else None,
     )
+
+
+def _told_in(body: Any) -> Mapping[str, Any]:
+    """What a body tells of its error: a nested object, else the body itself."""
+    told = mapping(body)
+    nested = told.get("error")
+    return nested if isinstance(nested, Mapping) else told
 
 
 def _first_issue_path(issues: Any) -> str | None:

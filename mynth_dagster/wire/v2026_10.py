@@ -12,7 +12,7 @@ from typing import Any
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, SIZE_4K_SUFFIX
 from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.request import ImageRequest, is_data_uri
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
 from mynth_dagster.wire.writing import (
@@ -78,13 +78,13 @@ def _require_expressible(request: ImageRequest) -> None:
         raise _unsupported("enhance", "no provider-side enhancement: use 'magic' or none")
     if request.output_quality is not None:
         raise _unsupported("output_quality", "no output quality: leave it out")
-    if request.model in (None, AUTO_MODEL) and (request.size or "").endswith(SIZE_4K_SUFFIX):
+    if request.model == AUTO_MODEL and (request.size or "").endswith(SIZE_4K_SUFFIX):
         raise _unsupported("size", f"no 4k sizes of model {AUTO_MODEL!r}: name a model")
     for image in request.inputs:
         if image.role is not None and image.role not in LIMITS.input_roles:
             known = ", ".join(LIMITS.input_roles)
             raise _unsupported("inputs", f"no role {image.role!r}: use {known}")
-        if image.url[:5].lower() == "data:":
+        if is_data_uri(image.url):
             raise _unsupported("inputs", "no data URIs: give the file, which is then uploaded")
 
 

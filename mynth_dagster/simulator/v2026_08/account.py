@@ -10,7 +10,9 @@ from mynth_dagster.simulator.amounts import spell_trimmed
 from mynth_dagster.simulator.destinations import OwnStorage
 from mynth_dagster.simulator.instants import spell_instant
 from mynth_dagster.simulator.pricing import ModelPrice, PriceBook
-from mynth_dagster.simulator.webhooks import Webhook
+from mynth_dagster.simulator.v2026_04.account import webhook
+
+__all__ = ["balance", "destination", "estimate", "me", "models", "webhook"]
 
 
 def models(prices: PriceBook) -> list[dict[str, Any]]:
@@ -55,22 +57,6 @@ def balance(key: Key, now_us: int) -> dict[str, Any]:
             "usedInPeriod": spell_trimmed(used),
             "remainingInPeriod": spell_trimmed(max(key.limit - used, 0)),
         }
-    return spelled
-
-
-def webhook(record: Webhook, *, is_new: bool) -> dict[str, Any]:
-    """A registered webhook; the secret is shown by its creation only."""
-    spelled: dict[str, Any] = {
-        "id": record.webhook_id,
-        "userId": record.user_id,
-        "enabled": record.wish.enabled,
-        "url": record.wish.url,
-        "events": record.wish.events,
-        "createdAt": spell_instant(record.created_us),
-        "updatedAt": spell_instant(record.updated_us),
-    }
-    if is_new:
-        spelled["secret"] = record.secret
     return spelled
 
 
