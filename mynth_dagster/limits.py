@@ -164,15 +164,17 @@ POLL_FAILURES_MAX = 20  # consecutive failed reads before a wait gives up (offic
 
 CLEAR_AFTER_S = 900.0  # a walk sooner than this after a lost request proves nothing
 CLEAR_AGAIN_AFTER_S = 120.0  # between the two walks that have to agree
-CLEAR_WITHOUT_WITNESS_AFTER_S = 3600.0  # where no later task of ours shows that the list is fresh
-WALK_MARGIN_S = 600.0  # a walk goes on to a task this much older than the request
 WALK_PAGES = (100, 73)  # two sizes: entries of equal time must not fall between pages twice
 LOST_AFTER_MISSES = 3  # reads by id that found no such task …
 LOST_AFTER_S = 3600.0  # … over this time make it lost
 
 LEDGER_OUTAGE_MAX_S = 120.0  # how long a run waits for a database that is away
 
+COST_MAX_USD = 1_000  # of one request; more is taken for a mistake, and its cost for unknown
+
 EQUAL_REFUSALS_MAX = 10  # the same refusal this often in a row stops the run
+REFUSALS_MAX = 30  # so many refused rows, of whatever kind …
+REFUSALS_WITHIN = 100  # … among the newest answers stop it, too
 UNKNOWN_IN_A_ROW_MAX = 10  # as many POSTs of unknown outcome in a row stop the run
 
 RETRY_AFTER_MAX_S = 300.0  # a longer Retry-After ends the run, resumable, instead of holding it

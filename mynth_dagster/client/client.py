@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -135,12 +135,16 @@ class MynthClient:
     async def get_status(self, task_id: str, *, token: str | None = None) -> TaskStatus:
         """`GET /tasks/:id/status`, with the key or the task's own token."""
         call = Call("read task status", "GET", f"{_task_path(task_id)}/status", token=token)
-        return await self._read(call, reading.decode_status)
+        return await self._read(call, partial(reading.decode_status, task_id=task_id))
 
     async def get_task(self, task_id: str) -> Task:
         """`GET /tasks/:id`, owner only: the whole task."""
-        body = await self._read_json(Call("read task", "GET", _task_path(task_id)))
-        return self.profile.decode_task("read task", body)
+        call = Call("read task", "GET", _task_path(task_id))
+        task = self.profile.decode_task(call.operation, await self._read_json(call))
+        if task.task_id != task_id:
+            revision = self.profile.REVISION
+            raise UnexpectedPayloadError(call.operation, revision=revision, path="task asked for")
+        return task
 
     async def get_result(self, task_id: str, *, token: str) -> tuple[ImageOutcome, ...]:
         """The images of a finished task, with nothing but its token."""

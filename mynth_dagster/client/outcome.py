@@ -63,10 +63,16 @@ class NotSent:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Mynth may have made a task; nothing may be sent again until that is settled."""
+    """
+    Mynth may have made a task; nothing may be sent again until that is settled.
+
+    `is_foreign`: the answer is a refusal and not Mynth's own. Whoever stands in between gave it,
+    before Mynth saw the request or after.
+    """
 
     error: ApiError
     http_status: int | None = None
+    is_foreign: bool = False
 
 
 PaidOutcome = Accepted | Refused | NotSent | Unknown
@@ -81,7 +87,7 @@ def sort_answer(
 ) -> PaidOutcome:
     """What a complete answer to a paid POST proves."""
     body = parse_json(answer.body)
-    if reading.find_task_id(body) is not None:
+    if 200 <= answer.status < 300 and reading.find_task_id(body) is not None:
         return Accepted(reading.decode_created(operation, body, revision=profile.REVISION))
     if answer.status < 400:
         return Unknown(
@@ -91,8 +97,13 @@ def sort_answer(
     error = refusals.decode_refusal(
         operation, answer.status, answer.headers, answer.body, now_us=now_us
     )
+    is_created = error.code in refusals.CREATED_CODES
+    if is_created and reading.find_task_id_of_error(body) is not None:
+        return Accepted(reading.decode_created(operation, body, revision=profile.REVISION))
     if answer.status >= 500 or answer.status in _POSSIBLY_TAKEN:
         return Unknown(error, answer.status)
+    if not refusals.is_api_error(error) or error.status == PROXY_REFUSED:
+        return Unknown(error, answer.status, is_foreign=True)
     return Refused(error, cause_of(error, profile))
 
 
@@ -104,15 +115,13 @@ _CAUSE_BY_KIND: tuple[tuple[type[RefusedError], Cause], ...] = (
 
 
 def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
-    """By code first, by status second; a 4xx that is not the API's own stops the run."""
-    if error.status == PROXY_REFUSED:
-        return Cause.GATEWAY
+    """By code first, by status second; a 4xx for an address stops the run."""
     for kind, cause in _CAUSE_BY_KIND:
         if isinstance(error, kind):
             return cause
     if isinstance(error, UnauthorizedError) and _is_about_the_key(error):
         return Cause.KEY
-    if not refusals.is_api_error(error) or error.code in refusals.ROUTE_CODES:
+    if error.code in refusals.ROUTE_CODES:
         return Cause.GATEWAY
     return Cause.CONFIG if _is_ours(error, profile) else Cause.ROW
 

@@ -29,6 +29,8 @@ from mynth_dagster.models.task import Account
 
 _log = logging.getLogger(__name__)
 FINGERPRINT_CHARS = 32
+ECHO_META = "echoes_tags:"
+"""Before an account's number: the ledger's fact that its tasks come back with our tags."""
 
 GENERATE, MANAGE = "generate", "manage"
 """Scopes of keys: to make tasks, and to see the account's money, webhooks and destinations."""
@@ -63,6 +65,7 @@ class PayingAccount:
         self._clock = clock
         self._number: int | None = None
         self._is_nameless = False
+        self._echoes_tags: bool | None = None
 
     async def number(self) -> int:
         """
@@ -86,6 +89,19 @@ class PayingAccount:
         if self._is_nameless and user_id and self._number is not None:
             self._is_nameless = False
             await self._ledger.name_account(self._number, user_id)
+
+    async def echoes_tags(self) -> bool:
+        """Whether a task of this account was ever seen to carry the tag that it was sent with."""
+        if self._echoes_tags is None:
+            key = f"{ECHO_META}{await self.number()}"
+            self._echoes_tags = bool(await asyncio.to_thread(self._ledger.read.meta, key))
+        return self._echoes_tags
+
+    async def note_echo(self) -> None:
+        """Remember that tags come back."""
+        if not await self.echoes_tags():
+            self._echoes_tags = True
+            await self._ledger.ensure_meta(f"{ECHO_META}{await self.number()}", "yes")
 
     async def _find(self) -> int:
         known = await asyncio.to_thread(self._ledger.accounts.all)

@@ -8,14 +8,15 @@ from contextlib import suppress
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.identity import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.finish import Reading
+from mynth_dagster.ledger.finish import Reading, StatusNote
 from mynth_dagster.ledger.slice_lookup import SliceLookup
 from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.task import outcome_event
+from mynth_dagster.models.task import TaskStatus, outcome_event
 from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.results import RESULT_TABLES, ResultsSummary, write_results
 
@@ -55,7 +56,7 @@ async def read_surplus(
             return
         with suppress(ApiError):
             task = await session.client.get_task(task_id)
-            if task.status.is_final:
+            if task.status.is_final and await is_own(session, task, intent):
                 event = outcome_event(task, intent.n_asked)
                 reading = Reading(intent.intent_id, task, event, session.clock.now_us())
                 await session.ledger.record_reading(reading)
@@ -130,13 +131,16 @@ async def _read_each(session: Session, waiting: Iterator[Awaited]) -> int:
         except ApiError:
             n_failed += 1
             continue
-        if not task.status.is_final:
-            n_failed += 1  # the status ran ahead of the task: read again later
-        else:
-            reach(CrashPoint.RESULT_READ)
-            await session.account.note_owner(task.user_id)
-            event = outcome_event(task, awaited.n_asked)
-            reading = Reading(awaited.intent_id, task, event, session.clock.now_us())
-            await session.ledger.record_reading(reading)
-            reach(CrashPoint.RESULT_COMMITTED)
+        if not task.status.is_final or not await is_own(session, task, awaited):
+            # The status ran ahead of the task, or the answer is another's: it is asked about again,
+            # and its deadline goes on.
+            await session.ledger.note_status(StatusNote(awaited.task_id, TaskStatus.PENDING))
+            n_failed += 1
+            continue
+        reach(CrashPoint.RESULT_READ)
+        await session.account.note_owner(task.user_id)
+        event = outcome_event(task, awaited.n_asked)
+        reading = Reading(awaited.intent_id, task, event, session.clock.now_us())
+        await session.ledger.record_reading(reading)
+        reach(CrashPoint.RESULT_COMMITTED)
     return n_failed

@@ -11,10 +11,14 @@ import asyncio
 import shlex
 
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.walk import ListWalk
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.ledger_mark import LedgerMark, has_results, read_mark, write_mark
+
+NEWEST_PAGES = 2
+"""Of the task list, read before a run pays, where no task on them is known."""
 
 REBUILDING = "rebuild"
 """Who sends into partitions that are being put back: nobody."""
@@ -25,7 +29,8 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
     Compare the ledger with the mark beside the tables, and renew the mark.
 
     Raises:
-        LedgerMismatchError: The tables know another ledger, or this one when it knew more.
+        LedgerMismatchError: The tables know another ledger, or this one when it knew more; or
+            the newest tasks at Mynth carry intents of this ledger that it does not know.
     """
     store = TableStore(session.settings.root, batch.name)
     known = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
@@ -42,13 +47,43 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
     )
     if reason is not None:
         raise LedgerMismatchError(
-            f"{reason} Nothing was sent: rows that this ledger does not know would be paid for "
-            "again. Put the right ledger back. If it is lost, name a new, empty one, or move this "
-            f"one's file away, and run `{rebuild_command(session, batch)}`. If this one is what "
-            f"you want, run `{_command('adopt', session, batch)}`. Both need --ledger URL where "
-            "the ledger does not lie in the root."
+            f"{reason} {_put_back(session, batch)} If this one is what you want, run "
+            f"`{_command('adopt', session, batch)}`. Both need --ledger URL where the ledger does "
+            "not lie in the root."
         )
+    await _require_newest_known(session, batch)
     await mark_tables(session, batch)
+
+
+async def _require_newest_known(session: Session, batch: Batch) -> None:
+    """
+    A ledger that was put back together with its tables cannot be told by their mark.
+
+    The tasks that it sent after the copy was made lie on top of the list, above all that it knows.
+    """
+    profile = session.client.profile
+    if not profile.HAS_TASK_LIST:
+        return
+    walk = ListWalk(
+        session,
+        batch,
+        page_size=profile.LIMITS.list_page_max,
+        older_than_no=await session.ledger.newest_number() + 1,
+    )
+    await walk.go(n_pages=NEWEST_PAGES)
+    if walk.unknown_intents:
+        raise LedgerMismatchError(
+            f"Mynth lists a task of the ledger {session.ledger.ledger_id} that it does not know "
+            f"({walk.unknown_intents[0]}): an older copy was put back. {_put_back(session, batch)}"
+        )
+
+
+def _put_back(session: Session, batch: Batch) -> str:
+    return (
+        "Nothing was sent: rows that this ledger does not know would be paid for again. Put the "
+        "right ledger back. If it is lost, name a new, empty one, or move this one's file away, "
+        f"and run `{rebuild_command(session, batch)}`."
+    )
 
 
 def rebuild_command(session: Session, batch: Batch) -> str:

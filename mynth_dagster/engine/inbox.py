@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.identity import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
@@ -27,8 +28,9 @@ from mynth_dagster.limits import (
     TASK_DEADLINE_S,
 )
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.inspection import INSPECTION_TASKS
 from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
-from mynth_dagster.models.task import Task, TaskEvent, outcome_event
+from mynth_dagster.models.task import Task, TaskEvent, TaskStatus, outcome_event
 from mynth_dagster.models.transitions import FINAL
 from mynth_dagster.wire.cells import parse_json
 
@@ -138,6 +140,10 @@ class _Worker:
                 event, EventOutcome.UNMATCHED if is_ours else EventOutcome.FOREIGN
             )
         task = told.task
+        if task is not None and not self._is_beyond_doubt(task, intent):
+            task = await self._ask(event)
+            if task is None:
+                return False
         if task is None and attachment is Attachment.SURPLUS:
             task = await self._ask(event)
             if task is None:
@@ -198,7 +204,7 @@ class _Worker:
         if tag is not None and not self._is_of(intent, tag):
             # Proof of nothing; but the row may not be cleared as if nobody had named it.
             now = self.session.clock.instant()
-            await self.session.ledger.record_dispute(intent, task_id, now)
+            await self.session.ledger.record_dispute(intent.intent_id, task_id, now)
             return None
         is_own_batch = intent.row.batch == self.batch.ledger_name
         deadline_s = self.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
@@ -211,7 +217,19 @@ class _Worker:
     def _is_of(self, intent: Intent, tag: IntentTag) -> bool:
         return tag.intent_id == intent.intent_id and tag.matches(intent.request_hash)
 
+    def _is_beyond_doubt(self, task: Task, intent: Intent) -> bool:
+        """
+        Whether an event may close its row: its signature proves who sent it, not what is true.
+
+        What would be a row's loss is confirmed by a free reading: a failure, fewer images than
+        asked, or a task that does not carry the row's tag.
+        """
+        is_whole = task.status is TaskStatus.COMPLETED and task.n_delivered >= intent.n_asked
+        return is_whole and (task.type in INSPECTION_TASKS or INTENT_TAG_KEY in task.metadata)
+
     async def _record(self, intent: Intent, task: Task) -> bool:
+        if not await is_own(self.session, task, intent):
+            return False
         reach(CrashPoint.EVENT_ATTACHED)
         event = outcome_event(task, intent.n_asked)
         reading = Reading(intent.intent_id, task, event, self.session.clock.now_us())

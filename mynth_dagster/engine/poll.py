@@ -192,7 +192,9 @@ class Poller:
             shown = walk.note([task.task_id for task in page])
             self._found += shown
             told = [(awaited, statuses[awaited.task_id]) for awaited in shown]
-            finished += [replace(x, remote_status=status) for x, status in told if status.is_final]
+            finished += [
+                replace(x, remote_status=status) for x, status in told if status and status.is_final
+            ]
         return finished + await self._poll_each([*walk.missed, *walk.give_up()])
 
     async def _poll_each(self, pending: Sequence[Awaited]) -> list[Awaited]:

@@ -67,7 +67,7 @@ def reasons_to_resend(
     rows: Sequence[PartitionRow], resting: Mapping[Place, Resting]
 ) -> dict[Place, Reason]:
     """By window and fan-out, why rows may be sent again by themselves; others are left out."""
-    in_doubt = {window for (window, _), counts in resting.items() if counts.n_unresolved}
+    in_doubt = {window for (window, _), counts in resting.items() if counts.n_unsearched}
     found = {}
     for row in rows:
         place = row.window, row.fan_out
@@ -82,8 +82,9 @@ def _reason(row: PartitionRow, n_cleared: int, *, is_in_doubt: bool) -> Reason |
     """
     A run that sends, or was killed while it did, is left alone.
 
-    An outage in which answers were lost is over when it is known what became of each of them in
-    the whole window.
+    An outage in which answers were lost is over when each of them in the whole window was found,
+    cleared, or searched for by a list that could be read: what is held then stays held, and the
+    other rows need not wait for it. Their tasks may show what the search lacked.
     """
     if row.submitter is not None:
         return None

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.identity import PERSON
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger
@@ -74,7 +75,7 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
     _require_no_other_owner(task, intent)
     now_us = session.clock.now_us()
     return await session.ledger.record_sighting(
-        Sighting.at(now_us, intent, task_id, "person", deadline_s=TASK_DEADLINE_S)
+        Sighting.at(now_us, intent, task_id, PERSON, deadline_s=TASK_DEADLINE_S)
     )
 
 

@@ -3,29 +3,34 @@ Finding out what happened to a POST whose answer was lost.
 
 Only evidence attaches a task to an intent: the tag that we sent along, read from the whole task.
 A walk over the task list can find that evidence, and two of them can prove that there is none
-(`engine.clearing` says when). Where there is no list, the intent is held.
+(`engine.absence` says when). Where there is no list, the intent is held.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.engine.clearing import (
+from mynth_dagster.engine.absence import (
     is_cleared,
     is_walk_due,
     next_page_size,
-    oldest_wanted_us,
+    why_not_absent,
 )
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.walk import walk_list
+from mynth_dagster.engine.walk import ListWalk
+from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.doubt import Doubt, Walk
+from mynth_dagster.models.doubt import Doubt, Trail, Walk
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import IntentState
+from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.planned import iter_planned_batches
 
 UNRESOLVED = (IntentState.UNRESOLVED,)
 ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)
@@ -91,23 +96,72 @@ async def settle(
     may_clear = batch.clears_unresolved
     if not any(is_walk_due(doubt, walks, now, may_clear=may_clear) for doubt in open_):
         return NOTHING_SETTLED
-    oldest_us = oldest_wanted_us(open_)
-    found = await walk_list(
-        session, batch, oldest_us=oldest_us, page_size=next_page_size(walks), until_s=until_s
-    )
-    if not found.is_complete:
-        return Settled(found.n_attached)
+    page_size = next_page_size(walks)
+    oldest_no = min(doubt.claimed_no for doubt in open_)
+    searching = ListWalk(session, batch, page_size=page_size, older_than_no=oldest_no)
+    if not await searching.go(until_s=until_s):
+        return Settled(searching.n_attached)
     reach(CrashPoint.WALKED)
     ended = await _now(session)
-    walk = Walk(account, found.page_size, now, ended, found.reached_us, found.witness_no)
+    left = await _doubts(session, batch, slices, UNRESOLVED)
+    searched = {doubt.intent.intent_id for doubt in open_}
+    left = [doubt for doubt in left if doubt.intent.intent_id in searched]
+    said = await _said_of(session, batch, left, searching.trail, now, account)
+    walk = Walk(account, page_size, now, ended, said)
     await session.ledger.record_walk(walk)
     reach(CrashPoint.WALK_RECORDED)
     n_cleared = 0
     if may_clear:
-        left = await _doubts(session, batch, slices, UNRESOLVED)
         n_cleared = await _clear(session, left, [*walks, walk])
         reach(CrashPoint.CLEARED)
-    return Settled(found.n_attached, n_cleared)
+    return Settled(searching.n_attached, n_cleared)
+
+
+async def _said_of(
+    session: Session,
+    batch: Batch,
+    doubts: Sequence[Doubt],
+    trail: Trail,
+    began: Instant,
+    account: int,
+) -> dict[str, str]:
+    """By intent, why the walk does not prove that there is no task of it; empty where it does."""
+    tells = any(strange.asked is not None for _, strange in trail.strange)
+    asked = await asyncio.to_thread(_asked_by, session, batch, doubts) if tells else {}
+
+    def said(doubt: Doubt) -> str:
+        by_it = asked.get((doubt.intent.row.request_key, doubt.intent.request_hash))
+        return why_not_absent(doubt, trail, began=began, account=account, asked=by_it)
+
+    return {doubt.intent.intent_id: said(doubt) for doubt in doubts}
+
+
+def _asked_by(
+    session: Session, batch: Batch, doubts: Sequence[Doubt]
+) -> dict[tuple[str, str], str]:
+    """
+    What these rows ask for, by key and hash: the image that they look at, or their prompt, as far
+    as the prompt tables still have it.
+    """
+    if batch.inspection is not None:
+        return {
+            (candidate.intent.row.request_key, candidate.intent.request_hash): url
+            for (_, url), candidates in session.ledger.subjects.open().items()
+            for candidate in candidates
+        }
+    store = TableStore(session.settings.root, batch.name)
+    wanted = {(doubt.intent.row.request_key, doubt.intent.request_hash) for doubt in doubts}
+    places = {(doubt.intent.row.window, doubt.intent.fan_out) for doubt in doubts}
+    found: dict[tuple[str, str], str] = {}
+    for window, fan_out in sorted(places):
+        with suppress(TableError):
+            for planned in iter_planned_batches(store, batch.slice(window, fan_out), batch=batch):
+                each = enumerate(zip(planned.request_keys, planned.request_hashes, strict=True))
+                rows = planned.rows([place for place, key in each if key in wanted])
+                for row in rows:
+                    assert isinstance(row.request, ImageRequest)
+                    found[row.request_key, row.request_hash] = row.request.prompt
+    return found
 
 
 async def _clear(session: Session, doubts: Sequence[Doubt], walks: Sequence[Walk]) -> int:

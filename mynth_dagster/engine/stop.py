@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
@@ -10,6 +11,8 @@ from mynth_dagster.errors import UnauthorizedError
 from mynth_dagster.limits import (
     EQUAL_REFUSALS_MAX,
     NOT_SENT_RETRIES_MAX,
+    REFUSALS_MAX,
+    REFUSALS_WITHIN,
     RETRY_AFTER_MAX_S,
     UNKNOWN_IN_A_ROW_MAX,
 )
@@ -95,6 +98,8 @@ class Breaker:
 
     max_unresolved: int
     refusals: dict[str, int] = field(default_factory=dict)
+    newest: deque[bool] = field(default_factory=lambda: deque(maxlen=REFUSALS_WITHIN))
+    """Of the newest answers, which were refusals."""
     unknown_in_a_row: int = 0
     unresolved: int = 0
     silent_rounds: int = 0
@@ -102,12 +107,16 @@ class Breaker:
 
     def note_accepted(self) -> None:
         """A task was made: whatever was in a row is over."""
+        self.newest.append(False)
         self.refusals.clear()
         self.unknown_in_a_row = 0
         self.silent_rounds = 0
 
     def note_refusal(self, refused: Refused) -> StopReason | None:
-        """A refusal; stops at once for key, balance or limit, and after ten equal ones."""
+        """
+        A refusal; stops at once for key, balance or limit, after ten equal ones in a row, and where
+        much of what was answered lately was refused.
+        """
         self.unknown_in_a_row = 0
         error = refused.error
         if refused.cause in _STOPS_BY_CAUSE:
@@ -120,12 +129,23 @@ class Breaker:
         if self.refusals[code] >= EQUAL_REFUSALS_MAX:
             said = f"{EQUAL_REFUSALS_MAX} rows in a row were refused alike: {error.reason}."
             return StopReason("refused_repeatedly", said, "mend what it names, then " + RERUN)
+        self.newest.append(True)
+        if sum(self.newest) >= REFUSALS_MAX:
+            said = (
+                f"{REFUSALS_MAX} of the last {len(self.newest)} rows were refused, the last one: "
+                f"{error.reason}."
+            )
+            return StopReason("refused_repeatedly", said, "mend what they name, then " + RERUN)
         return None
 
     def note_unknown(self, unknown: Unknown) -> StopReason | None:
-        """A POST whose outcome is not known."""
+        """A POST whose outcome is not known; stops at once where it is not Mynth that answers."""
         self.unknown_in_a_row += 1
         self.unresolved += 1
+        if unknown.is_foreign:
+            code, advice = _STOPS_BY_CAUSE[Cause.GATEWAY]
+            said = f"Something else than Mynth answered: {unknown.error.reason.rstrip('.')}."
+            return StopReason(code, said, advice + _ONCE_SETTLED)
         in_a_row = self.unknown_in_a_row >= UNKNOWN_IN_A_ROW_MAX
         if not in_a_row and self.unresolved < self.max_unresolved:
             return None

@@ -233,7 +233,6 @@ class Submitter:
             intent,
             self._account,
             delivery.rest.attempt if delivery.rest else None,
-            self._session.client.server_now_us,
             self._batch.budget,
             f"{self._name}.{next(self._numbers)}",
         )

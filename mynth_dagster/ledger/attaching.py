@@ -48,6 +48,8 @@ def _attach(cells: Cells) -> sa.Update:
             missing_since=None,
             doubted_no=None,
             doubted_since=None,
+            held_because=None,
+            accepted_no=cells("number"),
         )
     )
 
@@ -68,6 +70,7 @@ _ATTACHED = {
     "reserved": _intents.c.reserved_units,
     "at": _intents.c.submitted_at_us,
     "deadline": _intents.c.deadline_at_us,
+    "number": _intents.c.accepted_no,
 }
 ATTACH = Change(_attach, _ATTACHED, distinct=["intent_id", "task_id"])
 ATTACH_SENDING = Change(

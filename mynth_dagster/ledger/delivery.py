@@ -41,7 +41,6 @@ class Claim:
     Args:
         account: The ledger's number of the account and key that will send it.
         from_attempt: None for a new generation, else the attempt that rests and is followed.
-        server_us: Now, on the server's clock, where that is known.
         budget: The caps that it has to fit under.
         claimant: Names this claim and no other, so that it is known again if its COMMIT was not
             confirmed.
@@ -50,7 +49,6 @@ class Claim:
     intent: Intent
     account: int | None = None
     from_attempt: int | None = None
-    server_us: int | None = None
     budget: Budget = NO_BUDGET
     claimant: str | None = None
 
@@ -150,6 +148,7 @@ def _repeat(cells: Cells) -> sa.Update:
             http_status=None,
             doubted_no=None,
             doubted_since=None,
+            held_because=None,
             **{name: cells(name) for name in _CLAIMED},
         )
     )
@@ -157,7 +156,7 @@ def _repeat(cells: Cells) -> sa.Update:
 
 _CLAIMED = (
     *("fan_out", "quoted_units", "account", "claimant"),
-    *("claimed_no", "claimed_server_us", "claimed_at_us", "send_by_us"),
+    *("claimed_no", "claimed_at_us", "send_by_us"),
 )
 _REPEAT = Change(
     _repeat,
@@ -186,7 +185,6 @@ def _repeat_row(claim: Claim, number: int, now_us: int | None) -> dict[str, Any]
         "account": claim.account,
         "claimant": claim.claimant,
         "claimed_no": number,
-        "claimed_server_us": claim.server_us,
         "claimed_at_us": claimed_at_us,
         "send_by_us": claimed_at_us + intent.send_by_us - intent.claimed_at_us,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import in_slices, rows_of
 from mynth_dagster.ledger.records import intent_from_row
-from mynth_dagster.models.doubt import Doubt, Walk
+from mynth_dagster.models.doubt import Doubt, KnownTask, Walk
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import HELD, IntentState
@@ -70,13 +71,40 @@ class DoubtReader:
         query = sa.select(table).where(table.c.account == account).order_by(table.c.walk)
         return list(rows_of(self._engine, query, _walk))
 
-    def witness_no(self, task_ids: Iterable[str]) -> int:
-        """The running number of the newest claim among these tasks of ours; 0 for none."""
-        query = sa.select(sa.func.max(_intents.c.claimed_no).label("number")).where(
-            _intents.c.task_id.in_(list(task_ids))
+    def known_tasks(self, task_ids: Sequence[str]) -> dict[str, KnownTask]:
+        """Those of these tasks that are the first one of an intent of ours."""
+        query = sa.select(_intents).where(_intents.c.task_id.in_(list(task_ids)))
+        return dict(rows_of(self._engine, query, lambda row: (row["task_id"], _known(row))))
+
+    def tasks_until(self, account: int, newest_no: int) -> list[str]:
+        """The account's tasks whose ids were known when this number was given."""
+        query = sa.select(_intents.c.task_id).where(
+            _intents.c.account == account,
+            _intents.c.task_id.is_not(None),
+            _intents.c.accepted_no <= newest_no,
         )
-        (number,) = rows_of(self._engine, query, lambda row: int(row["number"] or 0))
-        return number
+        return list(rows_of(self._engine, query, lambda row: str(row["task_id"])))
+
+    def tasks_between(self, account: int, oldest_no: int, newest_no: int) -> list[str]:
+        """
+        The account's tasks that were claimed after the one number and known before the other.
+
+        Of several attempts, the task may be that of an earlier one: these are left out.
+        """
+        query = sa.select(_intents.c.task_id).where(
+            _intents.c.account == account,
+            _intents.c.task_id.is_not(None),
+            _intents.c.attempt == 1,
+            _intents.c.claimed_no > oldest_no,
+            _intents.c.accepted_no < newest_no,
+        )
+        return list(rows_of(self._engine, query, lambda row: str(row["task_id"])))
+
+    def sources_of(self, intent_id: str, task_id: str) -> list[str]:
+        """Where it was heard that the task belongs to the intent."""
+        table = schema.sightings
+        query = sa.select(table.c.source).filter_by(intent_id=intent_id, task_id=task_id)
+        return list(rows_of(self._engine, query, lambda row: str(row["source"])))
 
     def attempts_of(self, intent_id: str) -> list[Evidence]:
         """How the deliveries of one intent ended, oldest first."""
@@ -92,10 +120,20 @@ def _doubt(row: Any) -> Doubt:
     return Doubt(
         intent=intent_from_row(row),
         account=row["account"],
-        claimed_server_us=row["claimed_server_us"],
+        claimed_no=row["claimed_no"] or 0,
         since=Instant.parse(since) if since else None,
         since_no=row["doubted_no"] or 0,
         is_disputed=bool(row["is_disputed"]),
+    )
+
+
+def _known(row: Any) -> KnownTask:
+    """Of several attempts, the task may be that of an earlier one: its claim is not known then."""
+    is_of_claim = row["attempt"] == 1 and row["claimed_no"] is not None
+    return KnownTask(
+        intent=intent_from_row(row),
+        claimed_no=row["claimed_no"] if is_of_claim else 0,
+        accepted_no=row["accepted_no"],
     )
 
 
@@ -105,6 +143,5 @@ def _walk(row: Any) -> Walk:
         page_size=row["page_size"],
         began=Instant.parse(row["began"]),
         ended=Instant.parse(row["ended"]),
-        reached_us=row["reached_us"],
-        witness_no=row["witness_no"],
+        said=json.loads(row["said"]),
     )

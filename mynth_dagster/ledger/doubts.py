@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +16,7 @@ from mynth_dagster.ledger.counters import exposure_before, note_difference
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.limits import LOST_AFTER_MISSES, LOST_AFTER_S
-from mynth_dagster.models.doubt import Doubt, Walk
+from mynth_dagster.models.doubt import TOO_EARLY, Doubt, Walk
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import Event, IntentState, states_before
 
@@ -72,27 +74,42 @@ def record_walk(walk: Walk) -> Callable[[Connection], None]:
             "page_size": walk.page_size,
             "began": str(walk.began),
             "ended": str(walk.ended),
-            "reached_us": walk.reached_us,
-            "witness_no": walk.witness_no,
+            "said": json.dumps(dict(walk.said)),
         }
         connection.execute(sa.insert(table).values(row))
         of_account = sa.select(table.c.walk).where(table.c.account == walk.account)
         newest = of_account.order_by(table.c.walk.desc()).limit(WALKS_KEPT)
         old = sa.delete(table).where(table.c.account == walk.account, table.c.walk.not_in(newest))
         connection.execute(old)
+        _say_why_held(connection, walk)
 
     return call
 
 
-def record_dispute(intent: Intent, task_id: str, ours: Instant) -> Callable[[Connection], None]:
-    """A task names this intent with another request's hash: proof of nothing, kept to be seen."""
+def _say_why_held(connection: Connection, walk: Walk) -> None:
+    """What is said of a row is shown in its tables: where it changed, they are out of date."""
+    of_intents = _intents.c.intent_id.in_(list(walk.said))
+    is_held = _intents.c.state == IntentState.UNRESOLVED.value
+    query = sa.select(_intents.c.intent_id, _intents.c.held_because).where(of_intents, is_held)
+    changed = defaultdict[str | None, list[str]](list)
+    for intent_id, held_because in connection.execute(query).all():
+        said = walk.said[intent_id] if walk.said[intent_id] not in ("", TOO_EARLY) else None
+        if said != held_because:
+            changed[said].append(intent_id)
+    for said, intent_ids in changed.items():
+        _move(connection, intent_ids, [IntentState.UNRESOLVED], {"held_because": said})
+
+
+def record_dispute(intent_id: str, task_id: str, ours: Instant) -> Callable[[Connection], None]:
+    """A task that was taken for this intent's is another's: proof of nothing, kept to be seen."""
 
     def call(connection: Connection) -> None:
+        attempt = sa.select(_intents.c.attempt).where(_intents.c.intent_id == intent_id)
         statement = insert_into(connection, schema.sightings).values(
             task_id=task_id,
-            intent_id=intent.intent_id,
+            intent_id=intent_id,
             source=schema.DISPUTED,
-            attempt=intent.attempt,
+            attempt=attempt.scalar_subquery(),
             seen_at_us=instant_of(connection, ours).wall_us,
         )
         connection.execute(statement.on_conflict_do_nothing())

@@ -23,6 +23,7 @@ from mynth_dagster.ledger.counters import (
 )
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import all_changed, each_changed
+from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.spool import SpooledAnswer
 from mynth_dagster.ledger.statements import Insertion, Row
 from mynth_dagster.models.exposure import exposure_of_surplus
@@ -84,7 +85,8 @@ _KEEP_EVIDENCE = Insertion(
 
 
 def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
-    rows = [_attached_row(sighting) for sighting in seen]
+    number = newest_number(connection)
+    rows = [{**_attached_row(sighting), "number": number} for sighting in seen]
     if all(x.source == ANSWER for x in seen) and all_changed(connection, ATTACH_SENDING, rows):
         # As nearly always. What such rows hold is what was quoted; nobody has to add it up.
         more = ((x.intent, (_held_units(x) or 0) - (x.intent.quoted_units or 0)) for x in seen)

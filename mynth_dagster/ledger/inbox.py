@@ -55,6 +55,7 @@ class InboxEvent:
         received_at_us: When the receiver had it whole.
         signed_at_us: When the sender signed it.
         n_tries: How often it was worked in vain.
+        body_sha256: Of the body as it came, to recognise a second one that says something else.
     """
 
     event_id: str
@@ -65,6 +66,7 @@ class InboxEvent:
     received_at_us: int
     signed_at_us: int | None = None
     n_tries: int = 0
+    body_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,12 @@ class Inbox:
     async def forget(self, before_us: int) -> int:
         """Drop events that were worked before this time; those that nobody owned are kept."""
         return int(await self._commits.submit(CALL, _forgetting(before_us)))
+
+    def differs(self, event: InboxEvent) -> bool:
+        """Whether an event with this id was kept whose body was another one."""
+        query = sa.select(_inbox.c.body_sha256).where(_inbox.c.event_id == event.event_id)
+        kept = list(rows_of(self._reader, query, lambda row: row["body_sha256"]))
+        return bool(kept) and kept[0] not in (None, event.body_sha256)
 
     def due(self, now_us: int, limit: int, *, after: InboxEvent | None = None) -> list[InboxEvent]:
         """Events to be worked now, oldest first; those that came ``after`` one of them."""

@@ -176,9 +176,9 @@ class Ledger:
         """Keep a complete walk over the task list."""
         await self._call(doubts.record_walk(walk))
 
-    async def record_dispute(self, intent: Intent, task_id: str, now: Instant) -> None:
-        """Keep a task that names an intent with another request's hash."""
-        await self._call(doubts.record_dispute(intent, task_id, now))
+    async def record_dispute(self, intent_id: str, task_id: str, now: Instant) -> None:
+        """Keep a task that was taken for an intent's, and asks for something else."""
+        await self._call(doubts.record_dispute(intent_id, task_id, now))
 
     async def clear(self, settled: Sequence[Doubt], said: str) -> int:
         """These requests were not accepted and may be sent again; how many were in doubt still."""

@@ -109,7 +109,10 @@ class LedgerReader:
     def awaited(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
         """Tasks of these partitions that were accepted and not read, as they were submitted."""
         since = sa.func.coalesce(_intents.c.submitted_at_us, _intents.c.claimed_at_us)
-        names = ("intent_id", "task_id", "n_asked", "deadline_at_us", "remote_status", "missed")
+        names = (
+            *("intent_id", "task_id", "n_asked", "deadline_at_us", "remote_status", "missed"),
+            *("request_hash", "model"),
+        )
         query = (
             sa.select(*(_intents.c[name] for name in names), since.label("since_us"))
             .where(_intents.c.batch == batch, in_slices(slices))

@@ -45,7 +45,7 @@ def task_to_json(task: Task) -> str:
     """A finished task as stored in `schema.tasks.details`."""
     # Not `asdict`, which copies every value in depth: this is done for every task.
     stored = {
-        **vars(task),
+        **{name: cell for name, cell in vars(task).items() if name != "prompt_asked"},
         "faults": [vars(fault) for fault in task.faults],
         "images": [_stored(image) for image in task.images],
     }

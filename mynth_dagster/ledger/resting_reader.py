@@ -19,10 +19,14 @@ _PLACE = (_intents.c.window, _intents.c.fan_out)
 
 @dataclass(frozen=True)
 class Resting:
-    """Deliveries of one partition that were proved not accepted, and those in doubt."""
+    """
+    Deliveries of one partition that were proved not accepted, and those in doubt.
+
+    `n_unsearched` of those in doubt were not yet searched for late enough to prove anything.
+    """
 
     n_cleared: int = 0
-    n_unresolved: int = 0
+    n_unsearched: int = 0
 
 
 class RestingReader:
@@ -33,21 +37,25 @@ class RestingReader:
 
     def resting(self, batch: str) -> dict[tuple[str, str], Resting]:
         """By window and fan-out; partitions without any are left out."""
-        kinds = {"n_cleared": IntentState.CLEARED, "n_unresolved": IntentState.UNRESOLVED}
+        is_cleared = _intents.c.state == IntentState.CLEARED.value
+        is_unresolved = _intents.c.state == IntentState.UNRESOLVED.value
+        kinds = {
+            "n_cleared": is_cleared,
+            "n_unsearched": is_unresolved & _intents.c.held_because.is_(None),
+        }
         counted = [
-            sa.func.sum(sa.case((_intents.c.state == state.value, 1), else_=0)).label(name)
-            for name, state in kinds.items()
+            sa.func.sum(sa.case((is_one, 1), else_=0)).label(name) for name, is_one in kinds.items()
         ]
         query = (
             sa.select(*_PLACE, *counted)
             .where(_intents.c.batch == batch)
-            .where(_intents.c.state.in_([state.value for state in kinds.values()]))
+            .where(is_cleared | is_unresolved)
             .group_by(*_PLACE)
         )
         found = rows_of(self._engine, query, lambda row: row)
         return {
             (row["window"], row["fan_out"]): Resting(
-                int(row["n_cleared"]), int(row["n_unresolved"])
+                int(row["n_cleared"]), int(row["n_unsearched"])
             )
             for row in found
         }

@@ -21,7 +21,7 @@ from mynth_dagster.models.transitions import IntentState
 
 _PUT_BACK = Insertion(
     schema.intents,
-    [*INTENT_COLUMNS, "account", "claimed_no", "doubted_no", "doubted_since"],
+    [*INTENT_COLUMNS, "account", "accepted_no", "doubted_no", "doubted_since"],
     key="intent_id",
 )
 
@@ -53,7 +53,7 @@ def _row(each: Restored, number: int, now: Instant) -> dict[str, object]:
     return {
         **intent_to_row(each.intent),
         "account": each.account,
-        "claimed_no": number,
+        "accepted_no": number if each.intent.task_id else None,
         "doubted_no": number if is_in_doubt else None,
         "doubted_since": str(now) if is_in_doubt else None,
     }

@@ -100,10 +100,11 @@ intents = sa.Table(
     sa.Column("missed", sa.Integer, nullable=False, server_default="0"),
     sa.Column("missing_since", sa.Text),
     sa.Column("claimed_no", sa.BigInteger),
-    sa.Column("claimed_server_us", _US),
+    sa.Column("accepted_no", sa.BigInteger),
     sa.Column("claimant", sa.Text),
     sa.Column("doubted_no", sa.BigInteger),
     sa.Column("doubted_since", sa.Text),
+    sa.Column("held_because", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("error_field", sa.Text),
@@ -118,7 +119,9 @@ intents = sa.Table(
     ),
 )
 """
-`claimed_no` and `doubted_no` are running numbers: they order events whatever the clocks say.
+`claimed_no`, `accepted_no` and `doubted_no` are running numbers: they order events whatever the
+clocks say. `accepted_no` is the newest that was given when the task's id came in. `held_because` is
+why the last search could not prove that there is no task.
 `missing_since` and `doubted_since` are instants (`clock.Instant`), to measure waits from.
 """
 
@@ -183,8 +186,7 @@ walks = sa.Table(
     sa.Column("page_size", sa.Integer, nullable=False),
     sa.Column("began", sa.Text, nullable=False),
     sa.Column("ended", sa.Text, nullable=False),
-    sa.Column("reached_us", _US),
-    sa.Column("witness_no", sa.BigInteger, nullable=False),
+    sa.Column("said", sa.Text, nullable=False),
 )
 """Complete walks over the task list, as `models.doubt.Walk`."""
 
@@ -204,14 +206,15 @@ inbox = sa.Table(
     sa.Column("outcome", sa.Text),
     sa.Column("batch", sa.Text),
     sa.Column("waited_us", _US),
+    sa.Column("body_sha256", sa.Text),
     sa.Index("inbox_by_work", "done_at_us", "received_at_us"),
     sa.Index("inbox_by_batch", "batch", "received_at_us"),
 )
 """
 Webhooks as they came, committed before they are acknowledged; `event_id` is what duplicates share.
 
-`done_at_us` is null until the event was worked; then `body` is dropped and `batch` says whose
-task it was. `waited_us` is how long after its submission the task was announced.
+`done_at_us` is null until the event was worked; then `body` is dropped, its hash stays, and
+`batch` says whose task it was. `waited_us` is how long after its submission the task was announced.
 """
 
 uploads = sa.Table(

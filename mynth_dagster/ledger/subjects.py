@@ -32,12 +32,12 @@ class OpenSubject:
 
     Args:
         account: The ledger's number of the account and key that sent it.
-        claimed_server_us: When it was claimed, on the server's clock; None where not known.
+        claimed_no: The ledger's running number of its claim; 0 where not known.
     """
 
     intent: Intent
     account: int | None
-    claimed_server_us: int | None
+    claimed_no: int
 
 
 class Subjects:
@@ -61,7 +61,7 @@ class Subjects:
         found: dict[Subject, list[OpenSubject]] = {}
         for row in rows_of(self._reader, query, dict):
             subject = (row["task_type"], normal_url(row["url"]))
-            candidate = OpenSubject(intent_from_row(row), row["account"], row["claimed_server_us"])
+            candidate = OpenSubject(intent_from_row(row), row["account"], row["claimed_no"] or 0)
             found.setdefault(subject, []).append(candidate)
         return found
 

@@ -18,6 +18,8 @@ class Awaited:
         deadline_at_us: After this the task is called stalled.
         remote_status: What Mynth last said of it; final: finished, and not read yet.
         missed: How often in a row Mynth said that it does not know the task.
+        request_hash: What was asked, as in the tag that the task carries.
+        model: The model, or the type of a task that looks at an image.
     """
 
     intent_id: str
@@ -27,6 +29,8 @@ class Awaited:
     deadline_at_us: int | None = None
     remote_status: TaskStatus | None = None
     missed: int = 0
+    request_hash: str = ""
+    model: str = ""
 
     @property
     def is_finished_remotely(self) -> bool:

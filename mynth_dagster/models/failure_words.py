@@ -131,10 +131,11 @@ def _words_for_stalled(_intent: Intent) -> Words:
 
 def _words_for_unresolved(intent: Intent) -> Words:
     said = intent.error_message or intent.reason or "no complete answer came back"
+    held = f"; held, since {intent.held_because}" if intent.held_because else ""
     return Words(
         Stage.SUBMISSION,
         "outcome_unknown",
-        f"it may have been accepted: {said}",
+        f"it may have been accepted: {said}{held}",
         MoneyOutcome.UNKNOWN,
         "It is not sent again by itself; settling looks for its task. To decide by hand: "
         f"mynth-dagster resolve {intent.intent_id} --attach TASK_ID | --resubmit | --abandon.",

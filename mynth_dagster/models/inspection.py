@@ -37,6 +37,8 @@ _TABLES = {
     InspectionKind.ALT: "alt_texts",
     InspectionKind.REVIEW: "reviews",
 }
+INSPECTION_TASKS = tuple(kind.task_type for kind in InspectionKind)
+"""The types of the tasks that look at images."""
 KINDS_BY_TABLE = {table: kind for kind, table in _TABLES.items()}
 EFFORTS = ("low", "high")
 

@@ -73,6 +73,7 @@ class Intent:
         remote_status: What Mynth last said of the task; final here while the intent is still
             `accepted` means: finished, not read yet.
         missed: How often in a row Mynth said that it does not know the task.
+        held_because: Why a search could not prove that an unresolved request has no task.
     """
 
     intent_id: str
@@ -94,6 +95,7 @@ class Intent:
     task_id: str | None = None
     remote_status: TaskStatus | None = None
     missed: int = 0
+    held_because: str | None = None
     submitted_at_us: int | None = None
     completed_at_us: int | None = None
     deadline_at_us: int | None = None

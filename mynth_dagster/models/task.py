@@ -12,6 +12,14 @@ from mynth_dagster.models.transitions import Event
 IMAGE_TASK = "image.generate"
 """The type of a task that makes images."""
 
+MYNTH_TASKS = frozenset(
+    {
+        *(IMAGE_TASK, "image.rate", "image.alt", "image.review"),
+        *("image.remove_background", "image.upscale", "video.generate"),
+    }
+)
+"""The types of tasks that Mynth documents."""
+
 
 class TaskStatus(str, Enum):
     """The three states that Mynth knows."""
@@ -56,13 +64,12 @@ class PublicAccessToken:
 
 @dataclass(frozen=True)
 class ListedTask:
-    """One entry of the task list."""
+    """One entry of the task list; `status` is None where it is none that Mynth documents."""
 
     task_id: str
     type: str
-    status: TaskStatus
+    status: TaskStatus | None
     cost_units: int | None
-    created_at_us: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,7 @@ class Task:
     A task as its owner reads it.
 
     `updated_at_us` of a finished task is when it finished. `metadata` is what we sent along.
+    `prompt_asked` is as the request has it, `prompt_sent` as Mynth enhanced it.
     `cost_units` is None until known. A task that looked at an image has no images:
     `inspected_url` is what it looked at, and `findings` what it says, in Mynth's words.
     """
@@ -115,6 +123,7 @@ class Task:
     faults: tuple[Fault, ...] = ()
     cost_units: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    prompt_asked: str | None = field(default=None, compare=False)
     prompt_sent: str | None = None
     user_id: str | None = None
     api_key_id: str | None = None

@@ -134,6 +134,8 @@ class WebhookApp:
             is_new = await self._shelf.keep(event)
             reach(CrashPoint.EVENT_KEPT)
             self.tally.kept(is_new=is_new)
+            if not is_new and await self._shelf.differs(event):
+                self.tally.warn("an event came again and says something else", event.event_id)
         return 200
 
     def _report_sometimes(self) -> None:

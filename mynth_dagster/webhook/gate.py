@@ -8,6 +8,7 @@ revision 2026-10 or the older one; a request with headers of both is refused.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from mynth_dagster.clock import US_PER_S
@@ -98,6 +99,7 @@ def admit(
         body=body.decode("utf-8") if is_signed else None,
         received_at_us=now_us,
         signed_at_us=None if signed_at_s is None else signed_at_s * US_PER_S,
+        body_sha256=hashlib.sha256(body).hexdigest(),
     )
 
 

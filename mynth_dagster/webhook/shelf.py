@@ -71,6 +71,16 @@ class Shelf:
         write.add_done_callback(self._done)
         return await _in_time(asyncio.shield(write))
 
+    async def differs(self, event: InboxEvent) -> bool:
+        """
+        Whether an event with this id was kept before with another body.
+
+        Raises:
+            LedgerError: The ledger does not answer.
+        """
+        ledger = await _in_time(self.open())
+        return await _in_time(asyncio.to_thread(ledger.inbox.differs, event))
+
     async def ping(self) -> None:
         """
         Prove that the ledger answers.

@@ -16,8 +16,11 @@ from typing import Any
 
 from mynth_dagster.clock import us_from_utc
 from mynth_dagster.errors import UnexpectedPayloadError
+from mynth_dagster.limits import COST_MAX_USD
 from mynth_dagster.models.money import units_from_usd
 
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}")
+_COST_MAX_UNITS = units_from_usd(COST_MAX_USD)
 _PIXELS = re.compile(r"(\d{1,6})x(\d{1,6})")
 _HAS_ODD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -26,6 +29,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def parse_json(raw: bytes) -> Any:
     """
     The parsed body, or None for anything that is not strict UTF-8 JSON.
+
+    An object that names a field twice is none: readers differ in which of the two counts.
 
     Escaped characters that no database keeps (NUL, lone surrogates) become U+FFFD:
     a text must not stand in the way of the task id beside it.
@@ -51,7 +56,16 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-_STRICT = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+def _no_doubled_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+_STRICT = json.JSONDecoder(
+    parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_no_doubled_names
+)
 
 
 def unwrapped(body: Any) -> Any:
@@ -83,6 +97,26 @@ def entries_of(value: Any) -> list[Any]:
 def text_of(value: Any) -> str | None:
     """A text that says something."""
     return value if isinstance(value, str) and value else None
+
+
+def task_id_of(value: Any) -> str | None:
+    """
+    A task's id; None for what cannot be one.
+
+    Ids are opaque. They become part of addresses, so what could lead elsewhere is no id.
+    """
+    is_id = isinstance(value, str) and _TASK_ID.fullmatch(value) is not None
+    return value if is_id else None
+
+
+def cost_of(value: Any) -> int | None:
+    """
+    What something costs, in units of 10⁻⁸ USD; None for what is no price of one request.
+
+    A negative amount, or an absurd one, is unknown: what is held for the request stays held.
+    """
+    units = money_of(value)
+    return units if units is not None and 0 <= units <= _COST_MAX_UNITS else None
 
 
 def money_of(value: Any) -> int | None:

@@ -14,18 +14,16 @@ The receiver needs an event's head only; whoever works the inbox reads the rest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from mynth_dagster.models.inspection import InspectionKind
+from mynth_dagster.models.inspection import INSPECTION_TASKS
 from mynth_dagster.models.task import IMAGE_TASK, Task, TaskEvent, TaskStatus
-from mynth_dagster.wire.cells import first, mapping, time_of
+from mynth_dagster.wire.cells import first, mapping, task_id_of, time_of
 from mynth_dagster.wire.reading import decode_full_task
 
-INSPECTION_TASKS = tuple(kind.task_type for kind in InspectionKind)
 OUR_TASKS = (IMAGE_TASK, *INSPECTION_TASKS)
 """The types of the tasks that we create; a further one is added here."""
 
@@ -45,7 +43,6 @@ FINAL_EVENTS: MappingProxyType[str, TaskStatus] = MappingProxyType(
 NAME_MAX_CHARS = 100
 EVENT_ID_MAX_CHARS = 200
 
-_TASK_ID = re.compile(r"[A-Za-z0-9._:~-]{1,200}")
 _PRICED_EXTRAS = ("magic_prompt", "rating", "content_rating", "inputs")
 
 
@@ -64,8 +61,8 @@ def read_head(body: Any) -> EventHead | None:
         return None
     is_older = "event" in body
     name = body.get("event" if is_older else "type")
-    task_id = mapping(body.get("task" if is_older else "data")).get("id")
-    if not _is_text(name, NAME_MAX_CHARS) or not _is_task_id(task_id):
+    task_id = task_id_of(mapping(body.get("task" if is_older else "data")).get("id"))
+    if not _is_text(name, NAME_MAX_CHARS) or task_id is None:
         return None
     if is_older:
         return EventHead(name, task_id)
@@ -159,7 +156,3 @@ def _has_priced_extras(request: Mapping[str, Any]) -> bool:
 
 def _is_text(value: object, max_chars: int) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= max_chars and bool(value.strip())
-
-
-def _is_task_id(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and _TASK_ID.fullmatch(value) is not None

@@ -20,13 +20,14 @@ from mynth_dagster.models.task import (
     TaskStatus,
 )
 from mynth_dagster.wire.cells import (
+    cost_of,
     entries_of,
     first,
     mapping,
     missing,
-    money_of,
     pixels_of,
     plain,
+    task_id_of,
     text_of,
     time_of,
     unwrapped,
@@ -39,16 +40,25 @@ def find_task_id(body: Any) -> str | None:
     """The id of a created task at any place where a revision puts it; never found by search."""
     if not isinstance(body, dict):
         return None
-    for holder in (body.get("data"), body, body.get("error")):
-        value = first(holder, *_TASK_ID_KEYS)
-        if isinstance(value, str) and value.strip():
-            return value
+    for holder in (body.get("data"), body):
+        task_id = task_id_of(first(holder, *_TASK_ID_KEYS))
+        if task_id is not None:
+            return task_id
+    return None
+
+
+def find_task_id_of_error(body: Any) -> str | None:
+    """The id of the task that an error is about, in its object or, until 2026-10, beside it."""
+    for holder in (mapping(body).get("error"), body):
+        task_id = task_id_of(first(holder, *_TASK_ID_KEYS))
+        if task_id is not None:
+            return task_id
     return None
 
 
 def decode_created(operation: str, body: Any, *, revision: str) -> CreatedTask:
     """The answer to a paid POST; only the id is indispensable."""
-    task_id = find_task_id(body)
+    task_id = find_task_id(body) or find_task_id_of_error(body)
     if task_id is None:
         raise missing(operation, "task id", body, revision)
     payload = mapping(unwrapped(body))
@@ -56,14 +66,17 @@ def decode_created(operation: str, body: Any, *, revision: str) -> CreatedTask:
     token = first(payload, "public_access_token") or access.get("publicAccessToken")
     return CreatedTask(
         task_id=task_id,
-        reserved_units=money_of(first(payload, "estimated_cost", "estimatedCost")),
+        reserved_units=cost_of(first(payload, "estimated_cost", "estimatedCost")),
         token=token if isinstance(token, str) else None,
     )
 
 
-def decode_status(operation: str, body: Any, *, revision: str) -> TaskStatus:
-    """`GET /tasks/:id/status`."""
-    status = _status(mapping(unwrapped(body)).get("status"))
+def decode_status(operation: str, body: Any, *, revision: str, task_id: str) -> TaskStatus:
+    """`GET /tasks/:id/status`; an answer that names another task than was asked for is none."""
+    payload = mapping(unwrapped(body))
+    if first(payload, "id", *_TASK_ID_KEYS) not in (None, task_id):
+        raise missing(operation, "status of this task", body, revision)
+    status = _status(payload.get("status"))
     if status is None:
         raise missing(operation, "status", body, revision)
     return status
@@ -74,8 +87,8 @@ def decode_full_task(
 ) -> Task:
     """`GET /tasks/:id`, in either revision's spelling."""
     payload = mapping(unwrapped(body))
-    task_id, status = payload.get("id"), _status(payload.get("status"))
-    if not isinstance(task_id, str) or status is None:
+    task_id, status = task_id_of(payload.get("id")), _status(payload.get("status"))
+    if task_id is None or status is None:
         raise missing(operation, "task", body, revision)
     request, result = mapping(payload.get("request")), mapping(payload.get("result"))
     kind = _kind(payload.get("type"))
@@ -92,6 +105,7 @@ def decode_full_task(
         faults=tuple(_fault(entry, "task_failed") for entry in entries_of(payload.get("errors"))),
         cost_units=_task_cost(payload, result),
         metadata=plain(mapping(request.get("metadata"))),
+        prompt_asked=_prompt_asked(request),
         prompt_sent=_prompt_sent(result),
         user_id=text_of(first(payload, "user_id", "userId")),
         api_key_id=text_of(first(payload, "api_key_id", "apiKeyId")),
@@ -149,7 +163,7 @@ def decode_page(operation: str, body: Any, *, revision: str) -> list[ListedTask]
         raise missing(operation, "list of tasks", body, revision)
     page = [_listed(mapping(entry)) for entry in entries]
     if any(task is None for task in page):
-        raise missing(operation, "id, status or time of a listed task", body, revision)
+        raise missing(operation, "id of a listed task", body, revision)
     return [task for task in page if task is not None]
 
 
@@ -171,7 +185,7 @@ def _delivered(index: int, entry: Mapping[str, Any], default_format: str | None)
         width=width,
         height=height,
         format=text_of(entry.get("format")) or default_format,
-        cost_units=money_of(entry.get("cost")),
+        cost_units=cost_of(entry.get("cost")),
         rating_level=text_of(rating.get("level")),
         rating_error=_code_of(rating, "rating_failed"),
         destination=text_of(destination.get("name")),
@@ -186,12 +200,11 @@ def _code_of(part: Mapping[str, Any], default: str) -> str | None:
 
 
 def _listed(entry: Mapping[str, Any]) -> ListedTask | None:
-    task_id, status = entry.get("id"), _status(entry.get("status"))
-    created = time_of(first(entry, "created_at", "createdAt"))
-    if not isinstance(task_id, str) or status is None or created is None:
+    task_id = task_id_of(entry.get("id"))
+    if task_id is None:
         return None
-    kind = _kind(entry.get("type"))
-    return ListedTask(task_id, kind, status, money_of(entry.get("cost")), created)
+    kind, status = _kind(entry.get("type")), _status(entry.get("status"))
+    return ListedTask(task_id, kind, status, cost_of(entry.get("cost")))
 
 
 def _kind(value: Any) -> str:
@@ -201,8 +214,13 @@ def _kind(value: Any) -> str:
 
 def _task_cost(payload: Mapping[str, Any], result: Mapping[str, Any]) -> int | None:
     """Task level since 2026-05; before, the total of the result's own cost object."""
-    cost = money_of(payload.get("cost"))
-    return cost if cost is not None else money_of(mapping(result.get("cost")).get("total"))
+    cost = cost_of(payload.get("cost"))
+    return cost if cost is not None else cost_of(mapping(result.get("cost")).get("total"))
+
+
+def _prompt_asked(request: Mapping[str, Any]) -> str | None:
+    prompt = request.get("prompt")
+    return text_of(mapping(prompt).get("positive") if isinstance(prompt, Mapping) else prompt)
 
 
 def _prompt_sent(result: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from mynth_dagster.models.task import (
     Spending,
 )
 from mynth_dagster.wire.cells import (
+    cost_of,
     entries_of,
     first,
     mapping,
@@ -31,7 +32,7 @@ FROM_TEXT, FROM_IMAGES = "txt->img", "img->img"
 def decode_estimate(operation: str, body: Any, *, revision: str) -> Estimate:
     """`POST /image/generate/estimate`."""
     payload = mapping(unwrapped(body))
-    units = money_of(first(payload, "estimated_cost", "estimatedCost"))
+    units = cost_of(first(payload, "estimated_cost", "estimatedCost"))
     if units is None:
         raise missing(operation, "estimated cost", body, revision)
     kind = first(payload, "estimate_kind", "estimateKind")
@@ -123,7 +124,7 @@ def _catalog_model(entry: Mapping[str, Any]) -> CatalogModel:
     per_image = mapping(first(pricing, "per_image", "perImage"))
     modes = mapping(entry.get("modes"))
     tells_modes = FROM_TEXT in modes or FROM_IMAGES in modes
-    base_units, base_4k_units = money_of(per_image.get("base")), money_of(per_image.get("4k"))
+    base_units, base_4k_units = cost_of(per_image.get("base")), cost_of(per_image.get("4k"))
     # Where modes are told, a price for 4k is how Mynth says that 4k is served.
     lacks_4k = tells_modes and base_units is not None and base_4k_units is None
     return CatalogModel(
@@ -131,7 +132,7 @@ def _catalog_model(entry: Mapping[str, Any]) -> CatalogModel:
         display_name=text_of(first(entry, "display_name", "displayName")),
         base_units=base_units,
         base_4k_units=base_4k_units,
-        per_input_units=money_of(first(pricing, "per_input", "perInput")),
+        per_input_units=cost_of(first(pricing, "per_input", "perInput")),
         has_4k=False if lacks_4k else (True if base_4k_units is not None else None),
         takes_text=FROM_TEXT in modes if tells_modes else None,
         inputs=_model_inputs(modes) if tells_modes else None,

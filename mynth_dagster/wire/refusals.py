@@ -18,6 +18,8 @@ LIMIT_CODES = frozenset({"spending_limit_exceeded", "key_limit_exceeded"})
 RATE_CODES = frozenset({"rate_limited", "too_many_requests"})
 MALFORMED_CODES = frozenset({"invalid_json", "unsupported_media_type"})
 """Said of the request as it was sent: no row can be at fault, and every row would be refused."""
+CREATED_CODES = frozenset({"public_access_token_failed"})
+"""Errors after which the task runs all the same; their answer names it."""
 ROUTE_CODES = frozenset({"not_found", "route_not_found", "method_not_allowed"})
 """Said of an address, never of a row: nothing at the place of the paid call takes requests."""
 
@@ -110,6 +112,8 @@ def retry_after_s(headers: Mapping[str, str], *, now_us: int) -> float | None:
 def _error_class(status: int, code: str | None) -> type[RefusedError]:
     if status >= 500:
         return errors.ServerFaultError
+    if status == 404 and code is None:
+        return errors.RefusedError  # of whoever stands in between: it does not know our tasks
     by_code = _BY_CODE.get(code or "")
     return by_code or _BY_STATUS.get(status, errors.InvalidRequestError)
 

@@ -66,6 +66,8 @@ class Job:
         keeps_files: Whether images are downloaded.
         store: Where to; empty: beside the tables.
         shift_s: How much later it runs.
+        batch: Name of the batch.
+        window: Of its rows; empty: they have none.
         inputs: Folder of images; each row starts from one of them. Empty: from none.
     """
 
@@ -81,6 +83,8 @@ class Job:
     keeps_files: bool = False
     store: str = ""
     inputs: str = ""
+    batch: str = "b"
+    window: str = ""
 
     async def run(self) -> RunReport:
         """The job, in this process and on this event loop."""
@@ -105,9 +109,11 @@ class Job:
             self._listen(session)
             return await run_table(
                 session,
-                Batch(name="b", models=(WITH_INPUTS if self.inputs else MODEL,), files=files),
+                Batch(
+                    name=self.batch, models=(WITH_INPUTS if self.inputs else MODEL,), files=files
+                ),
                 source,
-                window="",
+                window=self.window,
                 stop=StopSwitch(),
                 progress=Progress(),
             )

@@ -21,7 +21,7 @@ from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
-from mynth_dagster.engine.walk import walk_list
+from mynth_dagster.engine.walk import ListWalk
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
@@ -110,9 +110,10 @@ class Bench:
         """Walk the whole task list once; how many were attached as a first task."""
 
         async def once() -> int:
-            batch = Batch(name="b", models=(MODEL,))
             async with self.session() as session:
-                return (await walk_list(session, batch, oldest_us=0, page_size=100)).n_attached
+                walk = ListWalk(session, Batch(name="b", models=(MODEL,)), page_size=100)
+                assert await walk.go()
+                return walk.n_attached
 
         return asyncio.run(once())
 

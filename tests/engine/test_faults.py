@@ -73,13 +73,25 @@ def test_a_request_that_came_to_nothing_is_held_all_the_same(bench, rule):
 
 @pytest.mark.parametrize("field", ["task_id", "taskId"])
 def test_an_error_that_tells_the_task_is_an_answer(bench, field):
-    """The id is taken from the error's body; the row is accepted at once."""
-    work = bench(faults=[{"kind": "server_error_with_task", "task_id_field": field, "every": 3}])
+    """Where its code says that the task runs, the id is taken from the error's body."""
+    told = {"code": "public_access_token_failed", "task_id_field": field}
+    work = bench(faults=[{"kind": "server_error_with_task", **told, "every": 3}])
 
     report = work.run(12)
 
     assert (report.images, report.unresolved) == (12, 0)
     assert work.n_posts == 12
+    work.require_sound(12)
+
+
+def test_an_error_with_an_id_and_another_code_is_no_answer(bench):
+    """The API documents no such id: whose it is nobody knows, and the row is in doubt."""
+    told = {"code": "internal_error", "task_id_field": "task_id"}
+    work = bench(faults=[{"kind": "server_error_with_task", **told, "every": 3}])
+
+    report = work.run(12)
+
+    assert (report.images, report.unresolved) == (8, 4)
     work.require_sound(12)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mynth_dagster.errors import LedgerMismatchError, TableError
 from tests.engine.bench import Bench
+from tests.factories import MODEL
 
 
 @pytest.fixture
@@ -61,6 +62,32 @@ def test_an_older_copy_of_the_ledger_spends_nothing(work):
     work.ledger_url = f"sqlite:///{work.folder / 'backup.db'}"
 
     refused(work, "an older copy was put back")
+
+
+def test_a_ledger_put_back_with_its_tables_is_noticed_at_the_list(work):
+    """Its mark is as old as itself; what it sent since lies on top of Mynth's list."""
+    copies = work.folder / "copies"
+    copy_ledger(work, "backup.db")
+    shutil.copytree(work.root, copies)
+    work.run(7)
+    shutil.rmtree(work.root)
+    copies.rename(work.root)
+    work.ledger_url = f"sqlite:///{work.folder / 'backup.db'}"
+    n_posts = work.n_posts
+
+    with pytest.raises(LedgerMismatchError, match="an older copy was put back") as caught:
+        work.run(8)
+
+    assert f"mynth-dagster ledger rebuild --root {work.root} --batch b" in str(caught.value)
+    assert work.n_posts == n_posts
+
+
+def test_strangers_on_top_of_the_list_do_not_stop_a_run(work):
+    """Tasks of another ledger, or without any tag, are no reason."""
+    for tag in ("int_aaaaaaaaaaaaaaaaaaaaaaaaaa.0123456789ab.led_aaaaaaaaaaaa", None):
+        work.post_again({"prompt": "x", "model": MODEL, "intent_tag": tag})
+
+    assert work.run(8).images == 8
 
 
 def test_the_same_ledger_in_another_place_is_the_same(work):

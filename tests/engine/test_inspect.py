@@ -81,6 +81,12 @@ def made(new_bench):
     return make
 
 
+def send_later(work: Bench) -> None:
+    """A row of another table, whose task shows that the list is no old copy."""
+    work.server.set_scenario(faults=())
+    work.run(1, name="later")
+
+
 @pytest.mark.parametrize("settings", ALL, ids=lambda s: s.kind.value)
 def test_each_image_is_looked_at_once(made, settings):
     """And asked about nothing again by a second run, which writes the same bytes."""
@@ -149,6 +155,7 @@ def test_a_lost_answer_is_found_by_what_it_was_about(made, kind):
     work.server.set_scenario(faults=[{"route": "POST /image/rate", "kind": kind, "every": 4}])
     look(work)
     work.server.set_scenario(faults=())
+    send_later(work)
     for pause_s in (0.0, 20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
         work.clock.advance(pause_s)
         summary = look(work)
@@ -252,7 +259,7 @@ def test_two_lost_looks_at_one_image_are_left_to_a_person(made):
 
 
 def test_a_rating_of_somebody_else_is_nobodys_answer(made):
-    """The same URL, rated with the same key before our request was made, proves nothing."""
+    """The same URL, rated with the same key before our request: not taken, and in the way."""
     work = made(1)
     url = work.table("images")[0]["mynth_url"]
     headers = {"authorization": f"Bearer {KEY}"}
@@ -261,13 +268,16 @@ def test_a_rating_of_somebody_else_is_nobodys_answer(made):
     lost = {"route": "POST /image/rate", "kind": "server_error", "status": 503, "first": 2}
     work.server.set_scenario(faults=[lost])
     look(work)
+    send_later(work)
     for pause_s in (20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
         work.clock.advance(pause_s)
         summary = look(work)
 
-    assert summary.n_answered == 2
     others = work.log["accepted"][1]["task_id"]
     assert others not in {row["task_id"] for row in work.table("ratings")}
+    assert summary.n_answered == 1
+    (held,) = [row for row in work.table("ratings") if row["status"] == "unresolved"]
+    assert f"{others} is about the same image" in held["error_message"]
 
 
 @pytest.mark.parametrize(

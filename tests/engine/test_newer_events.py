@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from tests.engine.bench import TABLES, Bench
@@ -24,10 +25,13 @@ FAILURES = [
     {"kind": "images", "prompt_contains": "prompt 3", "image_indexes": [1]},
 ]
 
+N_LOSSES = 4
+"""Of rows 0 to 11, three fail and one lacks an image: each is confirmed by one reading."""
+
 
 @pytest.mark.parametrize("older", ["2026-04", "2026-08"])
 def test_newer_events_finish_what_was_sent_under_an_older_revision(bench_of, tmp_path, older):
-    """The server changed its revision meanwhile: nothing is read, and no table is different."""
+    """The server changed its revision meanwhile: only losses are read, and no table differs."""
     of = batch(defaults=replace(batch().defaults, count=2))
     told = bench_of(revision=older, progress="manual", failures=FAILURES)
     send_all(told, 12, of)
@@ -41,7 +45,7 @@ def test_newer_events_finish_what_was_sent_under_an_older_revision(bench_of, tmp
     before = n_requests(told, *READS)
     assert deliver(told, events(told.server)) == 12
     finish(told, of)
-    assert n_requests(told, *READS) == before
+    assert n_requests(told, *READS) == before + N_LOSSES
     finish(polled, of)
 
     assert outcomes(told) == {"read": 12}
@@ -65,3 +69,26 @@ def test_what_comes_in_both_forms_has_one_effect(bench_of):
 
     assert outcomes(work_bench) == {"read": 6, "known": 2}
     work_bench.require_sound(6)
+
+
+@pytest.mark.parametrize("lie", ["failed", "fewer images"])
+def test_an_event_that_would_be_a_rows_loss_is_confirmed_by_one_reading(new_bench, lie):
+    """Its signature proves who sent it, and not that it is so."""
+    of = batch(defaults=replace(batch().defaults, count=2))
+    work_bench = new_bench(progress="manual")
+    send_all(work_bench, 3, of)
+    work_bench.server.settle()
+    told = [orjson.loads(body) for body in events(work_bench.server)]
+    if lie == "failed":
+        told[0]["type"] = "task.image.generate.failed"
+        told[0]["data"] |= {"status": "failed", "result": None, "errors": [{"code": "odd"}]}
+    else:
+        del told[0]["data"]["result"]["images"][1]
+    before = n_requests(work_bench, *READS)
+
+    deliver(work_bench, [orjson.dumps(event) for event in told])
+    finish(work_bench, of)
+
+    assert n_requests(work_bench, *READS) == before + 1
+    assert len(work_bench.table("images")) == 6
+    work_bench.require_sound(3, count=2)

@@ -16,7 +16,7 @@ from mynth_dagster.models.partition import Slice
 MINUTE_US = 60 * US_PER_S
 NOW_US = 10_000 * MINUTE_US
 ROW = PartitionRow("shots", "2026-11-19", "000", 3, 3, None, None, None)
-NOTHING, CLEARED, DOUBT = Resting(), Resting(n_cleared=2), Resting(n_unresolved=1)
+NOTHING, CLEARED, DOUBT = Resting(), Resting(n_cleared=2), Resting(n_unsearched=1)
 
 
 def _reason(resting, others=MappingProxyType({}), **row):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
@@ -47,6 +49,30 @@ def test_ten_equal_refusals_in_a_row_stop():
     breaker.note_accepted()
     assert [breaker.note_refusal(refused()) for _ in range(9)] == [None] * 9
     assert breaker.note_refusal(refused()).code == "refused_repeatedly"
+
+
+@pytest.mark.parametrize("n_between", [0, 1, 2])
+def test_refusals_of_several_kinds_and_between_successes_stop_too(n_between):
+    """Thirty of the newest hundred answers: most of a large table is not burnt for one mistake."""
+    breaker, codes = Breaker(max_unresolved=100), itertools.cycle(["a", "b", "c"])
+
+    n_rows = 0
+    while (stop := breaker.note_refusal(refused(Cause.ROW, next(codes)))) is None:
+        n_rows += 1 + n_between
+        for _ in range(n_between):
+            breaker.note_accepted()
+
+    assert stop.code == "refused_repeatedly"
+    assert n_rows == 29 * (1 + n_between)
+
+
+def test_some_refused_rows_among_many_good_ones_do_not_stop():
+    """A table may hold bad rows: one in four is told, and the others are sent."""
+    breaker = Breaker(max_unresolved=100)
+    for _ in range(500):
+        assert breaker.note_refusal(refused(Cause.ROW, "validation_error")) is None
+        for _ in range(3):
+            breaker.note_accepted()
 
 
 def test_ten_lost_answers_in_a_row_stop():

@@ -61,6 +61,8 @@ class Stage(Bench):
             self.clock.advance(pause_s)
             report = self.run(rows, **fields)
             check_monotone(before, self.scene)
+            # A row of another table, whose task shows that the list is no old copy.
+            self.run(1, name="later", window=str(self.clock.now_us()))
         n_held = 0 if self.has_list else report.unresolved
         n_failed = report.rows_by_status.get("failed", 0)
         expected = n_rows - n_failed - n_held if images is None else images - n_held

@@ -26,7 +26,16 @@ ASTRAY = {
     "408 after acceptance": {"kind": "status", "status": 408, "with_task": True},
     "409 after acceptance": {"kind": "status", "status": 409, "with_task": True},
     "425 after acceptance": {"kind": "status", "status": 425, "with_task": True},
-    "500 that tells the task": {"kind": "server_error_with_task", "task_id_field": "task_id"},
+    "500 that tells the task": {
+        "kind": "server_error_with_task",
+        "task_id_field": "task_id",
+        "code": "public_access_token_failed",
+    },
+    "500 that tells a task it does not document": {
+        "kind": "server_error_with_task",
+        "task_id_field": "task_id",
+        "code": "internal_error",
+    },
     "500 of a task that was made": {"kind": "server_error_with_task"},
     "500 without a task": {"kind": "server_error"},
     "502 page without a task": {"kind": "html_error"},
@@ -98,12 +107,21 @@ def test_a_refusal_that_is_nobodys_row_stops_the_run(stage, status):
     work.finish(16)
 
 
-def test_a_proxys_word_is_not_mynths(stage):
-    """407 stops the run; nothing was sent, and nothing is rejected."""
-    work = stage(faults=[{"kind": "status", "status": 407, "after": 4}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"kind": "status", "status": 407},
+        *({"kind": "html_error", "status": status} for status in (400, 401, 403, 404, 413, 429)),
+    ],
+    ids=lambda answer: str(answer["status"]),
+)
+def test_a_proxys_word_is_not_mynths(stage, answer):
+    """A refusal that is not the API's own stops the run; what came of its requests is unknown."""
+    work = stage(faults=[{**answer, "after": 4}])
 
-    assert work.run(16).stopped == "gateway"
-    assert work.states().keys() <= {"completed", "withheld"}
+    assert work.run(60).stopped == "gateway"
+    assert work.states().keys() <= {"completed", "withheld", "unresolved"}
+    assert 1 <= work.states()["unresolved"] <= 16
     work.server.set_scenario(faults=())
     work.finish(16)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -34,14 +35,14 @@ def test_a_doubt_tells_when_it_began_and_who_sent(book):
     """The moment on the ledger's own clock, after the claim by its running number."""
     book.open()
     intent = make_intent()
-    book.try_claim(intent, server_us=77)
+    book.try_claim(intent)
     assert [doubt.since for doubt in doubts(book, IntentState.SENDING)] == [None]
 
     book.end(intent, Event.LOSE_SIGHT)
 
     (doubt,) = doubts(book)
     claimed = book.query("SELECT claimed_no FROM intents")[0][0]
-    assert (doubt.account, doubt.claimed_server_us) == (1, 77)
+    assert (doubt.account, doubt.claimed_no) == (1, claimed)
     assert doubt.since_no > claimed
     assert doubt.since is not None
     assert doubt.since.surely_elapsed_us(book.now) < 2 * HOUR_US
@@ -88,7 +89,7 @@ def test_a_cleared_row_can_be_sent_again_and_late_evidence_still_counts(book):
 def test_walks_are_kept_by_account_and_only_the_newest(book):
     """Oldest first; a list that is walked for ever does not fill the ledger."""
     walks = [
-        Walk(account, 100, Instant(n, n, "boot/1"), Instant(n + 1), n or None, n)
+        Walk(account, 100, Instant(n, n, "boot/1"), Instant(n + 1), {"int_a": f"no, {n}"})
         for n in range(WALKS_KEPT + 5)
         for account in (1, 2)
     ]
@@ -100,17 +101,54 @@ def test_walks_are_kept_by_account_and_only_the_newest(book):
     assert found == [walk for walk in walks if walk.account == 1][5:]
 
 
-def test_the_newest_claim_among_listed_tasks_is_the_witness(book):
-    """By running number, so that no clock has a say; tasks of others count for nothing."""
+def test_tasks_are_placed_in_time_by_running_numbers(book):
+    """Younger than their claim, older than each later one, whatever the clocks say."""
     book.open()
     for n in range(3):
         intent = make_intent(f"p{n}")
         book.claim(intent)
         book.sight(intent, f"tsk_{n}")
-    numbers = [number for (number,) in book.query("SELECT claimed_no FROM intents ORDER BY 1")]
 
-    assert book.ledger.doubts.witness_no(["tsk_0", "tsk_1", "tsk_other"]) == numbers[1]
-    assert book.ledger.doubts.witness_no([]) == 0
+    reader = book.ledger.doubts
+    known = reader.known_tasks([*(f"tsk_{n}" for n in range(3)), "tsk_other"])
+
+    first, second, third = (known[f"tsk_{n}"] for n in range(3))
+    assert first.claimed_no <= first.accepted_no < second.claimed_no
+    assert second.claimed_no <= second.accepted_no < third.claimed_no
+    assert len(known) == 3
+    assert reader.tasks_between(1, first.accepted_no, third.claimed_no) == ["tsk_1"]
+    assert sorted(reader.tasks_until(1, second.accepted_no)) == ["tsk_0", "tsk_1"]
+    assert reader.tasks_until(2, 100) == []
+
+
+def test_a_task_of_a_later_attempt_may_be_older_than_its_claim(book):
+    """It may be that of an earlier attempt, found late: it is no witness of a later time."""
+    book.open()
+    intent = in_doubt(book)
+    book.run(book.ledger.clear(doubts(book), "x"))
+    again = replace(intent, attempt=2)
+    book.claim(again, from_attempt=1)
+    book.sight(again, "tsk_old")
+
+    assert book.ledger.doubts.known_tasks(["tsk_old"])["tsk_old"].claimed_no == 0
+
+
+def test_why_a_row_is_held_is_kept_and_makes_its_tables_old_once(book):
+    """A walk that says the same again changes nothing; an answer that comes ends it."""
+    book.open()
+    intent = in_doubt(book)
+
+    def walked(said: str) -> int:
+        walk = Walk(1, 100, book.now, book.now, {intent.intent_id: said})
+        book.run(book.ledger.record_walk(walk))
+        return book.query("SELECT version FROM partitions")[0][0]
+
+    versions = [walked(said) for said in ("no later task", "no later task", "a hole")]
+
+    assert book.at(intent).held_because == "a hole"
+    assert [b - a for a, b in pairwise(versions)] == [0, 1]
+    book.sight(intent, "tsk_1")
+    assert book.at(intent).held_because is None
 
 
 def test_a_task_with_another_hash_is_a_dispute(book):
@@ -118,8 +156,8 @@ def test_a_task_with_another_hash_is_a_dispute(book):
     book.open()
     intent = in_doubt(book)
 
-    book.run(book.ledger.record_dispute(intent, "tsk_odd", Instant(START_US)))
-    book.run(book.ledger.record_dispute(intent, "tsk_odd", Instant(START_US)))
+    book.run(book.ledger.record_dispute(intent.intent_id, "tsk_odd", Instant(START_US)))
+    book.run(book.ledger.record_dispute(intent.intent_id, "tsk_odd", Instant(START_US)))
 
     assert [doubt.is_disputed for doubt in doubts(book)] == [True]
     assert book.state(intent) is IntentState.UNRESOLVED
@@ -193,7 +231,7 @@ def test_what_rests_is_told_by_partition_with_the_last_try(book):
 
     resting = book.ledger.resting
 
-    assert resting.resting("b") == {("", ""): Resting(n_cleared=1, n_unresolved=1)}
+    assert resting.resting("b") == {("", ""): Resting(n_cleared=1, n_unsearched=1)}
     newest = book.query("SELECT claimed_at_us FROM intents WHERE task_id = 'tsk_1'")[0][0]
     assert resting.last_tries_us("b", [Slice()]) == {("", ""): newest}
     assert resting.resting("other") == {}

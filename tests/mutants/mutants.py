@@ -31,7 +31,7 @@ class Mutant:
 SUBMIT = "mynth_dagster/engine/submit.py"
 PICTURES = "mynth_dagster/client/picture_http.py"
 GATE = "mynth_dagster/webhook/gate.py"
-CLEARING = "mynth_dagster/engine/clearing.py"
+ABSENCE = "mynth_dagster/engine/absence.py"
 
 MUTANTS = (
     Mutant(
@@ -71,24 +71,38 @@ MUTANTS = (
     ),
     Mutant(
         "another key's list clears a row",
-        CLEARING,
-        "    if doubt.since is None or walk.account != doubt.account:\n",
-        "    if doubt.since is None:\n",
-        ("tests/engine/test_clearing.py", "tests/engine/test_settle.py"),
+        ABSENCE,
+        "    if doubt.account != account:\n",
+        "    if doubt.account is None:\n",
+        ("tests/engine/test_absence.py", "tests/engine/test_settle.py"),
+    ),
+    Mutant(
+        "a stale list is proof enough",
+        ABSENCE,
+        "    if not any(task.claimed_no > doubt.since_no for _, task in trail.known):\n",
+        "    if not trail.known and doubt.since_no < 0:\n",
+        ("tests/engine/test_absence.py", "tests/engine/test_settle.py"),
+    ),
+    Mutant(
+        "a list with holes is proof enough",
+        "mynth_dagster/engine/walk.py",
+        "        missing = [task_id for task_id in wanted if task_id not in self._seen]\n",
+        "        missing = [task_id for task_id in wanted if task_id == account]\n",
+        ("tests/engine/test_hostile_list.py",),
     ),
     Mutant(
         "one walk over the list is proof enough",
-        CLEARING,
+        ABSENCE,
         "    return first.page_size != second.page_size and pause_us >=",
         "    return pause_us * 0 + CLEAR_AGAIN_AFTER_S * US_PER_S >=",
-        ("tests/engine/test_clearing.py",),
+        ("tests/engine/test_absence.py",),
     ),
     Mutant(
         "a wall clock is believed while rows are in doubt",
         "mynth_dagster/clock.py",
         "            return max(since_boot_us, 0)\n",
         "            return by_wall\n",
-        ("tests/engine/test_clearing.py", "tests/engine/test_settle.py"),
+        ("tests/engine/test_absence.py", "tests/engine/test_settle.py"),
     ),
     Mutant(
         "a late answer is rejected",

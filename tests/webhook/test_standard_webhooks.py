@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import orjson
 import pytest
 
@@ -63,6 +65,16 @@ def test_one_event_is_one_however_often_and_to_whichever_endpoint_it_comes(post)
     elsewhere = world.standard(BODY, secret=OTHER_SECRET)
 
     assert world.statuses(*[first] * 5, later, elsewhere) == [200] * 7
+    assert len(world.rows()) == 1
+
+
+def test_an_event_that_comes_again_and_says_something_else_is_told(world, caplog):
+    """The first one stays; what two secrets or a broken sender did is for a person to see."""
+    other = world.standard(BODY.replace(b"completed", b"failed"))
+    with caplog.at_level(logging.WARNING, "mynth_dagster.webhook"):
+        assert world.statuses(world.standard(BODY), world.standard(BODY), other) == [200] * 3
+
+    assert caplog.text.count("says something else (signed:") == 1
     assert len(world.rows()) == 1
 
 
