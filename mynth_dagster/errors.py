@@ -102,6 +102,10 @@ class NotSentError(ApiError):
     """Provably no connection was handed over: nothing left, nothing was charged."""
 
 
+class WithheldRequestError(NotSentError):
+    """Its time to be sent was over before a byte of it had left; nothing was sent."""
+
+
 class NoAnswerError(ApiError):
     """The request may have arrived and no complete answer came back."""
 

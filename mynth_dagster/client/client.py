@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from mynth_dagster.client import outcome
-from mynth_dagster.client.connections import Answer
+from mynth_dagster.client.connections import Answer, MayLeave
 from mynth_dagster.client.http import Call, HttpSession, Transport
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
 from mynth_dagster.client.picture_http import PictureSession
@@ -97,15 +97,21 @@ class MynthClient:
             body = self.profile.encode_request(request, tag=tag)
         return _COMPACT.encode(body).encode("utf-8")
 
-    async def create_task(self, content: bytes, doing: str = "generate") -> PaidOutcome:
+    async def create_task(
+        self, content: bytes, doing: str = "generate", *, may_leave: MayLeave | None = None
+    ) -> PaidOutcome:
         """
         The paid call, once: `POST /image/<doing>` with a body from `encode`.
 
         Never raises for what the network or the server did: the result says what is proved.
+
+        Args:
+            may_leave: Asked as the last act before the bytes leave, when a connection was waited
+                for and had; a request that may not leave any more is not sent.
         """
         call = Call("create task", "POST", f"/image/{doing}", content=content)
         try:
-            answer = await self._http.exchange(call)
+            answer = await self._http.exchange(call, may_leave=may_leave)
         except NotSentError as error:
             return NotSent(error)
         except NoAnswerError as error:

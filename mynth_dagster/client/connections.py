@@ -9,7 +9,7 @@ it failed, and never if it got one.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,15 +25,24 @@ KEEPALIVE_S = 15.0
 SEND_AT_ONCE_MAX_BYTES = 512 * 1024  # a longer body is sent in pieces, between which others run
 
 
+MayLeave = Callable[[], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request as it is sent; an answer longer than `bytes_max` is none."""
+    """
+    A request as it is sent; an answer longer than `bytes_max` is none.
+
+    `may_leave` is asked when nothing is between it and the socket any more; where it says no, the
+    request provably stays here.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     content: bytes | None
     bytes_max: int
+    may_leave: MayLeave | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +57,27 @@ class Answer:
 class Handover:
     """Whether a request may have been handed to a connection: it may, unless it is proved not."""
 
-    __slots__ = ("_happened", "_is_waiting")
+    __slots__ = ("_happened", "_is_waiting", "is_withheld")
 
     def __init__(self) -> None:
         self._is_waiting = False
         self._happened = False
+        self.is_withheld = False
 
     @property
     def is_possible(self) -> bool:
-        return self._happened or not self._is_waiting
+        return not self.is_withheld and (self._happened or not self._is_waiting)
+
+    def require(self, may_leave: MayLeave) -> None:
+        """
+        The last look, with nothing between it and the bytes.
+
+        Raises:
+            WithheldError: They may not leave any more.
+        """
+        if not may_leave():
+            self.is_withheld = True
+            raise WithheldError("it was too late to send it")
 
     def begin(self) -> None:
         """A connection is waited for; nothing can leave meanwhile."""
@@ -65,6 +86,10 @@ class Handover:
     def complete(self) -> None:
         """A connection was handed over; it stays so, whatever comes."""
         self._happened = True
+
+
+class WithheldError(Exception):
+    """The bytes of a request were held back at the last moment."""
 
 
 handover: ContextVar[Handover] = ContextVar("mynth_handover")
@@ -83,7 +108,11 @@ class Connections:
         """Send one request and read its answer; raises whatever aiohttp raises."""
         session = self._session or self._open()
         content: Any = request.content
-        if content is not None and len(content) > SEND_AT_ONCE_MAX_BYTES:
+        is_long = content is not None and len(content) > SEND_AT_ONCE_MAX_BYTES
+        if content is not None and request.may_leave is not None:
+            content = _LongBody(BytesIO(content)) if is_long else _Body(content)
+            content.may_leave = request.may_leave
+        elif is_long:
             content = BytesIO(content)
         exchange = session.request(
             request.method,
@@ -112,6 +141,28 @@ class Connections:
             auto_decompress=False,
         )
         return self._session
+
+
+class _Watched(aiohttp.payload.Payload):
+    """
+    A body that is looked at before its first byte is written.
+
+    The head is written with the body or before it: without a body it is no request.
+    """
+
+    may_leave: MayLeave
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        handover.get().require(self.may_leave)
+        await super().write_with_length(writer, content_length)
+
+
+class _Body(_Watched, aiohttp.payload.BytesPayload):
+    """In one piece."""
+
+
+class _LongBody(_Watched, aiohttp.payload.BytesIOPayload):
+    """In pieces, between which others run."""
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -26,13 +26,14 @@ from mynth_dagster.client.connections import (
     Answer,
     Connections,
     Handover,
+    MayLeave,
     Outgoing,
     handover,
     headers_of,
     require_short,
 )
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.errors import NoAnswerError, NotSentError, cut
+from mynth_dagster.errors import NoAnswerError, NotSentError, WithheldRequestError, cut
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout as deadline
@@ -96,12 +97,15 @@ class HttpSession:
             else _ByTransport(transport, settings)
         )
 
-    async def exchange(self, call: Call, *, timeout_s: float | None = None) -> Answer:
+    async def exchange(
+        self, call: Call, *, timeout_s: float | None = None, may_leave: MayLeave | None = None
+    ) -> Answer:
         """
         Send one request and read the whole answer, whatever its status.
 
         Args:
             timeout_s: In all; None: as the settings say of any request.
+            may_leave: Asked last, before the bytes leave; a request that may not is not sent.
 
         Raises:
             NotSentError: Provably no connection was handed over.
@@ -112,20 +116,22 @@ class HttpSession:
         self.n_requests += 1
         try:
             async with deadline(timeout_s or self._settings.request_timeout_s):
-                return await self._send(call)
+                return await self._send(call, may_leave)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, only one thing counts
             said = _in_words(error)
         finally:
             handover.reset(reset)
         # Raised outside the handler: the library's own errors carry the request's headers,
         # and with them the key, into whatever shows a chain of causes.
+        if mine.is_withheld:
+            raise WithheldRequestError(call.operation, "it was too late to send it")
         raise (NoAnswerError if mine.is_possible else NotSentError)(call.operation, said)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._wire.aclose()
 
-    async def _send(self, call: Call) -> Answer:
+    async def _send(self, call: Call, may_leave: MayLeave | None) -> Answer:
         secret = self._secret(call)
         content, content_type = _form(call.files) if call.files else (call.content, "")
         headers = dict(_HEADERS)
@@ -136,7 +142,7 @@ class HttpSession:
         url = f"{self._base}{call.path}"
         if call.params:
             url = f"{url}?{urlencode(call.params)}"
-        request = Outgoing(call.method, url, headers, content, ANSWER_MAX_BYTES)
+        request = Outgoing(call.method, url, headers, content, ANSWER_MAX_BYTES, may_leave)
         answer = await self._wire.send(request)
         self.server_date = answer.headers.get("date", self.server_date)
         return _redacted(answer, secret) if secret else answer
@@ -161,6 +167,8 @@ class _ByTransport:
             content=request.content,
             extensions=self._extensions,
         )
+        if request.may_leave is not None:
+            handover.get().require(request.may_leave)
         response = await self._transport.handle_async_request(asked)
         try:
             body = bytearray()

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
+from mynth_dagster.client.connections import MayLeave
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
@@ -28,7 +29,7 @@ from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopReason, StopSwitch
-from mynth_dagster.errors import LedgerError, UnsupportedFeatureError
+from mynth_dagster.errors import LedgerError, UnsupportedFeatureError, WithheldRequestError
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
@@ -176,7 +177,7 @@ class Submitter:
         if isinstance(delivery.request, Inspection):
             wish = delivery.request
             await session.ledger.subjects.keep(intent.intent_id, wish.model, wish.url)
-        send_by_s = session.clock.elapsed_s() + SEND_BY_S
+        may_leave = self._deadline()
         reach(CrashPoint.BEFORE_INTENT)
         if not await self._claim_after(lane, delivery, intent):
             return None
@@ -185,17 +186,32 @@ class Submitter:
             await self._answers.give_back(intent, obstacle.code, obstacle.message)
             return None
         reach(CrashPoint.INTENT_COMMITTED)
-        if session.clock.elapsed_s() > send_by_s:
-            await self._answers.give_back(intent, "too_late", "not sent in time")
-            return replace(delivery, rest=intent)
-        outcome = await session.client.create_task(content, doing_of(delivery.request))
+        outcome = await session.client.create_task(
+            content, doing_of(delivery.request), may_leave=may_leave
+        )
         reach(CrashPoint.ANSWER_READ)
+        if isinstance(outcome, NotSent) and isinstance(outcome.error, WithheldRequestError):
+            await self._answers.give_back(intent, "too_late", outcome.error.reason)
+            return replace(delivery, rest=intent)
         self._counts.n_posts += not isinstance(outcome, NotSent)
         if isinstance(outcome, Accepted):
             lane.recording = self._answers.begin(intent, outcome)
             return None
         is_again = await self._record(intent, outcome)
         return replace(delivery, rest=intent) if is_again else None
+
+    def _deadline(self) -> MayLeave:
+        """
+        Whether a claim that begins now may still be sent, by both clocks of the machine.
+
+        A process that was stopped, or a machine that slept or was set aside, wakes up with its
+        requests ready to leave, hours after others took its rows for lost. Of a machine that was
+        set aside one of the clocks may stand still.
+        """
+        clock = self._session.clock
+        by_s = clock.elapsed_s() + SEND_BY_S
+        by_us = clock.now_us() + round(SEND_BY_S * US_PER_S)
+        return lambda: clock.elapsed_s() <= by_s and clock.now_us() <= by_us
 
     def _encoded(self, delivery: Delivery, tag: str) -> tuple[bytes, Delivery]:
         """The bytes to send; a row that the revision cannot express has an obstacle instead."""

@@ -17,6 +17,7 @@ import pytest
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.connections import Handover, Outgoing, handover
 from mynth_dagster.client.outcome import Accepted, NotSent, Refused, Unknown
+from mynth_dagster.errors import WithheldRequestError
 from tests.client.raw import CANARY, CREATED, Handler, Visit, client_of, raw_server
 
 BODY = b'{"prompt":"a"}'
@@ -199,6 +200,30 @@ def test_a_request_that_waits_for_a_connection_in_vain_was_not_sent():
                 await asyncio.gather(*hogs, return_exceptions=True)
 
     assert isinstance(asyncio.run(scenario()), NotSent)
+
+
+@pytest.mark.parametrize("n_bytes", [100, 600_000])
+def test_a_request_that_may_not_leave_any_more_is_no_request_to_the_server(n_bytes):
+    """It is asked about last, with a connection in hand: the server never gets the body."""
+    requests: list[bytes] = []
+
+    async def serve(visit: Visit) -> None:
+        requests.append(await visit.read_request())
+        await visit.answer(CREATED)
+
+    async def scenario() -> list[object]:
+        body = BODY.ljust(n_bytes)
+        async with raw_server(serve) as host, client_of(f"http://{host}") as client:
+            held = await client.create_task(body, may_leave=lambda: False)
+            sent = await client.create_task(body, may_leave=lambda: True)
+            return [held, sent]
+
+    held, sent = asyncio.run(scenario())
+
+    assert isinstance(held, NotSent)
+    assert isinstance(held.error, WithheldRequestError)
+    assert isinstance(sent, Accepted)
+    assert len(requests) == 1
 
 
 def test_a_stale_connection_that_closes_under_the_post_is_unknown_and_not_sent_again():

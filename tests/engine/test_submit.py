@@ -17,6 +17,8 @@ from mynth_dagster.engine.pipeline import prepare, submit
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import LedgerUnavailableError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from mynth_dagster.tables.source import open_source
@@ -278,3 +280,36 @@ def test_two_runs_of_one_partition_at_once_share_the_rows(bench):
 
     assert sum(posts) == work.n_posts == 100
     assert max(Counter(work.accepted).values()) == 1
+
+
+@pytest.mark.parametrize("leap", ["boot", "wall"])
+def test_a_process_that_wakes_after_hours_sends_nothing_that_it_had_claimed_before(
+    new_bench, monkeypatch, leap
+):
+    """Meanwhile another one took its rows for lost; both clocks are asked, for one may stand."""
+    work = new_bench()
+    claim = Ledger.claim
+    claimed: list[Claimed] = []
+    awake = asyncio.Event()
+
+    async def claim_and_sleep(ledger: Ledger, wanted: Claim) -> Claimed:
+        claimed.append(await claim(ledger, wanted))
+        mine = claimed[-1]
+        if len(claimed) == 16:
+            work.clock.advance(7200.0) if leap == "boot" else work.clock.jump_wall(7200.0)
+            await take_for_lost(ledger)
+            awake.set()
+        await awake.wait()
+        return mine
+
+    async def take_for_lost(ledger: Ledger) -> None:
+        lost = await ledger.expire_sending("b", "", 20_000_000, work.clock.instant())
+        assert lost == 16
+
+    monkeypatch.setattr(Ledger, "claim", claim_and_sleep)
+    work.run(40)
+
+    taken = work.query("SELECT intent_id FROM intents WHERE state = 'unresolved'")
+    assert len(taken) == 16
+    assert not {intent_id for (intent_id,) in taken} & set(work.accepted)
+    assert max(work.accepted.values()) == 1
