@@ -190,6 +190,9 @@ RESENDS_WITHIN_S = 6 * 3600.0  # … within this time
 RESEND_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
 RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first
 
+PROMPT_ID_MAX_BYTES = 1024  # with model, batch and window it is a key: Postgres takes 2,704 bytes
+FOLDER_NAME_MAX_BYTES = 255  # of file systems; a partition's key is part of one
+
 EXCERPT_MAX_CHARS = 200
 ROWS_NAMED_MAX = 5  # row ids named in one error before "and N more"
 

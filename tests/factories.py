@@ -111,8 +111,13 @@ def draw_input(folder: Path, number: int, *, form: str = "PNG", side: int = 64) 
     return path
 
 
-def write_parquet(path: Path, rows: Sequence[dict[str, Any]] | int, **columns: Any) -> str:
+def write_parquet(
+    path: Path, rows: pa.Table | Sequence[dict[str, Any]] | int, **columns: Any
+) -> str:
     """A prompt table of these rows, or of so many prompts `prompt 0`, `prompt 1`, …; its path."""
+    if isinstance(rows, pa.Table):
+        pq.write_table(rows, path)
+        return str(path)
     if isinstance(rows, int):
         rows = [{"prompt_id": f"p{n:05d}", "prompt": f"prompt {n}"} for n in range(rows)]
     table = pa.Table.from_pylist([{**row, **columns} for row in rows])

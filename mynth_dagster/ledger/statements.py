@@ -143,8 +143,8 @@ class Insertion(GroupStatement):
 class Names:
     """Parameters of a `Lookup` as they stand in its statement."""
 
-    def __init__(self, *, is_postgres: bool) -> None:
-        self._is_postgres = is_postgres
+    def __init__(self, *, is_postgres: bool, one_id: bool = False) -> None:
+        self._is_postgres, self._one_id = is_postgres, one_id
 
     def __call__(self, name: str) -> sa.ColumnElement[Any]:
         """A single value."""
@@ -156,6 +156,9 @@ class Names:
         if self._is_postgres:
             found: sa.ColumnElement[bool] = column == sa.any_(_array(IDS, sa.Text()))
             return found
+        if self._one_id:
+            is_it: sa.ColumnElement[bool] = column == self(IDS)
+            return is_it
         each = sa.func.json_each(self(IDS)).table_valued("value")
         is_one: sa.ColumnElement[bool] = column.in_(sa.select(each.c.value))
         return is_one
@@ -169,14 +172,24 @@ class Lookup:
 
     def rows(self, connection: Connection, ids: Collection[str], **others: str) -> Sequence[Any]:
         """What is found, in the driver's own types."""
-        if connection.dialect.name == "sqlite":
-            given = {IDS: json.dumps(list(ids)), **others}
-            return connection.exec_driver_sql(self._for_sqlite, given).all()
-        return connection.exec_driver_sql(self._for_postgres, {IDS: list(ids), **others}).all()
+        plain = [name for name in ids if "\0" not in name]
+        if connection.dialect.name != "sqlite":  # Postgres holds no NUL, so no row has such an id
+            return connection.exec_driver_sql(self._for_postgres, {IDS: plain, **others}).all()
+        given = {IDS: json.dumps(plain), **others}
+        found = list(connection.exec_driver_sql(self._for_sqlite, given).all())
+        for name in ids if len(plain) < len(ids) else ():
+            if "\0" in name:  # where SQLite's JSON would end it
+                single = {IDS: name, **others}
+                found += connection.exec_driver_sql(self._for_sqlite_of_one, single).all()
+        return found
 
     @cached_property
     def _for_sqlite(self) -> str:
         return _in_sql(self._build(Names(is_postgres=False)), _SQLITE())
+
+    @cached_property
+    def _for_sqlite_of_one(self) -> str:
+        return _in_sql(self._build(Names(is_postgres=False, one_id=True)), _SQLITE())
 
     @cached_property
     def _for_postgres(self) -> str:

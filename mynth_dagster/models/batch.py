@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 
-from mynth_dagster.errors import ConfigError
-from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S
+from mynth_dagster.errors import ConfigError, cut
+from mynth_dagster.limits import AUTO_MODEL, FOLDER_NAME_MAX_BYTES, TASK_DEADLINE_S
 from mynth_dagster.models.budget import NO_BUDGET, Budget
 from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.inspection import InspectionSettings
@@ -187,3 +187,6 @@ def _check_name(name: str) -> None:
     allowed = all(char.isalnum() or char == "_" for char in name)
     if not name or not allowed or not name.isascii():
         raise ConfigError("name", f"{name!r}: letters, digits and underscores only")
+    if len(name) > FOLDER_NAME_MAX_BYTES:
+        said = f"{cut(name, 40)!r} has {len(name)} characters, a folder's name can have "
+        raise ConfigError("name", f"{said}{FOLDER_NAME_MAX_BYTES}")

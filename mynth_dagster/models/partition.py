@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from mynth_dagster.errors import ConfigError, cut
+from mynth_dagster.limits import FOLDER_NAME_MAX_BYTES
+
 SHARD_DIMENSION = "shard"
 MODEL_DIMENSION = "model"
 FAN_OUT_FOLDER = "fan_out"
@@ -25,12 +28,19 @@ class Slice:
         fan_out: Key within the fan-out (`003`, or a model id), or empty.
         window_dimension: What the window is called in paths: `date`, `file`, `partition`.
         fan_out_dimension: `shard` or `model`.
+
+    Raises:
+        ConfigError: A key that the ledger or a file system cannot hold.
     """
 
     window: str = ""
     fan_out: str = ""
     window_dimension: str = "date"
     fan_out_dimension: str = SHARD_DIMENSION
+
+    def __post_init__(self) -> None:
+        _require_storable(self.window_dimension, self.window)
+        _require_storable(FAN_OUT_FOLDER, self.fan_out)
 
     @property
     def path(self) -> str:
@@ -51,6 +61,21 @@ class Slice:
 def shard_keys(n_shards: int) -> list[str]:
     """The names of the shards, `000` to one less than their number."""
     return [f"{index:03d}" for index in range(n_shards)]
+
+
+def _require_storable(dimension: str, key: str) -> None:
+    """A key is text of the ledger and part of a folder's name: both have to hold it."""
+    if not key:
+        return
+    try:
+        n_bytes = len(f"{dimension}={_escaped(key)}")
+    except UnicodeEncodeError:
+        raise ConfigError("partition", f"the key {key!r} is not valid Unicode") from None
+    if "\0" in key:
+        raise ConfigError("partition", f"the key {key!r} has a NUL character")
+    if n_bytes > FOLDER_NAME_MAX_BYTES:
+        said = f"{cut(key, 40)!r} makes a folder's name of {n_bytes} bytes, which can have "
+        raise ConfigError("partition", f"{said}{FOLDER_NAME_MAX_BYTES}: use a shorter key")
 
 
 def _escaped(key: str) -> str:

@@ -178,6 +178,7 @@ class _PromptRowRules(BaseModel):
     size: Any = None
     count: Any = None
     inputs: Any = None
+    input_key: Any = None  # only where it cannot be read
     output_format: Any = None
     output_quality: Any = None
     enhance: Any = None
@@ -189,6 +190,8 @@ class _PromptRowRules(BaseModel):
     def _check(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, Unreadable):
             raise _complaint(value.code, value.message)
+        if isinstance(value, str) and "\0" in value:
+            raise _complaint("invalid_text", "the text has a NUL character (U+0000)")
         name = info.field_name
         assert name is not None
         assert isinstance(info.context, RowRules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -57,6 +58,14 @@ def has_reserved_key(compact: str) -> bool:
     """Whether the object brings the one key that we keep for ourselves."""
     return f'"{INTENT_TAG_KEY}"' in compact and INTENT_TAG_KEY in json.loads(compact)
 
+
+def has_nul(compact: str) -> bool:
+    """Whether a text of the object, or a key, has a NUL character."""
+    return _NUL.search(compact) is not None
+
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""NUL as JSON escapes it; a backslash before it may be escaped itself."""
 
 _JSON_WORDS = {
     list: "list",

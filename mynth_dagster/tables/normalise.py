@@ -1,8 +1,9 @@
 """
 A batch of source rows in our own types, before any rule is applied.
 
-A cell that cannot be read at all (bytes that are no UTF-8, metadata that is no JSON) becomes
-null here and is remembered, so that its row, and no other, is refused.
+A cell that cannot be read at all (bytes that are no UTF-8, metadata that is no JSON), or that the
+ledger could not keep (NUL characters, a name of thousands of bytes), becomes null here and is
+remembered, so that its row, and no other, is refused.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as pat
 
+from mynth_dagster.errors import cut
+from mynth_dagster.limits import PROMPT_ID_MAX_BYTES
 from mynth_dagster.tables.columns import FoundColumns, is_text
-from mynth_dagster.tables.metadata_json import metadata_reader
+from mynth_dagster.tables.metadata_json import has_nul, metadata_reader
 from mynth_dagster.tables.prompt_schema import INPUTS_TYPE, REQUEST_TYPES
 
 OFF = "off"
@@ -88,7 +91,17 @@ def _read_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
 def _read_id(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     if pat.is_integer(column.type):
         return column.cast(pa.string())
-    return _read_text(column, name, rows)
+    ids = _read_text(column, name, rows)
+    if name != "prompt_id":
+        return ids
+    too_long = pc.greater(pc.binary_length(ids), PROMPT_ID_MAX_BYTES).fill_null(fill_value=False)
+    for row in pc.indices_nonzero(too_long).to_pylist():
+        text = ids[row].as_py()
+        message = (
+            f"{cut(text, 40)!r} has {len(text.encode())} bytes, up to {PROMPT_ID_MAX_BYTES} fit"
+        )
+        rows.unreadable[row, name] = Unreadable("prompt_id_too_long", message)
+    return _without(ids, too_long)
 
 
 def _read_integer(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
@@ -129,12 +142,16 @@ def _read_inputs(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
 def _read_metadata(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     if is_text(column.type):
         column = _read_text(column, name, rows)
-    return pa.array(_python_values(column, name, rows, metadata_reader(column.type)), pa.string())
+    return pa.array(
+        _python_values(column, name, rows, _metadata_without_nul(column.type)), pa.string()
+    )
 
 
 def _as_input_list(value: list[Any]) -> list[dict[str, str | None]] | None:
     """One row's inputs in our shape; an empty list says nothing."""
     items = [item if isinstance(item, dict) else {"url": item} for item in value]
+    for item in items:
+        _require_no_nul((item["url"] or "") + (item.get("role") or ""))
     return [
         {"url": item["url"], "role": item.get("role") or None, "identity": None} for item in items
     ] or None
@@ -155,24 +172,73 @@ def _python_value(
         return None if value is None else read(value)
     except UnicodeDecodeError:
         rows.unreadable[place] = _NOT_UTF8
+    except _NulError:
+        rows.unreadable[place] = _HAS_NUL
     except ValueError as exc:
         rows.unreadable[place] = Unreadable(f"invalid_{place[1]}", str(exc))
     return None
 
 
 _NOT_UTF8 = Unreadable("invalid_text", "the text is not valid UTF-8")
+_HAS_NUL = Unreadable(
+    "invalid_text", "the text has a NUL character (U+0000), which no database keeps"
+)
+
+
+class _NulError(ValueError):
+    """A text has a NUL character."""
+
+
+def _require_no_nul(text: str) -> None:
+    if "\0" in text:
+        raise _NulError
+
+
+def _metadata_without_nul(kind: pa.DataType) -> Callable[[Any], str]:
+    read = metadata_reader(kind)
+
+    def read_value(value: Any) -> str:
+        text = read(value)
+        if has_nul(text):
+            raise _NulError
+        return text
+
+    return read_value
 
 
 def _valid_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
-    """Strings; bytes that are no UTF-8 become null and are remembered."""
+    """Strings; what is no UTF-8, or has a NUL, becomes null and is remembered."""
     if pat.is_null(column.type):
         return column.cast(pa.string())
     try:
         column.validate(full=True)
-        return column.cast(pa.string())
+        texts = column.cast(pa.string())
     except pa.ArrowInvalid:
-        texts = _python_values(column, name, rows, str)
-        return pa.array(texts, pa.string())
+        texts = pa.array(_python_values(column, name, rows, str), pa.string())
+    has_nul = pc.match_substring(texts, "\0").fill_null(fill_value=False)
+    for row in pc.indices_nonzero(has_nul).to_pylist():
+        rows.unreadable[row, name] = _HAS_NUL
+    return _without(texts, has_nul)
+
+
+def unreadable_place(column: pa.Array) -> int | None:
+    """The first row of a column whose value, or a part of it, cannot be read."""
+    return next((row for row, scalar in enumerate(column) if not _is_readable(scalar)), None)
+
+
+def _is_readable(scalar: pa.Scalar) -> bool:
+    try:
+        scalar.as_py()
+    except ValueError:
+        return False
+    return True
+
+
+def _without(texts: pa.Array, unreadable: pa.Array) -> pa.Array:
+    """The texts, null where they cannot be read."""
+    if not unreadable.true_count:
+        return texts
+    return pc.if_else(unreadable, pa.scalar(None, pa.string()), texts)
 
 
 _READERS: dict[str, Callable[[pa.Array, str, SourceRows], pa.Array]] = {

@@ -14,12 +14,13 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
 from mynth_dagster.models.request import request_hash
+from mynth_dagster.tables.arrow_errors import reason_of
 from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.columns import FoundColumns
 from mynth_dagster.tables.explain import RowProblem, RowRules, explain_row
 from mynth_dagster.tables.input_files import InputFiles
 from mynth_dagster.tables.input_rows import for_naming, identify_inputs
-from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise
+from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise, unreadable_place
 from mynth_dagster.tables.planned import request_maker
 from mynth_dagster.tables.prompt_schema import REQUEST_TYPES, prompts_schema
 from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
@@ -75,7 +76,7 @@ class RequestRows:
         columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
         columns["prompt_id"] = pa.array(ids, pa.string())
         for theirs, ours in self._found.carried.items():
-            columns[ours] = batch.column(theirs)
+            columns[ours] = self._carried(batch.column(theirs), theirs, first_row)
         if places is not None:
             columns = {name: column.take(places) for name, column in columns.items()}
         columns["model"] = models
@@ -85,6 +86,20 @@ class RequestRows:
         return pa.RecordBatch.from_arrays(
             [columns[name] for name in self._schema.names], schema=self._schema
         )
+
+    def _carried(self, column: pa.Array, name: str, first_row: int) -> pa.Array:
+        """A column of the user's own; what no reader could read again is refused now."""
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as exc:
+            row = unreadable_place(column)
+            row = None if row is None else first_row + row
+            reason = "the text is not valid UTF-8" if "UTF8" in str(exc) else reason_of(exc)
+            if row is not None and self._source.where(row) != f"row {row}":
+                reason += f", {self._source.where(row)}"
+            reason += "; correct it, or leave the column out"
+            raise TableError(self._source.name, [TableProblem(reason, row, name)]) from exc
+        return column
 
     def _name(self, rows: SourceRows, derived: DerivedIds) -> list[str]:
         """The names of the rows: given, or derived from what a row asks for."""

@@ -75,3 +75,16 @@ def test_any_number_of_rows_is_one_question(book):
     keys = [f"p{n}" for n in range(70_000)]
 
     assert list(book.ledger.read.delivered("b", HERE, [*keys, odd])) == [odd]
+
+
+def test_a_name_with_a_nul_is_found_whole_or_not_at_all(book, ledger_url):
+    """SQLite keeps such a name, but its JSON would end it at the NUL; Postgres has no such row."""
+    deliver(book, "a")
+    names = ["a"]
+    if ledger_url.startswith("sqlite"):
+        deliver(book, "a\0b")
+        names.append("a\0b")
+
+    found = book.ledger.read.delivered("b", HERE, ["a\0b", "a\0", "a"])
+
+    assert sorted(found) == names

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES, LIMITS_BY_REVISION
+from mynth_dagster.errors import ConfigError, TableError
+from mynth_dagster.limits import (
+    INTENT_TAG_KEY,
+    INTENT_TAG_MAX_BYTES,
+    LIMITS_BY_REVISION,
+    PROMPT_ID_MAX_BYTES,
+)
+from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
 from mynth_dagster.tables.checks import suspicious_rows
 from mynth_dagster.tables.explain import RowRules, explain_row
@@ -176,6 +183,91 @@ def test_bytes_that_are_no_text_fail_their_row(write, column):
     written = write(table)
 
     assert [("invalid_text", column), ("invalid_text", column), None] == written.problems()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("prompt", "a\0b"),
+        ("prompt_id", "a\0b"),
+        ("prompt_id", "\0"),
+        ("negative_prompt", "a\0"),
+        ("model", "v/m\0"),
+        ("size", "\0auto"),
+        ("output_format", "png\0"),
+        ("enhance", "magic\0"),
+        ("destination", "shop\0"),
+        ("inputs", ["https://x/1.png\0"]),
+        ("inputs", [{"url": "https://x/1.png", "role": "auto\0"}]),
+        ("input_key", "k\0"),
+        ("metadata", '{"a": "b\\u0000"}'),
+        ("metadata", '{"a\\u0000": {"b": 1}}'),
+        ("metadata", {"a": {"b": ["\0"]}}),
+    ],
+)
+def test_text_that_no_database_keeps_fails_its_row(write, column, value):
+    """A NUL, wherever it hides, is refused with its row, and is in no name that is looked up."""
+    good = {"prompt": "fine", "prompt_id": "x"}.get(column)
+    rows = {"prompt": ["fine", "fine"], "prompt_id": ["1", "2"], column: [value, good]}
+
+    written = write(rows)
+
+    assert written.problems() == [("invalid_text", column), None]
+    assert all("\0" not in row["request_key"] for row in written.rows())
+    assert [row.row_index for row in written.planned()] == [1]
+
+
+def test_text_that_only_speaks_of_nul_is_fine(write):
+    """An escaped backslash before `u0000` is a backslash."""
+    metadata = json.dumps({"a": "\\u0000"})
+
+    assert write({"prompt": ["a"], "metadata": [metadata]}).problems() == [None]
+
+
+def test_id_that_no_index_keeps_fails_its_row(write):
+    """An id of more bytes than a key can have is refused; one at the limit is asked for."""
+    ids = ["é" * (PROMPT_ID_MAX_BYTES // 2), "é" * (PROMPT_ID_MAX_BYTES // 2) + "x"]
+
+    written = write({"prompt": ["a", "b"], "prompt_id": ids})
+
+    assert written.problems() == [None, ("prompt_id_too_long", "prompt_id")]
+    assert len(written.rows()[1]["request_key"]) < 40
+
+
+@pytest.mark.parametrize("setting", [{"models": ("v/m\0",)}, {"negative_prompt": "a\0"}])
+def test_default_that_no_database_keeps_is_refused(write, setting):
+    """A NUL in the batch's own settings is a fault of the settings."""
+    defaults = RequestDefaults(**setting) if "models" not in setting else RequestDefaults()
+    models = setting.get("models", ("auto",))
+
+    with pytest.raises(ConfigError, match=r"NUL character.*Nothing was sent"):
+        write({"prompt": ["a"]}, models=models, defaults=defaults)
+
+
+def carried_forms(*raw: bytes) -> dict[str, pa.Array]:
+    """Columns of the user's own in which these texts are held in one way or another."""
+    texts = invalid_text(*raw)
+    n_rows = len(raw)
+    ends = pa.array(range(n_rows + 1), pa.int32())
+    return {
+        "plain": texts,
+        "list": pa.ListArray.from_arrays(ends, texts),
+        "struct": pa.StructArray.from_arrays([texts], ["a"]),
+        "map": pa.MapArray.from_arrays(ends, pa.array(["k"] * n_rows), texts),
+        "dictionary": pa.DictionaryArray.from_arrays(pa.array(range(n_rows)), texts),
+        "list of struct": pa.ListArray.from_arrays(
+            ends, pa.StructArray.from_arrays([texts], ["a"])
+        ),
+    }
+
+
+@pytest.mark.parametrize("form", list(carried_forms(b"")))
+def test_carried_bytes_that_are_no_text_are_refused_by_row_and_column(write, form):
+    """What no reader of the results could read again is named before anything is paid."""
+    column = carried_forms(b"fine", b"caf\xe9")[form]
+
+    with pytest.raises(TableError, match=r"row 1, column 'mine': the text is not valid UTF-8"):
+        write(pa.table({"prompt": ["a", "b"], "mine": column}))
 
 
 def test_input_that_is_no_text_fails_its_row(write):
