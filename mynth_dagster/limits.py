@@ -225,7 +225,10 @@ INPUT_FILES_AT_ONCE = 16  # read at a time
 INPUT_FILES_REMEMBERED = 100_000  # facts kept of so many files while a table is read
 INPUT_PIXELS_MAX = 178_956_970  # where Pillow refuses to decode, against decompression bombs
 
-READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time
+READ_BATCH_ROWS = 8192  # prompt rows checked, planned and written at a time …
+READ_BATCH_BYTES = 64 * MIB  # … unless they are larger than this, carried columns included
+ROW_MAX_BYTES = 256 * MIB  # of one row; it is written once for each of its images
+KEPT_BACK_MAX_BYTES = 256 * MIB  # of rows that wait for a row group to be full, over open tables
 SENSOR_BUDGET_S = 30.0  # no request starts later; Dagster drops a tick after 60
 SENSOR_READ_TIMEOUT_S = 10.0  # of each request of a tick, the first and the last beside these 30
 DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -25,6 +23,7 @@ from mynth_dagster.limits import READ_BATCH_ROWS
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
 from mynth_dagster.tables.arrow_errors import as_table_errors
+from mynth_dagster.tables.parquet import iter_row_groups, open_parquet
 
 PART_NAME = "part-0.parquet"
 
@@ -149,13 +148,12 @@ class TableStore:
         columns: Sequence[str] | None = None,
         batch_rows: int = READ_BATCH_ROWS,
     ) -> Iterator[pa.RecordBatch]:
-        """The table's rows in order, a bounded number at a time."""
+        """The table's rows in order, bounded in number and in bytes at a time."""
         uri = self.uri(table, slice_)
-        with (
-            as_table_errors(uri, "cannot read the table"),
-            open_parquet(self.fs, self.path(table, slice_)) as parquet,
-        ):
-            yield from parquet.iter_batches(batch_rows, columns=columns, use_threads=False)
+        with as_table_errors(uri, "cannot read the table"):
+            yield from iter_row_groups(
+                self.fs, self.path(table, slice_), rows_max=batch_rows, columns=columns
+            )
 
 
 def _keys_in(folders: str) -> dict[str, str]:
@@ -167,12 +165,3 @@ def _keys_in(folders: str) -> dict[str, str]:
 def _windows_in(found: Iterable[Mapping[str, str]]) -> set[str]:
     """What folders are called that are not those of a fan-out."""
     return {name for keys in found for name in keys} - {FAN_OUT_FOLDER}
-
-
-@contextmanager
-def open_parquet(fs: Any, path: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file of any fsspec file system, with its checksums verified where it has any."""
-    local = isinstance(fs, LocalFileSystem)
-    with pa.OSFile(path, "rb") if local else fs.open(path, "rb") as source:
-        # Nothing but the named columns is needed at a time: prefetching would hold a row group.
-        yield pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)

@@ -20,7 +20,13 @@ import pyarrow.parquet as pq
 
 from mynth_dagster.chunks import chunks
 from mynth_dagster.errors import ConfigError, cut
-from mynth_dagster.limits import AUTO_MODEL, READ_BATCH_ROWS, RevisionLimits
+from mynth_dagster.limits import (
+    AUTO_MODEL,
+    KEPT_BACK_MAX_BYTES,
+    READ_BATCH_BYTES,
+    READ_BATCH_ROWS,
+    RevisionLimits,
+)
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_limits import require_within_limits
 from mynth_dagster.models.partition import MODEL_DIMENSION, Slice
@@ -172,7 +178,15 @@ def _open_tables(
     footer = {SETTINGS_KEY: settings_hash(batch.defaults)}
     return {
         slice_.fan_out: _SliceTable(
-            slice_, staging.open(PROMPTS, slice_, schema, footer=footer, row_group_rows=rows)
+            slice_,
+            staging.open(
+                PROMPTS,
+                slice_,
+                schema,
+                footer=footer,
+                row_group_rows=rows,
+                row_group_bytes=min(READ_BATCH_BYTES, KEPT_BACK_MAX_BYTES // n_slices),
+            ),
         )
         for slice_ in slices
     }

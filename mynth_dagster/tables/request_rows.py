@@ -22,8 +22,9 @@ from mynth_dagster.tables.input_files import InputFiles
 from mynth_dagster.tables.input_rows import for_naming, identify_inputs
 from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise, unreadable_place
 from mynth_dagster.tables.planned import request_maker
-from mynth_dagster.tables.prompt_schema import REQUEST_TYPES, prompts_schema
+from mynth_dagster.tables.prompt_schema import OUR_COLUMNS, REQUEST_TYPES, prompts_schema
 from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
+from mynth_dagster.tables.row_sizes import repeated_pieces
 from mynth_dagster.tables.source import PromptSource
 
 DUPLICATES_MAX = 1_000  # enough to say how bad it is
@@ -60,13 +61,13 @@ class RequestRows:
         first_row = 0
         for batch in self._source.batches():
             if batch.num_rows:
-                yield self._request_rows(batch, first_row)
+                yield from self._request_rows(batch, first_row)
             first_row += batch.num_rows
         repeated = self._names.repeated()
         if repeated:
             self._complain_of_names(repeated)
 
-    def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+    def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> Iterator[pa.RecordBatch]:
         rows = normalise(batch, self._found)
         ids = self._name(rows, self._derived)
         identify_inputs(rows, self._files)
@@ -75,17 +76,25 @@ class RequestRows:
         columns = completed(rows, self._batch)
         columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
         columns["prompt_id"] = pa.array(ids, pa.string())
-        for theirs, ours in self._found.carried.items():
-            columns[ours] = self._carried(batch.column(theirs), theirs, first_row)
+        carried = [
+            self._carried(batch.column(name), name, first_row) for name in self._found.carried
+        ]
         if places is not None:
             columns = {name: column.take(places) for name, column in columns.items()}
         columns["model"] = models
         origin = range(rows.n_rows) if places is None else places.to_pylist()
         problems = self._problems(columns, rows, origin)
         self._add_keys(columns, problems)
-        return pa.RecordBatch.from_arrays(
-            [columns[name] for name in self._schema.names], schema=self._schema
-        )
+        own = [columns[name] for name in OUR_COLUMNS]
+        if places is None:
+            yield pa.RecordBatch.from_arrays([*own, *carried], schema=self._schema)
+            return
+        for piece in repeated_pieces(carried, origin):
+            n_rows = piece.stop - piece.start
+            some = places.slice(piece.start, n_rows)
+            arrays = [column.slice(piece.start, n_rows) for column in own]
+            arrays += [column.take(some) for column in carried]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _carried(self, column: pa.Array, name: str, first_row: int) -> pa.Array:
         """A column of the user's own; what no reader could read again is refused now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.models.task import PublicAccessToken, Task, TaskStatus
 from mynth_dagster.models.transitions import FINAL, RESTING, IntentState
 from mynth_dagster.tables.accounting import DELIVERING, AskedRow, DeliveredImage, RowAccount
+from mynth_dagster.tables.row_sizes import repeated_pieces
 
 
 class GatheredRows:
@@ -36,18 +37,20 @@ class GatheredRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, prompts: pa.RecordBatch | None = None) -> pa.RecordBatch:
-        """The rows so far as one batch, with their prompt rows' carried columns; starts anew."""
+    def take(self, prompts: pa.RecordBatch | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows so far, with their prompt rows' carried columns, in pieces; starts anew."""
         n_own = len(self._schema) - len(self._carried)
         cells = zip(*self._rows, strict=True) if self._rows else [()] * n_own
         own = list(self._schema)[:n_own]
         arrays = [pa.array(cell, column.type) for cell, column in zip(cells, own, strict=True)]
-        if self._carried:
-            assert prompts is not None
-            places = pa.array(self._places, pa.int32())
-            arrays += [prompts.column(name).take(places) for name in self._carried]
-        self._rows, self._places = [], []
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        places, self._rows, self._places = self._places, [], []
+        carried = [prompts.column(name) for name in self._carried] if prompts is not None else []
+        for piece in repeated_pieces(carried, places):
+            some = pa.array(places[piece], pa.int32())
+            n_rows = len(some)
+            values = [column.slice(piece.start, n_rows) for column in arrays]
+            values += [column.take(some) for column in carried]
+            yield pa.RecordBatch.from_arrays(values, schema=self._schema)
 
 
 def task_row(

@@ -230,14 +230,18 @@ class _ResultTables:
                 downloads=known.downloads,
             )
             self._add_account(place, row, account)
-        self._tables[TASKS].write(self._tasks.take())
-        self._tables[IMAGES].write(self._images.take(prompts))
-        self._tables[FAILURES].write(self._failures.take(prompts))
+        self._write(TASKS, self._tasks.take())
+        self._write(IMAGES, self._images.take(prompts))
+        self._write(FAILURES, self._failures.take(prompts))
 
     def add_removed(self, intents: Sequence[Intent], lookup: IntentLookup) -> None:
         """List intents whose rows are gone; they are polled and charged all the same."""
         self._add_tasks(intents, None, _details(lookup, intents))
-        self._tables[TASKS].write(self._tasks.take())
+        self._write(TASKS, self._tasks.take())
+
+    def _write(self, table: str, pieces: Iterator[pa.RecordBatch]) -> None:
+        for rows in pieces:
+            self._tables[table].write(rows)
 
     def summary(self) -> ResultsSummary:
         counts = self._counts

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from mynth_dagster.errors import TableError, TableProblem
-from mynth_dagster.limits import READ_BATCH_ROWS
+from mynth_dagster.limits import READ_BATCH_BYTES, READ_BATCH_ROWS
 from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors, reason_of
-from mynth_dagster.tables.files import open_parquet
+from mynth_dagster.tables.parquet import iter_row_group, open_parquet, require_small_rows
+from mynth_dagster.tables.row_sizes import split
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -45,7 +46,7 @@ class PromptSource(Protocol):
         ...
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows from the first one on, at most `READ_BATCH_ROWS` at a time."""
+        """All rows from the first one on, bounded in number and in bytes at a time."""
         ...
 
     def where(self, row: int) -> str:
@@ -95,7 +96,11 @@ class ArrowSource:
         return self.table.schema
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        yield from self.table.to_batches(READ_BATCH_ROWS)
+        row = 0
+        for batch in self.table.to_batches(READ_BATCH_ROWS):
+            require_small_rows(batch, self.name, row)
+            row += batch.num_rows
+            yield from split(batch, READ_BATCH_BYTES)
 
     def where(self, row: int) -> str:
         return f"row {row}"
@@ -128,37 +133,36 @@ class ParquetSource:
 
     def _batches_of(self, path: str, first_row: int) -> Iterator[pa.RecordBatch]:
         with _opened(self.fs, path) as parquet:
-            row = first_row
-            for group in range(parquet.num_row_groups):
-                for batch in _batches_of_group(parquet, group, path, row):
-                    row += batch.num_rows
-                    yield _conformed(batch, self.schema, path)
+            n_groups = parquet.num_row_groups
+        row = first_row
+        for group in range(n_groups):
+            for batch in _batches_of_group(self.fs, path, group, row):
+                row += batch.num_rows
+                yield _conformed(batch, self.schema, path)
 
 
-def _batches_of_group(
-    parquet: pq.ParquetFile, group: int, path: str, row: int
-) -> Iterator[pa.RecordBatch]:
+def _batches_of_group(fs: Any, path: str, group: int, row: int) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in parquet.iter_batches(READ_BATCH_ROWS, row_groups=[group], use_threads=False):
+        for batch in iter_row_group(fs, path, group):
             row += batch.num_rows
             yield batch
     except FOREIGN_ERRORS as exc:
-        column = _damaged_column(parquet, group)
+        column = _damaged_column(fs, path, group)
         reason = f"row group {group} cannot be read: {reason_of(exc)}"
         raise TableError(path, [TableProblem(reason, row, column)]) from exc
 
 
-def _damaged_column(parquet: pq.ParquetFile, group: int) -> str | None:
+def _damaged_column(fs: Any, path: str, group: int) -> str | None:
     """The first column of a row group that cannot be read alone."""
-    return next(
-        (name for name in parquet.schema_arrow.names if not _is_readable(parquet, group, name)),
-        None,
-    )
+    with _opened(fs, path) as parquet:
+        names = parquet.schema_arrow.names
+    return next((name for name in names if not _is_readable(fs, path, group, name)), None)
 
 
-def _is_readable(parquet: pq.ParquetFile, group: int, column: str) -> bool:
+def _is_readable(fs: Any, path: str, group: int, column: str) -> bool:
     try:
-        parquet.read_row_group(group, columns=[column], use_threads=False)
+        for _ in iter_row_group(fs, path, group, columns=[column]):
+            pass
     except FOREIGN_ERRORS:
         return False
     return True

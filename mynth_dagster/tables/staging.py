@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.limits import READ_BATCH_ROWS
+from mynth_dagster.limits import READ_BATCH_BYTES, READ_BATCH_ROWS
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors
 from mynth_dagster.tables.files import SCHEMA_KEY, SCHEMA_VERSION, TableStore
+from mynth_dagster.tables.row_sizes import n_bytes_of
 
 DIGEST_CHUNK_BYTES = 1024 * 1024
 ROW_GROUP_ROWS = READ_BATCH_ROWS  # a reader holds one decoded, the writer one plain
@@ -33,13 +34,21 @@ _TEMP_SUFFIX = ".tmp"
 
 class StagedTable:
     """
-    One table being written; rows are kept back until a row group is full.
+    One table being written; rows are kept back until a row group is full, by rows or by bytes.
 
-    Row groups have the same size whatever batches come in, so equal rows make equal bytes.
+    Row groups have the same size whatever batches come in, so equal rows make equal bytes; only
+    where large rows fill one early, it ends with the batch.
     """
 
     def __init__(
-        self, store: TableStore, table: str, slice_: Slice, schema: pa.Schema, row_group_rows: int
+        self,
+        store: TableStore,
+        table: str,
+        slice_: Slice,
+        schema: pa.Schema,
+        *,
+        row_group_rows: int,
+        row_group_bytes: int,
     ) -> None:
         self.uri = store.uri(table, slice_)
         self.schema = schema
@@ -47,7 +56,8 @@ class StagedTable:
         self._fs, self._is_local = store.fs, store.is_local
         self._final_path = store.path(table, slice_)
         self._temp_path = posixpath.join(store.folder(table, slice_), temp_name())
-        self._row_group_rows = row_group_rows
+        self._row_group_rows, self._row_group_bytes = row_group_rows, row_group_bytes
+        self._n_kept_bytes = 0
         self._kept: list[pa.RecordBatch] = []
         self._n_kept = 0
         self._sink: Any = None
@@ -60,7 +70,10 @@ class StagedTable:
         self.n_rows += batch.num_rows
         self._kept.append(batch)
         self._n_kept += batch.num_rows
-        if self._n_kept >= self._row_group_rows:
+        self._n_kept_bytes += n_bytes_of(batch)
+        if self._n_kept_bytes >= self._row_group_bytes:
+            self._flush(all_rows=True)
+        elif self._n_kept >= self._row_group_rows:
             self._flush(all_rows=False)
 
     def open(self) -> None:
@@ -139,6 +152,7 @@ class StagedTable:
                 self._writer.write_table(rows.slice(0, n_now), row_group_size=self._row_group_rows)
         self._kept = rows.slice(n_now).to_batches()
         self._n_kept = rows.num_rows - n_now
+        self._n_kept_bytes = sum(map(n_bytes_of, self._kept))
 
 
 class Staging:
@@ -156,10 +170,18 @@ class Staging:
         *,
         footer: Mapping[str, str] | None = None,
         row_group_rows: int = ROW_GROUP_ROWS,
+        row_group_bytes: int = READ_BATCH_BYTES,
     ) -> StagedTable:
         """Start a table; ``footer`` are keys for its metadata beside the schema's version."""
         keys = {SCHEMA_KEY: SCHEMA_VERSION, **(footer or {})}
-        staged = StagedTable(self._store, table, slice_, schema.with_metadata(keys), row_group_rows)
+        staged = StagedTable(
+            self._store,
+            table,
+            slice_,
+            schema.with_metadata(keys),
+            row_group_rows=row_group_rows,
+            row_group_bytes=row_group_bytes,
+        )
         self._tables.append(staged)
         staged.open()
         return staged
