@@ -76,6 +76,8 @@ class ShownProgress:
         rows = sum(summary.n_rows for summary in summaries)
         rejected = sum(summary.n_rejected for summary in summaries)
         self._say(f"{rows} rows, {rejected} rejected before sending.")
+        for note in dict.fromkeys(note for summary in summaries for note in summary.notes):
+            self._say(f"  {note}")
 
     def _quoted(self, survey: Survey, quote: Quote) -> None:
         kind = "exactly" if quote.is_exact else "about"

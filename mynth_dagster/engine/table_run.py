@@ -72,7 +72,8 @@ async def run_table(
     slices = batch.slices(window)
     require_may_generate(await session.client.check_key())
     progress.on_phase("prepare")
-    progress.on_prepared(await prepare(session, batch, source, window=window))
+    prepared = await prepare(session, batch, source, window=window)
+    progress.on_prepared(prepared)
     quotes: list[Quote] = []
     for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
         progress.on_phase("submit")
@@ -96,9 +97,11 @@ async def run_table(
     submitted = replace(submitted, stopped=stop.reason)
     receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
     n_requests = session.client.n_requests
-    return build_report(
+    report = build_report(
         submitted, quotes, results, n_requests=n_requests, receipt=receipt, files=files
     )
+    notes = [note for summary in prepared for note in summary.notes]
+    return replace(report, notes=tuple(dict.fromkeys([*notes, *report.notes])))
 
 
 async def _files(

@@ -42,6 +42,7 @@ def prompts_metadata(summary: PromptsSummary) -> Metadata:
         "mynth/images_asked": summary.n_images_asked,
         "mynth/problems": dg.MetadataValue.json(summary.problems_by_code),
         "mynth/sample": dg.MetadataValue.md(_sample(summary)),
+        **_notes("mynth/prompt_notes", summary.notes),
     }
 
 
@@ -53,10 +54,13 @@ def quote_metadata(survey: Survey, quote: Quote) -> Metadata:
     }
     if quote.total_units is not None:
         metadata["mynth/quoted_usd"] = _usd(quote.total_units)
-    if quote.notes:
-        notes = (f"- {as_text(note, max_chars=_MESSAGE_CHARS)}" for note in quote.notes)
-        metadata["mynth/quote_notes"] = dg.MetadataValue.md("\n".join(notes))
-    return metadata
+    return {**metadata, **_notes("mynth/quote_notes", quote.notes)}
+
+
+def _notes(name: str, notes: Sequence[str]) -> Metadata:
+    """Sentences as a list; nothing where there are none."""
+    lines = (f"- {as_text(note, max_chars=_MESSAGE_CHARS)}" for note in notes)
+    return {name: dg.MetadataValue.md("\n".join(lines))} if notes else {}
 
 
 def tasks_metadata(summary: ResultsSummary) -> Metadata:

@@ -11,6 +11,7 @@ from pyarrow import types as pat
 
 from mynth_dagster.errors import TableError, TableProblem
 from mynth_dagster.models.batch import PROMPT_COLUMNS
+from mynth_dagster.tables.arrow_types import is_list, is_text, plain_type, why_not_kept
 from mynth_dagster.tables.prompt_schema import carried_names
 
 
@@ -55,20 +56,10 @@ def find_columns(schema: pa.Schema, mapping: Mapping[str, str], location: str) -
     used = set(ours.values())
     carried = carried_names(name for name in schema.names if name not in used)
     fields = [schema.field(theirs).with_name(new) for theirs, new in carried.items()]
+    lost = [(column.name, why_not_kept(column.type)) for column in fields]
+    if any(why for _, why in lost):
+        raise TableError(location, [TableProblem(why, column=name) for name, why in lost if why])
     return FoundColumns(ours, carried, pa.schema(fields))
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, without dictionary encoding or an extension's name."""
-    while isinstance(kind, pa.BaseExtensionType) or pat.is_dictionary(kind):
-        kind = kind.value_type if pat.is_dictionary(kind) else kind.storage_type
-    return kind
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values are strings, however they are stored."""
-    is_view = getattr(pat, "is_string_view", None)
-    return bool(pat.is_string(kind) or pat.is_large_string(kind) or (is_view and is_view(kind)))
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
@@ -138,12 +129,8 @@ def _is_text_or_boolean(kind: pa.DataType) -> bool:
     return is_text(kind) or pat.is_boolean(kind)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind))
-
-
 def _is_inputs(kind: pa.DataType) -> bool:
-    if not _is_list(kind):
+    if not is_list(kind):
         return False
     item = plain_type(kind.value_type)
     if not pat.is_struct(item):

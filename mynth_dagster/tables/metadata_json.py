@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import types as pat
 
 from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES
-from mynth_dagster.tables.columns import is_text, plain_type
+from mynth_dagster.tables.arrow_types import is_text, plain_type
 
 _TAG_OVERHEAD = len(f',"{INTENT_TAG_KEY}":""') + INTENT_TAG_MAX_BYTES
 

@@ -18,7 +18,8 @@ from pyarrow import types as pat
 
 from mynth_dagster.errors import cut
 from mynth_dagster.limits import PROMPT_ID_MAX_BYTES
-from mynth_dagster.tables.columns import FoundColumns, is_text
+from mynth_dagster.tables.arrow_types import is_text
+from mynth_dagster.tables.columns import FoundColumns
 from mynth_dagster.tables.metadata_json import has_nul, metadata_reader
 from mynth_dagster.tables.prompt_schema import INPUTS_TYPE, REQUEST_TYPES
 

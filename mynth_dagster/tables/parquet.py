@@ -40,6 +40,7 @@ def open_parquet(fs: Any, path: str, references: Sequence[str] = ()) -> Iterator
         yield pq.ParquetFile(
             source,
             read_dictionary=list(references),
+            coerce_int96_timestamp_unit="us",  # in nanoseconds the year 9999 would be 1816
             pre_buffer=False,
             page_checksum_verification=True,
         )

@@ -58,6 +58,7 @@ class PromptsSummary:
         is_changed: The table reads otherwise than the one that was there before.
         renamed: Carried columns that had to change their name: theirs -> ours.
         sample: The first rows in short, for people.
+        notes: What users should know of how the source was read, in words.
     """
 
     slice: Slice
@@ -70,6 +71,7 @@ class PromptsSummary:
     problems_by_code: dict[str, int] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     sample: tuple[dict[str, object], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def write_prompts(
@@ -111,7 +113,7 @@ def write_prompts(
             rows = RequestRows(source, batch, found, rules)
             _fill(tables, FanOut(batch), rows)
             staging.close()
-            summaries += [table.summary(found) for table in tables.values()]
+            summaries += [table.summary(found, source.notes) for table in tables.values()]
         before_publishing(summaries)
     return summaries
 
@@ -153,7 +155,7 @@ class _SliceTable:
         if missing > 0:
             self._sample += _sampled(rows.slice(0, missing))
 
-    def summary(self, found: FoundColumns) -> PromptsSummary:
+    def summary(self, found: FoundColumns, notes: tuple[str, ...]) -> PromptsSummary:
         n_rows = self._staged.n_rows
         return PromptsSummary(
             slice=self.slice,
@@ -166,6 +168,7 @@ class _SliceTable:
             problems_by_code=dict(sorted(self._codes.items())),
             renamed=found.renamed,
             sample=tuple(self._sample),
+            notes=notes,
         )
 
 

@@ -11,22 +11,22 @@ import os
 import posixpath
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from mynth_dagster.errors import TableError, TableProblem
 from mynth_dagster.limits import READ_BATCH_BYTES, READ_BATCH_ROWS
 from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors, reason_of
-from mynth_dagster.tables.parquet import iter_row_group, open_parquet, require_small_rows
+from mynth_dagster.tables.arrow_types import converted, says_nothing
+from mynth_dagster.tables.folders import find_files, has_glob, left_out_note
+from mynth_dagster.tables.parquet import iter_row_group, require_small_rows
 from mynth_dagster.tables.row_sizes import split
-
-_GLOB_CHARACTERS = frozenset("*?[")
+from mynth_dagster.tables.source_schema import FileSchema, common_schema, own_schema
 
 
 class PromptSource(Protocol):
@@ -45,8 +45,17 @@ class PromptSource(Protocol):
         """Where relative paths in it start, as a complete URL or path; None where nowhere."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users should know of how it is read, in words."""
+        ...
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows from the first one on, bounded in number and in bytes at a time."""
+        ...
+
+    def has_values(self, column: str) -> bool:
+        """Whether a column says anything in any row."""
         ...
 
     def where(self, row: int) -> str:
@@ -58,17 +67,21 @@ def open_source(location: str) -> PromptSource:
     """
     A Parquet file, a folder of them (all levels), or a pattern; any fsspec URL.
 
-    Names that begin with `_` or `.` are skipped. Files must agree in columns and types.
+    Names that begin with `_` or `.` are skipped. Files must have the same columns, in types that
+    hold the same; `key=value` folders are columns.
 
     Raises:
-        TableError: Nothing there, nothing readable, or files that do not agree.
+        TableError: Nothing there, nothing readable, files that do not agree, or a table of a
+            format that is more than its files.
     """
     with as_table_errors(location, "cannot open the prompt table"):
         fs, path = url_to_fs(location)
-        paths = _find_files(fs, path, location)
-    return ParquetSource(
-        location, fs, tuple(paths), _common_schema(fs, paths), _folder_of(fs, path, location)
-    )
+        found = find_files(fs, path, location)
+        folder = _folder_of(fs, path, location)
+    files = [FileSchema.read(fs, path) for path in found.paths]
+    schema = common_schema(fs, files)
+    notes = tuple(left_out_note(found.left_out))
+    return ParquetSource(location, fs, tuple(files), schema, folder, notes)
 
 
 def source_from_arrow(rows: pa.Table | pa.RecordBatchReader, name: str) -> PromptSource:
@@ -90,17 +103,23 @@ class ArrowSource:
     name: str
     table: pa.Table
     folder: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:
-        return self.table.schema
+        return own_schema(self.table.schema, self.name)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        row = 0
+        row, schema = 0, self.schema
         for batch in self.table.to_batches(READ_BATCH_ROWS):
             require_small_rows(batch, self.name, row)
             row += batch.num_rows
-            yield from split(batch, READ_BATCH_BYTES)
+            for piece in split(batch, READ_BATCH_BYTES):
+                columns = [converted(piece.column(column.name), column.type) for column in schema]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def has_values(self, column: str) -> bool:
+        return not says_nothing(self.table.column(column))
 
     def where(self, row: int) -> str:
         return f"row {row}"
@@ -112,51 +131,52 @@ class ParquetSource:
 
     name: str
     fs: Any
-    paths: tuple[str, ...]
+    files: tuple[FileSchema, ...]
     schema: pa.Schema
     folder: str | None = None
+    notes: tuple[str, ...] = ()
     _first_rows: list[int] = field(default_factory=list)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         self._first_rows.clear()
         n_rows = 0
-        for path in self.paths:
+        for file in self.files:
             self._first_rows.append(n_rows)
-            for batch in self._batches_of(path, n_rows):
+            for batch in self._batches_of(file, n_rows):
                 n_rows += batch.num_rows
                 yield batch
 
+    def has_values(self, column: str) -> bool:
+        return any(file.has_values(self.fs, column) for file in self.files)
+
     def where(self, row: int) -> str:
-        if len(self.paths) == 1:
+        if len(self.files) == 1:
             return f"row {row}"
-        return f"row {row} (in {self.paths[bisect_right(self._first_rows, row) - 1]})"
+        return f"row {row} (in {self.files[bisect_right(self._first_rows, row) - 1].path})"
 
-    def _batches_of(self, path: str, first_row: int) -> Iterator[pa.RecordBatch]:
-        with _opened(self.fs, path) as parquet:
-            n_groups = parquet.num_row_groups
+    def _batches_of(self, file: FileSchema, first_row: int) -> Iterator[pa.RecordBatch]:
         row = first_row
-        for group in range(n_groups):
-            for batch in _batches_of_group(self.fs, path, group, row):
+        for group in range(file.n_row_groups):
+            for batch in _batches_of_group(self.fs, file, group, row):
+                yield file.conformed(batch, self.schema, row)
                 row += batch.num_rows
-                yield _conformed(batch, self.schema, path)
 
 
-def _batches_of_group(fs: Any, path: str, group: int, row: int) -> Iterator[pa.RecordBatch]:
+def _batches_of_group(fs: Any, file: FileSchema, group: int, row: int) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in iter_row_group(fs, path, group):
+        for batch in iter_row_group(fs, file.path, group, columns=file.columns):
             row += batch.num_rows
             yield batch
     except FOREIGN_ERRORS as exc:
-        column = _damaged_column(fs, path, group)
+        column = _damaged_column(fs, file, group)
         reason = f"row group {group} cannot be read: {reason_of(exc)}"
-        raise TableError(path, [TableProblem(reason, row, column)]) from exc
+        raise TableError(file.path, [TableProblem(reason, row, column)]) from exc
 
 
-def _damaged_column(fs: Any, path: str, group: int) -> str | None:
+def _damaged_column(fs: Any, file: FileSchema, group: int) -> str | None:
     """The first column of a row group that cannot be read alone."""
-    with _opened(fs, path) as parquet:
-        names = parquet.schema_arrow.names
-    return next((name for name in names if not _is_readable(fs, path, group, name)), None)
+    names = file.schema.names
+    return next((name for name in names if not _is_readable(fs, file.path, group, name)), None)
 
 
 def _is_readable(fs: Any, path: str, group: int, column: str) -> bool:
@@ -166,35 +186,6 @@ def _is_readable(fs: Any, path: str, group: int, column: str) -> bool:
     except FOREIGN_ERRORS:
         return False
     return True
-
-
-@contextmanager
-def _opened(fs: Any, path: str) -> Iterator[pq.ParquetFile]:
-    with as_table_errors(path, "cannot be read as Parquet"), open_parquet(fs, path) as parquet:
-        yield parquet
-
-
-def _conformed(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
-    """The batch in the order and types of the whole source: files may differ in both a little."""
-    if batch.schema.equals(schema):
-        return batch
-    with as_table_errors(path, "does not fit the other files"):
-        return batch.select(schema.names).cast(schema)
-
-
-def _find_files(fs: Any, path: str, location: str) -> list[str]:
-    if fs.isfile(path):
-        return [path]
-    if fs.isdir(path):
-        return _files_below(fs, path) or _refuse(location, "the folder has no *.parquet files")
-    if not _GLOB_CHARACTERS.intersection(path):
-        _refuse(location, "there is no such file or folder")
-    found: list[str] = []
-    for match in sorted(fs.glob(path)):
-        if _is_hidden(posixpath.basename(match)):
-            continue
-        found += _files_below(fs, match) if fs.isdir(match) else [match]
-    return found or _refuse(location, "the pattern matches no file")
 
 
 def _folder_of(fs: Any, path: str, location: str) -> str | None:
@@ -207,70 +198,9 @@ def _folder_of(fs: Any, path: str, location: str) -> str | None:
         return None
     if fs.isdir(path):
         return location
-    while _GLOB_CHARACTERS.intersection(path) and not fs.isfile(path):
+    while has_glob(path) and not fs.isfile(path):
         path, location = posixpath.dirname(path), posixpath.dirname(location)
     return location if fs.isdir(path) else posixpath.dirname(location)
-
-
-def _files_below(fs: Any, folder: str) -> list[str]:
-    prefix = folder.rstrip("/") + "/"
-    return sorted(
-        path
-        for path in fs.find(folder)
-        if path.endswith(".parquet") and not _is_hidden_path(path.removeprefix(prefix))
-    )
-
-
-def _refuse(location: str, reason: str) -> list[str]:
-    raise TableError(location, reason)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(("_", "."))
-
-
-def _is_hidden_path(path: str) -> bool:
-    return any(_is_hidden(part) for part in path.split("/"))
-
-
-def _common_schema(fs: Any, paths: Sequence[str]) -> pa.Schema:
-    """
-    The columns of all files.
-
-    Files may order them differently, and a file in which a column is empty throughout
-    may have given it no type. Any other difference is an error.
-    """
-    common: dict[str, pa.Field] = {}
-    for path in paths:
-        with _opened(fs, path) as parquet:
-            found = parquet.schema_arrow
-        _require_distinct_names(path, found.names)
-        fields = {column.name: column.remove_metadata() for column in found}
-        if not common:
-            common = fields
-            continue
-        _merge(common, fields, path, paths[0])
-    return pa.schema([column.with_nullable(nullable=True) for column in common.values()])
-
-
-def _merge(common: dict[str, pa.Field], fields: dict[str, pa.Field], path: str, first: str) -> None:
-    for name in [*common, *fields]:
-        if name not in common or name not in fields:
-            lacking, having = (path, first) if name in common else (first, path)
-            reason = f"{posixpath.basename(having)} has this column, {lacking} has not"
-            raise TableError(path, [TableProblem(reason, column=name)])
-        ours, theirs = common[name].type, fields[name].type
-        if pa.types.is_null(ours):
-            common[name] = fields[name]
-        elif not pa.types.is_null(theirs) and theirs != ours:
-            reason = f"has type {theirs} here and {ours} in {posixpath.basename(first)}"
-            raise TableError(path, [TableProblem(reason, column=name)])
-
-
-def _require_distinct_names(path: str, names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise TableError(path, [TableProblem("this name is given to two columns", column=name)])
 
 
 def _spooled(reader: pa.RecordBatchReader) -> pa.Table:

@@ -96,8 +96,8 @@ def test_rows_are_named_with_their_file(folder):
     ("location", "reason"),
     [
         ("none.parquet", "there is no such file or folder"),
-        ("none/*.parquet", "the pattern matches no file"),
-        ("empty", "the folder has no \\*.parquet files"),
+        ("none/*.parquet", "the pattern matches no Parquet file"),
+        ("empty", "the folder has no Parquet files"),
         ("nosuch://x", "cannot open"),
     ],
 )
