@@ -63,7 +63,8 @@ def run(
         float, typer.Option(help="Seconds to wait for a task before it counts as stalled.")
     ] = TASK_DEADLINE_S,
     column: Annotated[
-        list[str] | None, typer.Option(help="ours=theirs, such as prompt=caption_en.")
+        list[str] | None,
+        typer.Option(help="ours=theirs, such as prompt=caption_en."),
     ] = None,
     budget_usd: Annotated[
         str | None, typer.Option(help="The most this batch may cost, over all its runs.")
@@ -125,7 +126,15 @@ def run(
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )
         with shown:
-            work = _run(settings, wanted, prompts, partition, asking, shown.progress)
+            work = _run(
+                settings,
+                wanted,
+                prompts,
+                partition,
+                asking,
+                shown.progress,
+                is_same_batch=batch is not None,
+            )
             report = run_on_loop(work)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
@@ -141,6 +150,8 @@ async def _run(
     window: str,
     asking: Asking,
     progress: Progress,
+    *,
+    is_same_batch: bool,
 ) -> RunReport:
     source = await asyncio.to_thread(open_source, prompts)
     stop = StopSwitch()
@@ -154,6 +165,7 @@ async def _run(
             stop=stop,
             progress=progress,
             asking=asking,
+            is_same_batch=is_same_batch,
         )
 
 

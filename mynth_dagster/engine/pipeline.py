@@ -41,6 +41,7 @@ from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.source_mark import require_same_source, write_source_mark
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ async def prepare(
     *,
     window: str,
     wanted: Sequence[Slice] | None = None,
+    is_same_batch: bool = False,
 ) -> list[PromptsSummary]:
     """
     Check the prompts of a window and write them, normalised, into its partitions.
@@ -73,13 +75,21 @@ async def prepare(
     Spends nothing. Models are checked against the server's catalogue where it has one, and named
     destinations against the account's own, where the key may list them.
 
+    Args:
+        is_same_batch: Somebody said that the source is the batch's own, wherever it lies now.
+
     Raises:
-        ConfigError: The batch asks for a model or default that does not exist.
+        ConfigError: The batch asks for a model or default that does not exist, or its window was
+            made from another source.
         TableError: The source is unusable; no partition was changed.
     """
     loop = asyncio.get_running_loop()
+    store, whole_window = TableStore(session.settings.root, batch.name), batch.slice(window)
+    if not is_same_batch:
+        await asyncio.to_thread(require_same_source, store, whole_window, source)
 
     def announce(summaries: list[PromptsSummary]) -> None:
+        write_source_mark(store, whole_window, source)
         asyncio.run_coroutine_threadsafe(_raise(session, batch, summaries), loop).result()
 
     found = find_columns(source.schema, batch.columns, source.name)
@@ -90,7 +100,7 @@ async def prepare(
         batch=batch,
         window=window,
         limits=session.client.profile.LIMITS,
-        store=TableStore(session.settings.root, batch.name),
+        store=store,
         wanted=wanted,
         offers=await ask_offers(session, with_destinations=names_storage),
         before_publishing=announce,

@@ -57,12 +57,16 @@ async def run_table(
     stop: StopSwitch,
     progress: Progress,
     asking: Asking = NOTHING_SPECIAL,
+    is_same_batch: bool = False,
 ) -> RunReport:
     """
     Check, price, send, wait and write; to be repeated as often as wanted.
 
     Ends when nothing is pending before its deadline, or when `stop` is cancelled. Whatever stops
     it after the first paid request, the tables show what is known by then.
+
+    Args:
+        is_same_batch: Somebody said that the source is the batch's own, wherever it lies now.
 
     Raises:
         UnauthorizedError: The key is refused from the start; nothing was sent.
@@ -72,7 +76,7 @@ async def run_table(
     slices = batch.slices(window)
     require_may_generate(await session.client.check_key())
     progress.on_phase("prepare")
-    prepared = await prepare(session, batch, source, window=window)
+    prepared = await prepare(session, batch, source, window=window, is_same_batch=is_same_batch)
     progress.on_prepared(prepared)
     quotes: list[Quote] = []
     for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):

@@ -53,14 +53,20 @@ def read_mark(store: TableStore) -> LedgerMark | None:
 def write_mark(store: TableStore, mark: LedgerMark) -> None:
     """Leave the mark for the next run; a crash leaves the old one."""
     path = _path(store)
-    temporary = posixpath.join(posixpath.dirname(path), f".{MARK_NAME}.{secrets.token_hex(4)}")
     with as_table_errors(path, "cannot write which ledger the tables belong to"):
-        store.fs.makedirs(posixpath.dirname(path), exist_ok=True)
-        store.fs.pipe_file(temporary, json.dumps(asdict(mark)).encode("ascii"))
-        if store.is_local:
-            os.replace(temporary, path)  # noqa: PTH105 - paths are fsspec's
-        else:
-            store.fs.mv(temporary, path)
+        write_json(store, path, asdict(mark))
+
+
+def write_json(store: TableStore, path: str, value: object) -> None:
+    """A small file of the root, under a temporary name first."""
+    folder, name = posixpath.split(path)
+    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}")
+    store.fs.makedirs(folder, exist_ok=True)
+    store.fs.pipe_file(temporary, json.dumps(value).encode("ascii"))
+    if store.is_local:
+        os.replace(temporary, path)  # noqa: PTH105 - paths are fsspec's
+    else:
+        store.fs.mv(temporary, path)
 
 
 def has_results(store: TableStore, table: str = TASKS) -> bool:

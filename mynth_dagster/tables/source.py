@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from mynth_dagster.errors import TableError, TableProblem
 from mynth_dagster.limits import READ_BATCH_BYTES, READ_BATCH_ROWS
@@ -27,6 +29,8 @@ from mynth_dagster.tables.folders import find_files, has_glob, left_out_note
 from mynth_dagster.tables.parquet import iter_row_group, require_small_rows
 from mynth_dagster.tables.row_sizes import split
 from mynth_dagster.tables.source_schema import FileSchema, common_schema, own_schema
+
+_CREDENTIALS = re.compile("//[^/@]*@")
 
 
 class PromptSource(Protocol):
@@ -43,6 +47,11 @@ class PromptSource(Protocol):
     @property
     def folder(self) -> str | None:
         """Where relative paths in it start, as a complete URL or path; None where nowhere."""
+        ...
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """By what it is the same table in another run: any one of these, the first for people."""
         ...
 
     @property
@@ -81,7 +90,8 @@ def open_source(location: str) -> PromptSource:
     files = [FileSchema.read(fs, path) for path in found.paths]
     schema = common_schema(fs, files)
     notes = tuple(left_out_note(found.left_out))
-    return ParquetSource(location, fs, tuple(files), schema, folder, notes)
+    addresses = _addresses_of(fs, path, location)
+    return ParquetSource(location, fs, tuple(files), schema, folder, addresses, notes)
 
 
 def source_from_arrow(rows: pa.Table | pa.RecordBatchReader, name: str) -> PromptSource:
@@ -104,6 +114,10 @@ class ArrowSource:
     table: pa.Table
     folder: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (f"asset {self.name}",)
 
     @property
     def schema(self) -> pa.Schema:
@@ -134,6 +148,7 @@ class ParquetSource:
     files: tuple[FileSchema, ...]
     schema: pa.Schema
     folder: str | None = None
+    addresses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     _first_rows: list[int] = field(default_factory=list)
 
@@ -186,6 +201,14 @@ def _is_readable(fs: Any, path: str, group: int, column: str) -> bool:
     except FOREIGN_ERRORS:
         return False
     return True
+
+
+def _addresses_of(fs: Any, path: str, location: str) -> tuple[str, ...]:
+    """A local table by its path and by what that links to, any other by its URL without secrets."""
+    if isinstance(fs, LocalFileSystem):
+        return tuple(dict.fromkeys((path.rstrip("/"), os.path.realpath(path))))
+    url = location if "::" in location else str(fs.unstrip_protocol(path))
+    return (_CREDENTIALS.sub("//", url).partition("?")[0].rstrip("/"),)
 
 
 def _folder_of(fs: Any, path: str, location: str) -> str | None:
