@@ -78,9 +78,12 @@ def batch_name(prompts: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_") or "images"
 
 
-def columns(pairs: list[str]) -> dict[str, str]:
-    """`ours=theirs` pairs as a mapping."""
-    return mapping("--column", pairs, "ours=theirs")
+def columns(pairs: list[str]) -> dict[str, str | None]:
+    """`ours=theirs` pairs as a mapping; `ours=` says that the column is the user's own."""
+    own = [pair[:-1] for pair in pairs if pair.endswith("=") and pair.count("=") == 1]
+    named = [pair for pair in pairs if pair[:-1] not in own]
+    mapped = mapping("--column", named, "ours=theirs, or ours= where it is your own")
+    return {**mapped, **{name: None for name in own if name}}
 
 
 def prices(pairs: list[str]) -> dict[str, Decimal]:

@@ -64,7 +64,7 @@ def run(
     ] = TASK_DEADLINE_S,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="ours=theirs, such as prompt=caption_en."),
+        typer.Option(help="ours=theirs, such as prompt=caption_en; count= where it is your own."),
     ] = None,
     budget_usd: Annotated[
         str | None, typer.Option(help="The most this batch may cost, over all its runs.")

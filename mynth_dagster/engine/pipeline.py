@@ -33,11 +33,13 @@ from mynth_dagster.engine.stop import StopReason, StopSwitch
 from mynth_dagster.engine.submit import Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
 from mynth_dagster.engine.uploads import InputUploads
+from mynth_dagster.errors import name_some
 from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.planned import said_by_table
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource
@@ -92,7 +94,7 @@ async def prepare(
         write_source_mark(store, whole_window, source)
         asyncio.run_coroutine_threadsafe(_raise(session, batch, summaries), loop).result()
 
-    found = find_columns(source.schema, batch.columns, source.name)
+    found = await asyncio.to_thread(find_columns, source, batch.columns)
     names_storage = batch.defaults.destination is not None or "destination" in found.ours
     summaries = await asyncio.to_thread(
         write_prompts,
@@ -128,8 +130,21 @@ async def draft_quote(
     quote = await build_quote(
         session.client, surveyed.samples, surveyed.n_requests, batch.prices_usd
     )
-    notes = await _missing_destinations(session, surveyed)
+    notes = await asyncio.to_thread(_from_table, session, batch, surveyed)
+    notes += await _missing_destinations(session, surveyed)
     return surveyed, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
+
+
+def _from_table(session: Session, batch: Batch, surveyed: Survey) -> list[str]:
+    """In words, where what multiplies money comes from, if it is from the prompt table."""
+    if batch.inspection is not None:
+        return []
+    store = TableStore(session.settings.root, batch.name)
+    said = {name for slice_ in surveyed.to_send_in for name in said_by_table(store, slice_)}
+    n_images = sum(kind.count * n for kind, n in surveyed.n_requests.items())
+    models = {kind.model for kind in surveyed.n_requests}
+    words = {"count": f"{n_images} images", "model": name_some(sorted(models))}
+    return [f"{name} from the table: {words[name]}" for name in sorted(said)]
 
 
 async def _missing_destinations(session: Session, surveyed: Survey) -> list[str]:

@@ -83,7 +83,8 @@ class Batch:
         models: Every prompt row without a model of its own is asked of each of these.
         fan_out: `shard` (stable hash of the row) or `model` (one partition per model).
         shards: Number of shards; 1 means no fan-out.
-        columns: Our column name -> the table's own, where they differ.
+        columns: Our column name -> the table's own, where they differ; None: the table's column
+            of our name is one of the user's, and carried.
         defaults: What a row asks for where it says nothing itself.
         deadline_s: Seconds after acceptance at which a pending task is called stalled.
         prices_usd: USD per image by model id, used where Mynth offers no price.
@@ -107,7 +108,7 @@ class Batch:
     models: tuple[str, ...] = (AUTO_MODEL,)
     fan_out: str = SHARD_DIMENSION
     shards: int = 1
-    columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    columns: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
     defaults: RequestDefaults = RequestDefaults()
     deadline_s: float = TASK_DEADLINE_S
     prices_usd: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}))
@@ -140,6 +141,8 @@ class Batch:
         if unknown:
             known = ", ".join(PROMPT_COLUMNS)
             raise ConfigError("columns", f"{unknown[0]!r} is no column of ours; they are {known}")
+        if self.columns.get("prompt", "") is None:
+            raise ConfigError("columns", "a table without prompts asks for nothing")
 
     @property
     def ledger_name(self) -> str:

@@ -51,7 +51,7 @@ def build_image_batch(
     windows: dg.PartitionsDefinition | None = None,
     shards: int = 1,
     fan_out: Literal["shard", "model"] = "shard",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     defaults: RequestDefaults | None = None,
     wait: Literal["sensor", "run"] = "sensor",
     schedule: str | None = None,
@@ -91,7 +91,8 @@ def build_image_batch(
             partition for each file that appears.
         shards: Number of shards that the rows are spread over, 1 to 1000.
         fan_out: `shard`, or `model` for one partition per model.
-        columns: Our column name -> the table's own, where they differ.
+        columns: Our column name -> the table's own, where they differ; None: the table's column
+            of our name is one of your own, and carried.
         defaults: What a row asks for where it says nothing itself.
         wait: `sensor`: the run ends after sending and a sensor collects later, no worker waits;
             `run`: collection waits inside the run.

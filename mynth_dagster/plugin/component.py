@@ -72,7 +72,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     fan_out: Literal["shard", "model"] = Field(
         default="shard", description="shard, or model for one partition per model."
     )
-    columns: dict[str, str] = Field(
+    columns: dict[str, str | None] = Field(
         default_factory=dict,
         description="Our column name -> the table's own, where they differ: {prompt_id: sku}.",
     )

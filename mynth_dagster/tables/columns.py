@@ -13,6 +13,7 @@ from mynth_dagster.errors import TableError, TableProblem
 from mynth_dagster.models.batch import PROMPT_COLUMNS
 from mynth_dagster.tables.arrow_types import is_list, is_text, plain_type, why_not_kept
 from mynth_dagster.tables.prompt_schema import carried_names
+from mynth_dagster.tables.source import PromptSource
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class FoundColumns:
         ours: Our name -> the source's.
         carried: The source's other columns -> what they are called in our tables.
         carried_schema: These columns under their new names.
+        notes: What users should know of it, in words.
     """
 
     ours: Mapping[str, str]
     carried: Mapping[str, str]
     carried_schema: pa.Schema
+    notes: tuple[str, ...] = ()
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -36,30 +39,44 @@ class FoundColumns:
         return {theirs: new for theirs, new in self.carried.items() if theirs != new}
 
 
-def find_columns(schema: pa.Schema, mapping: Mapping[str, str], location: str) -> FoundColumns:
+def find_columns(source: PromptSource, mapping: Mapping[str, str | None]) -> FoundColumns:
     """
-    Find our columns in a source's.
+    Find our columns in a source's; an optional one without any value is as one that is not there.
+
+    Args:
+        mapping: Our name -> the source's, None where the column of our name is the user's own.
 
     Raises:
         TableError: `prompt` or a mapped column is not there, one name is given to two columns,
             or a column's type cannot mean what its name says.
     """
+    schema, location = source.schema, source.name
     _require_distinct(schema, location)
     ours = _match_names(schema, mapping, location)
+    used = set(ours.values())
+    complaints = {name: _type_complaint(name, schema.field(ours[name]).type) for name in ours}
+    silent = {
+        name
+        for name, complaint in complaints.items()
+        if name != "prompt"
+        and (complaint or name in _NAMES_OF_ROWS)
+        and not source.has_values(ours[name])
+    }
     problems = [
-        TableProblem(complaint, column=theirs)
-        for name, theirs in ours.items()
-        if (complaint := _type_complaint(name, schema.field(theirs).type))
+        TableProblem(complaint, column=ours[name])
+        for name, complaint in complaints.items()
+        if complaint and name not in silent
     ]
     if problems:
         raise TableError(location, problems)
-    used = set(ours.values())
+    ours = {name: theirs for name, theirs in ours.items() if name not in silent}
     carried = carried_names(name for name in schema.names if name not in used)
     fields = [schema.field(theirs).with_name(new) for theirs, new in carried.items()]
     lost = [(column.name, why_not_kept(column.type)) for column in fields]
     if any(why for _, why in lost):
         raise TableError(location, [TableProblem(why, column=name) for name, why in lost if why])
-    return FoundColumns(ours, carried, pa.schema(fields))
+    notes = _notes_of_case(carried, ours, mapping)
+    return FoundColumns(ours, carried, pa.schema(fields), notes)
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
@@ -69,14 +86,31 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def _match_names(schema: pa.Schema, mapping: Mapping[str, str], location: str) -> dict[str, str]:
+def _notes_of_case(
+    carried: Mapping[str, str], ours: Mapping[str, str], mapping: Mapping[str, str | None]
+) -> tuple[str, ...]:
+    """Columns that are called as ours but for their case, so that nobody takes them for ours."""
+    notes = []
+    for theirs in carried:
+        name = theirs.lower()
+        if name in PROMPT_COLUMNS and name != theirs and name not in mapping:
+            use = "" if name in ours else f"; to use it, map {name} to {theirs}"
+            notes.append(f"column {theirs!r} is carried and not used as {name!r}{use}")
+    return tuple(notes)
+
+
+def _match_names(
+    schema: pa.Schema, mapping: Mapping[str, str | None], location: str
+) -> dict[str, str]:
     names = set(schema.names)
     spoken_for = set(mapping.values())
     ours = {}
     for name in PROMPT_COLUMNS:
         if name in mapping:
-            _require_present(name, mapping[name], schema, location)
-            ours[name] = mapping[name]
+            theirs = mapping[name]
+            if theirs is not None:
+                _require_present(name, theirs, schema, location)
+                ours[name] = theirs
         elif name in names and name not in spoken_for:
             ours[name] = name
     if "prompt" not in ours:
@@ -109,20 +143,19 @@ def _type_complaint(name: str, declared: pa.DataType) -> str | None:
     accepts, allowed = _ACCEPTED.get(name, (is_text, "string"))
     if pat.is_null(kind) or accepts(kind):
         return None
-    hint = _hint(name, kind)
-    return f"has type {declared}, {name} needs {allowed}{hint}"
+    hint = " (put the single URL into a list)" if name == "inputs" and is_text(kind) else ""
+    way_out = f"; if it is a column of your own, map {name} to null" if name != "prompt" else ""
+    return f"has type {declared}, {name} needs {allowed}{hint}{way_out}"
 
 
-def _hint(name: str, kind: pa.DataType) -> str:
-    if name == "inputs" and is_text(kind):
-        return " (put the single URL into a list)"
-    if pat.is_floating(kind) and name in ("count", "output_quality", "prompt_id"):
-        return " (pandas makes whole numbers floats where a value is missing: use its Int64)"
-    return ""
+def _is_number(kind: pa.DataType) -> bool:
+    """Whole numbers as engines write them; whether they are whole is told row by row."""
+    is_decimal, is_float = pat.is_decimal(kind), pat.is_floating(kind)
+    return bool(is_text(kind) or pat.is_integer(kind) or is_decimal or is_float)
 
 
-def _is_text_or_integer(kind: pa.DataType) -> bool:
-    return is_text(kind) or pat.is_integer(kind)
+def _is_name(kind: pa.DataType) -> bool:
+    return _is_number(kind) or bool(pat.is_fixed_size_binary(kind))
 
 
 def _is_text_or_boolean(kind: pa.DataType) -> bool:
@@ -146,11 +179,12 @@ def _is_metadata(kind: pa.DataType) -> bool:
     return is_text(kind) or bool(pat.is_struct(kind))
 
 
+_NAMES_OF_ROWS = ("prompt_id", "input_key")
 _ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "prompt_id": (_is_text_or_integer, "string or integer"),
-    "input_key": (_is_text_or_integer, "string or integer"),
-    "count": (pat.is_integer, "integer"),
-    "output_quality": (pat.is_integer, "integer"),
+    "prompt_id": (_is_name, "string, integer or UUID"),
+    "input_key": (_is_name, "string, integer or UUID"),
+    "count": (_is_number, "integer"),
+    "output_quality": (_is_number, "integer"),
     "inputs": (_is_inputs, "list of string, or list of struct with url and role"),
     "enhance": (_is_text_or_boolean, "string ('magic', 'native' or 'off') or boolean"),
     "magic_prompt": (_is_text_or_boolean, "boolean"),

@@ -28,7 +28,7 @@ from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs,
 from mynth_dagster.tables.columns import nearest
 from mynth_dagster.tables.input_files import is_file
 from mynth_dagster.tables.metadata_json import has_reserved_key, n_bytes_with_tag
-from mynth_dagster.tables.normalise import Unreadable
+from mynth_dagster.tables.normalise import Unreadable, is_blank_text
 
 DESTINATION_PATTERN = r"^[a-z0-9-]+\z"
 _MODEL = re.compile(r"[^\s@]{1,200}")
@@ -205,8 +205,8 @@ def _check_prompt_id(value: str | None, _rules: RowRules) -> None:
 
 
 def _check_prompt(value: str | None, rules: RowRules) -> None:
-    if value is None or not value.strip():
-        raise _complaint("empty_prompt", "the prompt is empty")
+    if value is None or is_blank_text(value):
+        raise _complaint("empty_prompt", "the prompt has no character that can be seen")
     _require_length("prompt", value, rules.limits.prompt_max_chars, rules)
 
 
@@ -264,7 +264,7 @@ def _check_inputs(value: list[dict[str, str | None]] | None, rules: RowRules) ->
         )
     for index, item in enumerate(value or ()):
         url = item["url"]
-        if url is None or not url.strip():
+        if url is None or is_blank_text(url):
             raise _complaint("empty_input", f"input {index} has no URL")
         if not rules.limits.takes_data_uris and is_data_uri(url):
             said = f"input {index} is a data URI, API revision {rules.limits.revision} takes none"

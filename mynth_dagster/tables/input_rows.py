@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from mynth_dagster.models.request import file_identity, key_identity
 from mynth_dagster.tables.input_files import BadInput, InputFile, InputFiles, is_file
-from mynth_dagster.tables.normalise import SourceRows, Unreadable
+from mynth_dagster.tables.normalise import SourceRows, Unreadable, is_blank_text
 from mynth_dagster.tables.prompt_schema import INPUTS_TYPE
 
 _URL = r"(?i)^(https?|data):"
@@ -64,7 +64,7 @@ def _paths(of_rows: list[Inputs | None]) -> Iterator[str]:
     for inputs in of_rows:
         for item in inputs or ():
             url = item["url"]
-            if url is not None and url.strip() and is_file(url):
+            if url is not None and not is_blank_text(url) and is_file(url):
                 yield url
 
 

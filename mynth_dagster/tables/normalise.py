@@ -8,9 +8,12 @@ remembered, so that its row, and no other, is refused.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +25,10 @@ from mynth_dagster.tables.arrow_types import is_text
 from mynth_dagster.tables.columns import FoundColumns
 from mynth_dagster.tables.metadata_json import has_nul, metadata_reader
 from mynth_dagster.tables.prompt_schema import INPUTS_TYPE, REQUEST_TYPES
+
+_UUID_BYTES = 16
+_DIGITS_MAX = 76  # as the longest decimals have
+_FLOAT_EXACT_MAX = 2**53
 
 OFF = "off"
 """Said by a row that wants no enhancement where the batch's default does."""
@@ -52,8 +59,24 @@ class SourceRows:
 
 
 def is_blank(texts: pa.Array) -> pa.Array:
-    """Which texts have nothing but white space; null stays null."""
-    return pc.or_(pc.equal(pc.binary_length(texts), 0), pc.utf8_is_space(texts))
+    """Which texts have no character that can be seen; null stays null."""
+    return pc.invert(pc.match_substring_regex(texts, _VISIBLE))
+
+
+def is_blank_text(text: str) -> bool:
+    """The same of one text."""
+    return not any(map(_is_visible, text))
+
+
+def _is_visible(char: str) -> bool:
+    category = unicodedata.category(char)
+    is_hidden = category[0] in "ZM" or category in ("Cc", "Cf")
+    return not is_hidden and char not in _INVISIBLE_LETTERS
+
+
+_INVISIBLE_LETTERS = "\u2800\u3164\u115f\u1160\uffa0"
+"""Blank Braille and the fillers of Hangul: letters and symbols by name, and nothing to be seen."""
+_VISIBLE = rf"[^\p{{Z}}\p{{M}}\p{{Cc}}\p{{Cf}}{_INVISIBLE_LETTERS}]"
 
 
 def normalise(batch: pa.RecordBatch, found: FoundColumns) -> SourceRows:
@@ -92,7 +115,10 @@ def _read_text(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
 def _read_id(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     if pat.is_integer(column.type):
         return column.cast(pa.string())
-    ids = _read_text(column, name, rows)
+    if is_text(column.type) or pat.is_null(column.type):
+        ids = _read_text(column, name, rows)
+    else:
+        ids = pa.array(_python_values(column, name, rows, _as_name), pa.string())
     if name != "prompt_id":
         return ids
     too_long = pc.greater(pc.binary_length(ids), PROMPT_ID_MAX_BYTES).fill_null(fill_value=False)
@@ -110,6 +136,8 @@ def _read_integer(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     kind = REQUEST_TYPES[name]
     if column.null_count == len(column):
         return pa.nulls(len(column), kind)
+    if not pat.is_integer(column.type):
+        return pa.array(_python_values(column, name, rows, _whole_number_within(kind)), kind)
     if not _is_wider(column.type, kind):
         return column.cast(kind)
     limit = 2 ** (kind.bit_width - 1) - 1
@@ -124,6 +152,42 @@ def _read_integer(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     return pc.if_else(outside, pa.scalar(None, column.type), column).cast(kind)
 
 
+def _as_name(value: bytes | float | Decimal) -> str | None:
+    """What stands for a row's name in engines that write it otherwise than as text."""
+    if isinstance(value, bytes):
+        return str(UUID(bytes=value)) if len(value) == _UUID_BYTES else value.hex()
+    number = _whole_number(value)
+    return None if number is None else str(number)
+
+
+def _whole_number_within(kind: pa.DataType) -> Callable[[Any], int | None]:
+    limit = 2 ** (kind.bit_width - 1) - 1
+
+    def read(value: str | float | Decimal) -> int | None:
+        number = _whole_number(value)
+        if number is not None and abs(number) > limit:
+            raise ValueError(f"{number} is out of range")
+        return number
+
+    return read
+
+
+def _whole_number(value: str | float | Decimal) -> int | None:
+    """A whole number however it is written; NaN and blank text are none."""
+    text = str(value).strip()
+    if not text or text.lower() == "nan":
+        return None
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{cut(text, 40)!r} is no whole number") from None
+    if not number.is_finite() or number.adjusted() > _DIGITS_MAX or number != int(number):
+        raise ValueError(f"{cut(text, 40)} is no whole number")
+    if isinstance(value, float) and abs(number) > _FLOAT_EXACT_MAX:
+        raise ValueError(f"{cut(text, 40)} is more than floats can tell apart: use integers")
+    return int(number)
+
+
 def _is_wider(theirs: pa.DataType, ours: pa.DataType) -> bool:
     """Whether a type has numbers that the other has not."""
     return bool(theirs.bit_width + pat.is_unsigned_integer(theirs) > ours.bit_width)
@@ -132,7 +196,10 @@ def _is_wider(theirs: pa.DataType, ours: pa.DataType) -> bool:
 def _read_enhance(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:
     if pat.is_boolean(column.type):
         return pc.if_else(column, "magic", OFF)
-    return _read_text(column, name, rows)
+    words = _read_text(column, name, rows)
+    lower = pc.utf8_lower(words)
+    words = pc.if_else(pc.equal(lower, "true"), "magic", words)
+    return pc.if_else(pc.equal(lower, "false"), OFF, words)
 
 
 def _read_inputs(column: pa.Array, name: str, rows: SourceRows) -> pa.Array:

@@ -22,6 +22,9 @@ from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
 SETTINGS_KEY = "mynth:settings"
 """Footer key: a hash of the batch's defaults that the rows were completed with."""
 
+FROM_TABLE_KEY = "mynth:from_table"
+"""Footer key: what multiplies money and was said by the source's own columns, such as `count`."""
+
 PLANNED_ROWS_AT_ONCE = 2048
 _PLANNED_COLUMNS = ["row_index", "prompt_id", "request_key", "request_hash", *REQUEST_TYPES]
 
@@ -110,6 +113,11 @@ def iter_planned_batches(
     )
     for rows in batches:
         yield PlannedBatch(rows.filter(pc.is_null(rows.column("problem_code"))), make)
+
+
+def said_by_table(store: TableStore, slice_: Slice) -> frozenset[str]:
+    """Which of `count` and `model` the rows have from the source, and not from the batch."""
+    return frozenset(store.read_metadata(PROMPTS, slice_).get(FROM_TABLE_KEY, "").split())
 
 
 def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:

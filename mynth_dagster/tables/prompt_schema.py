@@ -70,19 +70,22 @@ def carried_names(names: Iterable[str]) -> dict[str, str]:
     """
     What the source's other columns are called in our tables.
 
-    A name that means something in one of our tables becomes `input_<name>`.
+    A name that means something in one of our tables becomes `input_<name>`, and so does one that
+    differs from another in case alone: SQL engines know no difference.
     """
     wanted = list(names)
-    taken: set[str] = {name for name in wanted if name not in RESERVED_COLUMNS}
-    result: dict[str, str] = {}
+    free = [name for name in wanted if name.lower() not in RESERVED_COLUMNS]
+    first = {name.lower(): name for name in reversed(free)}
+    taken, result = set(first), dict[str, str]()
     for name in wanted:
-        result[name] = _free_name(name, taken) if name in RESERVED_COLUMNS else name
-        taken.add(result[name])
+        is_kept = first.get(name.lower()) == name
+        result[name] = name if is_kept else _free_name(name, taken)
+        taken.add(result[name].lower())
     return result
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:
     candidate = f"input_{name}"
-    while candidate in taken or candidate in RESERVED_COLUMNS:
+    while candidate.lower() in taken or candidate.lower() in RESERVED_COLUMNS:
         candidate = f"input_{candidate}"
     return candidate

@@ -35,7 +35,7 @@ from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
 from mynth_dagster.tables.explain import RowRules, explain_row
 from mynth_dagster.tables.fan_out import FanOut
 from mynth_dagster.tables.files import PROMPTS, TableStore
-from mynth_dagster.tables.planned import SETTINGS_KEY, settings_hash
+from mynth_dagster.tables.planned import FROM_TABLE_KEY, SETTINGS_KEY, settings_hash
 from mynth_dagster.tables.prompt_schema import prompts_schema
 from mynth_dagster.tables.request_rows import RequestRows
 from mynth_dagster.tables.source import PromptSource
@@ -105,7 +105,7 @@ def write_prompts(
     )
     _require_sound_batch(batch, rules)
     slices = _require_slices(batch, window, wanted)
-    found = find_columns(source.schema, batch.columns, source.name)
+    found = find_columns(source, batch.columns)
     summaries = []
     with staged_tables(store) as staging:
         for some in chunks(slices, WRITERS_OPEN_MAX):
@@ -113,7 +113,9 @@ def write_prompts(
             rows = RequestRows(source, batch, found, rules)
             _fill(tables, FanOut(batch), rows)
             staging.close()
-            summaries += [table.summary(found, source.notes) for table in tables.values()]
+            summaries += [
+                table.summary(found, (*source.notes, *found.notes)) for table in tables.values()
+            ]
         before_publishing(summaries)
     return summaries
 
@@ -178,7 +180,8 @@ def _open_tables(
     n_slices = len(batch.fan_out_keys) or 1
     rows = min(ROW_GROUP_ROWS, max(ROW_GROUP_ROWS_MIN, ROWS_KEPT_BACK_MAX // n_slices))
     schema = prompts_schema(found.carried_schema)
-    footer = {SETTINGS_KEY: settings_hash(batch.defaults)}
+    from_table = " ".join(name for name in ("count", "model") if name in found.ours)
+    footer = {SETTINGS_KEY: settings_hash(batch.defaults), FROM_TABLE_KEY: from_table}
     return {
         slice_.fan_out: _SliceTable(
             slice_,

@@ -147,3 +147,32 @@ def test_a_table_that_cannot_be_used_keeps_no_name(new_shell):
     codes = [work.run(table).exit_code for table in (bad, work.prompts(2))]
 
     assert codes == [2, 0]
+
+
+def test_the_quote_says_what_the_table_multiplies(new_shell):
+    """A stock list's count is images unless somebody says that it is a column of their own."""
+    work = new_shell()
+    stock = work.prompts(pa.table({"prompt": ["a kettle", "a lamp"], "count": [12, 3]}))
+
+    told = work.run(stock)
+    mine = work.run(stock, "--batch", "mine", "--column", "count=")
+
+    assert "count from the table: 15 images" in told.stderr
+    assert "count from" not in mine.stderr
+    assert len(result(work, "images")) == 15
+    assert [row["input_count"] for row in result(work, "images", "mine")] == [12, 3]
+    assert work.run(stock, "--column", "prompt=").exit_code == 2
+
+
+def test_a_catalogue_keeps_its_own_model_and_size(new_shell):
+    """Columns that are the user's are carried, whatever is in them."""
+    work = new_shell()
+    rows = {"prompt": ["a kettle"], "model": ["KX-200"], "size": ["XL"]}
+    table = work.prompts(pa.table({**rows, "count": pa.array([{"min": 1}])}))
+
+    told = work.run(table, "--column", "model=", "--column", "size=", "--column", "count=")
+
+    assert told.exit_code == 0, told.stderr
+    (row,) = result(work, "images")
+    assert (row["input_model"], row["input_size"]) == ("KX-200", "XL")
+    assert row["input_count"] == {"min": 1}

@@ -15,6 +15,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from mynth_dagster import MynthImagesComponent
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.columns import find_columns
+from mynth_dagster.tables.source import source_from_arrow
 from tests.docs.markdown import DOCS, blocks, read
 
 TUTORIAL, HOWTO = DOCS / "tutorial.md", DOCS / "howto.md"
@@ -70,7 +71,7 @@ def test_python_of_the_howtos_loads():
         exec(block, names)
 
     table = pa.Table.from_pandas(names["rows"])
-    assert find_columns(table.schema, {}, "rows").ours["inputs"] == "inputs"
+    assert find_columns(source_from_arrow(table, "rows"), {}).ours["inputs"] == "inputs"
 
     (spec,) = names["contact_sheet"].specs
     assert spec.automation_condition.label == "eager_any_date"

@@ -122,6 +122,7 @@ def test_tables_page_has_the_problem_codes():
     found = set(re.findall(r'_complaint\(\s*"(\w+)"', text))
     found |= {"invalid_count", "invalid_output_quality", "invalid_inputs", "invalid_metadata"}
     found |= {"invalid_text", "prompt_too_long", "negative_prompt_too_long", "prompt_id_too_long"}
+    found |= {"invalid_prompt_id", "invalid_input_key"}
     found |= set(re.findall(r'BadInput\(\s*"(\w+)"', text)) - {"input_changed"}  # found later
     found |= {"capability_not_supported"}
     line = next(line for line in read(TABLES).splitlines() if line.startswith("Problem codes:"))

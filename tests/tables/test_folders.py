@@ -13,7 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.errors import TableError
+from mynth_dagster.limits import LIMITS_BY_REVISION
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.folders import HIVE_NULL
+from mynth_dagster.tables.planned import iter_planned_rows
+from mynth_dagster.tables.prompts import write_prompts
 from mynth_dagster.tables.source import open_source
 
 
@@ -167,6 +172,19 @@ def test_a_column_in_file_and_folder_is_refused_where_they_differ(tmp_path, in_f
 
     with pytest.raises(TableError, match=r"row 0, column 'k': the file says .* and the folder"):
         rows_of(tmp_path)
+
+
+def test_names_of_folders_are_asked_for(tmp_path):
+    """Text of folders is a number where a number is needed."""
+    put(tmp_path / "in/model=v%2Fm/count=3/prompt_id=7/a.parquet", {"prompt": ["a"]})
+    batch, store = Batch("shop"), TableStore(str(tmp_path / "out"), "shop")
+    source = open_source(str(tmp_path / "in"))
+    limits = LIMITS_BY_REVISION["2026-10"]
+
+    (made,) = write_prompts(source, batch=batch, window="", limits=limits, store=store)
+
+    ((row,),) = iter_planned_rows(store, made.slice, batch=batch)
+    assert (row.prompt_id, row.request.model, row.request.count) == ("7", "v/m", 3)
 
 
 TEXTS = [

@@ -1,14 +1,18 @@
 """The columns of a prompt table: how each may be stored, and which are refused."""
 
+from decimal import Decimal
+from uuid import UUID
+
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.batch import RequestDefaults
+from mynth_dagster.models.batch import PROMPT_COLUMNS, RequestDefaults
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import ImageRequest, InputImage
-from mynth_dagster.tables.files import PROMPTS
+from mynth_dagster.tables.files import IMAGES, PROMPTS
+from tests.tables.outcomes import image
 
 
 @pytest.mark.parametrize("column", ["enhance", "magic_prompt"])
@@ -156,8 +160,8 @@ def test_missing_mapped_column_is_named(write):
 @pytest.mark.parametrize(
     ("column", "values", "hint"),
     [
-        ("count", pa.array([1.0]), "needs integer .*Int64"),
-        ("prompt_id", pa.array([1.0]), "needs string or integer .*Int64"),
+        ("count", pa.array([True]), "needs integer; if it is a column of your own, map count to"),
+        ("prompt_id", pa.array([[1]]), "needs string, integer or UUID"),
         ("prompt", pa.array([1]), "needs string"),
         ("inputs", pa.array(["https://x"]), "put the single URL into a list"),
         ("inputs", pa.array([[1]]), "list of string"),
@@ -198,3 +202,180 @@ def test_columns_without_values_may_have_no_type(write):
     (row,) = write(pa.Table.from_pandas(frame)).planned()
 
     assert ImageRequest("a") == row.request
+
+
+UUID_TEXT = "12345678-1234-5678-1234-567812345678"
+UUID_BYTES = UUID(UUID_TEXT).bytes
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([1.0, 2.0]), ["1", "2"]),
+        (pa.array([Decimal(1), Decimal(10**30)]), ["1", str(10**30)]),
+        (pa.array([Decimal("1.00"), Decimal("2.00")]), ["1", "2"]),
+        (pa.array([UUID_BYTES] * 1, pa.binary(16)), [UUID_TEXT]),
+        (
+            pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID_BYTES], pa.binary(16))),
+            [UUID_TEXT],
+        ),
+        (pa.array([b"\x01\xff"], pa.binary(2)), ["01ff"]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+    ],
+)
+def test_names_of_rows_may_be_written_as_other_engines_do(write, values, expected):
+    """Each has one spelling, the same as integers and text have."""
+    rows = {"prompt": ["a", "b"][: len(values)], "prompt_id": values}
+
+    assert [row["prompt_id"] for row in write(rows).rows()] == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([3.0, float("nan")]),
+        pa.array([Decimal("3.0"), None]),
+        pa.array(["3", " "]),
+        pa.array(["3.0", None]),
+        pa.array([3, None], pa.uint8()),
+        pa.array([3, None]).dictionary_encode(),
+    ],
+)
+@pytest.mark.parametrize("column", ["count", "output_quality"])
+def test_whole_numbers_may_be_written_as_other_engines_do(write, values, column):
+    """Floats of pandas, decimals and text of folders; what is missing is the default."""
+    defaults = RequestDefaults(count=7, output_quality=7)
+
+    planned = write({"prompt": ["a", "b"], column: values}, defaults=defaults).planned()
+
+    assert [getattr(row.request, column) for row in planned] == [3, 7]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("count", pa.array([1.5, 1.0])),
+        ("count", pa.array([float("inf"), 1.0])),
+        ("count", pa.array(["many", "1"])),
+        ("count", pa.array([Decimal("1.5"), Decimal("1.0")])),
+        ("count", pa.array([1e300, 1.0])),
+        ("count", pa.array(["1e999999999", "1"])),
+        ("prompt_id", pa.array([1.5, 1.0])),
+        ("prompt_id", pa.array([1e17, 1.0])),
+    ],
+)
+def test_a_number_that_is_not_whole_fails_its_row(write, column, values):
+    """Nothing is rounded."""
+    written = write({"prompt": ["a", "b"], column: values})
+
+    assert written.problems() == [(f"invalid_{column}", column), None]
+
+
+SILENT = [
+    pa.nulls(2),
+    pa.array([float("nan"), None]),
+    pa.array([None, None], pa.bool_()),
+    pa.array([None, None], pa.int64()),
+    pa.array([None, None], pa.timestamp("us")),
+    pa.array([None, None], pa.string()),
+    pa.array([None, None], pa.list_(pa.string())),
+]
+
+
+@pytest.mark.parametrize("values", SILENT)
+@pytest.mark.parametrize("column", [name for name in PROMPT_COLUMNS if name != "prompt"])
+def test_an_optional_column_without_any_value_says_nothing(write, column, values):
+    """Whatever type a CSV reader gave it; the rows are named and asked for as without it."""
+    bare = write({"prompt": ["a", "b"]}).rows()
+
+    rows = write({"prompt": ["a", "b"], column: values}).rows()
+
+    assert rows == bare
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\u200b", "\ufeff", "\u2060", "\u00ad", "\u200e\u200f", "\u2800", "  \u200b\n", "\u3164"),
+        *("\u115f", "\u1160", "\uffa0", "\ufe0f", "\U000e0100", "\u180b", "\u034f", "\u0301"),
+        *("\U000e0041", "\u2028", "\x1f", "\u3000", "\u200d\u200c", "\u061c", "\x85", "\x7f"),
+    ],
+)
+def test_a_prompt_that_nobody_can_see_is_empty(write, text):
+    """Marks, fillers and controls alone ask for nothing; beside a letter they are fine."""
+    written = write({"prompt": [text, f"{text}a", "ok"], "negative_prompt": [None, None, text]})
+
+    assert written.problems() == [("empty_prompt", "prompt"), None, None]
+    assert [row.request.prompt for row in written.planned()] == [f"{text}a", "ok"]
+    assert written.planned()[1].request.negative_prompt is None
+
+
+@pytest.mark.parametrize(
+    "text", ["画", "🪁", "é", "e\u0301", "?", "1", "\ufffd", "अ", "\ue000", "ㅏ"]
+)
+def test_a_prompt_of_one_sign_is_a_prompt(write, text):
+    """Every script, symbol and picture counts."""
+    assert write({"prompt": [text]}).problems() == [None]
+
+
+def test_columns_that_differ_in_case_alone_are_kept_apart(write):
+    """SQL engines know no difference, so one of them changes its name, and the user is told."""
+    rows = {
+        "prompt": ["a"],
+        "Model": ["m"],
+        "Date": ["d"],
+        "sku": [1],
+        "SKU": [2],
+        "Prompt_ID": [3],
+    }
+
+    written = write(rows)
+
+    (row,) = written.rows()
+    names = [name.lower() for name in row]
+    assert len(set(names)) == len(names)
+    assert (row["input_Model"], row["input_Date"], row["sku"]) == ("m", "d", 1)
+    assert (row["input_SKU"], row["input_Prompt_ID"]) == (2, 3)
+    notes = written.summaries[0].notes
+    assert (
+        "column 'Model' is carried and not used as 'model'; to use it, map model to Model" in notes
+    )
+
+
+@pytest.mark.parametrize("name", ["count", "model", "size", "metadata", "prompt_id", "inputs"])
+def test_a_column_of_our_name_may_be_the_users_own(write, name):
+    """Mapped to nothing, it is carried under another name and says nothing to us."""
+    rows = {"prompt": ["a"], name: pa.array([{"any": ["thing"]}])}
+
+    (row,) = write(rows, columns={name: None}).rows()
+
+    assert row[f"input_{name}"] == {"any": ["thing"]}
+    assert row["problem_code"] is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array(["x"]).cast(pa.string_view()),
+        pa.array([b"x"]).cast(pa.binary_view()),
+        pa.array([["x"]], pa.list_(pa.string_view())),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID_BYTES], pa.binary(16))),
+        pa.array([1.5], pa.float16()) if hasattr(pa, "float16") else pa.nulls(1),
+        pa.array([1], pa.duration("ns")),
+    ],
+)
+def test_rare_types_are_carried(write, collect, known, values):
+    """To prompts and to results, however often they are copied."""
+    (row,) = write({"prompt": ["a"], "count": [2], "mine": values}).planned()
+    known.add(row, images=[image(0), image(1)])
+
+    _, tables = collect()
+
+    assert [image_["mine"] for image_ in tables[IMAGES]] == values.to_pylist() * 2
+
+
+@pytest.mark.parametrize("kind", [pa.month_day_nano_interval(), pa.struct([])])
+def test_a_type_that_results_cannot_keep_is_refused_by_name(write, kind):
+    """Before anything is paid."""
+    with pytest.raises(TableError, match=r"column 'mine': has type .* which Parquet cannot keep"):
+        write(pa.table({"prompt": ["a"], "mine": pa.nulls(1, kind)}))
