@@ -6,18 +6,24 @@ The annotation of the input chooses the form: `pd.DataFrame`, `pa.Table` or a py
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs
 from pydantic import Field
 
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
 from mynth_dagster.plugin.partitions import Layout
+from mynth_dagster.tables.arrow_types import common_type
 from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.parquet import iter_row_groups
+from mynth_dagster.tables.source_schema import FileSchema, common_schema
 
 COLUMNS = "columns"
 ALLOW_MISSING = "allow_missing_partitions"
@@ -28,6 +34,8 @@ class MynthTables(dg.ConfigurableIOManager):
     Reads `prompts`, `tasks`, `images` or `failures` for a downstream asset.
 
     Use it as the input manager: `dg.AssetIn(["shots", "images"], input_manager_key="tables")`.
+    Partitions are one table: types that hold the same become one, a column that a partition lacks
+    is null there, and the keys of windows and fan-out are columns.
     Metadata of the input: `columns` (a list) reads only these; `allow_missing_partitions` reads
     what is there where a partition has no table yet.
     """
@@ -46,17 +54,23 @@ class MynthTables(dg.ConfigurableIOManager):
 
         Raises:
             ConfigError: The upstream asset is no table of a batch.
-            TableError: A partition has no table, and missing ones are not allowed.
+            TableError: A partition has no table, and missing ones are not allowed; or a column
+                is of different kinds, with the days in which it is.
         """
-        table = self._dataset(context)
-        columns = _wanted_columns(context)
         form = context.dagster_type.typing_type
+        _require_form(form)
+        store, table, slices = self._partitions(context)
+        files = [_file_of(store, table, slice_) for slice_ in slices]
+        schema = common_schema(store.fs, files, may_lack=True)
         if form is pads.Dataset:
-            return table
-        arrow = table.to_table(columns=columns)
-        return arrow if form is pa.Table else _frame(arrow, form)
+            return _dataset(store, files, schema)
+        wanted = _wanted_columns(context)
+        chosen = schema if wanted is None else pa.schema([_field(schema, n) for n in wanted])
+        arrow = _table(store, files, chosen)
+        return arrow if form is pa.Table else arrow.to_pandas()
 
-    def _dataset(self, context: dg.InputContext) -> pads.Dataset:
+    def _partitions(self, context: dg.InputContext) -> tuple[TableStore, str, list[Slice]]:
+        """Which partitions of which table there are to read."""
         layout = _layout(context)
         store = TableStore(self.root, layout.batch)
         batch = Batch(layout.batch, window_dimension=layout.window_dimension)
@@ -68,8 +82,66 @@ class MynthTables(dg.ConfigurableIOManager):
         if missing and not (allowed and present):
             uri = store.uri(layout.table, slices[0])
             raise TableError(uri, f"no table yet for {', '.join(missing[:5])}: materialize it")
-        paths = [store.path(layout.table, slice_) for slice_ in present]
-        return pads.dataset(paths, filesystem=store.fs, format="parquet")
+        return store, layout.table, present
+
+
+def _file_of(store: TableStore, table: str, slice_: Slice) -> FileSchema:
+    """A partition's file, with its keys as columns: nothing else tells the days apart."""
+    keys = {slice_.window_dimension: slice_.window, FAN_OUT_FOLDER: slice_.fan_out}
+    file = FileSchema.read(store.fs, store.path(table, slice_))
+    named = {name: key for name, key in keys.items() if key and name not in file.schema.names}
+    return replace(file, keys=named)
+
+
+def _table(store: TableStore, files: Sequence[FileSchema], schema: pa.Schema) -> pa.Table:
+    batches = [
+        file.conformed(batch, schema, 0)
+        for file in files
+        for batch in iter_row_groups(store.fs, file.path, columns=_columns_in(file, schema))
+    ]
+    return pa.Table.from_batches(batches, schema)
+
+
+def _columns_in(file: FileSchema, schema: pa.Schema) -> list[str]:
+    """What is read of a file; one column more where it has none, to know its rows."""
+    return [name for name in schema.names if name in file.schema.names] or file.schema.names[:1]
+
+
+def _dataset(store: TableStore, files: Sequence[FileSchema], schema: pa.Schema) -> pads.Dataset:
+    """Scanned where it lies, if Arrow can make the types one by itself."""
+    if any(_needs_values(file, schema) for file in files):
+        return pads.dataset(_table(store, files, schema))
+    parts = [
+        pads.FileSystemDataset.from_paths(
+            [file.path],
+            schema=schema,
+            format=pads.ParquetFileFormat(),
+            filesystem=pa.fs.PyFileSystem(pa.fs.FSSpecHandler(store.fs)),
+            partitions=[_as_expression(file.keys)],
+        )
+        for file in files
+    ]
+    return pads.dataset(parts)
+
+
+def _needs_values(file: FileSchema, schema: pa.Schema) -> bool:
+    """Whether a column is of another kind here, and fits only since it says nothing."""
+    kinds = ((column.type, schema.field(column.name).type) for column in file.schema)
+    return any(common_type(own, wanted) != wanted for own, wanted in kinds)
+
+
+def _as_expression(keys: Mapping[str, str | None]) -> pads.Expression:
+    expression = pads.scalar(True)  # noqa: FBT003 - the expression that is always true
+    for name, key in keys.items():
+        expression = expression & (pads.field(name) == key)
+    return expression
+
+
+def _field(schema: pa.Schema, name: str) -> pa.Field:
+    if name not in schema.names:
+        found = ", ".join(schema.names)
+        raise ConfigError("io_manager", f"there is no column {name!r}; the table has {found}")
+    return schema.field(name)
 
 
 def _layout(context: dg.InputContext) -> Layout:
@@ -87,8 +159,6 @@ def _wanted_columns(context: dg.InputContext) -> Sequence[str] | None:
     return None if wanted is None else list(wanted)
 
 
-def _frame(arrow: pa.Table, form: Any) -> pd.DataFrame:
-    if form not in (pd.DataFrame, Any, None):
+def _require_form(form: Any) -> None:
+    if form not in (pd.DataFrame, pa.Table, pads.Dataset, Any, None):
         raise ConfigError("io_manager", f"{form} is none of DataFrame, pa.Table, Dataset")
-    frame: pd.DataFrame = arrow.to_pandas()
-    return frame

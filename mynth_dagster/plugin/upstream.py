@@ -7,12 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as pads
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.tables.frames import as_arrow
 from mynth_dagster.tables.source import PromptSource, source_from_arrow
 
 INPUT = "upstream"
@@ -30,7 +28,7 @@ def with_upstream(assets: BatchAssets, loaded: Any) -> BatchAssets:
 
     def open_window(window: str) -> PromptSource:
         value = _value_for(loaded, window, name)
-        return source_from_arrow(_as_arrow(value, name), f"{name} {window}".strip())
+        return source_from_arrow(as_arrow(value, name), f"{name} {window}".strip())
 
     return replace(assets, open_window=open_window)
 
@@ -47,16 +45,3 @@ def _value_for(loaded: Any, window: str, name: str) -> Any:
         found = ", ".join(sorted(map(str, loaded))[:5]) or "none"
         raise TableError(name, f"there is no partition {window!r}; loaded were {found}")
     return loaded[window]
-
-
-def _as_arrow(value: Any, name: str) -> pa.Table | pa.RecordBatchReader:
-    if isinstance(value, pd.DataFrame):
-        return pa.Table.from_pandas(value, preserve_index=False).replace_schema_metadata()
-    if isinstance(value, pa.Table | pa.RecordBatchReader):
-        return value
-    if isinstance(value, pads.Dataset):
-        return value.scanner().to_reader()
-    if hasattr(value, "__arrow_c_stream__"):
-        return pa.RecordBatchReader.from_stream(value)
-    reason = f"it is a {type(value).__name__}; a DataFrame or an Arrow table is needed"
-    raise TableError(name, reason)

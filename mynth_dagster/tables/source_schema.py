@@ -131,11 +131,12 @@ def own_schema(schema: pa.Schema, path: str) -> pa.Schema:
     return pa.schema([pa.field(column.name, kept_type(column.type)) for column in kept])
 
 
-def common_schema(fs: Any, files: Sequence[FileSchema]) -> pa.Schema:
+def common_schema(fs: Any, files: Sequence[FileSchema], *, may_lack: bool = False) -> pa.Schema:
     """
     The columns of all files, each in a type that holds all of its values.
 
     Files may order them differently; a column that says nothing in a file may have any type there.
+    With ``may_lack``, one that a file has not says nothing there.
 
     Raises:
         TableError: A file lacks a column, or has it in a type that means something else.
@@ -144,7 +145,8 @@ def common_schema(fs: Any, files: Sequence[FileSchema]) -> pa.Schema:
     common: dict[str, pa.DataType] = {}
     for file in files:
         types = file.types
-        _require_same_names(common or types, file, files[0], in_folders)
+        if not may_lack:
+            _require_same_names(common or types, file, files[0], in_folders)
         for name, kind in types.items():
             ours = common.get(name, pa.null())
             common[name] = _type_of_both(fs, files, file, name, (ours, kind))
@@ -157,7 +159,7 @@ def _require_same_names(
     for name in [*common, *file.types]:
         if (name in common) != (name in file.types) and name not in in_folders:
             lacking, having = (file, first) if name in common else (first, file)
-            reason = f"{posixpath.basename(having.path)} has this column, {lacking.path} has not"
+            reason = f"{_beside(having, lacking)} has this column, {lacking.path} has not"
             raise TableError(file.path, [TableProblem(reason, column=name)])
 
 
@@ -183,8 +185,13 @@ def _type_of_both(
         return theirs
     if both is not None:
         return both
-    reason = f"has type {theirs} here and {ours} in {posixpath.basename(speaking.path)}"
+    reason = f"has type {theirs} here and {ours} in {_beside(speaking, file)}"
     raise TableError(file.path, [TableProblem(reason, column=name)])
+
+
+def _beside(file: FileSchema, other: FileSchema) -> str:
+    """A file's path from the folder that both are in."""
+    return file.path.removeprefix(posixpath.commonpath([file.path, other.path])).lstrip("/")
 
 
 def _unnamed_indices(metadata: Mapping[bytes, bytes] | None) -> set[str]:

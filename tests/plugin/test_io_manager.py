@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster import MynthTables
@@ -106,3 +107,50 @@ def test_writing_is_refused():
         )
 
     assert not result.success
+
+
+def _put_notes(project, notes) -> None:
+    """Columns of the user's own, as the source of each day had them."""
+    for day, column in notes.items():
+        for path in (project.folder / "data/shots/images").glob(f"date={day}/*/part-0.parquet"):
+            table = pq.read_table(path, partitioning=None)
+            pq.write_table(table.append_column("note", column.take([0] * len(table))), path)
+
+
+FLOAT, TEXT = pa.array([float("nan")]), pa.array(["hello"])
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, pa.Table, pads.Dataset])
+@pytest.mark.parametrize("days", [(FLOAT, TEXT), (TEXT, FLOAT), (pa.nulls(1), TEXT)])
+def test_days_are_one_table_with_their_keys(made, form, days):
+    """A day whose own column is empty is null there, whatever type a CSV gave it."""
+    _put_notes(made, dict(zip(("2026-11-19", "2026-11-20"), days, strict=True)))
+
+    @dg.asset(ins={"images": _input(allow_missing_partitions=True)})
+    def report(images: form) -> None:
+        table = images.to_table() if form is pads.Dataset else images
+        SEEN["images"] = table if form is pd.DataFrame else table.to_pandas()
+
+    assert _materialize(made, report).success
+    frame = SEEN["images"]
+    by_day = frame.groupby("date")["note"].agg(lambda notes: set(notes.dropna()))
+    told = {"hello"} if days[0] is TEXT else set()
+    assert by_day.to_dict() == {"2026-11-19": told, "2026-11-20": {"hello"} - told}
+    assert set(frame["fan_out"]) == {"000", "001"}
+    assert len(frame) == 24
+
+
+def test_days_of_different_kinds_are_refused_by_column_and_day(made):
+    """Numbers on one day and text on another are no column."""
+    _put_notes(made, {"2026-11-19": pa.array([7]), "2026-11-20": TEXT})
+
+    @dg.asset(ins={"images": _input(allow_missing_partitions=True)})
+    def report(images: pd.DataFrame) -> None:
+        """Never run."""
+
+    result = _materialize(made, report)
+
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    error = str(failure.step_failure_data.error)
+    assert "column 'note': has type string here and int64 in date=2026-11-19" in error
+    assert "date=2026-11-20" in error
