@@ -8,9 +8,10 @@ PYTEST_WORKERS ?= 3
 # What takes minutes has a target of its own.
 PROOFS := tests/crash tests/faults tests/webhook/test_crash.py
 AS_USERS := tests/e2e tests/browser
+WRITERS := tests/writers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test e2e faults mutants lint types locations check bench bench-quick growth format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants writers lint types locations check bench bench-quick growth format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,7 +32,7 @@ ui: $(STAMP) ## Open Dagster's UI on the history of the demo
 	@$(BIN)/python -m demo.ui
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(addprefix --ignore=,$(PROOFS) $(AS_USERS))
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(addprefix --ignore=,$(PROOFS) $(AS_USERS) $(WRITERS))
 
 e2e: $(STAMP) ## Use Dagster's daemon, a fresh project and the UI (with chromium) as people do
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(AS_USERS)
@@ -41,6 +42,10 @@ faults: $(STAMP) ## Crash at every named moment, and survive the table of faults
 
 mutants: $(STAMP) ## Break the promise on purpose and expect the tests to notice
 	$(BIN)/python -m tests.mutants
+
+writers: $(STAMP) ## Read 300 Parquet files of six writers, which it installs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[writers]'
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(WRITERS) tests/tables/test_frames.py
 
 lint: $(STAMP) ## Check style and import rules
 	$(BIN)/ruff check .
