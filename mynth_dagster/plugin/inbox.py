@@ -129,7 +129,7 @@ def look(context: dg.SensorEvaluationContext, assets: BatchAssets, inbox: Inbox)
     windows = assets.partitions.windows
     assert isinstance(windows, dg.DynamicPartitionsDefinition)
     try:
-        files = inbox.files()
+        files = _with_keys(context, assets, inbox.files())
     except MynthError as error:
         return dg.SensorResult(skip_reason=f"{error} The next tick tries again.")
     known = set(context.instance.get_dynamic_partitions(str(windows.name)))
@@ -145,6 +145,21 @@ def look(context: dg.SensorEvaluationContext, assets: BatchAssets, inbox: Inbox)
         skip_reason=None if now else said,
         cursor=json.dumps(cursor),
     )
+
+
+def _with_keys(
+    context: dg.SensorEvaluationContext, assets: BatchAssets, files: Mapping[str, str]
+) -> dict[str, str]:
+    """The files whose names can be keys of partitions; the others stand in nobody's way."""
+    found = {}
+    for key, stamp in files.items():
+        try:
+            assets.batch.slice(key)
+        except ConfigError as error:  # noqa: PERF203 - each name fails alone
+            context.log.warning(f"a file is left out: {error}")
+        else:
+            found[key] = stamp
+    return found
 
 
 def _request(assets: BatchAssets, key: str, stamp: str) -> dg.RunRequest:

@@ -174,3 +174,14 @@ def test_completion_sensor_knows_the_files(dropped):
 
     wanted = range_tags("a|000", "a|001")
     assert wanted.items() <= collect.tags.items()
+
+
+def test_a_name_that_no_folder_can_have_stands_in_nobodys_way(dropped):
+    """A name whose key is too long for a partition's folder is left out; the others are run."""
+    _, _, drop, tick = dropped
+    drop("drop_good.parquet")
+    drop(f"drop_{'я' * 60}.parquet")
+
+    found = tick()
+
+    assert [keys.partition_keys for keys in found.dynamic_partitions_requests] == [["good"]]
