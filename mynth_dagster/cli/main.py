@@ -14,6 +14,7 @@ from mynth_dagster.cli import (
     run,
     simulate,
     status,
+    stop,
     task,
     webhook,
 )
@@ -32,6 +33,8 @@ app.add_typer(ledger.app, name="ledger")
 app.command("inspect")(inspect.inspect)
 app.command("task")(task.task)
 app.command("resolve")(resolve.resolve)
+app.command("stop")(stop.stop)
+app.command("resume")(stop.resume)
 app.command("doctor")(doctor.doctor)
 app.command("webhook")(webhook.webhook)
 app.command("webhook-register")(webhook.webhook_register)

@@ -12,6 +12,7 @@ from rich.table import Table
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
 from mynth_dagster.cli.options import Ledger, Root
 from mynth_dagster.engine.session import REVISION_META, ledger_url_in
+from mynth_dagster.engine.stopping import in_words
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.reader import LedgerReader, StateCount
 from mynth_dagster.models.money import format_usd, usd_from_units
@@ -31,16 +32,24 @@ def status(
         try:
             known = _known(opened.read, batch)
             revisions = opened.read.facts(REVISION_META)
+            stops = [in_words(stop) for stop in opened.stops.active()]
             ledger_id = opened.ledger_id
         finally:
             opened.close()
     if as_json:
-        told = {"ledger_id": ledger_id, "api_revisions": revisions, "batches": _as_json(known)}
+        told = {
+            "ledger_id": ledger_id,
+            "api_revisions": revisions,
+            "stops": stops,
+            "batches": _as_json(known),
+        }
         typer.echo(json.dumps(told, indent=2))
         return
     say(console, f"Ledger {ledger_id}")
     for url, revision in revisions.items():
         say(console, f"{url} spoke API revision {revision} when it was last asked")
+    for stop in stops:
+        say(console, f"Stopped: {stop}")
     console.print(_as_table(known))
 
 

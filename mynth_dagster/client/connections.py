@@ -77,7 +77,7 @@ class Handover:
         """
         if not may_leave():
             self.is_withheld = True
-            raise WithheldError("it was too late to send it")
+            raise WithheldError("it was held back")
 
     def begin(self) -> None:
         """A connection is waited for; nothing can leave meanwhile."""

@@ -124,7 +124,7 @@ class HttpSession:
         # Raised outside the handler: the library's own errors carry the request's headers,
         # and with them the key, into whatever shows a chain of causes.
         if mine.is_withheld:
-            raise WithheldRequestError(call.operation, "it was too late to send it")
+            raise WithheldRequestError(call.operation, "it was held back before it left")
         raise (NoAnswerError if mine.is_possible else NotSentError)(call.operation, said)
 
     async def aclose(self) -> None:

@@ -29,8 +29,8 @@ from mynth_dagster.engine.settle import (
     expire_interrupted,
     settle,
 )
-from mynth_dagster.engine.stop import StopReason, StopSwitch
-from mynth_dagster.engine.submit import Submitter
+from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch
+from mynth_dagster.engine.submit import Sender, Submitter
 from mynth_dagster.engine.survey import Survey, deliveries, survey
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import name_some
@@ -215,7 +215,7 @@ async def submit(
                 batch,
                 window,
                 quote,
-                account=account,
+                sender=Sender(account, submitter),
                 stop=stop,
                 funds=funds,
                 counts=counts,
@@ -224,6 +224,9 @@ async def submit(
         reach(CrashPoint.SUBMITTED)
         is_through = True
     finally:
+        if stop.is_cancelled:
+            now = session.clock.instant()
+            await session.ledger.stops.fence(submitter, CANCELLED.message, now)
         if is_through or stop.is_set:
             await _close(session, batch, slices, stop, funds, counts)
         else:
@@ -254,14 +257,19 @@ async def _close(
     counts: SubmitCounts,
 ) -> None:
     """Nobody sends any more; each partition is told why it was left, if it was left early."""
-    closed = [slice_ for slice_ in slices if funds.is_closed(slice_.window, slice_.fan_out)]
-    others = [slice_ for slice_ in slices if not funds.is_closed(slice_.window, slice_.fan_out)]
+    for slice_, halted in stop.halted.items():
+        await _close_for(session, batch, [slice_], halted)
+    left = [slice_ for slice_ in slices if slice_ not in stop.halted]
+    closed = [slice_ for slice_ in left if funds.is_closed(slice_.window, slice_.fan_out)]
+    others = [slice_ for slice_ in left if slice_ not in closed]
     await _close_for(session, batch, others, stop.reason)
     if closed:
         rows = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
         reason = budget_reason(batch, rows, closed, counts.n_over_budget)
         await _close_for(session, batch, closed, reason)
         stop.set(reason)
+    for halted in stop.halted.values():
+        stop.set(halted)
 
 
 async def _close_for(

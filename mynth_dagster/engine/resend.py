@@ -17,6 +17,7 @@ from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.ledger.reader import PartitionRow
 from mynth_dagster.ledger.resting_reader import Resting
+from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.limits import (
     RESEND_AFTER_S,
     RESEND_PAUSE_FACTOR,
@@ -32,6 +33,7 @@ class Reason(str, Enum):
     RATE_LIMITED = "rate_limited"
     OUTAGE = "outage"
     CLEARED = "cleared"
+    RESUMED = "resumed"
 
 
 Place = tuple[str, str]
@@ -41,6 +43,7 @@ PASSING_STOPS = {
     "rate_limited": Reason.RATE_LIMITED,
     "unreachable": Reason.OUTAGE,
     OUTCOMES_UNKNOWN: Reason.OUTAGE,
+    "stopped": Reason.RESUMED,
 }
 """Codes of stops that pass by themselves; money, keys, settings and people do not."""
 
@@ -64,9 +67,14 @@ class Asked:
 
 
 def reasons_to_resend(
-    rows: Sequence[PartitionRow], resting: Mapping[Place, Resting]
+    rows: Sequence[PartitionRow], resting: Mapping[Place, Resting], stops: Sequence[Stop]
 ) -> dict[Place, Reason]:
-    """By window and fan-out, why rows may be sent again by themselves; others are left out."""
+    """
+    By window and fan-out, why rows may be sent again by themselves; others are left out.
+
+    What a person stopped is left alone until the stop is lifted, and is then gone on with.
+    """
+    rows = [r for r in rows if not any(s.covers(r.batch, r.window, r.fan_out) for s in stops)]
     in_doubt = {window for (window, _), counts in resting.items() if counts.n_unsearched}
     found = {}
     for row in rows:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
 from mynth_dagster.client.retry import backoff_s
+from mynth_dagster.clock import utc_from_us
 from mynth_dagster.errors import UnauthorizedError
+from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.limits import (
     EQUAL_REFUSALS_MAX,
     NOT_SENT_RETRIES_MAX,
@@ -16,6 +18,7 @@ from mynth_dagster.limits import (
     RETRY_AFTER_MAX_S,
     UNKNOWN_IN_A_ROW_MAX,
 )
+from mynth_dagster.models.partition import Slice
 
 RERUN = "run it again: only what is still missing is sent."
 
@@ -32,16 +35,33 @@ class StopReason:
 CANCELLED = StopReason("cancelled", "The run was cancelled; answers in flight were recorded.")
 
 
+def shut_out(why: str) -> StopReason:
+    """The run was fenced in the ledger: to whoever runs it, it is over."""
+    return StopReason("cancelled", f"The run may send nothing more: {why}")
+
+
+def stopped_by(stop: Stop) -> StopReason:
+    """A person stopped what the run was to send."""
+    of = f"--batch {stop.batch}" if stop.batch else "--all"
+    return StopReason(
+        "stopped",
+        f"{stop.who} stopped it at {utc_from_us(stop.at_us):%F %T} UTC: {stop.reason}",
+        f"lift it with `mynth-dagster resume {of}` or the batch's job `…_stop`, then {RERUN}",
+    )
+
+
 class StopSwitch:
     """
     Set to send nothing more; the first reason stays.
 
-    Being cancelled also ends the waiting for what was sent before.
+    Being cancelled also ends the waiting for what was sent before. `halted` are partitions that a
+    person stopped while the others go on.
     """
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
         self.is_cancelled = False
+        self.halted: dict[Slice, StopReason] = {}
 
     @property
     def is_set(self) -> bool:
@@ -49,7 +69,7 @@ class StopSwitch:
 
     def set(self, reason: StopReason) -> None:
         """Send nothing more, for this reason."""
-        self.is_cancelled = self.is_cancelled or reason is CANCELLED
+        self.is_cancelled = self.is_cancelled or reason.code == CANCELLED.code
         if self.reason is None:
             self.reason = reason
 

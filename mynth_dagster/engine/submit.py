@@ -17,7 +17,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mynth_dagster.client.connections import MayLeave
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
@@ -28,7 +28,7 @@ from mynth_dagster.engine.funds import Funds
 from mynth_dagster.engine.plan import Delivery
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopReason, StopSwitch
+from mynth_dagster.engine.stop import StopReason, StopSwitch, shut_out, stopped_by
 from mynth_dagster.errors import LedgerError, UnsupportedFeatureError, WithheldRequestError
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
@@ -39,6 +39,20 @@ from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.input_files import BadInput
+
+
+@dataclass(frozen=True)
+class Sender:
+    """
+    Who sends.
+
+    Args:
+        account: The ledger's number of the account that pays.
+        run: Names the run in its claims; where it is fenced, nothing more is sent.
+    """
+
+    account: int
+    run: str
 
 
 class _Lane:
@@ -57,8 +71,7 @@ class Submitter:
 
     Args:
         window: Part of the identity of every row.
-        account: The ledger's number of the account that pays.
-        stop: Looked at before each claim; set here when the run must end.
+        stop: Looked at before each claim, and in its transaction; set here when the run must end.
         funds: Which partitions have no money left.
     """
 
@@ -69,7 +82,7 @@ class Submitter:
         window: str,
         quote: Quote,
         *,
-        account: int,
+        sender: Sender,
         stop: StopSwitch,
         funds: Funds,
         counts: SubmitCounts,
@@ -78,7 +91,7 @@ class Submitter:
         self._batch = batch
         self._window = window
         self._quote = quote
-        self._account = account
+        self._sender = sender
         self._stop = stop
         self._funds = funds
         self._counts = counts
@@ -123,6 +136,8 @@ class Submitter:
                 if not await self._fetch(deliveries):
                     break
             delivery = self._ready.popleft()
+            if self._slice(delivery) in self._stop.halted:
+                continue
             if not self._funds.is_closed(self._window, delivery.fan_out):
                 return delivery
             self._counts.n_over_budget += 1
@@ -202,7 +217,8 @@ class Submitter:
 
     def _deadline(self) -> MayLeave:
         """
-        Whether a claim that begins now may still be sent, by both clocks of the machine.
+        Whether a claim that begins now may still be sent: by both clocks of the machine, and
+        unless the run was cancelled.
 
         A process that was stopped, or a machine that slept or was set aside, wakes up with its
         requests ready to leave, hours after others took its rows for lost. Of a machine that was
@@ -211,7 +227,12 @@ class Submitter:
         clock = self._session.clock
         by_s = clock.elapsed_s() + SEND_BY_S
         by_us = clock.now_us() + round(SEND_BY_S * US_PER_S)
-        return lambda: clock.elapsed_s() <= by_s and clock.now_us() <= by_us
+
+        def may_leave() -> bool:
+            is_in_time = clock.elapsed_s() <= by_s and clock.now_us() <= by_us
+            return is_in_time and not self._stop.is_cancelled
+
+        return may_leave
 
     def _encoded(self, delivery: Delivery, tag: str) -> tuple[bytes, Delivery]:
         """The bytes to send; a row that the revision cannot express has an obstacle instead."""
@@ -247,18 +268,37 @@ class Submitter:
         """Whether the row is ours to send now, and there is money for it."""
         claim = Claim(
             intent,
-            self._account,
+            self._sender.account,
             delivery.rest.attempt if delivery.rest else None,
             self._batch.budget,
             f"{self._name}.{next(self._numbers)}",
+            self._sender.run,
+            lambda: not self._stop.is_set,
         )
         claimed = await self._session.ledger.claim(claim)
         if claimed is Claimed.LOST:
             self._counts.n_lost_races += 1
-        elif claimed is not Claimed.WON:
+        elif claimed in (Claimed.STOPPED, Claimed.FENCED):
+            await self._halt(self._slice(delivery))
+        elif claimed not in (Claimed.WON, Claimed.UNWANTED):
             self._funds.close(claimed, self._slice(delivery))
             self._counts.n_over_budget += 1
         return claimed is Claimed.WON
+
+    async def _halt(self, slice_: Slice) -> None:
+        """A person stopped the partition or more, or somebody shut this run out."""
+        stops = self._session.ledger.stops
+        fenced = await asyncio.to_thread(stops.fenced, [self._sender.run])
+        if fenced:
+            self._stop.set(shut_out(fenced[self._sender.run]))
+            return
+        name = self._batch.ledger_name
+        for stop in await asyncio.to_thread(stops.active):
+            if stop.covers(name, slice_.window, slice_.fan_out):
+                reason = stopped_by(stop)
+                self._stop.halted[slice_] = reason
+                if stop.window is None:
+                    self._stop.set(reason)
 
     def _intent(self, delivery: Delivery) -> Intent:
         row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -79,13 +80,14 @@ async def run_table(
     prepared = await prepare(session, batch, source, window=window, is_same_batch=is_same_batch)
     progress.on_prepared(prepared)
     quotes: list[Quote] = []
+    submitter = f"command line {os.urandom(4).hex()}"
     for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
         progress.on_phase("submit")
         submitted, looker = await submit_and_look(
             session,
             batch,
             slices,
-            submitter="command line",
+            submitter=submitter,
             stop=stop,
             asking=asked,
             counts=progress.counts,

@@ -83,7 +83,9 @@ async def watch(
     await read_surplus(session, batch, None, until_s=until_s)
     rows = await asyncio.to_thread(reader.partitions, name)
     resting = await asyncio.to_thread(session.ledger.resting.resting, name)
-    watched = _watched(batch, rows, await _moving(session, name), reasons_to_resend(rows, resting))
+    stops = await asyncio.to_thread(session.ledger.stops.active)
+    reasons = reasons_to_resend(rows, resting, stops)
+    watched = _watched(batch, rows, await _moving(session, name), reasons)
     return [p for p in watched if p.is_open or p.resend], is_complete
 
 

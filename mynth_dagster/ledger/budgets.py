@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -11,8 +11,12 @@ from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Place
+from mynth_dagster.ledger.numbers import is_postgres
 from mynth_dagster.models.budget import Budget, Scope
 from mynth_dagster.models.exposure import NOTHING, Exposure
+
+_LOCKS = 0x6D79
+"""Of Postgres: the first of the two numbers of a lock on a batch's counters."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,23 @@ class Wish:
         batch, window, _ = self.place
         return {Scope.PARTITION: self.place, Scope.WINDOW: (batch, window), Scope.BATCH: (batch,)}
 
+    @property
+    def capped_keys(self) -> list[tuple[str, ...]]:
+        """Those of them that have a cap."""
+        return [key for scope, key in self.keys.items() if self.budget.cap(scope) is not None]
+
 
 def exceeded_scopes(connection: Connection, wishes: Sequence[Wish]) -> list[Scope | None]:
     """
     For each wish the scope that has no room for it; the wishes before it are counted in.
 
-    The counters stay locked until the transaction ends.
+    Other claims of these batches wait until the transaction ends.
     """
-    if not any(wish.budget.is_set for wish in wishes):
+    capped = [wish for wish in wishes if wish.budget.is_set]
+    if not capped:
         return [None] * len(wishes)
-    used = _used(connection, sorted({wish.place[0] for wish in wishes if wish.budget.is_set}))
+    _lock(connection, sorted({wish.place[0] for wish in capped}))
+    used = _used(connection, {key for wish in capped for key in wish.capped_keys})
     exceeded: list[Scope | None] = []
     for wish in wishes:
         in_scope = {scope: used[key] for scope, key in wish.keys.items()}
@@ -49,16 +60,30 @@ def exceeded_scopes(connection: Connection, wishes: Sequence[Wish]) -> list[Scop
     return exceeded
 
 
-def _used(connection: Connection, batches: Sequence[str]) -> defaultdict[tuple[str, ...], Exposure]:
-    """The exposure of these batches, their windows and their partitions."""
+def _lock(connection: Connection, batches: Sequence[str]) -> None:
+    """SQLite has one writer at a time; on Postgres two claims could both fit under one cap."""
+    if is_postgres(connection):
+        for batch in batches:
+            lock = sa.func.pg_advisory_xact_lock(_LOCKS, sa.func.hashtext(batch))
+            connection.execute(sa.select(lock))
+
+
+def _used(
+    connection: Connection, keys: Collection[tuple[str, ...]]
+) -> defaultdict[tuple[str, ...], Exposure]:
+    """
+    The exposure of these batches, windows and partitions.
+
+    Added up by the database over the front of its primary key, and only for scopes that have a cap:
+    a batch may have thousands of partitions.
+    """
     used: defaultdict[tuple[str, ...], Exposure] = defaultdict(lambda: NOTHING)
-    if not batches:
-        return used
     table = schema.partitions
     place = (table.c.batch, table.c.window, table.c.fan_out)
     amounts = (table.c.spent_units, table.c.reserved_units, table.c.unknown_units)
-    query = sa.select(*place, *amounts).where(table.c.batch.in_(batches)).order_by(*place)
-    for batch, window, fan_out, *units in connection.execute(query.with_for_update()):
-        for key in ((batch, window, fan_out), (batch, window), (batch,)):
-            used[key] += Exposure(*units)
+    sums = [sa.func.coalesce(sa.func.sum(amount), 0) for amount in amounts]
+    for key in keys:
+        is_here = [column == name for column, name in zip(place, key, strict=False)]
+        units = connection.execute(sa.select(*sums).where(*is_here)).one()
+        used[key] = Exposure(*(int(amount) for amount in units))
     return used

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration; a test compares it with the migrations folder."""
 
 BUSY_TIMEOUT_MS = 30_000

@@ -4,7 +4,7 @@ Deliveries: an intent is claimed to be sent, and a delivery ends without a task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -26,6 +26,7 @@ from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import each_changed, is_before
 from mynth_dagster.ledger.numbers import instant_of, is_postgres, next_number
 from mynth_dagster.ledger.statements import Cells, Change, Insertion
+from mynth_dagster.ledger.stops import Barriers, read_barriers
 from mynth_dagster.models.budget import NO_BUDGET, Budget, Scope
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import Event, IntentState, next_state
@@ -44,6 +45,9 @@ class Claim:
         budget: The caps that it has to fit under.
         claimant: Names this claim and no other, so that it is known again if its COMMIT was not
             confirmed.
+        run: Who sends, as in `partitions.submitter`; one that is fenced claims nothing.
+        is_wanted: Asked in the transaction: a claim that waited for the database while its run was
+            stopped is not wanted any more.
     """
 
     intent: Intent
@@ -51,6 +55,8 @@ class Claim:
     from_attempt: int | None = None
     budget: Budget = NO_BUDGET
     claimant: str | None = None
+    run: str = ""
+    is_wanted: Callable[[], bool] = lambda: True
 
 
 class Claimed(str, Enum):
@@ -61,6 +67,9 @@ class Claimed(str, Enum):
     OVER_PARTITION = "over the partition's budget"
     OVER_WINDOW = "over the window's budget"
     OVER_BATCH = "over the batch's budget"
+    STOPPED = "stopped"
+    FENCED = "fenced"
+    UNWANTED = "unwanted"
 
 
 _OVER = {
@@ -85,6 +94,28 @@ class Ending:
 
 
 def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[Claimed]:
+    barriers = read_barriers(connection, {claim.run for claim in claims})
+    kept_out = {id(claim): why for claim in claims if (why := _kept_out(claim, barriers))}
+    free = [claim for claim in claims if id(claim) not in kept_out]
+    claimed = {id(c): how for c, how in zip(free, _apply_free(connection, free), strict=True)}
+    return [kept_out.get(id(claim)) or claimed[id(claim)] for claim in claims]
+
+
+def _kept_out(claim: Claim, barriers: Barriers) -> Claimed | None:
+    """Why this claim may not be made, whatever the row's state and the money."""
+    if not claim.is_wanted():
+        return Claimed.UNWANTED
+    if claim.run in barriers.fenced_runs:
+        return Claimed.FENCED
+    row, fan_out = claim.intent.row, claim.intent.fan_out
+    if any(stop.covers(row.batch, row.window, fan_out) for stop in barriers.stops):
+        return Claimed.STOPPED
+    return None
+
+
+def _apply_free(connection: Connection, claims: Sequence[Claim]) -> list[Claimed]:
+    if not claims:
+        return []
     wishes = [Wish(place_of(c.intent), c.budget, c.intent.quoted_units or 0) for c in claims]
     exceeded = exceeded_scopes(connection, wishes)
     fitting = [claim for claim, scope in zip(claims, exceeded, strict=True) if scope is None]

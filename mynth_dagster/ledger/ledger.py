@@ -31,6 +31,7 @@ from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.ledger.resting_reader import RestingReader
 from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
 from mynth_dagster.ledger.spool import Spool
+from mynth_dagster.ledger.stops import Stops
 from mynth_dagster.ledger.subjects import Subjects
 from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.ledger.uploads import Uploads
@@ -46,7 +47,7 @@ class Ledger:
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
     `read` is what it knows, `inbox` what webhooks told, `uploads` where input files lie,
-    `tokens` what may be handed out, `subjects` what was looked at.
+    `tokens` what may be handed out, `subjects` what was looked at, `stops` what may not be sent.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Ledger:
         self.uploads = Uploads(self._commits, reader)
         self.tokens = Tokens(self._commits, reader)
         self.subjects = Subjects(self._commits, reader)
+        self.stops = Stops(self._commits, reader)
 
     @classmethod
     def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:

@@ -161,9 +161,13 @@ class LedgerReader:
 
     def partition(self, batch: str, slice_: Slice) -> PartitionRow | None:
         """One partition, or None if nothing was ever sent for it."""
-        rows = self.partitions(batch)
-        matching = [r for r in rows if (r.window, r.fan_out) == (slice_.window, slice_.fan_out)]
-        return matching[0] if matching else None
+        table = schema.partitions
+        columns = [table.c[name] for name in PartitionRow.__dataclass_fields__]
+        query = sa.select(*columns).filter_by(
+            batch=batch, window=slice_.window, fan_out=slice_.fan_out
+        )
+        found = list(self._rows(query, lambda row: PartitionRow(**row)))
+        return found[0] if found else None
 
     def batches(self) -> list[str]:
         """The names of all batches."""

@@ -267,3 +267,27 @@ downloads = sa.Table(
     sa.Column("at_us", _US, nullable=False),
 )
 """What became of each image's file, as `models.download.Download`."""
+
+stops = sa.Table(
+    "stops",
+    METADATA,
+    sa.Column("stop", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("batch", sa.Text, nullable=False),
+    sa.Column("window", sa.Text),
+    sa.Column("fan_out", sa.Text),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at_us", _US, nullable=False),
+    sa.Column("lifted_at_us", _US),
+    sa.Column("lifted_by", sa.Text),
+)
+"""Who said that nothing more is to be sent of what, and who lifted it; as `ledger.stops.Stop`."""
+
+fences = sa.Table(
+    "fences",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at_us", _US, nullable=False),
+)
+"""Runs that claim nothing more, whatever is left of them."""

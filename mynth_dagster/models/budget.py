@@ -47,6 +47,10 @@ class Budget:
             Scope.BATCH: self.batch_units,
         }
 
+    def cap(self, scope: Scope) -> int | None:
+        """The cap of one scope; None where there is none."""
+        return self._caps[scope]
+
     def exceeded(self, used: dict[Scope, Exposure], price_units: int) -> Scope | None:
         """The narrowest scope in which a request of this price does not fit any more."""
         for scope, cap in self._caps.items():

@@ -228,6 +228,8 @@ _NEXT_BY_REASON = {
     "budget_exceeded": "Raise the batch's budget, then materialize tasks again.",
     "unauthorized": "Give a valid API key, then materialize tasks again.",
     "rate_limited": "Wait a little, then materialize tasks again.",
+    "stopped": "Lift the stop with `mynth-dagster resume` or the batch's stop job; what is left is "
+    "then sent by a run that the sensor starts.",
     "input_not_found": "Put the file back, then materialize prompts and tasks again.",
     "input_unreadable": "Make the file readable, then materialize tasks again.",
     "input_changed": "Materialize prompts again: the row is another wish with another file.",
