@@ -14,7 +14,6 @@ from mynth_dagster.limits import RESENDS_WITHIN_S
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.jobs import job_name
-from mynth_dagster.plugin.partitions import RANGE_END_TAG, RANGE_START_TAG
 
 RESEND_TAG = "mynth/resend"
 """On a run that the sensor asked for to send rows again: why."""
@@ -46,7 +45,7 @@ def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns
     for run in runs:
         selected = set(run.asset_selection or ())
         if run.job_name in jobs or every & selected:
-            slices = _slices_of(instance, assets, run)
+            slices = assets.partitions.of_run(run, instance)
             working.update(slices)
             if run.job_name == collect or written & selected:
                 collecting.update(slices)
@@ -62,40 +61,9 @@ def asked_before(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[
         run = record.dagster_run
         if RESEND_TAG in run.tags:
             at_us = round(record.create_timestamp.timestamp() * US_PER_S)
-            for slice_ in _slices_of(instance, assets, run):
+            for slice_ in assets.partitions.of_run(run, instance):
                 yield Asked(slice_, at_us, run.is_success)
 
 
 def _written(assets: BatchAssets) -> set[dg.AssetKey]:
     return {assets.key("images"), assets.key(FILES)}
-
-
-def _slices_of(
-    instance: dg.DagsterInstance, assets: BatchAssets, run: dg.DagsterRun
-) -> list[Slice]:
-    partitions = assets.partitions
-    start, end = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)
-    if start and end:
-        return _between(instance, assets, partitions.slice_of(start), partitions.slice_of(end))
-    key = run.tags.get("dagster/partition")
-    if key:
-        return [partitions.slice_of(key)]
-    return [assets.batch.slice()]
-
-
-def _between(
-    instance: dg.DagsterInstance, assets: BatchAssets, first: Slice, last: Slice
-) -> list[Slice]:
-    """The rectangle of a range, in the order of the windows' definition."""
-    keys = assets.batch.fan_out_keys or [""]
-    if first.fan_out not in keys or last.fan_out not in keys:
-        return [first, last]  # of an earlier definition: nothing that could be asked for now
-    inside = keys[keys.index(first.fan_out) : keys.index(last.fan_out) + 1]
-    windows = [first.window]
-    definition = assets.partitions.windows
-    if definition is not None and first.window != last.window:
-        known = list(definition.get_partition_keys(dynamic_partitions_store=instance))
-        if first.window not in known or last.window not in known:
-            return [first, last]
-        windows = known[known.index(first.window) : known.index(last.window) + 1]
-    return [assets.batch.slice(window, key) for window in windows for key in inside]

@@ -19,7 +19,7 @@ from pydantic import Field
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
-from mynth_dagster.plugin.partitions import Layout
+from mynth_dagster.plugin.partitions import Layout, follow_range
 from mynth_dagster.tables.arrow_types import common_type
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.parquet import iter_row_groups
@@ -41,6 +41,10 @@ class MynthTables(dg.ConfigurableIOManager):
     """
 
     root: str = Field(description="Folder or URL of the tables, as in the MynthResource.")
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Let a run read the partitions of its range, whatever else its tags say."""
+        follow_range(context.run)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Refuse: a batch's tables are written by its own assets only."""

@@ -10,13 +10,52 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import Slice
 
+PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _DIMENSION_TAG = "dagster/partition/"
 LAYOUT_KEY = "mynth/layout"
+
+
+def follow_range(run: dg.DagsterRun | None) -> None:
+    """
+    Where the tags of a run name a range and one partition besides, let the range hold.
+
+    A backfill from a job's page puts the `dagster/partition/<dimension>` tags of its very first
+    partition on each of its runs, beside the range of the run. Dagster's contexts prefer them: all
+    runs would read, and record, that one partition. To be called when a resource is set up, which
+    is before inputs are loaded; changes the run in this process alone, not the stored one.
+    """
+    tags = None if run is None else run.tags
+    if isinstance(tags, dict) and RANGE_START_TAG in tags and PARTITION_TAG not in tags:
+        for tag in [tag for tag in tags if tag.startswith(_DIMENSION_TAG)]:
+            del tags[tag]
+
+
+def range_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """
+    The first and the last partition key that the tags of a run name; None where there is none.
+
+    Raises:
+        ConfigError: The tags contradict each other.
+    """
+    start, end, key = (tags.get(tag) for tag in (RANGE_START_TAG, RANGE_END_TAG, PARTITION_TAG))
+    joined = "|".join(tags[tag] for tag in sorted(tags) if tag.startswith(_DIMENSION_TAG))
+    if start and end:
+        if key and not start == key == end:
+            raise ConfigError(
+                "tags", f"they name the range {start}...{end}, and the partition {key}"
+            )
+        return start, end
+    if key and joined and key != joined:
+        reason = f"they name the partition {key}, and by its dimensions {joined}"
+        raise ConfigError("tags", reason)
+    only = key or joined
+    return (only, only) if only else None
 
 
 @dataclass(frozen=True)
@@ -106,23 +145,64 @@ class BatchPartitions:
 
     def in_run(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> list[Slice]:
         """
-        The slices that a run is for.
+        The slices that a run is for: exactly those between the ends that its tags name.
 
         Raises:
-            Failure: A range whose start is after its end holds nothing.
+            Failure: Its tags contradict each other, or name what the batch does not have.
         """
         if self.definition is None:
             return [self.batch.slice()]
+        try:
+            keys = self._keys_in_run(context)
+        except ConfigError as error:
+            raise dg.Failure(
+                f"the partitions of this run are not clear: {error.reason}. Nothing was done or "
+                "paid; start a run for partitions that the batch has.",
+                allow_retries=False,
+            ) from error
+        return [self.slice_of(key) for key in keys]
+
+    def _keys_in_run(
+        self, context: dg.AssetExecutionContext | dg.OpExecutionContext
+    ) -> Sequence[str]:
+        """What Dagster's context says, which must be what the tags say: it records by that."""
+        assert self.definition is not None
+        named = range_of(context.run.tags)
+        if named is None:
+            raise ConfigError("tags", "it names none, and the batch has partitions")
+        known = set(self.definition.get_partition_keys(dynamic_partitions_store=context.instance))
+        strange = [key for key in dict.fromkeys(named) if key not in known]
+        if strange:
+            raise ConfigError("tags", f"the batch has no partition {' and no '.join(strange)}")
         keys = list(context.partition_keys)
         if not keys:
-            start = context.run.tags.get(RANGE_START_TAG)
-            end = context.run.tags.get(RANGE_END_TAG)
-            raise dg.Failure(
-                f"no partition lies between {start!r} ({RANGE_START_TAG}) and {end!r} "
-                f"({RANGE_END_TAG}): is the range reversed? Nothing was done.",
-                allow_retries=False,
-            )
-        return [self.slice_of(key) for key in keys]
+            raise ConfigError("tags", f"no partition lies between {named[0]} and {named[1]}")
+        if (keys[0], keys[-1]) != named:
+            reason = f"its tags name {named[0]}...{named[1]}, Dagster's context {keys[0]}"
+            raise ConfigError("tags", reason)
+        return keys
+
+    def of_run(self, run: dg.DagsterRun, instance: dg.DagsterInstance) -> list[Slice]:
+        """The slices that some other run is or was for; none where that is not clear."""
+        if self.definition is None:
+            return [self.batch.slice()]
+        try:
+            named = range_of(run.tags)
+        except ConfigError:
+            return []
+        return [] if named is None else self._between(instance, *map(self.slice_of, named))
+
+    def _between(self, instance: dg.DagsterInstance, first: Slice, last: Slice) -> list[Slice]:
+        """The rectangle of a range, in the order of the windows' definition."""
+        keys, windows = self.batch.fan_out_keys or [""], [first.window]
+        if self.windows is not None and first.window != last.window:
+            windows = list(self.windows.get_partition_keys(dynamic_partitions_store=instance))
+        try:
+            windows = windows[windows.index(first.window) : windows.index(last.window) + 1]
+            keys = keys[keys.index(first.fan_out) : keys.index(last.fan_out) + 1]
+        except ValueError:
+            return [first, last]  # of an earlier definition: nothing that could be asked for now
+        return [self.batch.slice(window, key) for window in windows for key in keys]
 
     def blocks(self, slices: Iterable[Slice]) -> list[list[Slice]]:
         """Slices in blocks that one range can name: neighbours of the fan-out in one window."""

@@ -22,6 +22,7 @@ from mynth_dagster.limits import (
     UPLOAD_LIFETIME_S,
 )
 from mynth_dagster.plugin.bridge import Notices, run_on_engine_thread
+from mynth_dagster.plugin.partitions import follow_range
 from mynth_dagster.wire import AUTO_REVISION
 
 T = TypeVar("T")
@@ -81,6 +82,10 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     poll_interval_max_s: float = Field(
         default=POLL_INTERVAL_MAX_S, description="Longest pause between rounds of polling."
     )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Let a run be for the partitions of its range, whatever else its tags say."""
+        follow_range(context.run)
 
     def engine_settings(self) -> EngineSettings:
         """
