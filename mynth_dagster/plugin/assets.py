@@ -145,7 +145,9 @@ def _build(
     specs = [overrides.get_asset_spec(assets, table) for table in PHASES[phase]]
     upstream = assets.upstream if phase == "prepare" else None
     if upstream is not None and upstream.key is not None:
-        specs = [spec.merge_attributes(deps=[upstream.key]) for spec in specs]
+        dep = dg.AssetDep(upstream.key, partition_mapping=upstream.partition_mapping)
+        specs = [spec.merge_attributes(deps=[dep]) for spec in specs]
+        upstream = upstream._replace(partition_mapping=None)  # Dagster wants it in one place
     keys = {spec.key for spec in specs}
     decorate = dg.multi_asset(
         name=f"{assets.batch.name}__{phase}",
@@ -165,7 +167,7 @@ def _build(
 
     def phase_body_with_upstream(context: dg.AssetExecutionContext, upstream) -> Iterator[Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         mynth = getattr(context.resources, resource_key)
-        fed = with_upstream(assets, upstream)
+        fed = with_upstream(assets, upstream, context)
         yield from overrides.execute(context, phase, mynth, fed)
 
     return decorate(phase_body if upstream is None else phase_body_with_upstream)

@@ -33,6 +33,7 @@ from mynth_dagster.plugin.jobs import build_jobs, build_schedule, job_name
 from mynth_dagster.plugin.operations import build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.sensor import build_sensor
+from mynth_dagster.plugin.upstream import upstream_from
 from mynth_dagster.tables.source import PromptSource, open_source
 
 DEFAULT_SENSOR_INTERVAL_S = 30
@@ -83,7 +84,7 @@ def build_image_batch(
         name: Prefix of the asset keys and name of their group; letters, digits, underscores.
         prompts: Parquet file, folder or pattern, any fsspec URL; `{window}` stands for the key
             of the window (`prompts/{window}/*.parquet`). Or the key of an asset that hands over a
-            DataFrame or an Arrow table, unpartitioned or with the same windows; an
+            DataFrame or an Arrow table, unpartitioned or with windows as long or shorter; an
             `AssetIn` where its IO manager or partition mapping has to be named.
         models: Each prompt without a model of its own is asked of each of these.
         windows: Time windows, files or other keys; None: the batch has only its fan-out. With a
@@ -169,7 +170,7 @@ def build_image_batch(
         freshness=freshness,
         pools=_pools(pools),
         origin=_caller(),
-        upstream=_upstream(prompts),
+        upstream=upstream_from(prompts),
         inspections=tuple(inspections),
         resend=resend,
     )
@@ -231,15 +232,6 @@ def _pools(pools: Mapping[str, str] | None) -> Mapping[str, str]:
     if unknown:
         raise ConfigError("pools", f"{unknown[0]!r} is none of {', '.join(map(repr, PHASES))}")
     return DEFAULT_POOLS if pools is None else dict(pools)
-
-
-def _upstream(prompts: str | dg.AssetKey | dg.AssetIn) -> dg.AssetIn | None:
-    if isinstance(prompts, str):
-        return None
-    found = dg.AssetIn(key=prompts) if isinstance(prompts, dg.AssetKey) else prompts
-    if not isinstance(found.key, dg.AssetKey):
-        raise ConfigError("prompts", "an AssetIn needs the key of the asset")
-    return found
 
 
 def _inbox(

@@ -59,7 +59,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     prompts_asset: str | None = Field(
         default=None,
         description="Key of an asset (a/b) that hands over a DataFrame or an Arrow table, "
-        "unpartitioned or with the same windows.",
+        "unpartitioned or with windows as long or shorter.",
     )
     models: list[str] = Field(
         default_factory=lambda: [AUTO_MODEL],

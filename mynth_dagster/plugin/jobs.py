@@ -11,6 +11,7 @@ from mynth_dagster.engine.asking import Retry
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.inspections import tables_of
+from mynth_dagster.plugin.upstream import FittingAssets
 
 _TABLES = {
     "submit": ("prompts", "tasks"),
@@ -49,7 +50,7 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
     return [
         dg.define_asset_job(
             job_name(name, doing),
-            selection=dg.AssetSelection.assets(*(assets.key(table) for table in tables)),
+            selection=FittingAssets(assets, *tables),
             config=asked if doing == "retry" else None,
             executor_def=dg.in_process_executor,
             description=_DESCRIPTIONS[doing],
