@@ -4,7 +4,8 @@ The whole error tree, split by what the caller does next.
 ```
 MynthError                        everything this package raises on purpose
 ├── ConfigError                   a setting is wrong; nothing was read, sent or spent
-│   └── UnsupportedFeatureError   the API revision in use has no such thing
+│   ├── UnsupportedFeatureError   the API revision in use has no such thing
+│   └── RevisionUnknownError      the server does not tell what it speaks (`may_pass`)
 ├── TableError                    a prompt or result table is unusable; nothing was sent
 ├── ApiError                      an exchange with Mynth
 │   ├── NotSentError              provably nothing left this machine: safe to repeat
@@ -62,6 +63,18 @@ class ConfigError(MynthError):
 
 class UnsupportedFeatureError(ConfigError):
     """The API revision in use has no such thing."""
+
+
+class RevisionUnknownError(ConfigError):
+    """The server does not tell its revision; `may_pass`: since nobody answers, or it is unwell."""
+
+    def __init__(self, base_url: str, basis: str, *, may_pass: bool) -> None:
+        super().__init__(
+            "api_revision",
+            f"{base_url} does not tell its revision ({basis}). "
+            "Nothing was sent. Try again, or pin the revision.",
+        )
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,13 @@ class RevisionVerdict:
         basis: In words, what was answered.
         is_certain: False where the answers are those of a server without the routes that were
             asked, which may also be something in between that keeps them back.
+        may_pass: Nobody answered, or a server that is unwell: later it may tell.
     """
 
     revision: str | None
     basis: str
     is_certain: bool = True
+    may_pass: bool = False
 
 
 async def ask_revision(
@@ -64,8 +66,10 @@ async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
         return RevisionVerdict(found, "by its catalogue")
     said = f"HTTP {answer.status} to GET /models"
     is_absent = may_be_without_catalog(answer.status)
+    may_pass = answer.status >= 500 or answer.status == 429
     if settings.api_key is None:
-        return RevisionVerdict(OLDEST if is_absent else None, said, is_certain=False)
+        found = OLDEST if is_absent else None
+        return RevisionVerdict(found, said, is_certain=False, may_pass=may_pass)
     estimate_status: int | None = None
     call = Call(
         "ask for the revision",
@@ -83,5 +87,5 @@ async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
     if found is not None:
         return RevisionVerdict(found, "by an estimate")
     if not is_absent:
-        return RevisionVerdict(None, said, is_certain=False)
+        return RevisionVerdict(None, said, is_certain=False, may_pass=may_pass)
     return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))

@@ -13,8 +13,10 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.session import Session
+from mynth_dagster.clock import US_PER_S, SystemClock
+from mynth_dagster.engine.session import EngineSettings, Session
+from mynth_dagster.engine.stop import StopReason
+from mynth_dagster.ledger import Ledger, Stopped
 from mynth_dagster.ledger.reader import PartitionRow
 from mynth_dagster.ledger.resting_reader import Resting
 from mynth_dagster.ledger.stops import Stop
@@ -34,12 +36,17 @@ class Reason(str, Enum):
     OUTAGE = "outage"
     CLEARED = "cleared"
     RESUMED = "resumed"
+    UNPREPARED = "unprepared"
 
 
 Place = tuple[str, str]
 
 OUTCOMES_UNKNOWN = "outcomes_unknown"
+NOT_PREPARED = "not_prepared"
+"""Code of a stop before the prompts of a run that was to send were written."""
+
 PASSING_STOPS = {
+    NOT_PREPARED: Reason.UNPREPARED,
     "rate_limited": Reason.RATE_LIMITED,
     "unreachable": Reason.OUTAGE,
     OUTCOMES_UNKNOWN: Reason.OUTAGE,
@@ -64,6 +71,22 @@ class Asked:
     slice: Slice
     at_us: int
     has_sent_all: bool
+
+
+async def leave_to_sensor(
+    settings: EngineSettings, batch: Batch, slices: Sequence[Slice], stop: StopReason
+) -> None:
+    """
+    Make it known that nothing was sent into these partitions, since Mynth was away.
+
+    Asks Mynth nothing, and needs no session: opening one may be what failed.
+    """
+    ledger = Ledger.open(settings.ledger_url)
+    try:
+        stopped = Stopped(stop.code, stop.message, SystemClock().instant())
+        await ledger.note_stop(batch.ledger_name, slices, stopped)
+    finally:
+        ledger.close()
 
 
 def reasons_to_resend(

@@ -23,7 +23,7 @@ from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.engine.account import PayingAccount
 from mynth_dagster.engine.event_loop import lean_memory
 from mynth_dagster.engine.spooled import take_in_spools
-from mynth_dagster.errors import ApiError, ConfigError
+from mynth_dagster.errors import ApiError, ConfigError, RevisionUnknownError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
 from mynth_dagster.wire import AUTO_REVISION, profile_of
@@ -171,15 +171,13 @@ async def _ask_safely(settings: ClientSettings, transport: Transport | None) -> 
     try:
         return await ask_revision(settings, transport=transport)
     except ApiError as error:
-        return RevisionVerdict(None, error.reason, is_certain=False)
+        return RevisionVerdict(None, error.reason, is_certain=False, may_pass=True)
 
 
 def _require_told(verdict: RevisionVerdict, settings: ClientSettings) -> str:
     if verdict.revision is None:
-        raise ConfigError(
-            "api_revision",
-            f"{settings.normalised_base_url} does not tell its revision ({verdict.basis}). "
-            "Nothing was sent. Try again, or pin the revision.",
+        raise RevisionUnknownError(
+            settings.normalised_base_url, verdict.basis, may_pass=verdict.may_pass
         )
     return verdict.revision
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
 from mynth_dagster.client.retry import backoff_s
 from mynth_dagster.clock import utc_from_us
-from mynth_dagster.errors import UnauthorizedError
+from mynth_dagster.errors import (
+    NoAnswerError,
+    NotSentError,
+    RateLimitedError,
+    RevisionUnknownError,
+    ServerFaultError,
+    UnauthorizedError,
+)
 from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.limits import (
     EQUAL_REFUSALS_MAX,
@@ -96,6 +103,19 @@ def _refused(reason: str) -> str:
     return f"Mynth refused: {reason.rstrip('.')}."
 
 
+def passing_reason(error: BaseException | None) -> StopReason | None:
+    """The reason behind an error that passes by itself; None where something must change."""
+    while error is not None:
+        if isinstance(error, RateLimitedError):
+            return StopReason("rate_limited", _GIVEN_UP["rate_limited"], f"later {RERUN}")
+        is_away = isinstance(error, NotSentError | NoAnswerError | ServerFaultError)
+        if is_away or (isinstance(error, RevisionUnknownError) and error.may_pass):
+            return StopReason(UNREACHABLE, f"Mynth was not reached ({error}).", f"later {RERUN}")
+        error = error.__cause__
+    return None
+
+
+UNREACHABLE = "unreachable"
 _GIVEN_UP = {
     "unreachable": "Mynth could not be reached for a while.",
     "rate_limited": "Mynth kept answering 429, too many requests.",

@@ -145,6 +145,10 @@ class Ledger:
         """Nobody sends any more, and nothing was sent."""
         await self._call(partitions.leave_partitions(batch, slices))
 
+    async def note_stop(self, batch: str, slices: Sequence[Slice], stop: Stopped) -> None:
+        """Nothing could be sent into these partitions; known to whoever goes on later."""
+        await self._call(partitions.note_stop(batch, slices, stop))
+
     async def raise_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
         """The prompt rows of these partitions changed, so their results have to be written anew."""
         await self._call(partitions.raise_partitions(batch, slices))

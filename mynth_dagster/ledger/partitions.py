@@ -94,6 +94,32 @@ def close_partitions(
     return call
 
 
+def note_stop(batch: str, slices: Sequence[Slice], stop: Stopped) -> Callable[[Connection], None]:
+    """
+    Nothing was sent into these partitions, and why; where somebody sends now, nothing is noted.
+
+    A partition that was not known has no version to show: there may be no prompts of it yet.
+    """
+
+    def call(connection: Connection) -> None:
+        rows = [{"batch": batch, "window": s.window, "fan_out": s.fan_out} for s in slices]
+        connection.execute(insert_into(connection, _partitions).on_conflict_do_nothing(), rows)
+        is_shown = sa.and_(
+            _partitions.c.version > 0, sa.func.coalesce(_partitions.c.stop_code, "") != stop.code
+        )
+        values = {
+            "stop_code": stop.code,
+            "stop_message": stop.message,
+            "stopped_at_us": instant_of(connection, stop.at).wall_us,
+            "version": _partitions.c.version + sa.case((is_shown, 1), else_=0),
+        }
+        for slice_ in slices:
+            is_free = sa.and_(is_partition(batch, slice_), _partitions.c.submitter.is_(None))
+            connection.execute(sa.update(_partitions).where(is_free).values(values))
+
+    return call
+
+
 def move_intents(moves: Sequence[tuple[str, str]]) -> Callable[[Connection], None]:
     """Intents by id whose rows are in another partition of the fan-out now, with its key."""
 

@@ -8,21 +8,22 @@ nothing can be awaited, and paid answers in flight would be lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.download import FilesReport, keep_files
 from mynth_dagster.engine.look import Waiting
 from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
+from mynth_dagster.engine.resend import NOT_PREPARED
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import survey
 from mynth_dagster.engine.wait import wait_until_settled
-from mynth_dagster.errors import MynthError, RunStoppedError
+from mynth_dagster.errors import RunStoppedError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
@@ -38,9 +39,9 @@ from mynth_dagster.plugin.landing import (
     prompts_told,
     tasks_told,
 )
-from mynth_dagster.plugin.part_way import judged_part_way
+from mynth_dagster.plugin.part_way import later, recording_part_way, will_send
 from mynth_dagster.plugin.rating_check import content_rated
-from mynth_dagster.plugin.recording import record_all, record_some
+from mynth_dagster.plugin.recording import record_all
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.tables.inspection_tables import InspectionSummary
 from mynth_dagster.tables.prompts import PromptsSummary
@@ -68,7 +69,9 @@ def prepare_prompts(
         return [checks.prompts_valid(assets.key("prompts"), summaries, assets.checks)]
 
     tables = {assets.key("prompts"): done}
-    with _recording_what_is_done(context, assets, tables, slices, judge):
+    waits = will_send(context, assets)
+    on_outage = later(mynth, assets, slices, code=NOT_PREPARED) if waits else None
+    with recording_part_way(context, assets, tables, slices, judge, on_outage=on_outage):
         mynth.run(work)
     yield from record_all(context, assets.partitions, tables, checks=judge())
 
@@ -78,7 +81,7 @@ def submit_tasks(
 ) -> Iterator[Result]:
     """Send what is missing in the run's partitions."""
     slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
-    batch, done = assets.batch, dict[Slice, metadata.Metadata]()
+    batch, done, counts = assets.batch, dict[Slice, metadata.Metadata](), SubmitCounts()
     wishes = wishes_of(context)
 
     async def work(session: Session) -> SubmitReport:
@@ -89,6 +92,7 @@ def submit_tasks(
             submitter=context.run.run_id,
             stop=stop,
             asking=await wishes.of(session, batch),
+            counts=counts,
             on_quote=lambda surveyed, quote: notices.put(
                 lambda: context.log.info(
                     f"{surveyed.n_to_send} rows to send, {format_usd(quote.total_units)}"
@@ -101,8 +105,16 @@ def submit_tasks(
         return report
 
     tables = {assets.key("tasks"): done}
-    then = wishes.how_to_go_on
-    with _recording_what_is_done(context, assets, tables, slices, then=then):
+    on_outage = None if wishes.asking.prompt_ids else later(mynth, assets, slices)
+    with recording_part_way(
+        context,
+        assets,
+        tables,
+        slices,
+        counts=counts,
+        on_outage=on_outage,
+        then=wishes.how_to_go_on,
+    ):
         report = mynth.run(work, stop=stop, notices=notices)
         _require_all_sent(report, done, slices)
     told = metadata.submission_metadata(report)
@@ -139,7 +151,7 @@ def collect_results(
         assets.key("images"): {},
         assets.key("failures"): {},
     }
-    with _recording_what_is_done(context, assets, tables, slices, judge):
+    with recording_part_way(context, assets, tables, slices, judge):
         try:
             mynth.run(work, stop=stop, notices=notices)
         finally:
@@ -186,7 +198,7 @@ def keep_image_files(
         return [checks.files_kept(assets.key(FILES), summaries, assets.checks)]
 
     tables = {assets.key(FILES): done}
-    with _recording_what_is_done(context, assets, tables, slices, judge):
+    with recording_part_way(context, assets, tables, slices, judge):
         mynth.run(work, stop=stop)
     yield from record_all(context, assets.partitions, tables, checks=judge())
 
@@ -202,8 +214,8 @@ def ask_about_images(
     wishes = wishes_of(context)
     landed: dict[Slice, InspectionSummary] = {}
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
-    then = wishes.how_to_go_on
-    with _recording_what_is_done(context, assets, tables, slices, then=then):
+    counts, then = SubmitCounts(), wishes.how_to_go_on
+    with recording_part_way(context, assets, tables, slices, counts=counts, then=then):
         try:
             progress = run_inspection(context, mynth, batch, slices, wishes, landed)
         finally:
@@ -231,31 +243,6 @@ def execute(
         yield from ask_about_images(context, mynth, assets, asked)
     else:
         yield from _BODIES[phase](context, mynth, assets)
-
-
-@contextmanager
-def _recording_what_is_done(
-    context: dg.AssetExecutionContext,
-    assets: BatchAssets,
-    tables: Mapping[dg.AssetKey, Mapping[Slice, metadata.Metadata]],
-    slices: Sequence[Slice],
-    judge: Callable[[], Sequence[dg.AssetCheckResult]] = list,
-    *,
-    then: str = "",
-) -> Iterator[None]:
-    """
-    If the work ends early, record the finished partitions, and judge, before the run fails.
-
-    ``then`` is added to what the failure says.
-    """
-    try:
-        yield
-    except BaseException as error:
-        results = judged_part_way(judge(), tables, slices)
-        record_some(context, assets.partitions, tables, checks=results)
-        if isinstance(error, MynthError):
-            raise dg.Failure(f"{error}{then}", allow_retries=False) from error
-        raise
 
 
 async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: SubmitReport) -> bool:

@@ -1,20 +1,120 @@
-"""What checks say of a run that failed before all of its partitions landed. Pure."""
+"""How a run ends that failed before all of its partitions landed: what is recorded and told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.errors import name_some
+from mynth_dagster.engine.answers import SubmitCounts
+from mynth_dagster.engine.resend import leave_to_sensor
+from mynth_dagster.engine.stop import RERUN, StopReason, passing_reason
+from mynth_dagster.errors import (
+    LedgerUnavailableError,
+    MynthError,
+    RunStoppedError,
+    UnauthorizedError,
+    name_some,
+)
+from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import ACCOUNTED_FOR
+from mynth_dagster.plugin.metadata import Metadata
+from mynth_dagster.plugin.recording import record_some
+from mynth_dagster.plugin.resource import MynthResource
 
 NOT_LANDED = "mynth/not_landed"
 """In the metadata of a check: partitions that its run failed before."""
 
 _ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+
+
+@contextmanager
+def recording_part_way(
+    context: dg.AssetExecutionContext,
+    assets: BatchAssets,
+    tables: Mapping[dg.AssetKey, Mapping[Slice, Metadata]],
+    slices: Sequence[Slice],
+    judge: Callable[[], Sequence[dg.AssetCheckResult]] = list,
+    *,
+    counts: SubmitCounts | None = None,
+    on_outage: Callable[[StopReason], None] | None = None,
+    then: str = "",
+) -> Iterator[None]:
+    """
+    If the work ends early, record the finished partitions, and judge, before the run fails.
+
+    A failure that passes, before any paid request, may be retried by Dagster.
+
+    Args:
+        counts: Of the paid requests; None in work that is free.
+        on_outage: Called where Mynth was away, so that somebody goes on later.
+        then: Added to what the failure says.
+    """
+    try:
+        yield
+    except BaseException as error:
+        results = judged_part_way(judge(), tables, slices)
+        record_some(context, assets.partitions, tables, checks=results)
+        if not isinstance(error, MynthError):
+            raise
+        reason = passing_reason(error)
+        if reason is not None and on_outage is not None:
+            on_outage(reason)
+        is_passing = reason is not None or isinstance(error, LedgerUnavailableError)
+        raise dg.Failure(
+            _message(error, reason, counts, is_resumed=assets.resend and on_outage is not None)
+            + then,
+            allow_retries=is_passing and (counts is None or counts.n_posts == 0),
+        ) from error
+
+
+def _message(
+    error: MynthError, reason: StopReason | None, counts: SubmitCounts | None, *, is_resumed: bool
+) -> str:
+    """Why, what became of the money, what next."""
+    if isinstance(error, RunStoppedError):
+        return str(error)
+    money = "nothing was sent and nothing was charged."
+    if counts is not None and counts.n_posts:
+        reserved = format_usd(counts.reserved_units)
+        money = f"{counts.n_accepted} tasks were created, {reserved} reserved by this run."
+    next_step = f"mend what it names, then {RERUN}"
+    if isinstance(error, UnauthorizedError):
+        next_step = f"check the API key, then {RERUN}"
+    if reason is not None:
+        next_step = reason.next_step
+        if is_resumed:
+            next_step = "the completion sensor starts a run that goes on, some minutes later."
+    return f"{error} Money: {money} Next: {next_step}"
+
+
+def later(
+    mynth: MynthResource, assets: BatchAssets, slices: Sequence[Slice], *, code: str = ""
+) -> Callable[[StopReason], None]:
+    """What leaves these partitions to the sensor; ``code`` instead of the reason's own."""
+
+    def leave(reason: StopReason) -> None:
+        stop = replace(reason, code=code or reason.code)
+        asyncio.run(leave_to_sensor(mynth.engine_settings(), assets.batch, slices, stop))
+
+    return leave
+
+
+def will_send(context: dg.AssetExecutionContext, assets: BatchAssets) -> bool:
+    """Whether this run goes on to send all rows; of a look at prompts nobody may be made to pay."""
+    step, steps = f"{assets.batch.name}__submit", context.run.step_keys_to_execute
+    if steps is not None and step not in steps:
+        return False
+    if assets.key("tasks") not in context.job_def.asset_layer.executable_asset_keys:
+        return False
+    ops: Any = context.run.run_config.get("ops", {})
+    return not (ops.get(step, {}).get("config") or {}).get("prompt_ids")
 
 
 def judged_part_way(

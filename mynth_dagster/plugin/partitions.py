@@ -176,7 +176,8 @@ class BatchPartitions:
             raise ConfigError("tags", f"the batch has no partition {' and no '.join(strange)}")
         keys = list(context.partition_keys)
         if not keys:
-            raise ConfigError("tags", f"no partition lies between {named[0]} and {named[1]}")
+            reason = f"no partition lies between {named[0]} ({RANGE_START_TAG}) and {named[1]}"
+            raise ConfigError("tags", reason)
         if (keys[0], keys[-1]) != named:
             reason = f"its tags name {named[0]}...{named[1]}, Dagster's context {keys[0]}"
             raise ConfigError("tags", reason)

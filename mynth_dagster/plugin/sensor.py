@@ -179,13 +179,15 @@ def _requests_to_collect(
 def _requests_to_send(
     instance: dg.DagsterInstance, assets: BatchAssets, unsent: Sequence[Unsent]
 ) -> Iterator[dg.RunRequest]:
-    """Of `tasks` alone: prompts that changed since are sent only when somebody asks for them."""
+    """Of `tasks` alone, since prompts that changed are sent only when somebody asks for them."""
     for reason in Reason:
         versions = {one.slice: one.version for one in unsent if one.reason is reason}
+        tables = ("prompts", "tasks") if reason is Reason.UNPREPARED else ("tasks",)
+        selection = [assets.key(table) for table in tables]
         prefix = f"resend {reason.value} "
         for block in _blocks(instance, assets, versions, tag=RESEND_OF_TAG, prefix=prefix):
             tags = {RESEND_TAG: reason.value, RESEND_OF_TAG: block.wanted}
-            yield block.request(assets, "submit", tags, asset_selection=[assets.key("tasks")])
+            yield block.request(assets, "submit", tags, asset_selection=selection)
 
 
 def _split_known(

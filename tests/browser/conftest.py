@@ -12,17 +12,19 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from demo.prompts import write_prompts
 from demo.services import PROJECT, SCENARIO, Place, simulator
 from tests.browser.free_port import free_port
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-START_DEADLINE_S = 120
+START_DEADLINE_S = 180
 PAGE_TIMEOUT_MS = 45_000
 NIGHTS = (12, 18, 26)
 MARGIN_PX = 4
@@ -52,9 +54,17 @@ class Ui:
 
     def n_accepted(self) -> int:
         """Tasks that Mynth was asked for, by its own log."""
+        return int(self._totals()["accepted"])
+
+    def charged_usd(self) -> Decimal:
+        """What Mynth took for them, by its own log."""
+        return Decimal(self._totals()["charged"])
+
+    def _totals(self) -> dict[str, Any]:
         log = f"{self.mynth_url}/_simulator/log?view=summary"
         with urllib.request.urlopen(log, timeout=20) as answer:
-            return int(json.load(answer)["totals"]["accepted"])
+            totals: dict[str, Any] = json.load(answer)["totals"]
+        return totals
 
     def ask(self, query: str) -> dict[str, Any]:
         """A query to the UI's own GraphQL."""
@@ -172,15 +182,34 @@ def ui(browser: Any, home: Path) -> Iterator[Ui]:
     """Three nights of history, and the UI on it; its Mynth was ended and started in between."""
     place = Place(home / "demo")
     place.make()
-    artefacts = Path(os.environ.get("BROWSER_ARTEFACTS", place.home / "artefacts"))
-    artefacts.mkdir(parents=True, exist_ok=True)
     quick = place.home / "scenario.json"
     quick.write_text(json.dumps({**json.loads(SCENARIO.read_text("utf-8")), **QUICK}), "utf-8")
     with simulator(place, quick) as mynth_url:
         nights = _run_nights(place, mynth_url)
-    with simulator(place, quick) as mynth_url, serve(place, mynth_url) as url:
+    with _shown(browser, place, quick) as shown:
+        shown.nights = nights
+        yield shown
+
+
+@pytest.fixture
+def empty_ui(browser: Any, home: Path) -> Iterator[Ui]:
+    """The UI before the first run, with a table of twenty prompts; tasks finish at once."""
+    place = Place(home / "demo")
+    place.make()
+    write_prompts(place.prompts, 20)
+    scenario = place.home / "scenario.json"
+    scenario.write_text(json.dumps({"progress": "immediate"}), "utf-8")
+    with _shown(browser, place, scenario) as shown:
+        yield shown
+
+
+@contextmanager
+def _shown(browser: Any, place: Place, scenario: Path) -> Iterator[Ui]:
+    artefacts = Path(os.environ.get("BROWSER_ARTEFACTS", place.home / "artefacts"))
+    artefacts.mkdir(parents=True, exist_ok=True)
+    with simulator(place, scenario) as mynth_url, serve(place, mynth_url) as url:
         size = {"width": 1440, "height": 900}
         page = browser.new_page(viewport=size, device_scale_factor=2)
         page.set_default_timeout(PAGE_TIMEOUT_MS)
-        yield Ui(page, url, nights, mynth_url, place.tables, artefacts)
+        yield Ui(page, url, [], mynth_url, place.tables, artefacts)
         page.close()

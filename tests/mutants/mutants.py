@@ -286,7 +286,7 @@ MUTANTS = (
     Mutant(
         "a run that the sensor asks for reads the prompts anew",
         "mynth_dagster/plugin/sensor.py",
-        ', asset_selection=[assets.key("tasks")])',
+        ", asset_selection=selection)",
         ")",
         ("tests/plugin/test_resend.py",),
     ),
