@@ -11,6 +11,7 @@ Where a source is silent the comment says so; the number is then ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 
 KIB = 1024
@@ -189,6 +190,7 @@ RESENDS_WITHIN_S = 6 * 3600.0  # … within this time
 
 RESEND_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
 RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first
+CONFIRM_ABOVE_USD = Decimal("0.10")  # so does more than this, where models or defaults changed
 
 PROMPT_ID_MAX_BYTES = 1024  # with model, batch and window it is a key: Postgres takes 2,704 bytes
 FOLDER_NAME_MAX_BYTES = 255  # of file systems; a partition's key is part of one

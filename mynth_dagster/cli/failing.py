@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +20,8 @@ from mynth_dagster.errors import (
     TableError,
     UnauthorizedError,
 )
+
+T = TypeVar("T")
 
 EXIT_OK = 0
 EXIT_OTHER = 1
@@ -62,6 +67,20 @@ def errors_as_exit_codes(
     except OSError as error:
         say(console, f"{error}\n{AS_FAR_AS_IT_CAME}{then()}")
         raise typer.Exit(EXIT_OTHER) from None
+
+
+def ask_if_needed(console: Console, work: Callable[[Asking], T], asking: Asking) -> T:
+    """Do the work; where it would pay again and somebody sits at the terminal, ask, then do it."""
+    try:
+        return work(asking)
+    except ConfirmationNeededError as error:
+        if not (console.is_terminal and sys.stdin.isatty()):
+            raise
+        say(console, str(error))
+        if not typer.confirm("Pay for them again?", err=True):
+            say(console, NOTHING_SENT)
+            raise typer.Exit(EXIT_INPUT) from None
+        return work(replace(asking, confirm=True))
 
 
 def say(console: Console, text: str) -> None:

@@ -15,6 +15,7 @@ from mynth_dagster.cli.failing import (
     EXIT_OPEN,
     EXIT_OTHER,
     PAYS_AGAIN,
+    ask_if_needed,
     errors_as_exit_codes,
     say,
 )
@@ -105,7 +106,11 @@ def inspect(
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
         looking = images.inspecting(asked, budget=budget, retries=retries)
         stop = StopSwitch()
-        summaries = run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
+
+        def look(asking: Asking) -> list[InspectionSummary]:
+            return run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
+
+        summaries = ask_if_needed(console, look, asking)
     typer.echo(json.dumps(_in_json(summaries, stop), indent=2))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
     if stop.reason:

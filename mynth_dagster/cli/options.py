@@ -95,6 +95,14 @@ def prices(pairs: list[str]) -> dict[str, Decimal]:
         raise ConfigError("--price-usd", "amounts are numbers such as 0.04") from None
 
 
+def amount(option: str, usd: str) -> Decimal:
+    """An amount in USD."""
+    try:
+        return Decimal(usd)
+    except InvalidOperation:
+        raise ConfigError(option, f"{usd!r} is no number such as 0.04") from None
+
+
 def mapping(option: str, pairs: list[str], form: str) -> dict[str, str]:
     """`left=right` pairs of an option as a mapping; ``form`` shows how they are written."""
     split = [pair.partition("=") for pair in pairs]

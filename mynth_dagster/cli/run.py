@@ -14,6 +14,7 @@ from mynth_dagster.cli.failing import (
     EXIT_OK,
     EXIT_OPEN,
     EXIT_OTHER,
+    ask_if_needed,
     errors_as_exit_codes,
 )
 from mynth_dagster.cli.options import (
@@ -21,6 +22,7 @@ from mynth_dagster.cli.options import (
     Ledger,
     Revision,
     Root,
+    amount,
     batch_name,
     columns,
     engine_settings,
@@ -35,7 +37,7 @@ from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
-from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
+from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.models.file_settings import FileSettings
@@ -94,8 +96,11 @@ def run(
         list[str] | None, typer.Option(help="Send only this row; may be given several times.")
     ] = None,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Yes, pay again for a large part of the table.")
+        bool, typer.Option("--confirm", help="Yes, pay again for rows that were paid before.")
     ] = False,
+    confirm_above_usd: Annotated[
+        str, typer.Option(help="After a change of models or defaults: pay no more again unasked.")
+    ] = str(CONFIRM_ABOVE_USD),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """
@@ -123,19 +128,24 @@ def run(
             files=FileSettings(files_store or "") if files or files_store else None,
             inputs_root=inputs_root,
             prices_usd=prices(price_usd or []),
+            confirm_above_usd=amount("--confirm-above-usd", confirm_above_usd),
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )
-        with shown:
-            work = _run(
-                settings,
-                wanted,
-                prompts,
-                partition,
-                asking,
-                shown.progress,
-                is_same_batch=batch is not None,
-            )
-            report = run_on_loop(work)
+
+        def make(asking: Asking) -> RunReport:
+            with shown:
+                work = _run(
+                    settings,
+                    wanted,
+                    prompts,
+                    partition,
+                    asking,
+                    shown.progress,
+                    is_same_batch=batch is not None,
+                )
+                return run_on_loop(work)
+
+        report = ask_if_needed(console, make, asking)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:

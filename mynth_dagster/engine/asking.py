@@ -96,7 +96,7 @@ class PaidAgain:
     @property
     def n_suspect(self) -> int:
         """Rows paid again: asked anew, or gone while as many new ones came (another key)."""
-        return self.n_again + min(self.n_new, self.n_paid - self.n_present)
+        return self.n_again + max(0, min(self.n_new, self.n_paid - self.n_present))
 
     @property
     def needs_confirmation(self) -> bool:
@@ -104,18 +104,46 @@ class PaidAgain:
         return too_many and self.n_suspect > RESEND_GUARD_SHARE * self.n_paid
 
 
+@dataclass(frozen=True)
+class Stake:
+    """
+    What would be paid again because models or defaults are not those of the last submission.
+
+    Units of 10⁻⁸ USD; `units` is None where a price is not known.
+    """
+
+    units: int | None
+    limit_units: int
+
+    @property
+    def needs_confirmation(self) -> bool:
+        return self.units is None or self.units > self.limit_units
+
+
+NOTHING_AT_STAKE = Stake(0, 0)
+
+
 def require_confirmed(
-    asking: Asking, by_partition: Mapping[str, PaidAgain], quoted_units: int | None
+    asking: Asking,
+    by_partition: Mapping[str, PaidAgain],
+    quoted_units: int | None,
+    stake: Stake = NOTHING_AT_STAKE,
 ) -> None:
     """
     Stop before a large part of a partition is paid for again, unless a person said so.
+
+    After a change of models or defaults a small sum is enough.
 
     Raises:
         ConfirmationNeededError: Names partitions, figures and price; nothing was sent.
     """
     if asking.confirm:
         return
-    suspects = {key: paid for key, paid in by_partition.items() if paid.needs_confirmation}
+    suspects = {
+        key: paid
+        for key, paid in by_partition.items()
+        if paid.needs_confirmation or (paid.n_suspect and stake.needs_confirmation)
+    }
     if not suspects:
         return
     raise ConfirmationNeededError(

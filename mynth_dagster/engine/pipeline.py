@@ -14,13 +14,19 @@ from dataclasses import dataclass, replace
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.account import require_may_generate
 from mynth_dagster.engine.answers import SubmitCounts
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, require_confirmed
+from mynth_dagster.engine.asking import (
+    NOTHING_AT_STAKE,
+    NOTHING_SPECIAL,
+    Asking,
+    Stake,
+    require_confirmed,
+)
 from mynth_dagster.engine.collect import collect_slice
 from mynth_dagster.engine.funds import Funds, budget_reason, require_prices
 from mynth_dagster.engine.guard import mark_tables, require_right_ledger
 from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.offers import ask_offers, list_destinations
-from mynth_dagster.engine.quote import Quote, build_quote
+from mynth_dagster.engine.quote import Quote, build_quote, paid_again_units
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import (
     ALL_OPEN,
@@ -36,10 +42,11 @@ from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import name_some
 from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.money import units_from_usd
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.planned import said_by_table
+from mynth_dagster.tables.planned import said_by_table, settings_of
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource
@@ -205,7 +212,7 @@ async def submit(
         await session.ledger.move_intents(surveyed.moved)
         on_quote(surveyed, quote)
         require_prices(batch, quote)
-        require_confirmed(asking, surveyed.paid, quote.total_units)
+        await _require_confirmed(session, batch, slices, asking, surveyed, quote)
         uploads = InputUploads(session, account, counts.uploads)
         await uploads.make_ready(surveyed.files.values())
         for window in windows:
@@ -234,6 +241,36 @@ async def submit(
         await mark_tables(session, batch)
     revision = session.client.profile.REVISION
     return SubmitReport(surveyed, quote, counts, revision, settled, stop.reason)
+
+
+async def _require_confirmed(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    asking: Asking,
+    surveyed: Survey,
+    quote: Quote,
+) -> None:
+    """
+    Compare models and defaults with those of the last submission, and remember them.
+
+    A run for some rows leaves the others as they were asked for.
+    """
+    now, prefix = settings_of(batch), f"settings:{batch.ledger_name}:"
+    before: dict[str, str] = {}
+    for window in {slice_.window for slice_ in slices}:
+        facts = await asyncio.to_thread(session.ledger.read.facts, f"{prefix}{window}")
+        before.update({f"{window}{rest}": value for rest, value in facts.items()})
+    changed = [slice_ for slice_ in slices if before.get(_place(slice_)) != now]
+    limit_units = units_from_usd(batch.confirm_above_usd)
+    stake = Stake(paid_again_units(surveyed, quote), limit_units) if changed else NOTHING_AT_STAKE
+    require_confirmed(asking, surveyed.paid, quote.total_units, stake)
+    for slice_ in changed if not asking.prompt_ids else []:
+        await session.ledger.set_meta(f"{prefix}{_place(slice_)}", now)
+
+
+def _place(slice_: Slice) -> str:
+    return f"{slice_.window}|{slice_.fan_out}"
 
 
 async def collect(

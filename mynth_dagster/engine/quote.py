@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.engine.plan import PriceClass, price_class
+from mynth_dagster.engine.survey import Survey
 from mynth_dagster.errors import ApiError
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.models.inspection import Inspection, Wish
@@ -73,6 +74,21 @@ class Quote:
     def bases(self) -> tuple[str, ...]:
         """The bases that the total rests on, sorted."""
         return tuple(sorted({self.prices[kind].basis for kind in self.n_requests}))
+
+
+def paid_again_units(surveyed: Survey, quote: Quote) -> int | None:
+    """
+    What rows would cost that were paid for before, in units of 10⁻⁸ USD; None where unknown.
+
+    Rows that came for others which are gone, such as those of another model, cost the mean.
+    """
+    n_replaced = sum(paid.n_suspect - paid.n_again for paid in surveyed.paid.values())
+    again = Quote(quote.prices, +surveyed.n_paid_again).total_units
+    if not n_replaced:
+        return again
+    if again is None or quote.total_units is None:
+        return None
+    return again + -(-quote.total_units * n_replaced // surveyed.n_to_send)
 
 
 def total_of(quotes: Sequence[Quote]) -> int | None:

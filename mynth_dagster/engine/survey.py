@@ -45,7 +45,8 @@ class Survey:
 
     `rows` counts rows by step, `to_send_in` those to send by partition; `n_again` of those to send
     were asked for before, as they read now or otherwise; `n_repeated` rest in the middle of a
-    delivery. `paid` tells by partition how much would be paid again. `moved` are the intents of
+    delivery. `paid` tells by partition how much would be paid again, `n_paid_again` the rows asked
+    anew of them by price. `moved` are the intents of
     rows whose partition changed with the fan-out, each with its new key. `files` are the input
     files of rows to send, each once, up to `UPLOADS_AHEAD_MAX`; `destinations` the storage that
     they name.
@@ -58,6 +59,7 @@ class Survey:
     n_repeated: int = 0
     moved: list[tuple[str, str]] = field(default_factory=list)
     paid: dict[str, PaidAgain] = field(default_factory=dict)
+    n_paid_again: Counter[PriceClass] = field(default_factory=Counter)
     files: dict[str, InputImage] = field(default_factory=dict)
     to_send_in: Counter[Slice] = field(default_factory=Counter)
     destinations: set[str] = field(default_factory=set)
@@ -88,6 +90,7 @@ class Survey:
         self.n_requests[kind] += 1
         self.samples.setdefault(kind, row.request)
         self.n_again += decision.is_further_wish
+        self.n_paid_again[kind] += decision.was_paid and decision.is_further_wish
         self.n_repeated += rest is not None
         if isinstance(row.request, ImageRequest) and row.request.delivery.destination:
             self.destinations.add(row.request.delivery.destination)

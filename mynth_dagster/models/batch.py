@@ -9,7 +9,12 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from mynth_dagster.errors import ConfigError, cut
-from mynth_dagster.limits import AUTO_MODEL, FOLDER_NAME_MAX_BYTES, TASK_DEADLINE_S
+from mynth_dagster.limits import (
+    AUTO_MODEL,
+    CONFIRM_ABOVE_USD,
+    FOLDER_NAME_MAX_BYTES,
+    TASK_DEADLINE_S,
+)
 from mynth_dagster.models.budget import NO_BUDGET, Budget
 from mynth_dagster.models.file_settings import FileSettings
 from mynth_dagster.models.inspection import InspectionSettings
@@ -91,6 +96,8 @@ class Batch:
         identity: What identifies the batch in the ledger, to survive a rename.
         window_dimension: What the window is called in paths: `date`, `file`, `key`, `partition`.
         budget: Caps on money; rows beyond them are not sent.
+        confirm_above_usd: Where models or defaults changed: more than this, for rows that were
+            paid for before, is not sent unless a person confirms it.
         on_unresolved: `clear` sends a row again once it is proved that its request was not
             accepted, where the revision has a task list; `hold` leaves that to a person.
         retries: How often a row whose task failed is asked for again by itself, and paid for
@@ -115,6 +122,7 @@ class Batch:
     identity: str | None = None
     window_dimension: str = "date"
     budget: Budget = NO_BUDGET
+    confirm_above_usd: Decimal = CONFIRM_ABOVE_USD
     on_unresolved: str = CLEAR
     retries: int = 0
     files: FileSettings | None = None
@@ -135,6 +143,8 @@ class Batch:
             raise ConfigError("retries", f"{self.retries} is not between 0 and {RETRIES_MAX}")
         if self.url_lifetime_s is not None and not 0 < self.url_lifetime_s < math.inf:
             raise ConfigError("url_lifetime_s", f"{self.url_lifetime_s} is not above 0")
+        if not self.confirm_above_usd.is_finite() or self.confirm_above_usd < 0:
+            raise ConfigError("confirm_above_usd", f"{self.confirm_above_usd} is no amount in USD")
         if self.on_unresolved not in (HOLD, CLEAR):
             raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is neither hold nor clear")
         unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))

@@ -29,7 +29,7 @@ class RowKey:
     Args:
         batch: The batch's identity, by default its name.
         window: The partition key without its fan-out part; empty where there is none.
-        request_key: The row's prompt id, with the model where a batch has several.
+        request_key: The row's prompt id with the model that it is asked of.
     """
 
     batch: str
@@ -61,7 +61,7 @@ class Intent:
     Money is in units of 10⁻⁸ USD, None where unknown; times are UTC microseconds.
 
     Args:
-        prompt_id: The row's name; `row.request_key` is it, or it with the model.
+        prompt_id: The row's name; `row.request_key` is it with the model.
         generation: 1-based; how often somebody asked for this row.
         attempt: 1-based; how often delivery of this generation was tried.
         reason: Why it is withheld, or what was said last where it is not accepted.
@@ -158,9 +158,13 @@ def new_ledger_id(randomness: bytes) -> str:
     return LEDGER_PREFIX + _base32(randomness, 12)
 
 
-def request_key(prompt_id: str, model: str, *, several_models: bool) -> str:
-    """A row's key within its window: the prompt id, with the model when prompts × models."""
-    return f"{prompt_id}@{model}" if several_models else prompt_id
+def request_key(prompt_id: str, model: str) -> str:
+    """
+    A row's key within its window: the prompt id with the model.
+
+    With one model too, so that a second one beside it leaves the rows of the first as they are.
+    """
+    return f"{prompt_id}@{model}"
 
 
 def hash_prefix(stored_hash: str) -> str:

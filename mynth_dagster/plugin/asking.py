@@ -28,7 +28,7 @@ ASKING_CONFIG = {
         [str], default_value=[], description="Send only these rows; empty: all that are missing."
     ),
     "confirm": dg.Field(
-        bool, default_value=False, description="Yes, pay again for a large part of a partition."
+        bool, default_value=False, description="Yes, pay again for rows that were paid before."
     ),
 }
 """The launchpad's fields of `<batch>__submit` and `<batch>__quote`."""

@@ -13,7 +13,12 @@ from typing import Literal
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.limits import AUTO_MODEL, TASK_DEADLINE_S, THUMBNAILS_MAX
+from mynth_dagster.limits import (
+    AUTO_MODEL,
+    CONFIRM_ABOVE_USD,
+    TASK_DEADLINE_S,
+    THUMBNAILS_MAX,
+)
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.models.file_settings import FileSettings
@@ -27,6 +32,7 @@ from mynth_dagster.plugin.assets import (
 )
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.component_models import usd_from_setting
 from mynth_dagster.plugin.inbox import WINDOW_FIELD, Inbox, build_inbox_sensor
 from mynth_dagster.plugin.inspections import Inspect
 from mynth_dagster.plugin.jobs import build_jobs, build_schedule, job_name
@@ -60,6 +66,7 @@ def build_image_batch(
     deadline_s: float = TASK_DEADLINE_S,
     prices_usd: Mapping[str, Decimal] | None = None,
     budget_usd: Mapping[str, Decimal | str] | None = None,
+    confirm_above_usd: Decimal | str = CONFIRM_ABOVE_USD,
     on_unresolved: Literal["clear", "hold"] = "clear",
     retries: int = 0,
     resend: bool = True,
@@ -103,6 +110,8 @@ def build_image_batch(
         prices_usd: USD per image by model, used where Mynth tells no price.
         budget_usd: Caps in USD, by `partition`, `window` and `batch`: what is spent, reserved
             and unknown together; rows beyond them are withheld.
+        confirm_above_usd: Where models or defaults changed since rows were paid for: more than this
+            is paid for them again only with `confirm: true`.
         on_unresolved: `clear`: a row whose request is proved not to have been accepted is sent
             again, where the revision has a task list; `hold`: a person decides.
         retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
@@ -146,6 +155,7 @@ def build_image_batch(
         deadline_s=deadline_s,
         prices_usd=dict(prices_usd or {}),
         budget=budget_from_usd(budget_usd or {}),
+        confirm_above_usd=usd_from_setting("confirm_above_usd", confirm_above_usd),
         on_unresolved=on_unresolved,
         retries=retries,
         inputs_root=inputs_root,

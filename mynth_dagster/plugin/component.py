@@ -17,6 +17,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import (
     AUTO_MODEL,
     CONCURRENCY_DEFAULT,
+    CONFIRM_ABOVE_USD,
     IMAGE_HOSTS,
     TASK_DEADLINE_S,
     UPLOAD_LIFETIME_S,
@@ -102,6 +103,10 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default_factory=dict,
         description="Caps in USD by partition, window and batch: spent, reserved and unknown "
         "together. Rows beyond them are withheld.",
+    )
+    confirm_above_usd: Amount = Field(
+        default=str(CONFIRM_ABOVE_USD),
+        description="After a change of models or defaults: pay no more USD again unconfirmed.",
     )
     on_unresolved: Literal["clear", "hold"] = Field(
         default="clear",
@@ -231,6 +236,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             budget_usd={
                 scope: usd_from_setting("budget_usd", cap) for scope, cap in self.budget_usd.items()
             },
+            confirm_above_usd=usd_from_setting("confirm_above_usd", self.confirm_above_usd),
             on_unresolved=self.on_unresolved,
             retries=self.retries,
             resend=self.resend,

@@ -230,7 +230,7 @@ class FreshnessModel(dg.Model, dg.Resolvable):
         )
 
 
-def usd_from_setting(setting: str, amount: Amount) -> Decimal:
+def usd_from_setting(setting: str, amount: Amount | Decimal) -> Decimal:
     """
     An amount that a user wrote down.
 

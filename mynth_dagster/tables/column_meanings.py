@@ -30,7 +30,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     "prompts": {
         "row_index": "0-based row of the source",
         "prompt_id": "the row's name",
-        "request_key": "the prompt id, with `@model` where a batch has several models",
+        "request_key": "the prompt id, then `@` and the model asked of",
         "request_hash": "the wish in short, `<version>:<hex>`; null where the row cannot be read",
         "prompt": "what to draw",
         "negative_prompt": "what to avoid",

@@ -178,3 +178,10 @@ def settings_hash(defaults: RequestDefaults) -> str:
         ]
     )
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def settings_of(batch: Batch) -> str:
+    """What rows that stay as they are become other requests by: models, defaults, columns."""
+    own = [sorted(batch.models), settings_hash(batch.defaults), sorted(batch.columns.items())]
+    text = repr(batch.inspection or own)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]

@@ -180,12 +180,8 @@ class RequestRows:
         return problems
 
     def _add_keys(self, columns: dict[str, pa.Array], problems: dict[int, RowProblem]) -> None:
-        several = self._batch.has_several_models
         ids, models = columns["prompt_id"].to_pylist(), columns["model"].to_pylist()
-        keys = [
-            request_key(name, model, several_models=several)
-            for name, model in zip(ids, models, strict=True)
-        ]
+        keys = [request_key(name, model) for name, model in zip(ids, models, strict=True)]
         columns["request_key"] = pa.array(keys, pa.string())
         cells = zip(*(columns[name].to_pylist() for name in REQUEST_TYPES), strict=True)
         hashes = [

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.cli.options import batch_name, columns
 from mynth_dagster.errors import ConfigError
+from tests.factories import MODEL
 
 REPORT_FIELDS = {
     *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
@@ -332,3 +335,55 @@ libc.fflush(out)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.count("<heap nr=") == 1
+
+
+@pytest.mark.parametrize(("answer", "n_posts", "exit_code"), [("y", 8, 0), ("n", 4, 2)])
+def test_somebody_at_a_terminal_is_asked_before_paying_again(shell, answer, n_posts, exit_code):
+    """Another size for four paid rows is told with its price, and paid for after a yes alone."""
+    work = shell()
+    table = work.prompts(4)
+    work.run(table)
+    options = ["--root", str(work.root), "--model", MODEL, "--size", "square"]
+    options += ["--confirm-above-usd", "0.001"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mynth_dagster.cli", "run", table, *options],
+        env={**os.environ, **work.env},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = _read_until(ours, "Pay for them again?")
+    os.write(ours, f"{answer}\n".encode())
+    _read_until(ours, None)
+
+    assert "4 of 4 in all" in shown
+    assert "would reserve" in shown
+    assert process.wait(timeout=60) == exit_code
+    assert work.n_posts == n_posts
+
+
+def _read_until(terminal: int, text: str | None) -> str:
+    """What is shown until this text, or until the other side is closed."""
+    shown = ""
+    with suppress(OSError):
+        while text is None or text not in shown:
+            shown += os.read(terminal, 1024).decode(errors="replace")
+    return shown
+
+
+def test_nobody_at_a_terminal_has_to_confirm(shell):
+    """Below a hundred rows too: other settings stop with exit code 2, and `--confirm` pays."""
+    work = shell()
+    table = work.prompts(4)
+    work.run(table)
+    square = ("--size", "square", "--confirm-above-usd", "0.001")
+
+    result = work.run(table, *square)
+
+    assert result.exit_code == 2
+    assert "--confirm" in result.stderr
+    assert work.n_posts == 4
+    assert work.run(table, *square, "--confirm").exit_code == 0
+    assert work.n_posts == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,7 +96,8 @@ class Table:
 
     def write(self, prompts: list[str]) -> None:
         ids = [f"p{index}" for index in range(len(prompts))]
-        table = pa.table({"prompt_id": ids, "prompt": prompts})
+        other = [f"{prompt} at night" for prompt in prompts]
+        table = pa.table({"prompt_id": ids, "prompt": prompts, "other": other})
         pq.write_table(table, self.folder / "p.parquet")
 
     def run(self, asking: Asking = NOTHING_SPECIAL, **batch):
@@ -162,15 +164,63 @@ def test_changed_default_stops_before_paying_again(table):
     assert table.run(Asking(confirm=True), **square).posts_sent == 150
 
 
-def test_second_model_stops_before_paying_again(table):
-    """With a second model every row gets another key, which is noticed too."""
-    table.write([f"a kite, number {index}" for index in range(150)])
+def test_second_model_is_paid_for_alone(table):
+    """Beside a first model only the second one's requests are new, in any order; back is free."""
+    table.write([f"a kite, number {index}" for index in range(90)])
+    assert table.run().posts_sent == 90
+
+    assert table.run(models=("recraft/recraft-v4", MODEL)).posts_sent == 90
+    assert table.run(models=(MODEL, "recraft/recraft-v4")).posts_sent == 0
+    assert table.run().posts_sent == 0
+    assert table.run(models=("recraft/recraft-v4",)).posts_sent == 0
+    assert table.n_accepted == 180
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"models": ("recraft/recraft-v4",)}, "20 of 20 in all"),
+        ({"models": ("auto",)}, "20 of 20 in all"),
+        ({"defaults": RequestDefaults(size="square")}, "20 of 20 in all"),
+        ({"columns": {"prompt": "other"}}, "20 of 20 in all"),
+    ],
+    ids=["other model", "no model", "default", "column"],
+)
+def test_changed_settings_ask_before_a_small_sum_is_paid_again(table, change, said):
+    """Twenty paid rows that other settings would pay for anew wait for a word; then it is past."""
+    table.write([f"a kite, number {index}" for index in range(20)])
     table.run()
 
+    for _ in range(2):
+        with pytest.raises(ConfirmationNeededError, match=said):
+            table.run(**change)
+    assert table.n_accepted == 20
     with pytest.raises(ConfirmationNeededError):
-        table.run(models=(MODEL, "recraft/recraft-v4"))
+        table.run(Asking(prompt_ids=frozenset(f"p{n}" for n in range(15))), **change)
 
-    assert table.n_accepted == 150
+    assert table.run(Asking(confirm=True), **change).posts_sent == 20
+    assert table.run(**change).posts_sent == 0
+    assert table.run().posts_sent == 0
+
+
+def test_small_sum_can_be_named(table):
+    """What `confirm_above_usd` allows is paid without a word, and not a cent more."""
+    table.write([f"a kite, number {index}" for index in range(5)])
+    table.run()
+    square = {"defaults": RequestDefaults(size="square")}
+
+    with pytest.raises(ConfirmationNeededError):
+        table.run(**square, confirm_above_usd=Decimal("0.04"))
+    assert table.run(**square, confirm_above_usd=Decimal("0.05")).posts_sent == 5
+
+
+def test_rows_that_somebody_edits_need_no_word(table):
+    """Under the settings of before, edited and exchanged rows are new wishes, as ever."""
+    table.write([f"a kite, number {index}" for index in range(40)])
+    table.run()
+    table.write([f"a kite, number {index + 20}" for index in range(40)])
+
+    assert table.run().posts_sent == 40
 
 
 def test_growing_table_needs_no_second_word(table):

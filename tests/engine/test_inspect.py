@@ -16,7 +16,12 @@ from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, Retry
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
 from mynth_dagster.engine.rebuild import rebuild
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.errors import ConfigError, LedgerMismatchError, UnsupportedFeatureError
+from mynth_dagster.errors import (
+    ConfigError,
+    ConfirmationNeededError,
+    LedgerMismatchError,
+    UnsupportedFeatureError,
+)
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.budget import budget_from_usd
 from mynth_dagster.models.inspection import InspectionKind, InspectionSettings
@@ -126,11 +131,14 @@ def test_answers_stand_beside_their_images(made):
 
 
 def test_own_levels_and_effort_are_part_of_the_wish(made):
-    """Another scale is another question, and paid for."""
+    """Another scale is another question, and paid for once that is confirmed."""
     work = made(1)
     levels = (RatingLevel("calm", "quiet"), RatingLevel("wild", "loud"))
     look(work, RATE)
-    look(work, InspectionSettings(InspectionKind.RATE, levels))
+    with pytest.raises(ConfirmationNeededError):
+        look(work, InspectionSettings(InspectionKind.RATE, levels))
+    assert looks(work).total() == 2
+    look(work, InspectionSettings(InspectionKind.RATE, levels), Asking(confirm=True))
     assert looks(work).total() == 4
     assert {row["level"] for row in work.table("ratings")} <= {"calm", "wild"}
 

@@ -67,7 +67,7 @@ def test_all_columns_reach_the_request(write):
         delivery=Delivery(metadata_json='{"sku":1.5}', destination="my-bucket"),
     )
     assert expected == row.request
-    assert (row.prompt_id, row.request_key, row.row_index) == ("7", "7", 0)
+    assert (row.prompt_id, row.request_key, row.row_index) == ("7", "7@v/m", 0)
     assert request_hash(expected) == row.request_hash
 
 

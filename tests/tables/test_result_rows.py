@@ -48,7 +48,7 @@ def test_delivered_row_is_in_images(write, collect, known, store):
     first, second = tables[IMAGES]
     expected = {
         "prompt_id": "x",
-        "request_key": "x",
+        "request_key": "x@auto",
         "image_index": 0,
         "image_id": "img_0",
         "url": "https://cdn/0.webp",
@@ -67,8 +67,8 @@ def test_delivered_row_is_in_images(write, collect, known, store):
         "cost_usd": Decimal("0.00000005"),
         "cost_basis": "image",
         "prompt_sent": "a red kite",
-        "task_id": "tsk_x_1",
-        "intent_id": "int_x_1",
+        "task_id": "tsk_x@auto_1",
+        "intent_id": "int_x@auto_1",
         "submitted_at": utc_from_us(NOW_US - 50),
         "completed_at": utc_from_us(NOW_US - 10),
         "url_expires_at": None,
@@ -365,9 +365,9 @@ def test_removed_rows_and_surplus_tasks_are_listed(write, collect, known):
 
     listed = [(t["prompt_id"], t["task_id"], t["status"], t["current"]) for t in tables[TASKS]]
     assert listed == [
-        ("x", "tsk_x_1", "completed", True),
+        ("x", "tsk_x@auto_1", "completed", True),
         ("x", "tsk_extra", "completed", False),
         ("x", "tsk_new", "accepted", False),
-        ("y", "tsk_y_1", "completed", False),
+        ("y", "tsk_y@auto_1", "completed", False),
     ]
     assert (summary.charged_units, summary.n_cost_unknown, summary.n_tasks) == (7, 1, 4)

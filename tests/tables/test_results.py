@@ -86,7 +86,7 @@ def test_row_that_is_not_accounted_for_stops(write, collect, known, store):
     (row,) = write({"prompt_id": ["x"], "prompt": ["a"], "count": [2]}).planned()
     known.add(row, images=[image(0), image(0)])
 
-    with pytest.raises(accounting.UnaccountedRowError, match="row 'x'"):
+    with pytest.raises(accounting.UnaccountedRowError, match="row 'x@auto'"):
         collect()
 
     assert not store.exists(TASKS, SLICE)
