@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from mynth_dagster.cli import (
@@ -25,6 +28,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tables of prompts into tables of images with Mynth, without paying twice.",
 )
+
+
+def _show_version(is_wanted: bool) -> None:  # noqa: FBT001
+    if is_wanted:
+        typer.echo(version("mynth-dagster"))
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    is_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print it.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """Tables of prompts into tables of images with Mynth, without paying twice."""
+
+
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("receipt")(receipt.receipt)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,13 +27,23 @@ from mynth_dagster.models.receipt import Receipt
 from mynth_dagster.tables.prompts import PromptsSummary
 
 
+class _Bars(Bars):
+    """Bars that look up how far the work is whenever they are drawn."""
+
+    look_up: Callable[[], None] = staticmethod(lambda: None)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        self.look_up()
+        yield from super().get_renderables()
+
+
 class ShownProgress:
     """Bars and short lines on stderr while a run goes on; silent when `quiet`."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
-        self._bars = Bars(
+        self._bars = _Bars(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
@@ -44,12 +55,14 @@ class ShownProgress:
         )
         self._bar = self._bars.add_task("checking prompts", total=None)
         self._n_waiting = 0
+        self._is_sending = False
         self.progress = Progress(
             on_phase=self._phase,
             on_prepared=self._prepared,
             on_quote=self._quoted,
             on_round=self._round,
         )
+        self._bars.look_up = self._sent
 
     def __enter__(self) -> ShownProgress:
         self._bars.start()
@@ -70,7 +83,13 @@ class ShownProgress:
             "collect": "writing tables",
             "download": "downloading",
         }
+        self._is_sending = phase == "submit"
         self._bars.update(self._bar, description=names.get(phase, phase))
+
+    def _sent(self) -> None:
+        if self._is_sending:
+            counts = self.progress.counts
+            self._bars.update(self._bar, completed=counts.n_accepted + counts.n_rejected)
 
     def _prepared(self, summaries: list[PromptsSummary]) -> None:
         rows = sum(summary.n_rows for summary in summaries)
@@ -90,8 +109,11 @@ class ShownProgress:
         self._bars.update(self._bar, total=survey.n_to_send or None)
 
     def _round(self, waiting: Waiting) -> None:
-        done = max(0, self._n_waiting - waiting.n_pending)
-        self._bars.update(self._bar, completed=done)
+        if self._is_sending:
+            return
+        self._n_waiting = max(self._n_waiting, waiting.n_pending)
+        done = self._n_waiting - waiting.n_pending
+        self._bars.update(self._bar, completed=done, total=self._n_waiting or None)
 
     def _say(self, text: str) -> None:
         if not self._quiet:

@@ -156,6 +156,7 @@ def collect_results(
             mynth.run(work, stop=stop, notices=notices)
         finally:
             for slice_, one in landed.items():
+                _observe_tasks(context, assets, one)
                 for table in ("images", "failures"):
                     tables[assets.key(table)][slice_] = one.metadata(assets, table)
     yield from record_all(context, assets.partitions, tables, checks=judge())
@@ -267,6 +268,16 @@ def _require_all_sent(
         "the rows that are left.",
         next_step=stopped.next_step,
     )
+
+
+def _observe_tasks(context: dg.AssetExecutionContext, assets: BatchAssets, landed: Landed) -> None:
+    """What is true of `tasks` now that they are collected; its own run told what was sent."""
+    observation = dg.AssetObservation(
+        assets.key("tasks"),
+        partition=assets.partitions.key_of(landed.summary.slice),
+        metadata=metadata.tasks_metadata(landed.summary),
+    )
+    context.log_event(observation)
 
 
 def _observe(context: dg.AssetExecutionContext, assets: BatchAssets, waiting: Waiting) -> None:

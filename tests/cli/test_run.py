@@ -8,11 +8,14 @@ import pty
 import subprocess
 import sys
 from contextlib import suppress
+from io import StringIO
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from mynth_dagster.cli.options import batch_name, columns
+from mynth_dagster.cli.progress import ShownProgress
 from mynth_dagster.errors import ConfigError
 from tests.factories import MODEL
 
@@ -387,3 +390,24 @@ def test_nobody_at_a_terminal_has_to_confirm(shell):
     assert work.n_posts == 4
     assert work.run(table, *square, "--confirm").exit_code == 0
     assert work.n_posts == 8
+
+
+def test_batch_that_the_ledger_does_not_know_is_an_error(shell):
+    """`status` of a misspelt batch names those that there are."""
+    work = shell()
+    work.run(work.prompts(1))
+
+    result = work.call("status", "--root", str(work.root), "--batch", "nope")
+
+    assert result.exit_code == 2
+    assert "it knows kites" in result.stderr
+
+
+def test_bar_counts_while_rows_are_sent():
+    """What was accepted or rejected is shown before the first look at the tasks."""
+    terminal = StringIO()
+    shown = ShownProgress(Console(file=terminal, force_terminal=True), quiet=False)
+    with shown:
+        shown.progress.on_phase("submit")
+        shown.progress.counts.n_accepted = 3
+    assert "3/" in terminal.getvalue()

@@ -254,3 +254,16 @@ def test_a_shard_of_which_all_failed_lands_too(project):
             dg.AssetKey(["shots", table]), limit=100
         ).records
         assert len({record.partition_key for record in records}) == 4
+
+
+def test_tasks_tell_what_is_true_after_collection(project):
+    """The newest observation of each partition of `tasks` has nothing pending, and the charge."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    _collect(project, project.tick().run_requests)
+
+    key = dg.AssetKey(["shots", "tasks"])
+    newest = project.instance.fetch_observations(key, limit=1).records[0].asset_observation
+    assert newest.partition == FIRST
+    assert newest.metadata["mynth/pending"].value == 0
+    assert newest.metadata["mynth/charged_usd"].value > 0
