@@ -62,7 +62,9 @@ async def read_surplus(
                 await session.ledger.record_reading(reading)
 
 
-async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
+async def collect_slice(
+    session: Session, batch: Batch, slice_: Slice, collector: str | None = None
+) -> ResultsSummary:
     """
     Bring one partition's tables up to its version; idempotent.
 
@@ -70,7 +72,7 @@ async def collect_slice(session: Session, batch: Batch, slice_: Slice) -> Result
     so that a change that comes while they are written is noticed and shown next time.
     """
     await read_unread(session, batch, slice_)
-    return await write_tables(session, batch, slice_)
+    return await write_tables(session, batch, slice_, collector)
 
 
 async def read_unread(session: Session, batch: Batch, slice_: Slice) -> None:
@@ -80,12 +82,20 @@ async def read_unread(session: Session, batch: Batch, slice_: Slice) -> None:
     await read_surplus(session, batch, [slice_])
 
 
-async def write_tables(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
-    """Write tasks, images and failures of one partition from what the ledger knows."""
+async def write_tables(
+    session: Session, batch: Batch, slice_: Slice, collector: str | None = None
+) -> ResultsSummary:
+    """
+    Write tasks, images and failures of one partition from what the ledger knows.
+
+    Args:
+        collector: A run of Dagster's that has to tell so; None: nobody waits to be told.
+    """
     while True:
         summary = await _write(session, batch, slice_, RESULT_TABLES)
         reach(CrashPoint.TABLES_PUBLISHED)
-        if await session.ledger.mark_collected(batch.ledger_name, slice_, summary.version):
+        name, version = batch.ledger_name, summary.version
+        if await session.ledger.mark_collected(name, slice_, version, collector):
             return summary
         # Somebody showed a newer version meanwhile, and these tables came after theirs.
 

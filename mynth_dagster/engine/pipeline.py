@@ -274,15 +274,20 @@ def _place(slice_: Slice) -> str:
 
 
 async def collect(
-    session: Session, batch: Batch, slices: Sequence[Slice]
+    session: Session, batch: Batch, slices: Sequence[Slice], *, collector: str | None = None
 ) -> AsyncIterator[ResultsSummary]:
-    """Bring the tables of these partitions up to date, one after the other; idempotent."""
+    """
+    Bring the tables of these partitions up to date, one after the other; idempotent.
+
+    Args:
+        collector: A run of Dagster's that has to tell so.
+    """
     await session.account.number()
     windows = sorted({slice_.window for slice_ in slices})
     await expire_interrupted(session, batch, windows)
     await work_inbox(session, batch)
     for slice_ in slices:
-        yield await collect_slice(session, batch, slice_)
+        yield await collect_slice(session, batch, slice_, collector)
 
 
 async def _close(

@@ -52,7 +52,7 @@ def stopped_by(stop: Stop) -> StopReason:
     of = f"--batch {stop.batch}" if stop.batch else "--all"
     return StopReason(
         "stopped",
-        f"{stop.who} stopped it at {utc_from_us(stop.at_us):%F %T} UTC: {stop.reason}",
+        f"{stop.who} stopped it at {utc_from_us(stop.at_us):%F %T} UTC: {stop.reason.rstrip('.')}.",
         f"lift it with `mynth-dagster resume {of}` or the batch's job `…_stop`, then {RERUN}",
     )
 

@@ -34,6 +34,7 @@ class WatchedPartition:
             dealt with whose files are to be kept.
         submitter: The run that is sending into it, if any.
         resend: Why rows of it may be sent again by themselves; None where they may not.
+        collector: The run that wrote its tables, as long as nobody looked whether it told so.
     """
 
     slice: Slice
@@ -45,6 +46,7 @@ class WatchedPartition:
     is_behind: bool
     submitter: str | None
     resend: Reason | None = None
+    collector: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -63,7 +65,8 @@ async def watch(
     """
     Work the inbox, poll what is pending and tell the state of every open partition.
 
-    Returns the partitions that are open or have rows to be sent again, and whether the budget was
+    Returns the partitions that are open, have rows to be sent again, or whose tables may not have
+    been told of, and whether the budget was
     enough to ask about all of them; where it was not, the next watch goes on behind the last
     partition that was asked about.
 
@@ -86,7 +89,7 @@ async def watch(
     stops = await asyncio.to_thread(session.ledger.stops.active)
     reasons = reasons_to_resend(rows, resting, stops)
     watched = _watched(batch, rows, await _moving(session, name), reasons)
-    return [p for p in watched if p.is_open or p.resend], is_complete
+    return [p for p in watched if p.is_open or p.resend or p.collector], is_complete
 
 
 async def _moving(session: Session, name: str) -> dict[tuple[str, str], Moving]:
@@ -114,6 +117,7 @@ def _watched(
                 is_behind=_is_behind(batch, row, counts),
                 submitter=row.submitter,
                 resend=reasons.get(place),
+                collector=row.collected_by,
             )
         )
     return watched

@@ -157,9 +157,16 @@ class Ledger:
         """Follow rows into another partition of the fan-out, as (intent id, fan-out key)."""
         await self._call(partitions.move_intents(moves))
 
-    async def mark_collected(self, batch: str, slice_: Slice, version: int) -> bool:
-        """The tables show this version; False where they already show a newer one."""
-        return bool(await self._call(partitions.mark_collected(batch, slice_, version)))
+    async def mark_collected(
+        self, batch: str, slice_: Slice, version: int, collector: str | None = None
+    ) -> bool:
+        """The tables show this version, by this run; False where they already show a newer one."""
+        call = partitions.mark_collected(batch, slice_, version, collector)
+        return bool(await self._call(call))
+
+    async def note_told(self, batch: str, slices: Sequence[tuple[Slice, str]]) -> None:
+        """The runs that wrote the tables of these partitions have told so."""
+        await self._call(partitions.note_told(batch, slices))
 
     async def mark_filed(self, batch: str, slice_: Slice, version: int) -> bool:
         """Every image of this version was dealt with; False where one of a newer version was."""

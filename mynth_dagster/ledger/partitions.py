@@ -150,16 +150,30 @@ def raise_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connectio
     return call
 
 
-def mark_collected(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
+def mark_collected(
+    batch: str, slice_: Slice, version: int, collector: str | None
+) -> Callable[[Connection], bool]:
     """The tables now show this version; False where they were said to show a newer one."""
 
     def call(connection: Connection) -> bool:
         of_partition = is_partition(batch, slice_)
         older = sa.update(_partitions).where(of_partition, _partitions.c.collected <= version)
-        if connection.execute(older.values(collected=version)).rowcount == 1:
+        values = {"collected": version, "collected_by": collector}
+        if connection.execute(older.values(values)).rowcount == 1:
             return True
         is_known = connection.execute(sa.select(_partitions.c.collected).where(of_partition))
         return is_known.first() is None
+
+    return call
+
+
+def note_told(batch: str, slices: Sequence[tuple[Slice, str]]) -> Callable[[Connection], None]:
+    """Whoever wrote the tables of these partitions has told so; another one's word is kept."""
+
+    def call(connection: Connection) -> None:
+        for slice_, collector in slices:
+            is_its = sa.and_(is_partition(batch, slice_), _partitions.c.collected_by == collector)
+            connection.execute(sa.update(_partitions).where(is_its).values(collected_by=None))
 
     return call
 

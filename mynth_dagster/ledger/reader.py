@@ -42,6 +42,7 @@ class PartitionRow:
     unknown_units: int = 0
     filed: int = 0
     stopped_at_us: int | None = None
+    collected_by: str | None = None
 
     @property
     def exposure(self) -> Exposure:

@@ -58,10 +58,12 @@ partitions = sa.Table(
     sa.Column("unknown_units", _UNITS, nullable=False, server_default="0"),
     sa.Column("filed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("stopped_at_us", _US),
+    sa.Column("collected_by", sa.Text),
 )
 """
 `version` rises with any change that the partition's tables show; `collected` is the version
-that the tables have, `filed` the one whose images were all dealt with. `submitter` names the
+that the tables have, `collected_by` the run that wrote them until it is known that it told so, and
+`filed` the one whose images were all dealt with. `submitter` names the
 run that is sending now; `stopped_at_us` is when the last one ended early. `requested` counts
 how often collection was asked for. The three amounts are its exposure, which caps are checked
 against; they change in the transaction of whatever changes them.

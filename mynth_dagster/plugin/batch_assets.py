@@ -66,5 +66,5 @@ class BatchAssets:
     def job_names(self) -> Mapping[str, str]:
         """The batch's jobs by what they do."""
         name = self.batch.name
-        doings = ("submit", "collect", "all", "retry", "inspect", "quote", "settle")
+        doings = ("submit", "collect", "all", "retry", "inspect", "quote", "settle", "stop")
         return {doing: f"{name}_{doing}" for doing in doings}

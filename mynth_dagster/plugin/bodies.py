@@ -30,7 +30,7 @@ from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin import checks, metadata
 from mynth_dagster.plugin.asking import wishes_of
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
-from mynth_dagster.plugin.bridge import Notices
+from mynth_dagster.plugin.bridge import Notices, run_watch
 from mynth_dagster.plugin.inspections import Inspect, run_inspection, told_of
 from mynth_dagster.plugin.landing import (
     Landed,
@@ -115,7 +115,7 @@ def submit_tasks(
         on_outage=on_outage,
         then=wishes.how_to_go_on,
     ):
-        report = mynth.run(work, stop=stop, notices=notices)
+        report = mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
         _require_all_sent(report, done, slices)
     told = metadata.submission_metadata(report)
     context.add_output_metadata(told)
@@ -139,7 +139,7 @@ def collect_results(
         )
         landing = Landing(session, assets)
         try:
-            async for summary in collect(session, batch, slices):
+            async for summary in collect(session, batch, slices, collector=context.run.run_id):
                 landed[summary.slice] = await landing.land(summary)
         finally:
             charged.update(await charged_by_window(session, assets, landed))
@@ -153,7 +153,7 @@ def collect_results(
     }
     with recording_part_way(context, assets, tables, slices, judge):
         try:
-            mynth.run(work, stop=stop, notices=notices)
+            mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
         finally:
             for slice_, one in landed.items():
                 _observe_tasks(context, assets, one)
@@ -200,7 +200,7 @@ def keep_image_files(
 
     tables = {assets.key(FILES): done}
     with recording_part_way(context, assets, tables, slices, judge):
-        mynth.run(work, stop=stop)
+        mynth.run(work, stop=stop, watch=run_watch(context))
     yield from record_all(context, assets.partitions, tables, checks=judge())
 
 

@@ -20,7 +20,7 @@ from mynth_dagster.models.money import format_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import RatingLevel
 from mynth_dagster.plugin.asking import RunsWishes
-from mynth_dagster.plugin.bridge import Notices
+from mynth_dagster.plugin.bridge import Notices, run_watch
 from mynth_dagster.plugin.metadata import Metadata
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.tables.inspection_tables import InspectionSummary
@@ -94,7 +94,7 @@ def run_inspection(
         async for summary in looks:
             landed[summary.slice] = summary
 
-    mynth.run(work, stop=stop, notices=notices)
+    mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
     return progress
 
 

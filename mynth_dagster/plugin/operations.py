@@ -1,5 +1,5 @@
 """
-Operations that materialize nothing: a quote, and the settling of what is in doubt.
+Operations that materialize nothing: a quote, the settling of what is in doubt, and a stop.
 
 Annotations are real objects in this module (no postponed evaluation): Dagster reads them.
 """
@@ -9,10 +9,13 @@ from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.quotes import quote_each
 from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stopping import StopTarget, in_words, lift_stops, stop_sending
 from mynth_dagster.errors import MynthError
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import TABLE_ROWS_MAX
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
@@ -40,10 +43,29 @@ SETTLE_CONFIG = {
 }
 """The launchpad's fields of `<batch>__settle`."""
 
+STOP, RESUME = "stop", "resume"
+
+STOP_CONFIG = {
+    "action": dg.Field(
+        dg.Enum("MynthStop", [dg.EnumValue(a) for a in (STOP, RESUME)]),
+        default_value=STOP,
+        description="stop: nothing more is sent. resume: lift the stop; what is left is sent by a "
+        "run that the completion sensor starts, or by yours.",
+    ),
+    "partition": dg.Field(
+        str, default_value="", description="Key of the only partition that is meant; empty: all."
+    ),
+    "reason": dg.Field(
+        str, default_value="", description="Why; shown to whoever finds rows unsent."
+    ),
+}
+"""The launchpad's fields of `<batch>__stop`."""
+
 
 def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
-    """The jobs `<batch>_quote` and `<batch>_settle`."""
-    return [_quote_job(assets, resource_key), _settle_job(assets, resource_key)]
+    """The jobs `<batch>_quote`, `<batch>_settle` and `<batch>_stop`."""
+    makers = (_quote_job, _settle_job, _stop_job)
+    return [make(assets, resource_key) for make in makers]
 
 
 def _quote_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
@@ -92,6 +114,58 @@ def _settle_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
         settle()
 
     return settle_job
+
+
+def _stop_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
+    name = assets.batch.name
+
+    @dg.op(name=f"{name}__stop", required_resource_keys={resource_key}, config_schema=STOP_CONFIG)
+    def stop(context: dg.OpExecutionContext) -> None:
+        stop_or_resume(context, getattr(context.resources, resource_key), assets)
+
+    @dg.job(
+        name=assets.job_names["stop"],
+        executor_def=dg.in_process_executor,
+        description="Has nothing more sent of this batch, or of one partition, by any run on any "
+        "machine, until it is resumed: when it succeeds, no further row is claimed. Requests that "
+        "have left are paid for, and recorded.",
+    )
+    def stop_job() -> None:
+        stop()
+
+    return stop_job
+
+
+def stop_or_resume(
+    context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> None:
+    """Do what the launchpad says, and tell what is stopped then."""
+    config, name = context.op_config, assets.batch.ledger_name
+    target, clock = StopTarget(name, config["partition"] or None), SystemClock()
+    who = f"{context.run.tags.get('user', 'somebody')} by Dagster run {context.run.run_id[:8]}"
+
+    async def work() -> list[str]:
+        settings = mynth.engine_settings()
+        ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
+        try:
+            if config["action"] == STOP:
+                reason = config["reason"] or "no reason given"
+                await stop_sending(ledger, target, who=who, reason=reason, clock=clock)
+            else:
+                await lift_stops(ledger, target, who=who, clock=clock)
+            active = await asyncio.to_thread(ledger.stops.active)
+        finally:
+            await asyncio.to_thread(ledger.close)
+        return [in_words(stop) for stop in active if stop.batch in ("", name)]
+
+    try:
+        stopped = asyncio.run(work())
+    except MynthError as error:
+        raise dg.Failure(f"{error} Nothing was changed.", allow_retries=False) from error
+    for line in stopped:
+        context.log.info(f"stopped: {line}")
+    told = "\n\n".join(map(as_text, stopped)) or "nothing is stopped"
+    context.add_output_metadata({"mynth/stopped": dg.MetadataValue.md(told)})
 
 
 def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:

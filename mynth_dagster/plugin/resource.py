@@ -21,7 +21,7 @@ from mynth_dagster.limits import (
     REQUEST_TIMEOUT_S,
     UPLOAD_LIFETIME_S,
 )
-from mynth_dagster.plugin.bridge import Notices, run_on_engine_thread
+from mynth_dagster.plugin.bridge import Notices, Watch, run_on_engine_thread
 from mynth_dagster.plugin.partitions import follow_range
 from mynth_dagster.wire import AUTO_REVISION
 
@@ -120,12 +120,14 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         *,
         stop: StopSwitch | None = None,
         notices: Notices | None = None,
+        watch: Watch = lambda: "",
         settings: EngineSettings | None = None,
     ) -> T:
         """
         Open a session, do the work on the engine's thread, and wait for it here.
 
         Args:
+            watch: Says why the work is to end, where that is so.
             settings: By default those of this resource.
         """
         settings = settings or self.engine_settings()
@@ -134,7 +136,9 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             async with open_session(settings) as session:
                 return await work(session)
 
-        return run_on_engine_thread(in_session, stop=stop or StopSwitch(), notices=notices)
+        return run_on_engine_thread(
+            in_session, stop=stop or StopSwitch(), notices=notices, watch=watch
+        )
 
 
 @lru_cache

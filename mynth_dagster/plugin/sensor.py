@@ -8,8 +8,9 @@ Rows that were not sent for a reason that passes by itself are sent by a run tha
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import dagster as dg
 from mynth_dagster.engine.announced import hearing_of
 from mynth_dagster.engine.resend import Reason, Unsent, choose_due
 from mynth_dagster.engine.session import EngineSettings, Session
+from mynth_dagster.engine.stopping import in_words
 from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
@@ -43,6 +45,7 @@ class Looked:
     unsent: Sequence[Unsent]
     is_complete: bool
     silence: str | None
+    stops: Sequence[str] = ()
 
 
 def build_sensor(
@@ -77,7 +80,13 @@ def evaluate(
         rows = [Unsent(p.slice, p.version, p.resend) for p in watched if p.resend is not None]
         unsent = await choose_due(session, assets.batch, rows, asked) if assets.resend else []
         silence = (await hearing_of(session, assets.batch)).in_words()
-        return Looked(watched, unsent, is_complete, silence)
+        for run_id, status in _over(context.instance, watched).items():
+            said = f"Dagster says that it is {status}"
+            await session.ledger.stops.fence(run_id, said, session.clock.instant())
+        active = await asyncio.to_thread(session.ledger.stops.active)
+        names = ("", assets.batch.ledger_name)
+        stops = [in_words(stop) for stop in active if stop.batch in names]
+        return Looked(watched, unsent, is_complete, silence, stops)
 
     try:
         looked = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
@@ -85,16 +94,41 @@ def evaluate(
         return dg.SensorResult(skip_reason=f"{error} Nothing is lost; the next tick tries again.")
     active = active_runs(context.instance, assets)
     known, unknown = _split_known(context, assets, looked.watched)
-    requests = _all_requests(context.instance, assets, known, looked.unsent, active)
+    told, untold = _told(context.instance, assets, known)
+    if told:
+        mynth.run(lambda session: session.ledger.note_told(assets.batch.ledger_name, told))
+    requests = _all_requests(context.instance, assets, known, looked.unsent, active, untold)
     summary = _in_words(known, unknown, is_complete=looked.is_complete)
     if looked.silence:
         context.log.warning(looked.silence)
         summary = f"{summary}; {looked.silence}"
+    for stopped in looked.stops:
+        context.log.warning(f"stopped: {stopped}")
+        summary = f"{summary}; stopped: {stopped}"
     return dg.SensorResult(
         run_requests=requests or None,
         skip_reason=None if requests else summary,
         asset_events=_progress(assets, known),
     )
+
+
+def _over(instance: dg.DagsterInstance, watched: Sequence[WatchedPartition]) -> Mapping[str, str]:
+    """
+    Runs that are said to be sending and are over, with their status.
+
+    A process of theirs may be left behind, on any machine. A run that this Dagster does not know
+    may be another one's.
+    """
+    runs = _runs(instance, {p.submitter for p in watched if p.submitter is not None})
+    return {run_id: run.status.value for run_id, run in runs.items() if run.is_finished}
+
+
+def _runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Mapping[str, dg.DagsterRun]:
+    """Those of these runs that this Dagster knows."""
+    if not run_ids:
+        return {}
+    found = instance.get_runs(filters=dg.RunsFilter(run_ids=sorted(run_ids)))
+    return {run.run_id: run for run in found}
 
 
 def _in_a_hurry(settings: EngineSettings) -> EngineSettings:
@@ -109,12 +143,14 @@ def _all_requests(
     known: Sequence[WatchedPartition],
     unsent: Sequence[Unsent],
     active: ActiveRuns,
+    untold: Collection[Slice],
 ) -> list[dg.RunRequest]:
     """Runs that send again, and runs that collect what is not sent into now."""
     keys = {partition.slice for partition in known} - active.working
     to_send = [one for one in unsent if one.slice in keys]
     sent = {one.slice for one in to_send}
-    ready = [p for p in known if p.slice not in sent and _is_ready(p, active)]
+    free = [p for p in known if p.slice not in sent and p.slice not in active.collecting]
+    ready = [p for p in free if _is_ready(p, active) or p.slice in untold]
     return [
         *_requests_to_send(instance, assets, to_send),
         *_requests_to_collect(instance, assets, {p.slice: p.version for p in ready}),
@@ -123,13 +159,41 @@ def _all_requests(
 
 def _is_ready(partition: WatchedPartition, active: ActiveRuns) -> bool:
     is_being_sent = partition.submitter in active.run_ids
-    is_being_collected = partition.slice in active.collecting
-    return (
-        partition.is_settled
-        and partition.is_behind
-        and not is_being_sent
-        and not is_being_collected
+    return partition.is_settled and partition.is_behind and not is_being_sent
+
+
+def _told(
+    instance: dg.DagsterInstance, assets: BatchAssets, known: Sequence[WatchedPartition]
+) -> tuple[list[tuple[Slice, str]], set[Slice]]:
+    """
+    Partitions whose tables Dagster was told of, each with the run that wrote them, and others.
+
+    A run that was killed between its tables and their event leaves an asset that looks as if it had
+    never been materialized: it is collected once more, which writes the same tables.
+    """
+    by_run = {p.collector for p in known if p.collector is not None}
+    runs = _runs(instance, by_run)
+    told, untold = list[tuple[Slice, str]](), set[Slice]()
+    for partition in known:
+        run = runs.get(partition.collector or "")
+        if run is None or not run.is_finished:
+            continue
+        if run.is_success or _has_event(instance, assets, partition.slice, run.run_id):
+            told.append((partition.slice, run.run_id))
+        else:
+            untold.add(partition.slice)
+    return told, untold
+
+
+def _has_event(
+    instance: dg.DagsterInstance, assets: BatchAssets, slice_: Slice, run_id: str
+) -> bool:
+    key = assets.partitions.key_of(slice_)
+    wanted = dg.AssetRecordsFilter(
+        asset_key=assets.key("images"), asset_partitions=None if key is None else [key]
     )
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return bool(records) and records[0].run_id == run_id
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.plugin.checks import check_specs
 from mynth_dagster.plugin.jobs import build_jobs
-from mynth_dagster.plugin.operations import SETTLE_CONFIG, build_operations
+from mynth_dagster.plugin.operations import SETTLE_CONFIG, STOP_CONFIG, build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.tables.source import open_source
 from tests.docs.markdown import DOCS
@@ -85,6 +85,8 @@ def render() -> str:
         _table(FIELDS, _config(ASKING_CONFIG)),
         "Of `<batch>__settle`:\n",
         _table(FIELDS, _config(SETTLE_CONFIG)),
+        "Of `<batch>__stop`:\n",
+        _table(FIELDS, _config(STOP_CONFIG)),
         "## Checks\n",
         _table(("check", "asset", "blocking", "what it says"), _checks()),
     ]

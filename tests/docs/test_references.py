@@ -154,7 +154,7 @@ def test_tables_page_advises_as_the_tables_do():
 def test_operations_page_has_the_codes_of_a_stop():
     """Each reason that the engine gives for ending a run early."""
     text = read(ROOT / "mynth_dagster" / "engine" / "stop.py")
-    given = set(re.findall(r'StopReason\("(\w+)"', text))
+    given = set(re.findall(r'StopReason\(\s*"(\w+)"', text))
     given |= set(re.findall(r'Cause\.\w+: \(\s*"(\w+)"', text)) | {CANCELLED.code}
     given |= set(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
     given |= {BUDGET_EXCEEDED, PriceUnknownError([], "").code}

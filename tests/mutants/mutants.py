@@ -174,9 +174,30 @@ MUTANTS = (
     Mutant(
         "a process that slept past its time sends all the same",
         SUBMIT,
-        "        if session.clock.elapsed_s() > send_by_s:\n",
-        "        if session.clock.elapsed_s() < 0:\n",
-        ("tests/faults/test_concurrency.py",),
+        "            return is_in_time and not self._stop.is_cancelled\n",
+        "            return bool(is_in_time) or not self._stop.is_cancelled\n",
+        ("tests/engine/test_submit.py",),
+    ),
+    Mutant(
+        "a claim does not look at stops",
+        "mynth_dagster/ledger/delivery.py",
+        "    if any(stop.covers(row.batch, row.window, fan_out) for stop in barriers.stops):\n",
+        "    if any(stop.covers(row.batch, row.window, fan_out) for stop in barriers.stops[9:]):\n",
+        ("tests/ledger/test_stops.py",),
+    ),
+    Mutant(
+        "a run that is over claims on",
+        "mynth_dagster/ledger/delivery.py",
+        "    if claim.run in barriers.fenced_runs:\n",
+        "    if claim.intent in barriers.fenced_runs:\n",
+        ("tests/ledger/test_stops.py",),
+    ),
+    Mutant(
+        "a task without its row's tag is shown",
+        "mynth_dagster/engine/identity.py",
+        "        if tag.intent_id != intent.intent_id or not tag.matches(intent.request_hash):\n",
+        "        if tag.intent_id == '':\n",
+        ("tests/engine/test_hostile_reads.py",),
     ),
     Mutant(
         "an older copy of the ledger may spend",

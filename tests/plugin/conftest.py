@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
 from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.simulator import Scenario, SimulatorServer
 
 MODEL = "black-forest-labs/flux.2-dev"
@@ -119,6 +121,15 @@ class Project:
         key = dg.AssetKey(["shots", table])
         records = self.instance.fetch_materializations(key, limit=1000, ascending=True).records
         return [record.partition_key for record in records]
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The batch's ledger, opened beside the runs."""
+        opened = Ledger.open(f"sqlite:///{self.folder / 'data' / 'mynth-ledger.db'}")
+        try:
+            yield opened
+        finally:
+            opened.close()
 
     @property
     def n_accepted(self) -> int:

@@ -149,3 +149,40 @@ def test_wrong_settling_changes_nothing(in_doubt, config):
     assert not _run(in_doubt, "shots_settle", config).success
 
     assert _intents(in_doubt) == before
+
+
+def test_the_stop_job_stops_and_resumes(project):
+    """Who, when and why are told in the sensor's message; the sensor goes on once it is lifted."""
+    wrong = {"action": "stop", "reason": "wrong prompts"}
+    project.execute("submit", FIRST)
+    n_sent = project.n_accepted
+    stopped = _run(project, "shots_stop", wrong, project.definitions(), tags={"user": "ann"})
+
+    assert stopped.success
+    assert "ann by Dagster run" in _told(stopped, "shots__stop", "mynth/stopped")
+    refused = project.execute("submit", LAST)
+    assert not refused.success
+    assert project.n_accepted == n_sent
+    project.execute("collect", LAST)
+    said = project.tick().skip_message
+    assert "stopped: batch shots, by ann by Dagster run" in said
+    assert "wrong prompts" in said
+
+    lifted = _run(project, "shots_stop", {"action": "resume"}, project.definitions())
+
+    assert _told(lifted, "shots__stop", "mynth/stopped") == "nothing is stopped"
+    assert project.execute("submit", LAST).success
+    assert project.n_accepted == 12
+
+
+def test_a_partition_that_is_not_there_is_not_stopped(project):
+    """In one sentence, and nothing is changed."""
+    project.execute("submit", FIRST)
+    config = {"action": "stop", "partition": "2026-11-19"}
+
+    result = _run(project, "shots_stop", config, project.definitions())
+
+    assert not result.success
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    said = failure.step_failure_data.error.cause or failure.step_failure_data.error
+    assert "has no partition '2026-11-19'" in said.message

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import dagster as dg
 
+from mynth_dagster.models.partition import Slice
 from tests.plugin.conftest import range_tags
 
 FIRST, LAST = "2026-11-19|000", "2026-11-20|001"
@@ -167,11 +170,12 @@ def test_a_tick_does_not_wait_for_a_server_that_asks_for_patience(project):
     project.execute("submit", FIRST)
     patience = {"kind": "rate_limited", "retry_after_s": 30, "route": "GET /tasks"}
     project.simulator.set_scenario(faults=[patience])
+    n_before = project.simulator.log()["requests"]["GET /tasks"]
 
     tick = project.tick()
 
     assert "tasks pending" in tick.skip_message
-    assert project.simulator.log()["requests"]["GET /tasks"] == 1
+    assert project.simulator.log()["requests"]["GET /tasks"] == n_before + 1
 
 
 def test_removed_rows_are_news_too(project):
@@ -267,3 +271,43 @@ def test_tasks_tell_what_is_true_after_collection(project):
     assert newest.partition == FIRST
     assert newest.metadata["mynth/pending"].value == 0
     assert newest.metadata["mynth/charged_usd"].value > 0
+
+
+def test_an_event_that_was_lost_is_noticed_and_made_up_for(project, monkeypatch):
+    """Killed between its tables and their event: the asset is collected once more, free."""
+    project.execute("submit", FIRST)
+    project.simulator.settle()
+    n_sent = project.n_accepted
+
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mynth_dagster.plugin.bodies.record_all", die)
+        (lost,) = _collect(project, project.tick().run_requests, raise_on_error=False)
+    assert not lost.success
+    assert project.recorded("images") == []
+
+    (again,) = _collect(project, project.tick().run_requests)
+
+    assert again.success
+    assert project.recorded("images") == [FIRST]
+    assert project.tick().run_requests == []
+    assert project.n_accepted == n_sent
+
+
+def test_a_process_left_behind_by_a_run_that_is_over_is_shut_out(project):
+    """On whatever machine it is: the ledger refuses what it claims from then on."""
+    project.execute("submit", FIRST)
+    (run,) = project.instance.get_runs()
+    with project.ledger() as ledger:
+        opening = ledger.open_partitions("shots", [Slice("2026-11-19", "000")], run.run_id)
+        asyncio.run(opening)
+        assert ledger.stops.fenced([run.run_id]) == {}
+
+    project.tick()
+
+    with project.ledger() as ledger:
+        assert ledger.stops.fenced([run.run_id]) == {
+            run.run_id: f"Dagster says that it is {run.status.value}"
+        }

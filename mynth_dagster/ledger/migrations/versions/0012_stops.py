@@ -1,4 +1,4 @@
-"""Stops by a person's word, and fences around runs that are over."""
+"""Stops by a person's word, fences around runs that are over, and who wrote which tables."""
 
 from __future__ import annotations
 
@@ -30,3 +30,4 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("at_us", sa.BigInteger, nullable=False),
     )
+    op.add_column("partitions", sa.Column("collected_by", sa.Text))
