@@ -78,12 +78,24 @@ def _used(
     a batch may have thousands of partitions.
     """
     used: defaultdict[tuple[str, ...], Exposure] = defaultdict(lambda: NOTHING)
-    table = schema.partitions
-    place = (table.c.batch, table.c.window, table.c.fan_out)
-    amounts = (table.c.spent_units, table.c.reserved_units, table.c.unknown_units)
-    sums = [sa.func.coalesce(sa.func.sum(amount), 0) for amount in amounts]
-    for key in keys:
-        is_here = [column == name for column, name in zip(place, key, strict=False)]
-        units = connection.execute(sa.select(*sums).where(*is_here)).one()
-        used[key] = Exposure(*(int(amount) for amount in units))
+    fan_outs: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for key in (key for key in keys if len(key) == len(_PLACE)):
+        fan_outs[key[:-1]].append(key[-1])
+    for window, names in fan_outs.items():
+        query = sa.select(_PLACE[-1], *_AMOUNTS).where(*_is_in(window), _PLACE[-1].in_(names))
+        for name, *units in connection.execute(query):
+            used[(*window, name)] = Exposure(*units)
+    sums = [sa.func.coalesce(sa.func.sum(amount), 0) for amount in _AMOUNTS]
+    for key in (key for key in keys if len(key) < len(_PLACE)):
+        total = connection.execute(sa.select(*sums).where(*_is_in(key))).one()
+        used[key] = Exposure(*(int(amount) for amount in total))
     return used
+
+
+_partitions = schema.partitions
+_PLACE = (_partitions.c.batch, _partitions.c.window, _partitions.c.fan_out)
+_AMOUNTS = (_partitions.c.spent_units, _partitions.c.reserved_units, _partitions.c.unknown_units)
+
+
+def _is_in(scope: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    return [column == name for column, name in zip(_PLACE, scope, strict=False)]
