@@ -8,7 +8,7 @@ and days if need be. What a phase needs to know lies in the tables and the ledge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mynth_dagster.crash_points import CrashPoint, reach
@@ -235,7 +235,8 @@ async def submit(
             now = session.clock.instant()
             await session.ledger.stops.fence(submitter, CANCELLED.message, now)
         if is_through or stop.is_set:
-            await _close(session, batch, slices, stop, funds, counts)
+            close = _close_for if not asking.prompt_ids else _leave
+            await _close(session, batch, slices, stop, funds, counts, close)
         else:
             await session.ledger.leave_partitions(batch.ledger_name, slices)
         await mark_tables(session, batch)
@@ -297,21 +298,36 @@ async def _close(
     stop: StopSwitch,
     funds: Funds,
     counts: SubmitCounts,
+    close: Close,
 ) -> None:
     """Nobody sends any more; each partition is told why it was left, if it was left early."""
     for slice_, halted in stop.halted.items():
-        await _close_for(session, batch, [slice_], halted)
+        await close(session, batch, [slice_], halted)
     left = [slice_ for slice_ in slices if slice_ not in stop.halted]
     closed = [slice_ for slice_ in left if funds.is_closed(slice_.window, slice_.fan_out)]
     others = [slice_ for slice_ in left if slice_ not in closed]
-    await _close_for(session, batch, others, stop.reason)
+    await close(session, batch, others, stop.reason)
     if closed:
         rows = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
         reason = budget_reason(batch, rows, closed, counts.n_over_budget)
-        await _close_for(session, batch, closed, reason)
+        await close(session, batch, closed, reason)
         stop.set(reason)
     for halted in stop.halted.values():
         stop.set(halted)
+
+
+Close = Callable[[Session, Batch, Sequence[Slice], StopReason | None], Awaitable[None]]
+
+
+async def _leave(
+    session: Session, batch: Batch, slices: Sequence[Slice], _: StopReason | None
+) -> None:
+    """
+    A run for some rows says nothing of the others.
+
+    Why those were not sent stays known, and nobody is asked to send them for what stopped it.
+    """
+    await session.ledger.leave_partitions(batch.ledger_name, slices)
 
 
 async def _close_for(

@@ -8,9 +8,11 @@ from types import MappingProxyType
 import pytest
 
 from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.asking import Asking
 from mynth_dagster.engine.resend import Asked, Reason, is_due, reasons_to_resend
 from mynth_dagster.ledger.reader import PartitionRow
 from mynth_dagster.ledger.resting_reader import Resting
+from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.models.partition import Slice
 
 MINUTE_US = 60 * US_PER_S
@@ -19,9 +21,9 @@ ROW = PartitionRow("shots", "2026-11-19", "000", 3, 3, None, None, None)
 NOTHING, CLEARED, DOUBT = Resting(), Resting(n_cleared=2), Resting(n_unsearched=1)
 
 
-def _reason(resting, others=MappingProxyType({}), **row):
+def _reason(resting, others=MappingProxyType({}), stops=(), **row):
     place = ROW.window, ROW.fan_out
-    return reasons_to_resend([replace(ROW, **row)], {place: resting, **others}).get(place)
+    return reasons_to_resend([replace(ROW, **row)], {place: resting, **others}, stops).get(place)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,7 @@ def _reason(resting, others=MappingProxyType({}), **row):
         ("unreachable", NOTHING, Reason.OUTAGE),
         ("outcomes_unknown", NOTHING, Reason.OUTAGE),
         ("outcomes_unknown", DOUBT, None),
+        ("stopped", NOTHING, Reason.RESUMED),
         (None, CLEARED, Reason.CLEARED),
         (None, NOTHING, None),
         (None, DOUBT, None),
@@ -39,6 +42,16 @@ def _reason(resting, others=MappingProxyType({}), **row):
 def test_only_what_passes_by_itself_is_a_reason(stop_code, resting, reason):
     """An outage is over when what became of its rows is known; doubt alone is no reason."""
     assert _reason(resting, stop_code=stop_code) is reason
+
+
+def test_what_a_person_stopped_waits_until_it_is_resumed():
+    """Whatever stopped a run before: a run would not get anywhere."""
+    here = Stop("shots", "2026-11-19", "000", "ann", "wrong prompts", NOW_US)
+    elsewhere = replace(here, fan_out="001")
+
+    for code in ("stopped", "unreachable"):
+        assert _reason(CLEARED, stops=[here], stop_code=code) is None
+        assert _reason(CLEARED, stops=[elsewhere], stop_code=code) is not None
 
 
 def test_an_outage_is_not_over_while_a_neighbour_is_in_doubt():
@@ -99,3 +112,20 @@ def test_each_run_is_waited_for_longer_and_three_are_enough(
     tried_at_us = NOW_US - round(tried_minutes_ago * MINUTE_US)
 
     assert is_due(NOW_US, tried_at_us, _asked(*asked_minutes_ago)) is expected
+
+
+def test_a_run_for_some_rows_neither_has_the_others_sent_nor_forgets_them(new_bench):
+    """What stopped it is not said of the partition; what stopped the nightly run stays said."""
+    limited = [{"kind": "rate_limited", "after": 2, "retry_after_s": 900.0}]
+    work = new_bench(faults=limited)
+    some = Asking(prompt_ids=frozenset({"p00000", "p00001", "p00002"}))
+    stop_code = "SELECT stop_code FROM partitions"
+
+    assert work.run(20, asking=some).stopped == "rate_limited"
+    assert work.query(stop_code) == [(None,)]
+    assert work.run(20).stopped == "rate_limited"
+    work.server.set_scenario(faults=())
+    assert work.run(20, asking=some).stopped is None
+
+    assert work.query(stop_code) == [("rate_limited",)]
+    assert len(work.log["accepted"]) == 3
