@@ -69,8 +69,10 @@ def test_a_budget_stops_it_and_says_so(made):
 
 def test_an_error_after_paying_does_not_say_that_nothing_was_charged(made):
     """The key dies between the requests and the polling: what was sent is in the ledger."""
-    dead = {"route": "GET /tasks", "kind": "status", "status": 401}
-    made.server.set_scenario(latency=30, faults=[dead, {**dead, "route": "GET /tasks/:id/status"}])
+    dead = {"kind": "status", "status": 401}
+    of_list = {**dead, "route": "GET /tasks", "after": 1}  # the first look is before the requests
+    of_status = {**dead, "route": "GET /tasks/:id/status"}
+    made.server.set_scenario(latency=30, faults=[of_list, of_status])
     result = look(made, "ratings")
 
     assert result.exit_code == 1

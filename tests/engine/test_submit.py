@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import httpx
+import pyarrow as pa
 import pytest
 from httpx_aiohttp import AiohttpTransport
 
@@ -21,7 +22,7 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
-from mynth_dagster.tables.source import open_source
+from mynth_dagster.tables.source import open_source, source_from_arrow
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL, LeapingClock, write_parquet
 
@@ -226,15 +227,15 @@ def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(bench):
     assert work.states()["sending"] == work.n_posts
 
 
-def test_an_interrupted_submission_records_what_was_in_flight(bench, tmp_path):
+def test_an_interrupted_submission_records_what_was_in_flight(bench):
     """Cancelled from outside, in the middle: no row is left `sending`."""
     work = bench(response_delay_s=0.0)
-    table = write_parquet(tmp_path / "prompts.parquet", prompts(200))
+    source = source_from_arrow(pa.Table.from_pylist(prompts(200)), "prompts")
     batch, counts = Batch(name="b", models=(MODEL,)), SubmitCounts()
 
     async def interrupt() -> None:
         async with work.session() as session:
-            await prepare(session, batch, open_source(table), window="")
+            await prepare(session, batch, source, window="")
             task = asyncio.create_task(
                 submit(
                     session,
