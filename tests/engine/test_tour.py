@@ -8,6 +8,7 @@ import pytest
 
 from mynth_dagster.engine import tour
 from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.engine.tour import in_stages
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger.reader import Moving
@@ -51,8 +52,11 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
     monkeypatch.setattr(tour, "STAGE_TASKS", 1)
     monkeypatch.setattr(tour, "STAGES_AT_ONCE", 1)
     stop = StopSwitch()
-    stop.is_cancelled = True  # sent, and not waited for
-    work.run(60, stop=stop, shards=6)
+
+    def cancel_before_waiting(phase: str) -> None:
+        stop.is_cancelled = phase == "wait"
+
+    work.run(60, stop=stop, progress=Progress(on_phase=cancel_before_waiting), shards=6)
     work.server.settle()
 
     def read_slowly(self, places):
