@@ -32,6 +32,7 @@ from tests.engine.post import (
 )
 from tests.factories import KEY, MODEL, START_US, make_intent
 
+KEY_OF_FIRST = f"p00000@{MODEL}"
 FAILURES = [
     {"kind": "task", "prompt_contains": "prompt 1"},
     {"kind": "moderation", "prompt_contains": "prompt 2"},
@@ -142,7 +143,7 @@ def test_an_event_may_come_before_the_answer_to_the_request(new_bench):
     assert work_bench.states() == {"completed": 1}
 
     async def answer_late(session: Session) -> Attachment:
-        (intent,) = session.ledger.read.intents_for("b", "", ["p00000"])["p00000"]
+        (intent,) = session.ledger.read.intents_for("b", "", [KEY_OF_FIRST])[KEY_OF_FIRST]
         return await session.ledger.record_sighting(
             Sighting(intent, task_id, "answer", START_US, START_US, reserved_units=77)
         )
@@ -453,7 +454,7 @@ def test_a_claim_of_a_row_that_was_announced_is_lost(new_bench):
     work(work_bench)
 
     async def claim(session: Session) -> Claimed:
-        (intent,) = session.ledger.read.intents_for("b", "", ["p00000"])["p00000"]
+        (intent,) = session.ledger.read.intents_for("b", "", [KEY_OF_FIRST])[KEY_OF_FIRST]
         again = replace(make_intent(), intent_id=intent.intent_id, row=intent.row)
         return await session.ledger.claim(Claim(again, 1, intent.attempt))
 
