@@ -33,6 +33,7 @@ def status(
         try:
             known = _known(opened.read, batch)
             revisions = opened.read.facts(REVISION_META)
+            waited_for = _waited_for(opened)
             stops = [in_words(stop) for stop in opened.stops.active()]
             ledger_id = opened.ledger_id
         finally:
@@ -41,6 +42,7 @@ def status(
         told = {
             "ledger_id": ledger_id,
             "api_revisions": revisions,
+            "awaited_at": waited_for,
             "stops": stops,
             "batches": _as_json(known),
         }
@@ -49,9 +51,22 @@ def status(
     say(console, f"Ledger {ledger_id}")
     for url, revision in revisions.items():
         say(console, f"{url} spoke API revision {revision} when it was last asked")
+    for url, n in waited_for.items():
+        say(console, f"{n} tasks were made at {url}: a session there collects them")
     for stop in stops:
         say(console, f"Stopped: {stop}")
     console.print(_as_table(known))
+
+
+def _waited_for(ledger: OpenLedger) -> dict[str, int]:
+    """By base URL, how many tasks are to be collected there; only where there are several."""
+    url_of = {account.number: account.base_url for account in ledger.accounts.all()}
+    if len(set(url_of.values())) < 2:
+        return {}
+    n_at: dict[str, int] = {}
+    for account, n in ledger.accounts.n_awaited().items():
+        n_at[url_of[account]] = n_at.get(url_of[account], 0) + n
+    return n_at
 
 
 def _known(reader: LedgerReader, batch: str | None) -> dict[str, list[StateCount]]:

@@ -12,7 +12,9 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.clock import Clock
@@ -31,6 +33,8 @@ _log = logging.getLogger(__name__)
 FINGERPRINT_CHARS = 32
 ECHO_META = "echoes_tags:"
 """Before an account's number: the ledger's fact that its tasks come back with our tags."""
+
+COLLECT_ELSEWHERE = "point a session there, with its key, to collect them"
 
 GENERATE, MANAGE = "generate", "manage"
 """Scopes of keys: to make tasks, and to see the account's money, webhooks and destinations."""
@@ -56,6 +60,70 @@ def scopes_in_words(account: Account) -> str:
     return ", ".join(sorted(account.scopes or ())) or "none"
 
 
+@dataclass(frozen=True)
+class Reach:
+    """
+    Whose tasks a session may ask its server about, as the ledger's numbers of accounts.
+
+    Args:
+        asked: Accounts whose tasks this server has, as far as is known.
+        certain: Those of them that sent to this very base URL: of their tasks alone does an
+            answer that there is no such task mean anything.
+        elsewhere: The others: their tasks are collected by sessions with their URL and key.
+    """
+
+    asked: frozenset[int]
+    certain: frozenset[int]
+    elsewhere: tuple[AccountRow, ...] = ()
+
+
+def reach_of(mine: AccountRow, known: Sequence[AccountRow]) -> Reach:
+    """
+    What the server at my base URL may be asked about.
+
+    The same URL is the same server. Another path on the same host is, where both name the same
+    account; another host never is, since a copy of a server names the same account and has other
+    tasks. What another account paid for cannot be read with my key.
+    """
+    others = [account for account in known if account.number != mine.number]
+    asked = [mine, *(account for account in others if _is_served_with(mine, account))]
+    numbers = frozenset(account.number for account in asked)
+    certain = frozenset(a.number for a in asked if a.base_url == mine.base_url)
+    return Reach(numbers, certain, tuple(a for a in others if a.number not in numbers))
+
+
+def _is_served_with(mine: AccountRow, other: AccountRow) -> bool:
+    if mine.user_id and other.user_id:
+        return mine.user_id == other.user_id and _host(mine.base_url) == _host(other.base_url)
+    return mine.base_url == other.base_url
+
+
+def _host(base_url: str) -> str:
+    return urlsplit(base_url).netloc.lower()
+
+
+def tasks_elsewhere(reach: Reach, n_awaited: Mapping[int, int]) -> dict[str, int]:
+    """How many tasks are waited for that this server is not asked about, by where they are."""
+    n_of: dict[str, int] = {}
+    for account in reach.elsewhere:
+        place = account.base_url + (f" by account {account.user_id}" if account.user_id else "")
+        n_of[place] = n_of.get(place, 0) + n_awaited.get(account.number, 0)
+    return {place: n for place, n in n_of.items() if n}
+
+
+def my_account(known: Sequence[AccountRow], base_url: str, fingerprint: str) -> AccountRow:
+    """The row of a key at a URL; one with the number 0 where the ledger does not know it."""
+    mine = (a for a in known if (a.base_url, a.fingerprint) == (base_url, fingerprint))
+    return next(mine, AccountRow(0, base_url, fingerprint, "", ""))
+
+
+def fingerprint_of(salt: str, api_key: str | None) -> str:
+    """The key under the ledger's salt: equal keys are recognised, and none can be read."""
+    key = (api_key or "").encode("ascii")
+    digest = hmac.new(salt.encode("ascii"), key, hashlib.sha256)
+    return digest.hexdigest()[:FINGERPRINT_CHARS]
+
+
 class PayingAccount:
     """The account of one session, found out when it is first needed."""
 
@@ -78,7 +146,22 @@ class PayingAccount:
         """
         if self._number is None:
             self._number = await self._find()
+            for place, n in (await asyncio.to_thread(self._elsewhere)).items():
+                _log.warning("%d tasks were made at %s; %s", n, place, COLLECT_ELSEWHERE)
         return self._number
+
+    async def reach(self) -> Reach:
+        """Whose tasks this session's server may be asked about; found out as `number` is."""
+        await self.number()
+        return await asyncio.to_thread(self._reach)
+
+    async def may_ask_about(self, task_id: str) -> bool:
+        """Whether a task is not known to be another server's or another account's."""
+        reach = await self.reach()
+        if not reach.elsewhere:
+            return True
+        account = await asyncio.to_thread(self._ledger.accounts.of_task, task_id)
+        return account is None or account in reach.asked
 
     async def adopt(self) -> int:
         """Take in the key without asking whose it is, by a person's word."""
@@ -105,11 +188,11 @@ class PayingAccount:
 
     async def _find(self) -> int:
         known = await asyncio.to_thread(self._ledger.accounts.all)
-        base_url, fingerprint = self._base_url, self._fingerprint()
-        for account in known:
-            if (account.base_url, account.fingerprint) == (base_url, fingerprint):
-                self._is_nameless = not account.user_id
-                return account.number
+        base_url = self._base_url
+        mine = my_account(known, base_url, self._fingerprint())
+        if mine.number:
+            self._is_nameless = not mine.user_id
+            return mine.number
         found = await self._client.check_key()
         if known and not await self._is_same(found, known):
             raise AccountMismatchError(base_url, [account.user_id for account in known])
@@ -119,13 +202,22 @@ class PayingAccount:
         return number
 
     async def _is_same(self, found: Account | None, known: Sequence[AccountRow]) -> bool:
-        """By the vendor's user id, else by a task that only the account's own keys can read."""
+        """
+        By the vendor's user id, else by a task that only the account's own keys can read.
+
+        A task is asked about where it was made: another host could only say that it has none.
+        """
         users = {account.user_id for account in known if account.user_id}
         if found is not None and users:
             return found.user_id in users
-        task_id = await asyncio.to_thread(self._ledger.accounts.newest_task)
-        if task_id is None:
+        newest_task, here = self._ledger.accounts.newest_task, _host(self._base_url)
+        if await asyncio.to_thread(newest_task, None) is None:
             return True
+        local = [account.number for account in known if _host(account.base_url) == here]
+        task_id = await asyncio.to_thread(newest_task, local)
+        if task_id is None:
+            doubt = "this server does not tell, and none of their tasks was made there"
+            raise AccountMismatchError(self._base_url, sorted(users), doubt)
         try:
             task = await self._client.get_task(task_id)
         except (NotFoundError, UnauthorizedError):
@@ -148,8 +240,13 @@ class PayingAccount:
     def _base_url(self) -> str:
         return self._client.settings.normalised_base_url
 
+    def _reach(self) -> Reach:
+        known = self._ledger.accounts.all()
+        return reach_of(my_account(known, self._base_url, self._fingerprint()), known)
+
+    def _elsewhere(self) -> dict[str, int]:
+        reach = self._reach()
+        return tasks_elsewhere(reach, self._ledger.accounts.n_awaited()) if reach.elsewhere else {}
+
     def _fingerprint(self) -> str:
-        """The key under the ledger's salt: equal keys are recognised, and none can be read."""
-        key = (self._client.settings.api_key or "").encode("ascii")
-        digest = hmac.new(self._ledger.salt.encode("ascii"), key, hashlib.sha256)
-        return digest.hexdigest()[:FINGERPRINT_CHARS]
+        return fingerprint_of(self._ledger.salt, self._client.settings.api_key)

@@ -48,9 +48,8 @@ async def read_surplus(
         slices: None: all partitions of the batch.
         until_s: On `Clock.elapsed_s`; no request starts later.
     """
-    open_ = await asyncio.to_thread(
-        session.ledger.outcomes.unread_surplus, batch.ledger_name, slices
-    )
+    reach, read = await session.account.reach(), session.ledger.outcomes.unread_surplus
+    open_ = await asyncio.to_thread(read, batch.ledger_name, slices, reach.asked)
     for intent, task_id in open_:
         if until_s is not None and session.clock.elapsed_s() >= until_s:
             return
@@ -77,7 +76,8 @@ async def collect_slice(
 
 async def read_unread(session: Session, batch: Batch, slice_: Slice) -> None:
     """Read the finished tasks of one partition that were not read yet, further ones too."""
-    unread = await asyncio.to_thread(session.ledger.read.unread, batch.ledger_name, [slice_])
+    reach, read = await session.account.reach(), session.ledger.read.unread
+    unread = await asyncio.to_thread(read, batch.ledger_name, [slice_], reach.asked)
     await read_finished(session, unread)
     await read_surplus(session, batch, [slice_])
 

@@ -15,7 +15,16 @@ from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.revision import ask_revision
 from mynth_dagster.clock import US_PER_S, Clock, SystemClock
-from mynth_dagster.engine.account import GENERATE, MANAGE, scopes_in_words
+from mynth_dagster.engine.account import (
+    COLLECT_ELSEWHERE,
+    GENERATE,
+    MANAGE,
+    fingerprint_of,
+    my_account,
+    reach_of,
+    scopes_in_words,
+    tasks_elsewhere,
+)
 from mynth_dagster.engine.session import EngineSettings
 from mynth_dagster.engine.webhook_health import webhook_findings
 from mynth_dagster.errors import ApiError, MynthError, UnauthorizedError
@@ -34,7 +43,7 @@ async def examine(
     """Look at tables, ledger, API, key, money, clock, webhooks; raises for nothing it finds."""
     clock = clock or SystemClock()
     findings = [_tables(settings.root)]
-    findings += await asyncio.to_thread(_ledger, settings.ledger_url, clock)
+    findings += await asyncio.to_thread(_ledger, settings, clock)
     findings += await _Server(settings, clock, transport).examine()
     return findings
 
@@ -50,9 +59,9 @@ def _tables(root: str) -> Finding:
     return ok("tables", f"{folder} is writable")
 
 
-def _ledger(url: str, clock: Clock) -> list[Finding]:
+def _ledger(settings: EngineSettings, clock: Clock) -> list[Finding]:
     try:
-        ledger = Ledger.open(url)
+        ledger = Ledger.open(settings.ledger_url)
     except MynthError as error:
         return [problem("ledger", str(error), "correct --ledger, or start its database")]
     try:
@@ -62,11 +71,24 @@ def _ledger(url: str, clock: Clock) -> list[Finding]:
         if n_in_doubt:
             said = f"{n_in_doubt} paid requests have an unknown outcome"
             found.append(note("in doubt", said, "mynth-dagster resolve lists them"))
+        found += _elsewhere(ledger, settings)
         return found + webhook_findings(ledger, now_us=clock.now_us())
     except MynthError as error:
         return [problem("ledger", str(error), "look at its database")]
     finally:
         ledger.close()
+
+
+def _elsewhere(ledger: Ledger, settings: EngineSettings) -> list[Finding]:
+    """Tasks that a session with these settings does not ask about."""
+    known = ledger.accounts.all()
+    url, key = settings.client.normalised_base_url, settings.client.api_key
+    reach = reach_of(my_account(known, url, fingerprint_of(ledger.salt, key)), known)
+    n_awaited = ledger.accounts.n_awaited() if reach.elsewhere else {}
+    return [
+        note("other servers", f"{n} tasks were made at {place}", COLLECT_ELSEWHERE)
+        for place, n in tasks_elsewhere(reach, n_awaited).items()
+    ]
 
 
 @dataclass

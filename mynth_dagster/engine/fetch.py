@@ -69,6 +69,8 @@ class Fetcher:
 
     async def _urls_again(self, image: UnfiledImage, dead: DownloadError) -> Sequence[str]:
         """Where the task says now that the image is."""
+        if not await self._session.account.may_ask_about(image.task_id):
+            raise dead
         try:
             task = await self._task_again(image.task_id)
         except ApiError:

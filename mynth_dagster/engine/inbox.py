@@ -36,7 +36,7 @@ from mynth_dagster.wire.cells import parse_json
 
 IN_FLIGHT_MAX = 16
 HINT_KEPT_US = 86_400 * US_PER_S
-"""A hint about another batch's task is left to that batch's own sessions, but not for ever."""
+"""What is about another batch's or server's task is left to its sessions, but not for ever."""
 
 
 async def work_inbox(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
@@ -183,6 +183,10 @@ class _Worker:
         """The finished task that a hint is about; None where Mynth does not say so now."""
         clock = self.session.clock
         if self.until_s is not None and clock.elapsed_s() >= self.until_s:
+            return None
+        if not await self.session.account.may_ask_about(event.task_id):
+            if clock.now_us() - event.received_at_us > HINT_KEPT_US:
+                await self._end(event, EventOutcome.UNCONFIRMED)
             return None
         try:
             task = await self.session.client.get_task(event.task_id)

@@ -116,7 +116,8 @@ class Looker:
 
     async def _awaited(self) -> list[Awaited]:
         read, name = self._session.ledger.read, self._batch.ledger_name
-        return await asyncio.to_thread(read.awaited, name, self._slices)
+        reach = await self._session.account.reach()
+        return await asyncio.to_thread(read.awaited, name, self._slices, reach.asked)
 
     def _worth_a_look(self, due: Sequence[Awaited]) -> Sequence[Awaited]:
         """Oldest first; where all are young, they are better than nothing."""

@@ -1,14 +1,15 @@
 """
 Tasks that Mynth says it does not know, although it accepted them.
 
-One 404 proves little: a cache, a router, a wrong server. So each look is made beside another task
-of ours that is there, reads the whole task by its id, and only several over an hour make it lost.
+One 404 proves little: a cache, a router, a wrong server. So only the URL that a task was made at
+can miss it, each look is made beside another task from there that is there, reads the whole task by
+its id, and only several over an hour make it lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError
@@ -27,7 +28,11 @@ async def note_missing(
         found: Those whose tasks answered in the same round.
     """
     seen = [Missing(awaited.intent_id, is_missing=False) for awaited in found if awaited.missed]
-    if not_found and await _has_witness(session, not_found, found):
+    if not_found:
+        certain = (await session.account.reach()).certain
+        not_found = [x for x in not_found if x.account in certain]
+        found = [x for x in found if x.account in certain]
+    if not_found and await _has_witness(session, not_found, found, certain):
         looked = await asyncio.gather(*(_look(session, awaited) for awaited in not_found))
         seen += [missing for missing in looked if missing is not None]
     if not seen:
@@ -46,13 +51,16 @@ async def _look(session: Session, awaited: Awaited) -> Missing | None:
 
 
 async def _has_witness(
-    session: Session, not_found: Sequence[Awaited], found: Sequence[Awaited]
+    session: Session,
+    not_found: Sequence[Awaited],
+    found: Sequence[Awaited],
+    accounts: Collection[int],
 ) -> bool:
     """Another task of ours can be read now: the server is the right one and is well."""
     if found:
         return True
     missing = [awaited.task_id for awaited in not_found]
-    other = await asyncio.to_thread(session.ledger.accounts.newest_task, missing)
+    other = await asyncio.to_thread(session.ledger.accounts.newest_task, accounts, missing)
     if other is None:
         return False
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from mynth_dagster.engine.announced import Hearing, hearing_of, is_due_by, note_unannounced
 from mynth_dagster.engine.poll import Poller
@@ -68,7 +68,8 @@ class Tour:
             if self._session.clock.elapsed_s() >= self._until_s:
                 self._is_complete = False
                 return
-            tasks = await asyncio.to_thread(self._awaited, places)
+            reach = await self._session.account.reach()
+            tasks = await asyncio.to_thread(self._awaited, places, reach.asked)
             is_due = is_due_by(hearing, self._batch, self._session.clock.now_us())
             found = await Poller(self._session, self._until_s).run(tasks, is_due)
             self._n_finished += len(found.finished)
@@ -76,10 +77,10 @@ class Tour:
             if found.is_complete or found.n_answered + found.n_failed:
                 self._last = places[-1]
 
-    def _awaited(self, places: Sequence[Place]) -> list[Awaited]:
+    def _awaited(self, places: Sequence[Place], accounts: Collection[int]) -> list[Awaited]:
         slices = [self._batch.slice(window, fan_out) for window, fan_out in places]
         read = self._session.ledger.read
-        return read.awaited(self._batch.ledger_name, slices)
+        return read.awaited(self._batch.ledger_name, slices, accounts)
 
     @property
     def _key(self) -> str:

@@ -93,7 +93,8 @@ async def watch(
 
 
 async def _moving(session: Session, name: str) -> dict[tuple[str, str], Moving]:
-    return await asyncio.to_thread(session.ledger.read.moving, name, session.clock.now_us())
+    reach, now_us = await session.account.reach(), session.clock.now_us()
+    return await asyncio.to_thread(session.ledger.read.moving, name, now_us, reach.asked)
 
 
 def _watched(

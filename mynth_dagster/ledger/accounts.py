@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.grouped import insert_into
-from mynth_dagster.ledger.queries import rows_of
+from mynth_dagster.ledger.queries import of_accounts, rows_of
 from mynth_dagster.models.transitions import IntentState
 
 
@@ -48,13 +48,31 @@ class AccountReader:
         query = sa.select(*columns).order_by(table.c.account)
         return list(rows_of(self._engine, query, lambda row: AccountRow(**row)))
 
-    def newest_task(self, except_for: Sequence[str] = ()) -> str | None:
+    def of_task(self, task_id: str) -> int | None:
+        """Which account a task is known to be of; None where nobody noted it."""
+        intents, tasks = schema.intents, schema.tasks
+        further = sa.select(tasks.c.intent_id).where(tasks.c.task_id == task_id)
+        is_of = sa.or_(intents.c.task_id == task_id, intents.c.intent_id.in_(further))
+        query = sa.select(intents.c.account).where(is_of, intents.c.account.is_not(None))
+        found = list(rows_of(self._engine, query.limit(1), lambda row: int(row["account"])))
+        return found[0] if found else None
+
+    def n_awaited(self) -> dict[int, int]:
+        """Tasks that were accepted and not read yet, by account."""
+        account, n = schema.intents.c.account, sa.func.count().label("n")
+        is_awaited = schema.intents.c.state == IntentState.ACCEPTED.value
+        query = sa.select(account, n).where(is_awaited, account.is_not(None)).group_by(account)
+        return dict(rows_of(self._engine, query, lambda row: (int(row["account"]), int(row["n"]))))
+
+    def newest_task(
+        self, accounts: Collection[int] | None, except_for: Sequence[str] = ()
+    ) -> str | None:
         """The newest task that one of these accounts paid for; None where there is none."""
         intents = schema.intents
         query = (
             sa.select(intents.c.task_id)
             .where(intents.c.task_id.is_not(None), intents.c.task_id.not_in(except_for))
-            .where(intents.c.state != IntentState.LOST.value)
+            .where(intents.c.state != IntentState.LOST.value, of_accounts(accounts))
             .order_by(intents.c.claimed_no.desc().nulls_last())
             .limit(1)
         )

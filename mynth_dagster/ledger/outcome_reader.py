@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.downloads import downloads_of
-from mynth_dagster.ledger.queries import in_slices, looked_up, rows_of
+from mynth_dagster.ledger.queries import in_slices, looked_up, of_accounts, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
 from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.models.download import Download
@@ -44,13 +44,13 @@ class OutcomeReader:
         return downloads_of(self._engine, intent_ids)
 
     def unread_surplus(
-        self, batch: str, slices: Iterable[Slice] | None
+        self, batch: str, slices: Iterable[Slice] | None, accounts: Collection[int] | None
     ) -> list[tuple[Intent, str]]:
-        """Further tasks of intents of these partitions, or of all, that were not read yet."""
+        """Further tasks of these accounts, in these partitions or all, that were not read yet."""
         query = (
             sa.select(_intents, _tasks.c.task_id.label("surplus_id"))
             .join(_tasks, _tasks.c.intent_id == _intents.c.intent_id)
-            .where(_intents.c.batch == batch, in_slices(slices))
+            .where(_intents.c.batch == batch, in_slices(slices), of_accounts(accounts))
             .where(_tasks.c.is_surplus, _tasks.c.details.is_(None))
             .order_by(_tasks.c.task_id)
         )

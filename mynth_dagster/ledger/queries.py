@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -77,6 +77,13 @@ def _looked_up(
             if pause_s is None:
                 raise in_our_words(error, "the ledger cannot be read") from error
         block_s(pause_s)
+
+
+def of_accounts(accounts: Collection[int] | None) -> sa.ColumnElement[bool]:
+    """An intent was sent by one of these accounts, or nobody noted by whom; None: whichever."""
+    if accounts is None:
+        return sa.true()
+    return sa.or_(_intents.c.account.is_(None), _intents.c.account.in_(sorted(accounts)))
 
 
 def in_slices(slices: Iterable[Slice] | None, table: sa.Table = _intents) -> sa.ColumnElement[bool]:

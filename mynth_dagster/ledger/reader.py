@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.queries import in_slices, looked_up, rows_of
+from mynth_dagster.ledger.queries import in_slices, looked_up, of_accounts, rows_of
 from mynth_dagster.ledger.records import intent_from_row
 from mynth_dagster.ledger.statements import Lookup, Names
 from mynth_dagster.models.awaited import Awaited
@@ -107,24 +107,29 @@ class LedgerReader:
         rows = looked_up(self._engine, _BY_ID, intent_ids)
         return {row["intent_id"]: intent_from_row(row) for row in rows}
 
-    def awaited(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
-        """Tasks of these partitions that were accepted and not read, as they were submitted."""
+    def awaited(
+        self, batch: str, slices: Iterable[Slice], accounts: Collection[int] | None
+    ) -> list[Awaited]:
+        """Tasks of these accounts that were accepted and not read, as they were submitted."""
         since = sa.func.coalesce(_intents.c.submitted_at_us, _intents.c.claimed_at_us)
         names = (
             *("intent_id", "task_id", "n_asked", "deadline_at_us", "remote_status", "missed"),
-            *("request_hash", "model"),
+            *("request_hash", "model", "account"),
         )
         query = (
             sa.select(*(_intents.c[name] for name in names), since.label("since_us"))
             .where(_intents.c.batch == batch, in_slices(slices))
-            .where(_intents.c.state == IntentState.ACCEPTED.value)
+            .where(_intents.c.state == IntentState.ACCEPTED.value, of_accounts(accounts))
             .order_by(_intents.c.submitted_at_us, _intents.c.claimed_at_us, _intents.c.intent_id)
         )
         return list(self._rows(query, _awaited))
 
-    def unread(self, batch: str, slices: Iterable[Slice]) -> list[Awaited]:
+    def unread(
+        self, batch: str, slices: Iterable[Slice], accounts: Collection[int] | None
+    ) -> list[Awaited]:
         """Those of them that are finished."""
-        return [task for task in self.awaited(batch, slices) if task.is_finished_remotely]
+        found = self.awaited(batch, slices, accounts)
+        return [task for task in found if task.is_finished_remotely]
 
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
         """The intents of those tasks that are ours, by task id."""
@@ -195,9 +200,15 @@ class LedgerReader:
             query = query.where(in_slices(slices))
         return list(self._rows(query, _state_count))
 
-    def moving(self, batch: str, now_us: int) -> dict[tuple[str, str], Moving]:
-        """Intents on their way, counted by window and fan-out; partitions at rest are left out."""
-        finished = _finished_remotely()
+    def moving(
+        self, batch: str, now_us: int, accounts: Collection[int] | None
+    ) -> dict[tuple[str, str], Moving]:
+        """
+        Intents on their way, counted by window and fan-out; partitions at rest are left out.
+
+        A finished task counts as finished where these accounts can read it, else as pending.
+        """
+        finished = sa.and_(_finished_remotely(), of_accounts(accounts))
         is_late = sa.func.coalesce(_intents.c.deadline_at_us < now_us, sa.false())
         is_accepted = _intents.c.state == IntentState.ACCEPTED.value
         kinds = {

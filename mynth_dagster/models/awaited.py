@@ -20,6 +20,7 @@ class Awaited:
         missed: How often in a row Mynth said that it does not know the task.
         request_hash: What was asked, as in the tag that the task carries.
         model: The model, or the type of a task that looks at an image.
+        account: The ledger's number of the account and key that sent it.
     """
 
     intent_id: str
@@ -31,6 +32,7 @@ class Awaited:
     missed: int = 0
     request_hash: str = ""
     model: str = ""
+    account: int | None = None
 
     @property
     def is_finished_remotely(self) -> bool:

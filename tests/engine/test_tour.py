@@ -59,9 +59,9 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
     work.run(60, stop=stop, progress=Progress(on_phase=cancel_before_waiting), shards=6)
     work.server.settle()
 
-    def read_slowly(self, places):
+    def read_slowly(self, places, accounts):
         clock.advance(30)
-        return plainly(self, places)
+        return plainly(self, places, accounts)
 
     plainly = tour.Tour._awaited
     monkeypatch.setattr(tour.Tour, "_awaited", read_slowly)

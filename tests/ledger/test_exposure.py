@@ -113,10 +113,10 @@ def test_a_second_task_of_a_row_counts_too(book):
     assert exposure(book) == Exposure(spent=5, unknown=7)
     book.sight(intent, "tsk_2", source="webhook")
     assert exposure(book) == Exposure(spent=5, unknown=7)
-    ((_, surplus_id),) = book.ledger.outcomes.unread_surplus("b", [Slice()])
+    ((_, surplus_id),) = book.ledger.outcomes.unread_surplus("b", [Slice()], None)
     book.read(intent, make_task(surplus_id, cost_units=6))
     assert exposure(book) == Exposure(spent=11)
-    assert book.ledger.outcomes.unread_surplus("b", [Slice()]) == []
+    assert book.ledger.outcomes.unread_surplus("b", [Slice()], None) == []
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,11 @@ def test_a_status_is_noted_only_for_tasks_that_are_not_read(book):
     book.claim(intent)
     book.sight(intent)
     book.run(book.ledger.note_status(StatusNote("tsk_1", TaskStatus.COMPLETED)))
-    assert [task.task_id for task in book.ledger.read.unread("b", [Slice()])] == ["tsk_1"]
+    assert [task.task_id for task in book.ledger.read.unread("b", [Slice()], None)] == ["tsk_1"]
 
     book.read(intent, make_task())
 
-    assert book.ledger.read.unread("b", [Slice()]) == []
+    assert book.ledger.read.unread("b", [Slice()], None) == []
 
 
 def test_a_key_has_one_number(book):
@@ -126,6 +126,6 @@ def test_more_partitions_than_an_expression_may_be_deep(book):
     book.sight(intent)
     slices = [Slice(f"day {n}") for n in range(3_000)] + [Slice("2026-11-20")]
 
-    assert len(book.ledger.outcomes.unread_surplus("b", slices)) == 0
+    assert len(book.ledger.outcomes.unread_surplus("b", slices, None)) == 0
     assert book.ledger.read.counts("b", slices)[0].n_intents == 1
-    assert book.ledger.read.moving("b", 0) == {("2026-11-20", ""): Moving(n_pending=1)}
+    assert book.ledger.read.moving("b", 0, None) == {("2026-11-20", ""): Moving(n_pending=1)}
