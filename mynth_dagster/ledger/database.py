@@ -2,14 +2,16 @@
 Opening the database: engines, durability settings, and the schema at its newest version.
 
 SQLite: WAL, `synchronous=FULL`, explicit `BEGIN IMMEDIATE` for the writer.
-Postgres: READ COMMITTED, `synchronous_commit=on`.
+Postgres: READ COMMITTED, `synchronous_commit=on`, and limits on how long anything may wait.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, make_url
 
+from mynth_dagster.clock import block_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
+from mynth_dagster.ledger.outage import until_unlocked
 
 HEAD = "0012"
 """The newest migration; a test compares it with the migrations folder."""
@@ -34,10 +38,22 @@ _HANGING = {
     "tcp_user_timeout": 30_000,
 }
 """In libpq's words: seconds, but milliseconds for the last."""
+_WRITER_WAITS = {
+    "lock_timeout": 10_000,
+    "statement_timeout": 60_000,
+    "idle_in_transaction_session_timeout": 30_000,
+}
+"""
+In Postgres's words, milliseconds: a client that died or froze within a transaction is rolled back,
+and whoever waits for its locks tries again, as after an outage, until it is.
+"""
+_READER_WAITS = {"lock_timeout": 10_000, "idle_in_transaction_session_timeout": 600_000}
+"""Answers are streamed to who may be slow, so that readers may idle for longer."""
+_MIGRATION_WAITS = {"lock_timeout": 60_000, "statement_timeout": 0}
 _MIGRATION_LOCK = 0x6D796E7468  # "mynth": one process at a time changes the schema
 
 
-def open_engines(url: str) -> tuple[Engine, Engine]:
+def open_engines(url: str, pause: Callable[[float], None] = block_s) -> tuple[Engine, Engine]:
     """
     One engine for the only writer of this process, one for its readers.
 
@@ -51,25 +67,39 @@ def open_engines(url: str) -> tuple[Engine, Engine]:
         writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
         reader = _sqlite_engine(parsed, begin="BEGIN", pool_size=4)
     else:
-        writer = _postgres_engine(parsed, pool_size=1, max_overflow=0)
-        reader = _postgres_engine(parsed, pool_size=4, max_overflow=4)
+        writer = _postgres_engine(parsed, _WRITER_WAITS, pool_size=1, max_overflow=0)
+        reader = _postgres_engine(parsed, _READER_WAITS, pool_size=4, max_overflow=4)
     try:
-        _bring_up_to_date(writer)
-    except sa.exc.DBAPIError as error:
-        raise LedgerUnavailableError(
-            f"the ledger at {parsed.render_as_string(hide_password=True)} "
-            f"cannot be opened: {error.orig}. Nothing was sent."
-        ) from error
+        with opening(url):
+            until_unlocked(partial(_bring_up_to_date, writer), pause)
     except BaseException:
         writer.dispose()
         raise
     return writer, reader
 
 
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """
+    Whatever a database says to a ledger that is being opened becomes one sentence.
+
+    Raises:
+        LedgerUnavailableError: With what the driver, or the disk, said.
+    """
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
+        said = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise LedgerUnavailableError(
+            f"the ledger at {shown} cannot be opened: {said}. Nothing was sent."
+        ) from error
+
+
 def _parse(url: str) -> sa.URL:
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         raise ConfigError("ledger_url", "not a database URL such as sqlite:///ledger.db") from None
     backend = parsed.get_backend_name()
     if backend == "postgresql":
@@ -78,9 +108,11 @@ def _parse(url: str) -> sa.URL:
         raise ConfigError("ledger_url", f"{backend!r} is neither sqlite nor postgresql")
     if parsed.database in (None, "", ":memory:"):
         raise ConfigError("ledger_url", "a ledger must outlive the process: name a file")
-    folder = Path(str(parsed.database)).absolute().parent
-    if not folder.is_dir():
-        raise ConfigError("ledger_url", f"the folder {folder} does not exist")
+    file = Path(str(parsed.database)).absolute()
+    if not os.path.isdir(file.parent):  # noqa: PTH112 - Path's raises where it may not look
+        raise ConfigError("ledger_url", f"the folder {file.parent} does not exist")
+    if os.path.isdir(file):  # noqa: PTH112
+        raise ConfigError("ledger_url", f"{file} is a folder: name a file in it")
     return parsed
 
 
@@ -116,20 +148,28 @@ def hanging_settings(url: sa.URL) -> dict[str, int]:
     return {name: value for name, value in _HANGING.items() if name not in url.query}
 
 
-def _postgres_engine(url: sa.URL, **pool: int) -> Engine:
+def _postgres_engine(url: sa.URL, waits: Mapping[str, int], **pool: int) -> Engine:
     """Durable whatever the server's own settings are; a server that hangs is given up."""
-    engine = sa.create_engine(
-        url,
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
-        connect_args=hanging_settings(url),
-        **pool,
-    )
+    try:
+        engine = sa.create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            connect_args=hanging_settings(url),
+            **pool,
+        )
+    except ImportError:
+        missing = "the driver for Postgres is not installed: pip install 'mynth-dagster[postgres]'"
+        raise ConfigError("ledger_url", missing) from None
+    options = str(url.query.get("options", ""))
+    ours = {name: wait_ms for name, wait_ms in waits.items() if name not in options}
 
     @event.listens_for(engine, "connect")
     def set_parameters(connection: Any, _: Any) -> None:
         connection.autocommit = True
         connection.execute("SET synchronous_commit = on")
+        for name, wait_ms in ours.items():
+            connection.execute(f"SET {name} = {wait_ms}")
         connection.autocommit = False
 
     return engine
@@ -147,6 +187,8 @@ def _bring_up_to_date(engine: Engine) -> None:
         reach(CrashPoint.BACKED_UP)
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
+            for name, wait_ms in _MIGRATION_WAITS.items():
+                connection.exec_driver_sql(f"SET LOCAL {name} = {wait_ms}")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         if _schema_version(connection) != HEAD:  # else another process was faster
             _migrate(connection)

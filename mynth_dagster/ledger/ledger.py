@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.clock import Instant, block_s
 from mynth_dagster.ledger import accounts, doubts, partitions
 from mynth_dagster.ledger.accounts import AccountReader
-from mynth_dagster.ledger.database import open_engines
+from mynth_dagster.ledger.database import open_engines, opening
 from mynth_dagster.ledger.delivery import CLAIM, END, Claim, Claimed, Ending
 from mynth_dagster.ledger.doubt_reader import DoubtReader
 from mynth_dagster.ledger.doubts import Missing
@@ -25,6 +25,7 @@ from mynth_dagster.ledger.grouped import CALL
 from mynth_dagster.ledger.inbox import Inbox
 from mynth_dagster.ledger.money_reader import MoneyReader
 from mynth_dagster.ledger.numbers import newest_number
+from mynth_dagster.ledger.outage import until_unlocked
 from mynth_dagster.ledger.outcome_reader import OutcomeReader
 from mynth_dagster.ledger.partitions import Stopped
 from mynth_dagster.ledger.reader import LedgerReader
@@ -60,8 +61,8 @@ class Ledger:
         self.resting = RestingReader(reader)
         self.accounts = AccountReader(reader)
         self.money = MoneyReader(reader)
-        self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)))
-        self.salt = _ensure(writer, "salt", os.urandom(16).hex())
+        self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)), pause)
+        self.salt = _ensure(writer, "salt", os.urandom(16).hex(), pause)
         self._commits = GroupCommit(writer, pause=pause)
         self.inbox = Inbox(self._commits, reader)
         self.uploads = Uploads(self._commits, reader)
@@ -82,7 +83,14 @@ class Ledger:
             LedgerUnavailableError: The database does not answer.
             SchemaVersionError: A newer release wrote it.
         """
-        return cls(*open_engines(url), pause=pause)
+        writer, reader = open_engines(url, pause)
+        try:
+            with opening(url):
+                return cls(writer, reader, pause=pause)
+        except BaseException:
+            writer.dispose()
+            reader.dispose()
+            raise
 
     def prepare_to_send(self, spool_folder: Path) -> None:
         """
@@ -241,6 +249,9 @@ class Ledger:
         return await self._commits.submit(CALL, call)
 
 
-def _ensure(writer: Engine, key: str, value: str) -> str:
-    with writer.begin() as connection:
-        return partitions.ensure_meta(key, value)(connection)
+def _ensure(writer: Engine, key: str, value: str, pause: Callable[[float], None]) -> str:
+    def ensure() -> str:
+        with writer.begin() as connection:
+            return partitions.ensure_meta(key, value)(connection)
+
+    return until_unlocked(ensure, pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -12,6 +13,13 @@ from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 
 _PASSING = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly")
 """Words of SQLite for what another writer, or somebody who frees space, may end."""
+
+T = TypeVar("T")
+_LOCKED = ("55P03", "57014", "40P01")
+"""Postgres: a lock or a statement took too long, or two waited for each other."""
+
+OPENING_MAX_S = 45.0
+"""Nothing is at stake yet, and a frozen client is rolled back after 30 seconds."""
 
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 5.0
@@ -59,6 +67,25 @@ class Patience:
         self._paused_s += pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)
         return pause_s
+
+
+def until_unlocked(call: Callable[[], T], pause: Callable[[float], None]) -> T:
+    """What a call comes to, tried again for a while where another transaction is in its way."""
+    patience = Patience(OPENING_MAX_S)
+    while True:
+        try:
+            return call()
+        except sa.exc.SQLAlchemyError as error:
+            pause_s = patience.next_pause_s() if _is_locked(error) else None
+            if pause_s is None:
+                raise
+        pause(pause_s)
+
+
+def _is_locked(error: sa.exc.SQLAlchemyError) -> bool:
+    orig = getattr(error, "orig", None)
+    said = str(orig).lower()
+    return getattr(orig, "sqlstate", None) in _LOCKED or "locked" in said or "busy" in said
 
 
 def in_our_words(error: Exception, said: str) -> Exception:
