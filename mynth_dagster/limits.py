@@ -195,6 +195,13 @@ CONFIRM_ABOVE_USD = Decimal("0.10")  # so does more than this, where models or d
 PROMPT_ID_MAX_BYTES = 1024  # with model, batch and window it is a key: Postgres takes 2,704 bytes
 FOLDER_NAME_MAX_BYTES = 255  # of file systems; a partition's key is part of one
 
+ANSWER_MAX_BYTES = 4 * MIB  # a page of the list, a catalogue; a longer answer is none
+CREATED_MAX_BYTES = MIB  # the answer to a paid call: never one of the large ones, that may wait
+STATUS_MAX_BYTES = 64 * KIB
+TASK_MAX_BYTES = 16 * MIB  # of 100 images, with what their destinations say
+LARGE_ANSWER_BYTES = MIB  # a longer answer is read further and decoded …
+LARGE_ANSWERS_MAX = 4  # … beside no more than so many at a time
+
 EXCERPT_MAX_CHARS = 200
 ROWS_NAMED_MAX = 5  # row ids named in one error before "and N more"
 

@@ -26,7 +26,12 @@ from mynth_dagster.errors import (
     RefusedError,
     UnexpectedPayloadError,
 )
-from mynth_dagster.limits import PICTURE_MAX_BYTES
+from mynth_dagster.limits import (
+    CREATED_MAX_BYTES,
+    PICTURE_MAX_BYTES,
+    STATUS_MAX_BYTES,
+    TASK_MAX_BYTES,
+)
 from mynth_dagster.models.inspection import Inspection, Wish
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import (
@@ -109,7 +114,13 @@ class MynthClient:
             may_leave: Asked as the last act before the bytes leave, when a connection was waited
                 for and had; a request that may not leave any more is not sent.
         """
-        call = Call("create task", "POST", f"/image/{doing}", content=content)
+        call = Call(
+            "create task",
+            "POST",
+            f"/image/{doing}",
+            content=content,
+            bytes_max=CREATED_MAX_BYTES,
+        )
         try:
             answer = await self._http.exchange(call, may_leave=may_leave)
         except NotSentError as error:
@@ -140,12 +151,13 @@ class MynthClient:
 
     async def get_status(self, task_id: str, *, token: str | None = None) -> TaskStatus:
         """`GET /tasks/:id/status`, with the key or the task's own token."""
-        call = Call("read task status", "GET", f"{_task_path(task_id)}/status", token=token)
+        path = f"{_task_path(task_id)}/status"
+        call = Call("read task status", "GET", path, token=token, bytes_max=STATUS_MAX_BYTES)
         return await self._read(call, partial(reading.decode_status, task_id=task_id))
 
     async def get_task(self, task_id: str) -> Task:
         """`GET /tasks/:id`, owner only: the whole task."""
-        call = Call("read task", "GET", _task_path(task_id))
+        call = Call("read task", "GET", _task_path(task_id), bytes_max=TASK_MAX_BYTES)
         task = self.profile.decode_task(call.operation, await self._read_json(call))
         if task.task_id != task_id:
             revision = self.profile.REVISION
@@ -155,7 +167,7 @@ class MynthClient:
     async def get_result(self, task_id: str, *, token: str) -> tuple[ImageOutcome, ...]:
         """The images of a finished task, with nothing but its token."""
         path = f"{_task_path(task_id)}/{self.profile.RESULT_WORD}"
-        call = Call("read result", "GET", path, token=token)
+        call = Call("read result", "GET", path, token=token, bytes_max=TASK_MAX_BYTES)
         return await self._read(call, reading.decode_result)
 
     async def list_tasks(self, *, limit: int, after: str | None = None) -> list[ListedTask]:
@@ -260,15 +272,20 @@ class MynthClient:
         attempt = 0
         while True:
             attempt += 1
+            slot = self._http.slot()
             try:
                 timeout_s = self.settings.read_timeout_s
-                return self._checked(call, await self._http.exchange(call, timeout_s=timeout_s))
+                answer = await self._http.exchange(call, timeout_s=timeout_s, slot=slot)
+                return self._checked(call, answer)
             except ApiError as error:
                 delay_s = decide_retry_s(
                     error, attempt=attempt, attempts_max=self.settings.read_attempts
                 )
                 if delay_s is None:
                     raise
+            finally:
+                # Whoever waited goes on when this task pauses: what it returns is decoded by then.
+                slot.release()
             await self._clock.sleep(delay_s)
 
     def _checked(self, call: Call, answer: Answer) -> Any:

@@ -8,8 +8,9 @@ it failed, and never if it got one.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ import aiohttp
 import yarl
 
 from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.limits import LARGE_ANSWER_BYTES
 
 KEEPALIVE_S = 15.0
 SEND_AT_ONCE_MAX_BYTES = 512 * 1024  # a longer body is sent in pieces, between which others run
@@ -28,10 +30,36 @@ SEND_AT_ONCE_MAX_BYTES = 512 * 1024  # a longer body is sent in pieces, between 
 MayLeave = Callable[[], bool]
 
 
+class Slot:
+    """
+    One answer's turn among the large ones: taken when it turns out to be long, let go when decoded.
+
+    Whoever waits for a turn does not read on, so that the sender waits too.
+    """
+
+    __slots__ = ("_is_taken", "_turns")
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns = turns
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Wait for a turn; at once where this answer has it."""
+        if not self._is_taken:
+            await self._turns.acquire()
+            self._is_taken = True
+
+    def release(self) -> None:
+        """Let the next one go on."""
+        if self._is_taken:
+            self._is_taken = False
+            self._turns.release()
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """
-    A request as it is sent; an answer longer than `bytes_max` is none.
+    A request as it is sent; an answer longer than `bytes_max` is none, a large one takes the slot.
 
     `may_leave` is asked when nothing is between it and the socket any more; where it says no, the
     request provably stays here.
@@ -42,6 +70,7 @@ class Outgoing:
     headers: Mapping[str, str]
     content: bytes | None
     bytes_max: int
+    slot: Slot
     may_leave: MayLeave | None = None
 
 
@@ -122,7 +151,7 @@ class Connections:
             allow_redirects=False,
         )
         async with exchange as response:
-            body = await _read(response.content, request.bytes_max)
+            body = await read_whole(response.content.iter_any(), request)
             return Answer(response.status, headers_of(response.raw_headers), body)
 
     async def aclose(self) -> None:
@@ -183,18 +212,21 @@ def headers_of(raw: Any) -> dict[str, str]:
     }
 
 
-async def _read(stream: aiohttp.StreamReader, bytes_max: int) -> bytes:
+async def read_whole(chunks: AsyncIterable[bytes], request: Outgoing) -> bytes:
+    """
+    The body of an answer; one without end is none.
+
+    Raises:
+        ValueError: It is longer than the request allows.
+    """
     body = bytearray()
-    while chunk := await stream.readany():
+    async for chunk in chunks:
         body += chunk
-        require_short(body, bytes_max)
+        if len(body) > request.bytes_max:
+            raise ValueError(f"the answer is longer than {request.bytes_max} bytes")
+        if len(body) > LARGE_ANSWER_BYTES:
+            await request.slot.take()
     return bytes(body)
-
-
-def require_short(body: bytes | bytearray, bytes_max: int) -> None:
-    """An answer without end is none."""
-    if len(body) > bytes_max:
-        raise ValueError(f"the answer is longer than {bytes_max} bytes")
 
 
 @lru_cache(maxsize=16)

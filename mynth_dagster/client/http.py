@@ -28,19 +28,20 @@ from mynth_dagster.client.connections import (
     Handover,
     MayLeave,
     Outgoing,
+    Slot,
     handover,
     headers_of,
-    require_short,
+    read_whole,
 )
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import NoAnswerError, NotSentError, WithheldRequestError, cut
+from mynth_dagster.limits import ANSWER_MAX_BYTES, LARGE_ANSWERS_MAX
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout as deadline
 else:
     from async_timeout import timeout as deadline
 
-ANSWER_MAX_BYTES = 16 * 1024 * 1024
 USER_AGENT = f"mynth-dagster/{version('mynth-dagster')}"
 _HEADERS = {
     "accept": "application/json",
@@ -62,6 +63,7 @@ class Call:
         path: Below the base URL.
         token: Replaces the key.
         files: Sent as a form instead of `content`: (field, (name, content, media type)).
+        bytes_max: A longer answer is none.
     """
 
     operation: str
@@ -73,6 +75,7 @@ class Call:
     files: Sequence[FormFile] = ()
     token: str | None = field(default=None, repr=False)
     anonymous: bool = False
+    bytes_max: int = ANSWER_MAX_BYTES
 
 
 class HttpSession:
@@ -91,14 +94,24 @@ class HttpSession:
         self._base = str(httpx.URL(settings.normalised_base_url)).rstrip("/")
         self.n_requests = 0
         self.server_date = ""
+        self._turns = asyncio.Semaphore(LARGE_ANSWERS_MAX)
         self._wire: Connections | _ByTransport = (
             Connections(settings, tls_context())
             if transport is None
             else _ByTransport(transport, settings)
         )
 
+    def slot(self) -> Slot:
+        """For one exchange: a large answer keeps its turn until its owner releases it."""
+        return Slot(self._turns)
+
     async def exchange(
-        self, call: Call, *, timeout_s: float | None = None, may_leave: MayLeave | None = None
+        self,
+        call: Call,
+        *,
+        timeout_s: float | None = None,
+        may_leave: MayLeave | None = None,
+        slot: Slot | None = None,
     ) -> Answer:
         """
         Send one request and read the whole answer, whatever its status.
@@ -106,21 +119,24 @@ class HttpSession:
         Args:
             timeout_s: In all; None: as the settings say of any request.
             may_leave: Asked last, before the bytes leave; a request that may not is not sent.
+            slot: Held by a large answer when this returns; None: no longer than until then.
 
         Raises:
             NotSentError: Provably no connection was handed over.
             NoAnswerError: The request may have arrived; no complete answer came.
         """
-        mine = Handover()
+        mine, turn = Handover(), slot or self.slot()
         reset = handover.set(mine)
         self.n_requests += 1
         try:
             async with deadline(timeout_s or self._settings.request_timeout_s):
-                return await self._send(call, may_leave)
+                return await self._send(call, may_leave, turn)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, only one thing counts
             said = _in_words(error)
         finally:
             handover.reset(reset)
+            if slot is None:
+                turn.release()
         # Raised outside the handler: the library's own errors carry the request's headers,
         # and with them the key, into whatever shows a chain of causes.
         if mine.is_withheld:
@@ -131,7 +147,7 @@ class HttpSession:
         """Close all connections."""
         await self._wire.aclose()
 
-    async def _send(self, call: Call, may_leave: MayLeave | None) -> Answer:
+    async def _send(self, call: Call, may_leave: MayLeave | None, slot: Slot) -> Answer:
         secret = self._secret(call)
         content, content_type = _form(call.files) if call.files else (call.content, "")
         headers = dict(_HEADERS)
@@ -142,7 +158,7 @@ class HttpSession:
         url = f"{self._base}{call.path}"
         if call.params:
             url = f"{url}?{urlencode(call.params)}"
-        request = Outgoing(call.method, url, headers, content, ANSWER_MAX_BYTES, may_leave)
+        request = Outgoing(call.method, url, headers, content, call.bytes_max, slot, may_leave)
         answer = await self._wire.send(request)
         self.server_date = answer.headers.get("date", self.server_date)
         return _redacted(answer, secret) if secret else answer
@@ -171,13 +187,10 @@ class _ByTransport:
             handover.get().require(request.may_leave)
         response = await self._transport.handle_async_request(asked)
         try:
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                require_short(body, request.bytes_max)
+            body = await read_whole(response.aiter_raw(), request)
         finally:
             await response.aclose()
-        return Answer(response.status_code, headers_of(response.headers.raw), bytes(body))
+        return Answer(response.status_code, headers_of(response.headers.raw), body)
 
     async def aclose(self) -> None:
         """Close all connections."""
