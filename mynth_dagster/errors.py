@@ -46,10 +46,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mynth_dagster.limits import EXCERPT_MAX_CHARS, ROWS_NAMED_MAX
+from mynth_dagster.printable import printable
 
 
 class MynthError(Exception):
-    """Everything this package raises on purpose."""
+    """Everything this package raises on purpose; its words may be shown on any terminal."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class ConfigError(MynthError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from dataclasses import asdict
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mynth_dagster.cli.failing import EXIT_OK, EXIT_OTHER, errors_as_exit_codes, say
+from mynth_dagster.cli.failing import EXIT_OK, EXIT_OTHER, errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.engine.doctor import examine
@@ -46,7 +45,7 @@ def doctor(
         )
         findings = asyncio.run(examine(settings))
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        say_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     has_problem = any(finding.level is Level.PROBLEM for finding in findings)

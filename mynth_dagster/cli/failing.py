@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mynth_dagster.errors import (
     TableError,
     UnauthorizedError,
 )
+from mynth_dagster.printable import printable
 
 T = TypeVar("T")
 
@@ -84,5 +86,10 @@ def ask_if_needed(console: Console, work: Callable[[Asking], T], asking: Asking)
 
 
 def say(console: Console, text: str) -> None:
-    """Plain text on the console: no markup is read from data, no line is broken by us."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Plain text on the console: nothing in data is obeyed, no line is broken by us."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def say_json(value: object) -> None:
+    """JSON on standard output, in characters that no terminal obeys."""
+    typer.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from mynth_dagster.cli.failing import (
     ask_if_needed,
     errors_as_exit_codes,
     say,
+    say_json,
 )
 from mynth_dagster.cli.options import (
     BaseUrl,
@@ -111,7 +111,7 @@ def inspect(
             return run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
 
         summaries = ask_if_needed(console, look, asking)
-    typer.echo(json.dumps(_in_json(summaries, stop), indent=2))
+    say_json(_in_json(summaries, stop))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
     if stop.reason:
         reason = stop.reason

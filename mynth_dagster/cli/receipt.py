@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from mynth_dagster.cli.failing import errors_as_exit_codes, say
+from mynth_dagster.cli.failing import errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.report import receipt_json
@@ -48,7 +47,7 @@ def receipt(
         receipts = _receipts(url, batch)
         if as_json:
             known = {name: receipt_json(found) for name, found in receipts.items()}
-            typer.echo(json.dumps(known, indent=2))
+            say_json(known)
         else:
             for name, found in receipts.items():
                 for line in _in_lines(name, found):

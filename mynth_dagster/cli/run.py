@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from mynth_dagster.cli.failing import (
     EXIT_OTHER,
     ask_if_needed,
     errors_as_exit_codes,
+    say_json,
 )
 from mynth_dagster.cli.options import (
     BaseUrl,
@@ -147,7 +147,7 @@ def run(
 
         report = ask_if_needed(console, make, asking)
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
+        say_json(report.to_json())
     else:
         print_report(console, report, asking)
     raise typer.Exit(exit_code(report))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from mynth_dagster.cli.failing import errors_as_exit_codes, say
+from mynth_dagster.cli.failing import errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import Ledger, Root
 from mynth_dagster.engine.session import REVISION_META, ledger_url_in
 from mynth_dagster.engine.stopping import in_words
@@ -18,6 +18,7 @@ from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.reader import LedgerReader, StateCount
 from mynth_dagster.models.money import format_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
+from mynth_dagster.printable import printable
 
 
 def status(
@@ -46,7 +47,7 @@ def status(
             "stops": stops,
             "batches": _as_json(known),
         }
-        typer.echo(json.dumps(told, indent=2))
+        say_json(told)
         return
     say(console, f"Ledger {ledger_id}")
     for url, revision in revisions.items():
@@ -84,7 +85,8 @@ def _as_table(known: dict[str, list[StateCount]]) -> Table:
         for count in counts:
             key = Slice(count.window, count.fan_out).key
             money = (format_usd(count.reserved_units), format_usd(count.charged_units))
-            table.add_row(name, key, _state(count), str(count.n_intents), *money)
+            cells = (name, key, _state(count), str(count.n_intents), *money)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from mynth_dagster.cli.failing import errors_as_exit_codes
+from mynth_dagster.cli.failing import errors_as_exit_codes, say_json
 from mynth_dagster.cli.options import BaseUrl, Revision
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
@@ -44,7 +43,7 @@ def task(
             raise ConfigError(TOKEN_VARIABLE, reason)
         settings = ClientSettings(base_url=base_url, api_key=key or None, concurrency=1)
         found = asyncio.run(_wait(settings, api_revision, task_id, token or None, timeout))
-    typer.echo(json.dumps(_in_json(found), indent=2))
+    say_json(_in_json(found))
 
 
 async def _wait(

@@ -16,6 +16,7 @@ from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.registration import Registration, register
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.limits import WEBHOOK_PORT
+from mynth_dagster.printable import printable
 from mynth_dagster.wire import AUTO_REVISION
 
 SECRET, TOKEN, PREVIOUS = "MYNTH_WEBHOOK_SECRET", "MYNTH_WEBHOOK_TOKEN", "_PREVIOUS"
@@ -80,7 +81,7 @@ def webhook_register(
         raise typer.Exit(EXIT_OTHER)
     say(Console(stderr=True), f"Webhook {made.webhook_id} is enabled for {url}.")
     if made.secret:
-        typer.echo(f"{SECRET}={made.secret}")
+        typer.echo(printable(f"{SECRET}={made.secret}"))
 
 
 async def _register(settings: EngineSettings, url: str, webhook_id: str | None) -> Registration:

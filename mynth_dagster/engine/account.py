@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -28,8 +27,9 @@ from mynth_dagster.errors import (
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.accounts import AccountRow
 from mynth_dagster.models.task import Account
+from mynth_dagster.printable import printable_logger
 
-_log = logging.getLogger(__name__)
+_log = printable_logger(__name__)
 FINGERPRINT_CHARS = 32
 ECHO_META = "echoes_tags:"
 """Before an account's number: the ledger's fact that its tasks come back with our tags."""

@@ -8,7 +8,6 @@ on the wrong row.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.limits import INTENT_TAG_KEY
@@ -16,8 +15,9 @@ from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.inspection import INSPECTION_TASKS
 from mynth_dagster.models.intent import Intent, parse_tag
 from mynth_dagster.models.task import IMAGE_TASK, Task
+from mynth_dagster.printable import printable_logger
 
-_log = logging.getLogger(__name__)
+_log = printable_logger(__name__)
 PERSON = "person"
 """The source of a sighting that a person vouches for."""
 

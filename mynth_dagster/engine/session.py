@@ -7,7 +7,6 @@ hands it down; nothing below reads settings or the environment.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,9 +25,10 @@ from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError, RevisionUnknownError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
+from mynth_dagster.printable import printable_logger
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 
-_log = logging.getLogger(__name__)
+_log = printable_logger(__name__)
 REVISION_META = "revision:"
 """Before a base URL: the ledger's fact that holds the revision last seen there."""
 

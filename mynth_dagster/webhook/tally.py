@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 
 from mynth_dagster.clock import Clock
 from mynth_dagster.models.receiver import ReceiverReport
+from mynth_dagster.printable import printable_logger
 
 TOLD_EVERY_S = 60.0
 REPORTED_EVERY_S = 5.0
 
-_log = logging.getLogger("mynth_dagster.webhook")
+_log = printable_logger("mynth_dagster.webhook")
 
 
 class Tally:
