@@ -25,7 +25,7 @@ from mynth_dagster.engine.account import (
     scopes_in_words,
     tasks_elsewhere,
 )
-from mynth_dagster.engine.session import EngineSettings
+from mynth_dagster.engine.session import SQLITE, EngineSettings
 from mynth_dagster.engine.webhook_health import webhook_findings
 from mynth_dagster.errors import ApiError, MynthError, UnauthorizedError
 from mynth_dagster.ledger import Ledger
@@ -36,6 +36,18 @@ from mynth_dagster.models.task import Account
 from mynth_dagster.tables.prompts import named_destinations
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 
+MOUNTS = Path("/proc/self/mounts")
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p"),
+        *("sshfs", "glusterfs", "ceph", "cephfs", "ceph-fuse", "lustre"),
+        *("afs", "virtiofs", "vboxsf", "davfs", "davfs2", "s3fs"),
+        *("gcsfuse", "rclone", "goofys", "mountpoint-s3", "blobfuse2", "beegfs"),
+        *("gpfs", "ocfs2", "gfs2"),
+    }
+)
+"""Where locks or shared memory do not reach other machines; also behind `fuse.`."""
+
 
 async def examine(
     settings: EngineSettings, *, clock: Clock | None = None, transport: Transport | None = None
@@ -43,6 +55,7 @@ async def examine(
     """Look at tables, ledger, API, key, money, clock, webhooks; raises for nothing it finds."""
     clock = clock or SystemClock()
     findings = [_tables(settings.root)]
+    findings += await asyncio.to_thread(_ledger_disk, settings.ledger_url)
     findings += await asyncio.to_thread(_ledger, settings, clock)
     findings += await _Server(settings, clock, transport).examine()
     return findings
@@ -57,6 +70,35 @@ def _tables(root: str) -> Finding:
     if not os.access(folder, os.W_OK | os.X_OK):
         return problem("tables", f"{folder} is not writable", "change its permissions")
     return ok("tables", f"{folder} is writable")
+
+
+def _ledger_disk(url: str) -> list[Finding]:
+    """Whether a SQLite ledger lies where SQLite cannot keep it; nothing where nobody tells."""
+    if not url.startswith(SQLITE):
+        return []
+    file = Path(url.removeprefix(SQLITE).partition("?")[0]).absolute()
+    try:
+        mounts = MOUNTS.read_text("utf-8", "surrogateescape")
+        kind = file_system_of(str(file.resolve()), mounts)
+    except (OSError, RuntimeError):  # no such system, or links that go round
+        return []
+    if kind is None or kind.removeprefix("fuse.") not in NETWORK_FILE_SYSTEMS:
+        return []
+    said = f"{file} lies on a network file system ({kind}): SQLite's locks fail there"
+    return [problem("ledger's disk", said, "use a local disk, or Postgres for several machines")]
+
+
+def file_system_of(path: str, mounts: str) -> str | None:
+    """The type of the file system that a path is on, by the lines of `/proc/self/mounts`."""
+    found, longest = None, 0
+    for line in mounts.splitlines():
+        _, place, kind, *_ = [*line.split(" "), "", "", ""]
+        for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            place = place.replace(code, char)
+        # Of several at one place, the last hides the others.
+        if f"{path}/".startswith(f"{place.rstrip('/')}/") and place and len(place) >= longest:
+            found, longest = kind, len(place)
+    return found
 
 
 def _ledger(settings: EngineSettings, clock: Clock) -> list[Finding]:

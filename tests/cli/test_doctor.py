@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mynth_dagster.clock import US_PER_S, ManualClock, SystemClock
+from mynth_dagster.engine import doctor
+from mynth_dagster.engine.doctor import file_system_of
 from mynth_dagster.engine.webhook_health import webhook_findings
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent
@@ -268,3 +270,64 @@ def test_deliveries_that_have_stopped_are_a_problem(health):
     assert level is Level.PROBLEM
     assert "12 tasks finished since" in said
     assert "--id wh_7" in said
+
+
+MOUNTED = """\
+/dev/sda1 / ext4 rw 0 0
+server:/export /mnt/nfs nfs4 rw 0 0
+/dev/sdb1 /mnt/nfs/local xfs rw 0 0
+me@host: /mnt/my\\040home fuse.sshfs rw 0 0
+share /mnt/over 9p rw 0 0
+/dev/sdc1 /mnt/over ext4 rw 0 0
+broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/mnt/nfs/ledger.db", "nfs4"),
+        ("/mnt/nfs", "nfs4"),
+        ("/mnt/nfs2/ledger.db", "ext4"),
+        ("/mnt/nfs/local/ledger.db", "xfs"),
+        ("/mnt/my home/ledger.db", "fuse.sshfs"),
+        ("/mnt/over/ledger.db", "ext4"),
+        ("/srv/ledger.db", "ext4"),
+    ],
+)
+def test_a_path_is_on_what_is_mounted_nearest_above_it(path, kind):
+    """Whole folders count, and of two at one place the later."""
+    assert file_system_of(path, MOUNTED) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_found"),
+    [
+        *((kind, True) for kind in ("nfs", "cifs", "fuse.sshfs", "fuse.glusterfs", "virtiofs")),
+        *((kind, False) for kind in ("ext4", "overlay", "fuse.mergerfs")),
+    ],
+)
+def test_a_sqlite_ledger_on_a_network_file_system_is_a_problem(
+    new_shell, tmp_path, monkeypatch, kind, is_found
+):
+    """It says what to do; a local disk is not spoken of."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver {work.root.resolve()} {kind} rw 0 0\n")
+    monkeypatch.setattr(doctor, "MOUNTS", mounts)
+
+    found, code = look(work)
+
+    assert code == is_found
+    assert ("ledger's disk" in found) == is_found
+    assert "Postgres" in found["ledger's disk"]["next_step"] if is_found else True
+
+
+def test_where_the_system_tells_no_mounts_nothing_is_said_of_them(new_shell, monkeypatch):
+    """As on other systems than Linux."""
+    work = new_shell()
+    work.run(work.prompts(1))
+    monkeypatch.setattr(doctor, "MOUNTS", Path("/no/such/file"))
+
+    assert "ledger's disk" not in look(work)[0]
