@@ -282,7 +282,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         if self.api_key_env is None:
             return {}
         resource = shared_resource(
-            self.api_key_env,
+            api_key_env=self.api_key_env,
             root=self.root,
             ledger_url=self.ledger_url,
             spool_dir=self.spool_dir,

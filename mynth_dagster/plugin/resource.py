@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from pydantic import Field
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.engine.session import EngineSettings, Session, ledger_url_in, open_session
 from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import (
     CONCURRENCY_DEFAULT,
     CONNECT_TIMEOUT_S,
@@ -33,10 +35,17 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     How to reach Mynth, and where tables and ledger lie.
 
     Give the key as `dg.EnvVar("MYNTH_API_KEY")`: a literal would be stored in Dagster's snapshot
-    of the code location and shown in the UI.
+    of the code location and shown in the UI. The variable is read when the key is needed, so that
+    a sensor or a run without it says so in a sentence.
     """
 
-    api_key: str = Field(description="Mynth API key, as dg.EnvVar; never a literal.", repr=False)
+    api_key: str = Field(
+        default="", description="Mynth API key, as dg.EnvVar; never a literal.", repr=False
+    )
+    api_key_env: str = Field(
+        default="",
+        description="Environment variable that holds the key: the same as its dg.EnvVar.",
+    )
     root: str = Field(description="Folder or fsspec URL under which the tables are written.")
     ledger_url: str = Field(
         default="",
@@ -83,6 +92,12 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=POLL_INTERVAL_MAX_S, description="Longest pause between rounds of polling."
     )
 
+    def __init__(self, **fields: Any) -> None:
+        key = fields.get("api_key")
+        if isinstance(key, dg.EnvVar):
+            fields |= {"api_key": "", "api_key_env": key.env_var_name}
+        super().__init__(**fields)
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Let a run be for the partitions of its range, whatever else its tags say."""
         follow_range(context.run)
@@ -96,7 +111,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         client = ClientSettings(
             base_url=self.base_url,
-            api_key=self.api_key,
+            api_key=self.api_key or self._key_from_environment(),
             concurrency=self.concurrency,
             connect_timeout_s=self.connect_timeout_s,
             request_timeout_s=self.request_timeout_s,
@@ -113,6 +128,14 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             poll_interval_min_s=self.poll_interval_min_s,
             poll_interval_max_s=self.poll_interval_max_s,
         )
+
+    def _key_from_environment(self) -> str:
+        key = os.environ.get(self.api_key_env, "")
+        if not key:
+            what = f"{self.api_key_env} is not set" if self.api_key_env else "none is given"
+            said = f"{what} where Dagster runs; set it and restart the code location."
+            raise ConfigError("api_key", said)
+        return key
 
     def run(
         self,
@@ -142,12 +165,11 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 @lru_cache
-def shared_resource(api_key_env: str, **connection: Any) -> MynthResource:
+def shared_resource(**connection: Any) -> MynthResource:
     """
     One object for equal settings: Dagster refuses two different ones under one key.
 
     Args:
-        api_key_env: Environment variable that holds the API key.
-        connection: Other fields by name; a list as a tuple, since settings are compared by hash.
+        connection: Fields by name; a list as a tuple, since settings are compared by hash.
     """
-    return MynthResource(api_key=dg.EnvVar(api_key_env), **connection)
+    return MynthResource(**connection)

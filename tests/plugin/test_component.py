@@ -64,6 +64,7 @@ def test_yaml_makes_the_same_batch_as_python(tmp_path):
 def test_what_the_resource_takes_from_yaml_arrives(tmp_path):
     """Every field of the connection that the component has too, each other than its default."""
     given = {
+        "api_key_env": "STUDIO_MYNTH_KEY",
         "root": str(tmp_path),
         "ledger_url": f"sqlite:///{tmp_path}/elsewhere.db",
         "spool_dir": str(tmp_path / "spool"),
@@ -74,7 +75,7 @@ def test_what_the_resource_takes_from_yaml_arrives(tmp_path):
         "image_hosts": ["images.example"],
         "any_public_host": True,
     }
-    defs = _load({**ATTRIBUTES, "api_key_env": "MYNTH_API_KEY", **given})
+    defs = _load({**ATTRIBUTES, **given})
     mynth = defs.resources["mynth"]
     assert set(given) == set(MynthResource.model_fields) & set(MynthImagesComponent.model_fields)
     assert {name: getattr(mynth, name) for name in given} == given

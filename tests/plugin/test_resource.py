@@ -30,6 +30,8 @@ def test_key_from_the_environment_is_not_in_the_snapshot(monkeypatch):
     resource = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), root="data")
 
     assert CANARY not in repr(resource)
+    assert CANARY not in str(resource.model_dump())
+    assert resource.engine_settings().client.api_key == CANARY
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 
 import dagster as dg
 
+from mynth_dagster import MynthResource
 from mynth_dagster.models.partition import Slice
 from tests.plugin.conftest import range_tags
 
@@ -163,6 +164,19 @@ def test_outage_skips_the_tick_with_a_reason(project):
 
     assert tick.run_requests == []
     assert "Nothing is lost" in tick.skip_message
+
+
+def test_a_tick_without_the_key_skips_with_a_sentence(project, monkeypatch):
+    """A colleague without the variable reads its name, not a traceback at every tick."""
+    monkeypatch.delenv("MYNTH_API_KEY", raising=False)
+    mynth = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), root=str(project.folder / "data"))
+    sensor = project.definitions().resolve_sensor_def("shots_completion")
+
+    with dg.build_sensor_context(instance=project.instance, resources={"mynth": mynth}) as context:
+        tick = sensor.evaluate_tick(context)
+
+    assert tick.skip_message.startswith("api_key: MYNTH_API_KEY is not set where Dagster runs;")
+    assert not tick.run_requests
 
 
 def test_a_tick_does_not_wait_for_a_server_that_asks_for_patience(project):
