@@ -14,11 +14,19 @@ from rich.table import Table
 
 from demo.services import Place
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.models.failure import REJECTED_INPUT
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.result_counts import rows_in_words
 
 BATCH = "packaging"
+_ENDS = {
+    "completed": "delivered",
+    "partial": "delivered in part",
+    "rejected": "refused",
+    "failed": "failed",
+}
 
 
 class Watch:
@@ -51,7 +59,7 @@ class Watch:
 
     def render(self) -> Table:
         """Rows by shard and state, and the runs."""
-        table = Table("shard", "sent", "finished", "collected", "failed or refused")
+        table = Table("shard", "sent", "finished", *_ENDS.values())
         counts = self._ledger.read.counts(BATCH, self._slices)
         for slice_ in self._slices:
             seen: Counter[str] = Counter()
@@ -59,9 +67,8 @@ class Watch:
                 state = count.state.value
                 seen["sent"] += count.n_intents
                 seen["finished"] += count.n_intents * (count.finished_remotely)
-                seen["collected"] += count.n_intents * (state in ("completed", "partial"))
-                seen["bad"] += count.n_intents * (state in ("failed", "rejected"))
-            shown = (seen[name] for name in ("sent", "finished", "collected", "bad"))
+                seen[state] += count.n_intents
+            shown = (seen[name] for name in ("sent", "finished", *_ENDS))
             table.add_row(slice_.fan_out, *map(str, shown))
         runs = [f"{run.job_name}: {run.status.value}" for run in self._instance.get_runs()]
         table.caption = ", ".join(reversed(runs)) or "waiting for the daemon"
@@ -76,15 +83,18 @@ def show_summary(console: Console, place: Place, slices: Sequence[Slice], *, too
     images = ds.dataset(folder / "images", partitioning="hive").to_table(["file_bytes"])
     failures = ds.dataset(folder / "failures", partitioning="hive").to_table(["error_code"])
     tasks = ds.dataset(folder / "tasks", partitioning="hive").to_table(
-        ["quoted_usd", "charged_usd"]
+        ["quoted_usd", "charged_usd", "status", "current"]
     )
     codes = Counter(failures.column("error_code").to_pylist())
     n_rows = sum(audit.n_rows for audit in audits)
     passed = all(audit.passed for audit in audits)
-    console.print(f"\n{n_rows} requests: {images.num_rows} images, {failures.num_rows} failures")
+    sent = Counter(tasks.filter(tasks["current"])["status"].to_pylist())
+    statuses = {REJECTED_INPUT: n_rows - sent.total(), **sent}
+    console.print(f"\n{rows_in_words(statuses)}")
+    console.print(f"{images.num_rows} images, {failures.num_rows} failures:")
     for code, n_failures in codes.most_common():
         console.print(f"  {n_failures} {code}")
-    quoted, charged = (pc.sum(tasks.column(name)).as_py() for name in tasks.column_names)
+    quoted, charged = (pc.sum(tasks.column(name)).as_py() for name in ("quoted_usd", "charged_usd"))
     console.print(f"quoted ${quoted:.2f}, charged ${charged:.2f}")
     n_bytes = pc.sum(images["file_bytes"]).as_py() or 0
     n_kept = images.num_rows - images["file_bytes"].null_count

@@ -25,6 +25,7 @@ from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receipt import Receipt
 from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.result_counts import rows_in_words
 
 
 class _Bars(Bars):
@@ -140,7 +141,9 @@ def stopped_early(code: str, message: str, next_step: str) -> str:
 def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_SPECIAL) -> None:
     """The end of a run in a few lines; ``asking`` is what it was to ask for again."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
-    say(console, f"{report.rows} rows: {report.images} images, failures: {failures}.")
+    say(console, f"{rows_in_words(report.rows_by_status)}.")
+    told = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
+    say(console, f"{told}; failures: {failures}.")
     say(
         console,
         f"{report.posts_sent} paid requests, {report.requests} requests in all, "

@@ -23,6 +23,7 @@ class RunReport:
     Args:
         rows: Request rows (prompts × models), rejected ones included.
         images_asked: Images asked for by good rows.
+        images_missing: Those of them that are not there.
         failures: Rows of the failure table by code.
         api_revision: The API revision that the server spoke.
         posts_sent: Paid requests of this run.
@@ -41,6 +42,7 @@ class RunReport:
 
     rows: int
     images_asked: int
+    images_missing: int
     images: int
     failures: dict[str, int]
     rows_by_status: dict[str, int]
@@ -76,6 +78,7 @@ class RunReport:
         return {
             "rows": self.rows,
             "images_asked": self.images_asked,
+            "images_missing": self.images_missing,
             "images": self.images,
             "failures": self.failures,
             "rows_by_status": self.rows_by_status,
@@ -121,6 +124,7 @@ def build_report(
     return RunReport(
         rows=sum(summary.n_rows for summary in results),
         images_asked=sum(summary.n_images_asked for summary in results),
+        images_missing=sum(summary.n_images_missing for summary in results),
         images=sum(summary.n_images for summary in results),
         failures=dict(sorted(_added(summary.failures_by_code for summary in results).items())),
         rows_by_status=dict(sorted(statuses.items())),

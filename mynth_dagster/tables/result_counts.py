@@ -4,19 +4,37 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.models.failure import Failure
+from mynth_dagster.models.failure import NOT_SUBMITTED, REJECTED_INPUT, Failure
 from mynth_dagster.models.failure_words import MoneyOutcome
 from mynth_dagster.models.intent import Intent, SurplusTask
-from mynth_dagster.models.transitions import FINAL, IntentState
+from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, DeliveredImage, RowAccount
 
 SAMPLE_IMAGES = 24
 UNRATED = "(not rated)"
 EXAMPLES_PER_CODE = 3
+
+_S = IntentState
+_UNSENT_IN_WORDS = {
+    REJECTED_INPUT: "rejected",
+    NOT_SUBMITTED: "not sent",
+    _S.WITHHELD.value: "not sent",
+    _S.CLEARED.value: "not sent",
+}
+_SENT_IN_WORDS = {
+    _S.COMPLETED.value: "delivered",
+    _S.PARTIAL.value: "delivered in part",
+    _S.FAILED.value: "failed",
+    _S.REJECTED.value: "refused",
+    _S.SENDING.value: "pending",
+    _S.ACCEPTED.value: "pending",
+    STALLED: "stalled",
+}
 
 _NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
 
@@ -64,7 +82,7 @@ class ResultCounts:
     """Running totals of a slice."""
 
     def __init__(self) -> None:
-        self.n_rows = self.n_images_asked = self.n_cost_unknown = 0
+        self.n_rows = self.n_images_asked = self.n_images_missing = self.n_cost_unknown = 0
         self.n_files = self.n_undownloaded = 0
         self.reserved_units = self.charged_units = 0
         self.statuses: Counter[str] = Counter()
@@ -101,6 +119,7 @@ class ResultCounts:
         self.statuses[account.status] += 1
         if row.problem[0] is None:
             self.n_images_asked += row.count or 0
+            self.n_images_missing += max(0, (row.count or 0) - len(account.images))
         for failure in (*account.failures, *account.undownloaded):
             self._add_failure(row, failure)
         self.n_undownloaded += len(account.undownloaded)
@@ -122,6 +141,26 @@ class ResultCounts:
         kind.n_retryable += failure.retryable
         if len(kind.examples) < EXAMPLES_PER_CODE and row.prompt_id not in kind.examples:
             kind.examples.append(row.prompt_id)
+
+
+def rows_in_words(by_status: Mapping[str, int]) -> str:
+    """
+    What became of prompt rows, by the statuses of all of them, as sums that add up.
+
+    `8 rows = 1 rejected + 7 sent; 7 sent = 6 delivered + 1 failed`
+    """
+    unsent, sent = Counter[str](), Counter[str]()
+    for status, n_rows in by_status.items():
+        if status in _UNSENT_IN_WORDS:
+            unsent[_UNSENT_IN_WORDS[status]] += n_rows
+        else:
+            sent[_SENT_IN_WORDS.get(status, status)] += n_rows
+    rows = f"{unsent.total() + sent.total()} rows = {_added({**unsent, 'sent': sent.total()})}"
+    return f"{rows}; {sent.total()} sent = {_added(sent)}" if sent.total() else rows
+
+
+def _added(counts: Mapping[str, int]) -> str:
+    return " + ".join(f"{n} {what}" for what, n in counts.items())
 
 
 def _level(image: DeliveredImage) -> str | None:

@@ -22,7 +22,7 @@ from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for
 from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, VERSION_KEY, TableStore
 from mynth_dagster.tables.prompt_schema import carried_schema
-from mynth_dagster.tables.result_counts import FailureKind, ResultCounts, SampleImage
+from mynth_dagster.tables.result_counts import FailureKind, ResultCounts, SampleImage, rows_in_words
 from mynth_dagster.tables.result_rows import (
     GatheredRows,
     failure_row,
@@ -85,6 +85,8 @@ class ResultsSummary:
     Args:
         rows_by_status: The shown status of each prompt row.
         failures_by_code: Over all failures, of rows and of images.
+        n_images_asked: Images that good rows asked for.
+        n_images_missing: Those of them that are not there, for whatever reason.
         n_files: Images whose file is kept.
         n_undownloaded: Failures that are failed downloads; their images are counted as images.
         reserved_units: Known reservations of intents that are not final.
@@ -101,6 +103,7 @@ class ResultsSummary:
     uris: dict[str, str]
     n_rows: int = 0
     n_images_asked: int = 0
+    n_images_missing: int = 0
     n_images: int = 0
     n_failures: int = 0
     n_files: int = 0
@@ -115,6 +118,11 @@ class ResultsSummary:
     images: tuple[SampleImage, ...] = ()
     images_by_level: dict[str, int] = field(default_factory=dict)
     failure_kinds: tuple[FailureKind, ...] = ()
+
+    @property
+    def rows_in_words(self) -> str:
+        """What became of the rows, as sums that add up."""
+        return rows_in_words(self.rows_by_status)
 
     @property
     def n_unresolved(self) -> int:
@@ -251,6 +259,7 @@ class _ResultTables:
             uris={name: table.uri for name, table in self._tables.items() if table.uri},
             n_rows=counts.n_rows,
             n_images_asked=counts.n_images_asked,
+            n_images_missing=counts.n_images_missing,
             n_images=self._tables[IMAGES].n_rows,
             n_failures=self._tables[FAILURES].n_rows,
             n_files=counts.n_files,

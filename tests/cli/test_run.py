@@ -20,7 +20,8 @@ from mynth_dagster.errors import ConfigError
 from tests.factories import MODEL
 
 REPORT_FIELDS = {
-    *("rows", "images_asked", "images", "failures", "rows_by_status", "posts_sent", "requests"),
+    *("rows", "images_asked", "images_missing", "images", "failures", "rows_by_status"),
+    *("posts_sent", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
     *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
     *("files", "file_bytes", "stop_message", "stop_next_step", "api_revision"),
@@ -34,7 +35,8 @@ def test_a_table_of_prompts_becomes_a_table_of_images(shell):
     result = work.run(work.prompts(3))
 
     assert result.exit_code == 0, result.stderr
-    assert "3 rows: 3 images, failures: none." in result.stderr
+    assert "3 rows = 3 sent; 3 sent = 3 delivered." in result.stderr
+    assert "3 of 3 images, 0 missing; failures: none." in result.stderr
     assert result.stdout == ""
     images = pq.read_table(work.root / "kites" / "images" / "part-0.parquet")
     assert images.num_rows == 3
@@ -73,7 +75,7 @@ def test_failures_are_accounted_for(shell):
     result = work.run(work.prompts(3))
 
     assert result.exit_code == 0
-    assert "2 images, failures: 1" in result.stderr
+    assert "2 of 3 images, 1 missing; failures: 1" in result.stderr
 
 
 def test_open_rows_are_exit_code_3(shell):
@@ -152,7 +154,7 @@ def test_a_key_revoked_in_mid_run_never_claims_that_nothing_was_sent(shell):
 
     assert result.exit_code == 1
     assert "Nothing was sent" not in result.stderr
-    assert "2 images" in result.stderr
+    assert "9 rows = 7 not sent + 2 sent; 2 sent = 2 delivered." in result.stderr
 
 
 @pytest.mark.parametrize("key", ["mak_wrong", "mak_simulator2"])

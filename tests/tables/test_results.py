@@ -151,8 +151,11 @@ def test_every_row_is_accounted_for_exactly(write, known, collect, fates):
             kinds = fate[1] if len(fate) > 1 else None
             known.add(row, fate[0], images=None if kinds is None else outcomes(kinds))
 
-    _, tables = collect()
+    summary, tables = collect()
 
+    for said in summary.rows_in_words.split("; "):
+        whole, parts = said.split(" = ")
+        assert int(whole.split()[0]) == sum(int(part.split()[0]) for part in parts.split(" + "))
     for number, (count, fate) in enumerate(fates):
         images = [r for r in tables[IMAGES] if r["prompt_id"] == str(number)]
         failures = [r for r in tables[FAILURES] if r["prompt_id"] == str(number)]
@@ -174,7 +177,7 @@ def outcomes(kinds: list[str]) -> list[ImageOutcome]:
 
 
 def test_summary_samples_images_and_failures(write, known, collect):
-    """For people: the first images with their facts, and each code with examples and words."""
+    """For people: sums, the first images with their facts, each code with examples and words."""
     written = write(
         {"prompt_id": ["a", "b", "c", "d"], "prompt": ["p", "q", "r", " "], "count": [2, 1, 1, 1]}
     )
@@ -185,6 +188,8 @@ def test_summary_samples_images_and_failures(write, known, collect):
 
     summary, _ = collect()
 
+    assert summary.rows_in_words == "4 rows = 1 rejected + 3 sent; 3 sent = 1 delivered + 2 failed"
+    assert (summary.n_images_asked, summary.n_images_missing, summary.n_images) == (4, 2, 2)
     assert [(i.prompt_id, i.image_index, i.width, i.cost_units) for i in summary.images] == [
         ("a", 0, 64, 3),
         ("a", 1, None, None),
