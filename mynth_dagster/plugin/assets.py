@@ -86,7 +86,8 @@ def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
 
 
 def _of_table(assets: BatchAssets, table: str) -> dict[str, Any]:
-    return {**assets.partitions.layout(table).to_metadata(), **defined_columns(table)}
+    columns = defined_columns(table, below_pictures=assets.has_pictures(table))
+    return {**assets.partitions.layout(table).to_metadata(), **columns}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.inspections import Inspect, tables_of
 from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.tables.files import IMAGES
 from mynth_dagster.tables.source import PromptSource
 
 TABLES = ("prompts", "tasks", "images", "failures")
@@ -57,6 +58,10 @@ class BatchAssets:
     def inspection(self, table: str) -> Inspect | None:
         """What is asked about the images in this table; None where it is no such table."""
         return next((asked for asked in self.inspections if asked.table == table), None)
+
+    def has_pictures(self, table: str) -> bool:
+        """Whether the page of this table's asset begins with thumbnails."""
+        return table == IMAGES and self.n_previews > 0
 
     def key(self, table: str) -> dg.AssetKey:
         """`<batch>/<table>` or `<batch>/files`, unless an override moved it."""

@@ -16,7 +16,7 @@ class CheckLimits:
     Args:
         rejected_rate_warn: More rejected prompt rows than this share is a warning …
         rejected_rate_error: … and more than this an error.
-        failure_rate_warn: More failures among images and failures is a warning …
+        failure_rate_warn: More of the images asked for missing than this share is a warning …
         failure_rate_error: … and more than this an error.
         missing_file_rate_warn: More images without a file is a warning …
         missing_file_rate_error: … and more than this an error; judged where files are kept.
@@ -60,5 +60,9 @@ def percent(share: float) -> str:
 
 def thresholds(what: str, warn: float, error: float) -> str:
     """When a check warns and fails; ``what`` is whose share it judges, with its verb."""
-    fails = f", fails if more than {percent(error)}" if error < 1 else ""
-    return f"Warns if more than {percent(warn)} of a partition's {what}{fails}."
+    fails = f", fails if {_more_than(error)}" if error < 1 else ""
+    return f"Warns if {_more_than(warn)} of a partition's {what}{fails}."
+
+
+def _more_than(share: float) -> str:
+    return f"more than {percent(share)}" if share else "any"

@@ -6,7 +6,8 @@ Each gives one result for a run over all its partitions: the worst of them wins,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import dagster as dg
@@ -62,7 +63,9 @@ def check_specs(
             FAILURE_RATE,
             asset=failures,
             description=thresholds(
-                "images and requests failed", limits.failure_rate_warn, limits.failure_rate_error
+                "images that good rows asked for are missing",
+                limits.failure_rate_warn,
+                limits.failure_rate_error,
             )
             + " If it does: read the codes and next steps in `failures`; what may end "
             "otherwise is asked for again by the retry job.",
@@ -106,7 +109,7 @@ def check_specs(
 
 
 def prompts_valid(
-    prompts: dg.AssetKey, summaries: Iterable[PromptsSummary], limits: CheckLimits
+    prompts: dg.AssetKey, summaries: Sequence[PromptsSummary], limits: CheckLimits
 ) -> dg.AssetCheckResult:
     """Whether few enough rows were rejected."""
     rates = {s.slice: s.n_rejected / s.n_rows if s.n_rows else 0.0 for s in summaries}
@@ -117,13 +120,14 @@ def prompts_valid(
         warn=limits.rejected_rate_warn,
         error=limits.rejected_rate_error,
         called="rejected",
+        details={"mynth/rejected_rows": name_some(list(_rejected(summaries))) or "none"},
     )
 
 
 def failures_few(
-    failures: dg.AssetKey, summaries: Iterable[ResultsSummary], limits: CheckLimits
+    failures: dg.AssetKey, summaries: Sequence[ResultsSummary], limits: CheckLimits
 ) -> dg.AssetCheckResult:
-    """Whether few enough rows and images failed."""
+    """Whether few enough of the images asked for are missing."""
     rates = {summary.slice: failure_rate(summary) for summary in summaries}
     return _judged(
         FAILURE_RATE,
@@ -131,15 +135,17 @@ def failures_few(
         rates,
         warn=limits.failure_rate_warn,
         error=limits.failure_rate_error,
-        called="failed",
+        called="of the images asked for are missing",
+        details={"mynth/codes": name_some(list(_codes(summaries))) or "none"},
     )
 
 
 def files_kept(
-    files: dg.AssetKey, summaries: Iterable[FilesSummary], limits: CheckLimits
+    files: dg.AssetKey, summaries: Sequence[FilesSummary], limits: CheckLimits
 ) -> dg.AssetCheckResult:
     """Whether the images have their files."""
     rates = {s.slice: s.n_missing / s.n_images if s.n_images else 0.0 for s in summaries}
+    codes = sum((Counter(s.failed_by_code) for s in summaries), Counter[str]())
     return _judged(
         FILES_KEPT,
         files,
@@ -147,6 +153,7 @@ def files_kept(
         warn=limits.missing_file_rate_warn,
         error=limits.missing_file_rate_error,
         called="without a file",
+        details={"mynth/codes": name_some([f"{n} {code}" for code, n in codes.items()]) or "none"},
     )
 
 
@@ -187,7 +194,7 @@ def within_budget(
         passed=not over,
         severity=_ERROR,
         metadata={
-            "mynth/budget": format_usd(budget_units),
+            "mynth/budget_usd": float(usd_from_units(budget_units)),
             "mynth/charged_most_usd": float(usd_from_units(worst)),
             "mynth/over_budget": name_some(named) or "none",
         },
@@ -208,7 +215,7 @@ def accounted_for(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> dg.Asse
         metadata={
             "mynth/rows": sum(audit.n_rows for audit in audits.values()),
             "mynth/unaccounted": sum(audit.n_unaccounted for audit in audits.values()),
-            "mynth/strangers": sum(audit.n_strangers for audit in audits.values()),
+            "mynth/results_of_no_prompt": sum(a.n_strangers for a in audits.values()),
             "mynth/examples": name_some(examples) or "none",
         },
     )
@@ -222,6 +229,7 @@ def _judged(
     warn: float,
     error: float,
     called: str,
+    details: Mapping[str, str],
 ) -> dg.AssetCheckResult:
     worst = max(rates.values(), default=0.0)
     over = sorted(((rate, s) for s, rate in rates.items() if rate > warn), reverse=True)
@@ -234,8 +242,22 @@ def _judged(
         metadata={
             "mynth/worst_rate": round(worst, 4),
             "mynth/partitions": name_some(named) or "none",
+            **details,
         },
     )
+
+
+def _rejected(summaries: Sequence[PromptsSummary]) -> Iterator[str]:
+    """The first rejected rows, by their ids, with their codes."""
+    for summary in summaries:
+        yield from (f"{prompt_id}: {code}" for prompt_id, code in summary.rejected)
+
+
+def _codes(summaries: Sequence[ResultsSummary]) -> Iterator[str]:
+    """Why there is no image, the most frequent first, with ids of rows."""
+    for summary in summaries:
+        for kind in summary.failure_kinds:
+            yield f"{kind.n_failures} {kind.code}, as in {', '.join(kind.examples)}"
 
 
 def _shown(usd: Decimal) -> str:

@@ -168,8 +168,8 @@ class ChecksModel(dg.Model, dg.Resolvable):
     )
     failure_rate_warn: float = Field(
         default=_LIMITS.failure_rate_warn,
-        description="Share of a partition's images and failures, 0 to 1; more failures are a "
-        "warning.",
+        description="Share of the images that a partition's good rows asked for, 0 to 1; more "
+        "missing ones are a warning.",
     )
     failure_rate_error: float = Field(
         default=_LIMITS.failure_rate_error, description="The same share; more are an error."

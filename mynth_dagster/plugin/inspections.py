@@ -104,7 +104,6 @@ def told_of(summary: InspectionSummary) -> Metadata:
     return {
         "dagster/partition_row_count": summary.n_images,
         "dagster/uri": dg.MetadataValue.text(summary.uri),
-        "mynth/images": summary.n_images,
         "mynth/answered": summary.n_answered,
         "mynth/states": dg.MetadataValue.json(summary.by_status),
         "mynth/charged_usd": float(usd_from_units(summary.charged_units)),

@@ -41,7 +41,13 @@ class Landed:
             if table == IMAGES
             else metadata.failures_metadata(self.summary)
         )
-        return {**shown, **written_columns(table, self.schemas[table], assets.key)}
+        columns = written_columns(
+            table,
+            self.schemas[table],
+            assets.key,
+            below_pictures=assets.has_pictures(table),
+        )
+        return {**shown, **columns}
 
 
 class Landing:

@@ -11,6 +11,8 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 
+from mynth_dagster.models.money import format_usd
+
 CELL_MAX_CHARS = 80
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#+!|~])")
@@ -25,6 +27,11 @@ def as_text(value: object, *, max_chars: int = CELL_MAX_CHARS) -> str:
     text = "" if value is None else _BLANKS.sub(" ", str(value)).strip()
     shown = text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
     return _AUTOLINK.sub(lambda found: f"\\{found[0]}", _SPECIAL.sub(r"\\\1", shown))
+
+
+def as_usd(units: int) -> str:
+    """An amount as the figures beside it are written: a number, its unit in the heading."""
+    return format_usd(units).removeprefix("$")
 
 
 def as_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

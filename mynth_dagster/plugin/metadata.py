@@ -6,7 +6,7 @@ Every text is bounded here, and says what it leaves out: metadata is kept for ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,9 +17,9 @@ from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
 from mynth_dagster.limits import TABLE_ROWS_MAX
-from mynth_dagster.models.money import format_usd, usd_from_units
+from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.models.receipt import NO_MONEY, Receipt
-from mynth_dagster.plugin.markdown import as_table, as_text
+from mynth_dagster.plugin.markdown import as_table, as_text, as_usd
 from mynth_dagster.plugin.previews import gallery, strip
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.result_counts import FailureKind
@@ -28,6 +28,7 @@ from mynth_dagster.tables.results import ResultsSummary
 Metadata = dict[str, Any]
 
 _MESSAGE_CHARS = 160
+_SAMPLE_CHARS = 100
 _STEP_CHARS = 200
 _RATE_DECIMALS = 4
 _FAILURE_HEADS = ("failures", "code", "next step")
@@ -37,7 +38,6 @@ def prompts_metadata(summary: PromptsSummary) -> Metadata:
     """Of one partition of `prompts`."""
     return {
         **_place(summary.n_rows, summary.uri),
-        "mynth/rows": summary.n_rows,
         "mynth/rejected": summary.n_rejected,
         "mynth/images_asked": summary.n_images_asked,
         "mynth/problems": dg.MetadataValue.json(summary.problems_by_code),
@@ -66,13 +66,12 @@ def _notes(name: str, notes: Sequence[str]) -> Metadata:
 def tasks_metadata(summary: ResultsSummary) -> Metadata:
     """Of one partition of `tasks`."""
     return {
+        "mynth/rows": _rows(summary),
         **_place(summary.n_tasks, summary.uris["tasks"]),
-        "mynth/tasks": summary.n_tasks,
         "mynth/pending": summary.n_pending,
         "mynth/unresolved": summary.n_unresolved,
         "mynth/reserved_usd": _usd(summary.reserved_units),
         "mynth/charged_usd": _usd(summary.charged_units),
-        "mynth/states": dg.MetadataValue.json(summary.rows_by_status),
     }
 
 
@@ -94,9 +93,10 @@ def images_metadata(
     metadata: Metadata = {
         "mynth/preview": dg.MetadataValue.md(strip(summary, thumbnails)),
         "mynth/gallery": dg.MetadataValue.md(gallery(summary, thumbnails)),
+        "mynth/rows": _rows(summary),
         **_place(summary.n_images, summary.uris["images"]),
-        "mynth/images": summary.n_images,
         "mynth/images_asked": summary.n_images_asked,
+        "mynth/images_missing": summary.n_images_missing,
         "mynth/failure_rate": failure_rate(summary),
         "mynth/charged_usd": _usd(summary.charged_units),
         "mynth/cost_unknown": summary.n_cost_unknown,
@@ -115,8 +115,8 @@ def failures_metadata(summary: ResultsSummary) -> Metadata:
     """Of one partition of `failures`."""
     return {
         "mynth/failures_by_code": dg.MetadataValue.md(_failure_table(summary.failure_kinds)),
+        "mynth/rows": _rows(summary),
         **_place(summary.n_failures, summary.uris["failures"]),
-        "mynth/failures": summary.n_failures,
         "mynth/failure_rate": failure_rate(summary),
         "mynth/retryable": sum(kind.n_retryable for kind in summary.failure_kinds),
         "mynth/stalled": summary.n_stalled,
@@ -140,10 +140,13 @@ def files_metadata(report: FilesReport) -> Metadata:
 
 
 def failure_rate(summary: ResultsSummary) -> float:
-    """Failures among all images and failures, 0 to 1; a failed download's image is an image."""
-    n_failures = summary.n_failures - summary.n_undownloaded
-    asked = summary.n_images + n_failures
-    return round(n_failures / asked, _RATE_DECIMALS) if asked else 0.0
+    """
+    Of the images that good rows asked for, those that are not there, 0 to 1.
+
+    A rejected row asked for none; the check `prompts_valid` judges it.
+    """
+    asked = summary.n_images_asked
+    return round(summary.n_images_missing / asked, _RATE_DECIMALS) if asked else 0.0
 
 
 def _place(n_rows: int, uri: str) -> Metadata:
@@ -151,6 +154,10 @@ def _place(n_rows: int, uri: str) -> Metadata:
         "dagster/partition_row_count": n_rows,
         "dagster/uri": dg.MetadataValue.text(uri),
     }
+
+
+def _rows(summary: ResultsSummary) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(summary.rows_in_words.replace("; ", "\n\n"))
 
 
 def _usd(units: int) -> float:
@@ -175,7 +182,8 @@ def _failure_table(kinds: Sequence[FailureKind]) -> str:
 
 def _receipt(receipt: Receipt) -> str:
     names = ("quoted", "reserved", "charged", "refunded", "open", "unknown")
-    return as_table(names, [[format_usd(getattr(receipt, name)) for name in names]])
+    amounts = [as_usd(getattr(receipt, name)) for name in names]
+    return as_table([f"{name} USD" for name in names], [amounts])
 
 
 def _told(kind: FailureKind) -> str:
@@ -185,7 +193,14 @@ def _told(kind: FailureKind) -> str:
 
 
 def _sample(summary: PromptsSummary) -> str:
-    names = tuple(summary.sample[0]) if summary.sample else ()
-    rows = [[as_text(value) for value in row.values()] for row in summary.sample]
-    left = summary.n_rows - len(rows)
-    return as_table(names, rows) + (f"\n\nand {left} more rows" if left > 0 else "")
+    """A list: the cells of a table would be a few letters wide here."""
+    lines = [f"- {_sampled(row)}" for row in summary.sample]
+    left = summary.n_rows - len(lines)
+    return "\n".join([*lines, f"- and {left} more rows"] if left > 0 else lines) or "no rows"
+
+
+def _sampled(row: Mapping[str, object]) -> str:
+    problem = f", rejected: {row['problem_code']}" if row.get("problem_code") else ""
+    asked = as_text(f"{row.get('count')} of {row.get('model')}{problem}")
+    prompt = as_text(row.get("prompt"), max_chars=_SAMPLE_CHARS)
+    return f"**{as_text(row.get('prompt_id'))}** ({asked}) {prompt}"

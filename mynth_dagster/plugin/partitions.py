@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -12,13 +11,13 @@ import dagster as dg
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
 
 PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _DIMENSION_TAG = "dagster/partition/"
-LAYOUT_KEY = "mynth/layout"
+PATH_KEY = "mynth/path"
 
 
 def follow_range(run: dg.DagsterRun | None) -> None:
@@ -69,15 +68,23 @@ class Layout:
     has_fan_out: bool
 
     def to_metadata(self) -> dict[str, Any]:
-        """Under one key, for the asset's definition; one line, since people see it too."""
-        return {LAYOUT_KEY: json.dumps(asdict(self))}
+        """For the asset's definition: where in the root its files are, for people and readers."""
+        window = [f"{self.window_dimension}=*"] if self.has_windows else []
+        fan_out = [f"{FAN_OUT_FOLDER}=*"] if self.has_fan_out else []
+        return {PATH_KEY: "/".join([self.batch, self.table, *window, *fan_out, "*.parquet"])}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Layout | None:
         """The inverse; None for an asset that is not ours."""
-        stored = metadata.get(LAYOUT_KEY)
+        stored = metadata.get(PATH_KEY)
         text = getattr(stored, "value", stored)
-        return cls(**json.loads(text)) if isinstance(text, str) else None
+        if not isinstance(text, str):
+            return None
+        batch, table, *folders, _ = text.split("/")
+        has_fan_out = folders[-1:] == [f"{FAN_OUT_FOLDER}=*"]
+        windows = folders[:-1] if has_fan_out else folders
+        dimension = windows[0].removesuffix("=*") if windows else "date"
+        return cls(batch, table, dimension, bool(windows), has_fan_out)
 
     def slice_of(self, batch: Batch, key: str) -> Slice:
         """The slice behind one of Dagster's partition keys."""

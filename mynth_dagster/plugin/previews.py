@@ -7,8 +7,7 @@ from itertools import islice
 
 from mynth_dagster.engine.thumbnails import Thumbnails
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS
-from mynth_dagster.models.money import format_usd
-from mynth_dagster.plugin.markdown import as_link, as_picture, as_table, as_text
+from mynth_dagster.plugin.markdown import as_link, as_picture, as_table, as_text, as_usd
 from mynth_dagster.tables.result_counts import SampleImage
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.thumbnails import draw_strip
@@ -17,7 +16,7 @@ _STRIP_IMAGES = 4
 _STRIP_ROOM_CHARS = 80  # for alt text and type
 _LINK_NAME_CHARS = 24
 _PROMPT_CHARS = 160
-_HEADS = ("image", "prompt", "model", "size", "cost")
+_HEADS = ("image", "prompt id", "prompt", "model", "size", "cost USD")
 
 
 def strip(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
@@ -32,7 +31,7 @@ def strip(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
 
 
 def gallery(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
-    """A row for each of the first images: picture, prompt, model, size, cost; never too long."""
+    """A row for each of the first images: picture, id, prompt, model, size, cost; not too long."""
     rows, n_chars = list[Sequence[str]](), 0
     for image in summary.images:
         row = _row(image, thumbnails.by_image.get(image))
@@ -46,14 +45,14 @@ def gallery(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
 
 
 def _row(image: SampleImage, thumbnail: bytes | None) -> Sequence[str]:
-    name = as_text(image.prompt_id)
-    shown = name if thumbnail is None else as_picture(image.prompt_id, thumbnail)
+    shown = "" if thumbnail is None else as_picture(image.prompt_id, thumbnail)
     return (
-        as_link(shown, image.link),
+        shown and as_link(shown, image.link),
+        as_link(as_text(image.prompt_id), image.link),
         as_text(image.prompt, max_chars=_PROMPT_CHARS),
         as_text(image.model),
         f"{image.width}×{image.height}" if image.width and image.height else "",
-        "" if image.cost_units is None else format_usd(image.cost_units),
+        "" if image.cost_units is None else as_usd(image.cost_units),
     )
 
 

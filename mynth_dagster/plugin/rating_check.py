@@ -26,10 +26,16 @@ def content_rating_spec(
         CONTENT_RATING,
         asset=images,
         description=f"No image has a forbidden level ({', '.join(forbidden) or 'none is named'}), "
-        f"and at most {percent(unrated_share_warn)} of a partition's images could not be rated. "
+        f"and {_unrated_in_words(unrated_share_warn)}. "
         "If it fails: look at `rating_level` in `images` before anybody else does, and edit these "
         "prompts. Ratings describe; borderline images may be rated otherwise another time.",
     )
+
+
+def _unrated_in_words(share_warn: float) -> str:
+    if not share_warn:
+        return "every image could be rated"
+    return f"at most {percent(share_warn)} of a partition's images could not be rated"
 
 
 def content_rated(

@@ -25,6 +25,7 @@ from mynth_dagster.limits import (
     KEPT_BACK_MAX_BYTES,
     READ_BATCH_BYTES,
     READ_BATCH_ROWS,
+    ROWS_NAMED_MAX,
     RevisionLimits,
 )
 from mynth_dagster.models.batch import Batch
@@ -58,6 +59,7 @@ class PromptsSummary:
         is_changed: The table reads otherwise than the one that was there before.
         renamed: Carried columns that had to change their name: theirs -> ours.
         sample: The first rows in short, for people.
+        rejected: The first rejected rows: their ids and codes.
         notes: What users should know of how the source was read, in words.
     """
 
@@ -71,6 +73,7 @@ class PromptsSummary:
     problems_by_code: dict[str, int] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     sample: tuple[dict[str, object], ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -141,6 +144,7 @@ class _SliceTable:
         self._n_images_asked = 0
         self._codes: Counter[str] = Counter()
         self._sample: list[dict[str, object]] = []
+        self._rejected: list[tuple[str, str]] = []
 
     def write(self, rows: pa.RecordBatch) -> None:
         codes = rows.column("problem_code")
@@ -150,6 +154,9 @@ class _SliceTable:
             self._n_rejected += len(rejected)
             self._codes.update(rejected.to_pylist())
             asked = pc.filter(rows.column("count"), pc.is_null(codes))
+            bad = rows.filter(pc.is_valid(codes)).slice(0, ROWS_NAMED_MAX - len(self._rejected))
+            named = (bad.column(name).to_pylist() for name in ("prompt_id", "problem_code"))
+            self._rejected += zip(*named, strict=True)
         else:
             asked = rows.column("count")
         self._n_images_asked += pc.sum(asked).as_py() or 0
@@ -170,6 +177,7 @@ class _SliceTable:
             problems_by_code=dict(sorted(self._codes.items())),
             renamed=found.renamed,
             sample=tuple(self._sample),
+            rejected=tuple(self._rejected),
             notes=notes,
         )
 

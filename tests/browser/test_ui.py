@@ -100,7 +100,7 @@ def figures_plot_with_points(ui):
     """Images, failure rate, cost and duration are curves over the nights."""
     ui.open("/assets/packaging/images?view=overview", shows="mynth/preview")
     ui.page.get_by_role("button", name="Plots").click()
-    for figure in ("mynth/images", "mynth/cost_per_image_usd", "mynth/median_task_s"):
+    for figure in ("mynth/images_asked", "mynth/cost_per_image_usd", "mynth/median_task_s"):
         ui.page.get_by_text(figure, exact=True).first.wait_for(state="visible")
     plots = ui.page.locator("canvas")
     plots.first.wait_for(state="visible")

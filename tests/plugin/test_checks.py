@@ -19,7 +19,8 @@ WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 
 def _results(window: str, n_images: int = 1, n_failures: int = 0, **facts) -> ResultsSummary:
-    return ResultsSummary(Slice(window), 1, {}, n_images=n_images, n_failures=n_failures, **facts)
+    asked = {"n_images_asked": n_images + n_failures, "n_images_missing": n_failures}
+    return ResultsSummary(Slice(window), 1, {}, n_images=n_images, **asked, **facts)
 
 
 def _prompts(window: str, n_rejected: int) -> PromptsSummary:
@@ -40,7 +41,7 @@ def test_failure_rate_warns_then_fails(n_failures, passed, severity):
     assert (result.passed, result.severity) == (passed, severity)
     assert result.metadata["mynth/worst_rate"].value == n_failures / 10
     assert result.metadata["mynth/partitions"].value == (
-        "none" if passed else f"b: {n_failures}0.0% failed"
+        "none" if passed else f"b: {n_failures}0.0% of the images asked for are missing"
     )
 
 

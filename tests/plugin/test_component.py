@@ -205,7 +205,7 @@ def test_moved_keys_are_followed_everywhere(project):
     assert images.tags["table"] == "images"
     assert {check.asset_key.path[0] for check in graph.asset_check_keys} == {"studio"}
     records = project.instance.fetch_materializations(images.key, limit=10).records
-    assert records[0].asset_materialization.metadata["mynth/images"].value == 12
+    assert records[0].asset_materialization.metadata["dagster/row_count"].value == 12
 
 
 @pytest.mark.parametrize("changes", [{"key": dg.AssetKey("elsewhere")}, {"partitions_def": None}])

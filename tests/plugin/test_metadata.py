@@ -47,13 +47,17 @@ def _plotted(shown) -> dict[str, float]:
 def test_images_have_the_figures_that_plot():
     """Counts, rate, money, cost per image and duration are plain numbers."""
     summary = _summary(
-        n_images=8, n_failures=2, n_images_asked=10, charged_units=40_000_000, median_task_s=7.5
+        n_images=8,
+        n_images_missing=2,
+        n_images_asked=10,
+        charged_units=40_000_000,
+        median_task_s=7.5,
     )
 
     assert _plotted(metadata.images_metadata(summary)) == {
         "dagster/partition_row_count": 8,
-        "mynth/images": 8,
         "mynth/images_asked": 10,
+        "mynth/images_missing": 2,
         "mynth/failure_rate": 0.2,
         "mynth/charged_usd": 0.4,
         "mynth/cost_per_image_usd": 0.05,
@@ -68,7 +72,7 @@ def test_receipt_says_what_became_of_the_money():
 
     shown = metadata.images_metadata(_summary(n_images=1), receipt)["mynth/receipt"].value
 
-    assert shown.splitlines()[2] == "| $0.04 | $0.04 | $0.03 | $0.01 | $0.00 | $0.00 |"
+    assert shown.splitlines()[2] == "| 0.04 | 0.04 | 0.03 | 0.01 | 0.00 | 0.00 |"
 
 
 def test_unknown_figures_are_absent_not_zero():
@@ -105,7 +109,7 @@ def test_without_thumbnails_the_strip_is_links():
 
 
 def test_gallery_has_a_row_for_each_image_and_says_what_is_left():
-    """Picture, prompt, model, size and cost, linked to the full image."""
+    """Picture, id, prompt, model, size and cost; with a thumbnail or without, its id is there."""
     image = _image(1, width=1152, height=768, cost_units=3_000_000)
     thumbnails = Thumbnails({image: _thumbnail()})
     summary = _summary(images=(image, _image(2, url=None)), n_images=84)
@@ -114,8 +118,9 @@ def test_gallery_has_a_row_for_each_image_and_says_what_is_left():
 
     first, second, *_, last = gallery.splitlines()[2:]
     assert first.startswith("| [![p1](data:image/webp;base64,")
-    assert "(https://cdn.mynth.io/img_1.webp) | a kite | m/x | 1152×768 | $0.03 |" in first
-    assert second == "| p2 | a kite | m/x |  |  |"
+    link = "(https://cdn.mynth.io/img_1.webp)"
+    assert f"{link} | [p1]{link} | a kite | m/x | 1152×768 | 0.03 |" in first
+    assert second == "|  | p2 | a kite | m/x |  |  |"
     assert last == "2 of 84 images; the table has all."
 
 
@@ -154,7 +159,13 @@ def test_prompts_tell_rows_and_the_quote():
     survey.n_requests[kind] = 3
     quote = Quote({kind: Price(2_000_000, "estimate")}, survey.n_requests, ("no <b>",))
     summary = PromptsSummary(
-        Slice(), "/p", 4, 3, 1, 3, sample=({"prompt_id": "a", "prompt": "b | c"},)
+        Slice(),
+        "/p",
+        4,
+        3,
+        1,
+        3,
+        sample=({"prompt_id": "a", "prompt": "b | c", "model": "m/x", "count": 2},),
     )
 
     shown = metadata.prompts_metadata(summary) | metadata.quote_metadata(survey, quote)
@@ -163,8 +174,7 @@ def test_prompts_tell_rows_and_the_quote():
     assert shown["mynth/quote_basis"] == "estimate"
     assert shown["mynth/quote_notes"].value == "- no \\<b\\>"
     assert shown["mynth/rejected"] == 1
-    assert "b \\| c" in shown["mynth/sample"].value
-    assert shown["mynth/sample"].value.endswith("and 3 more rows")
+    assert shown["mynth/sample"].value == "- **a** (2 of m/x) b \\| c\n- and 3 more rows"
 
 
 def test_unknown_price_is_no_zero():

@@ -131,7 +131,7 @@ def test_settle_attaches_the_task_that_it_was(in_doubt):
     assert in_doubt.n_accepted == 12
     key = dg.AssetKey(["shots", "images"])
     record, *_ = in_doubt.instance.fetch_materializations(key, limit=1).records
-    assert record.asset_materialization.metadata["mynth/images"].value == 12
+    assert record.asset_materialization.metadata["dagster/row_count"].value == 12
 
 
 @pytest.mark.parametrize(

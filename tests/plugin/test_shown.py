@@ -30,8 +30,26 @@ def test_previews_are_made_while_collecting(instant):
     assert shown["mynth/preview"].value.startswith("![the first 4 of")
     gallery = shown["mynth/gallery"].value
     assert gallery.count("data:image/webp;base64,") == 4
-    assert gallery.count(f"]({instant.simulator.url}/cdn/") == shown["mynth/images"].value
+    assert (
+        gallery.count(f"]({instant.simulator.url}/cdn/")
+        == 4 + shown["dagster/partition_row_count"].value
+    )
     assert "mynth/thumbnails_left_out" not in shown
+
+
+def test_pictures_come_before_the_columns(instant):
+    """Dagster lists the columns of its own key above all metadata, so a gallery has another key."""
+    defs = instant.definitions(previews=4)
+    instant.execute("all", FIRST, defs=defs)
+
+    shown = _shown(instant, "images", FIRST)
+    defined = defs.resolve_asset_graph().get(dg.AssetKey(["shots", "images"])).metadata
+    assert list(shown)[:2] == ["mynth/preview", "mynth/gallery"]
+    for metadata in (shown, defined):
+        assert "dagster/column_schema" not in metadata
+        columns = metadata["mynth/columns"]
+        assert "url" in {c.name for c in getattr(columns, "schema", columns).columns}
+    assert "dagster/column_schema" in _shown(instant, "failures", FIRST)
 
 
 def test_broken_pictures_stop_nothing(instant):
@@ -102,8 +120,9 @@ def test_prompts_tell_the_quote_before_anything_is_sent(instant):
 
     assert result.success
     shown = _shown(instant, "prompts", FIRST)
-    assert shown["mynth/to_send"].value == shown["mynth/rows"].value
-    assert shown["mynth/quoted_usd"].value == pytest.approx(0.01 * shown["mynth/rows"].value)
+    n_rows = shown["dagster/partition_row_count"].value
+    assert shown["mynth/to_send"].value == n_rows
+    assert shown["mynth/quoted_usd"].value == pytest.approx(0.01 * n_rows)
     assert shown["mynth/quote_basis"].value == "estimate"
     assert instant.n_accepted == 0
 
@@ -126,6 +145,7 @@ def test_worst_partition_decides_the_failure_rate(instant):
     assert not evaluation.passed
     assert evaluation.severity is dg.AssetCheckSeverity.WARN
     assert evaluation.metadata["mynth/partitions"].value.count("2026-11-19|") == 1
+    assert "as in p3" in evaluation.metadata["mynth/codes"].value
 
 
 def test_budget_counts_the_whole_window(instant):
@@ -150,6 +170,7 @@ def test_rejected_prompts_warn_before_sending(instant):
     evaluation = _evaluations(result)["prompts_valid"]
     assert not evaluation.passed
     assert evaluation.metadata["mynth/worst_rate"].value == 0.5
+    assert evaluation.metadata["mynth/rejected_rows"].value == "p1: empty_prompt"
 
 
 def test_figures_of_a_run_are_named_so(instant):
@@ -158,4 +179,4 @@ def test_figures_of_a_run_are_named_so(instant):
 
     shown = _shown(instant, "tasks", FIRST)
     assert shown["mynth/run_posts_sent"].value == 12
-    assert shown["mynth/tasks"].value < 12
+    assert shown["dagster/partition_row_count"].value < 12
