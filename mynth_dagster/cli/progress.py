@@ -146,7 +146,8 @@ def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_S
     say(console, f"{told}; failures: {failures}.")
     say(
         console,
-        f"{report.posts_sent} paid requests, {report.requests} requests in all, "
+        f"{report.accepted} paid requests of {report.posts_sent} sent, {report.requests} requests "
+        "in all, "
         f"API revision {report.api_revision}. "
         f"Quoted {format_usd(report.quoted_units)}, charged {format_usd(report.charged_units)}"
         + (f", {report.n_cost_unknown} tasks of unknown cost." if report.n_cost_unknown else "."),

@@ -45,7 +45,7 @@ async def ask_revision(
     """
     Ask for the public catalogue, and where that does not tell, with the key for an estimate.
 
-    A server that has neither speaks the oldest revision.
+    A server that has neither, and has tasks, speaks the oldest revision.
 
     Raises:
         ApiError: Nobody answers.
@@ -67,6 +67,9 @@ async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
     said = f"HTTP {answer.status} to GET /models"
     is_absent = may_be_without_catalog(answer.status)
     may_pass = answer.status >= 500 or answer.status == 429
+    if is_absent and not await _has_tasks(http, settings):
+        said += " and to GET /tasks: nothing of Mynth is there; check the path of base_url"
+        return RevisionVerdict(None, said, is_certain=False)
     if settings.api_key is None:
         found = OLDEST if is_absent else None
         return RevisionVerdict(found, said, is_certain=False, may_pass=may_pass)
@@ -89,3 +92,10 @@ async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
     if not is_absent:
         return RevisionVerdict(None, said, is_certain=False, may_pass=may_pass)
     return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))
+
+
+async def _has_tasks(http: HttpSession, settings: ClientSettings) -> bool:
+    """Whether a route that every revision has is there: without a key it refuses, free of cost."""
+    call = Call("ask for the revision", "GET", "/tasks/tsk_0/status", anonymous=True)
+    answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
+    return answer.status not in (404, 405, 410)

@@ -47,6 +47,7 @@ class RunReport:
     failures: dict[str, int]
     rows_by_status: dict[str, int]
     posts_sent: int
+    accepted: int
     requests: int
     quoted_units: int | None
     quote_is_exact: bool
@@ -84,6 +85,7 @@ class RunReport:
             "rows_by_status": self.rows_by_status,
             "api_revision": self.api_revision,
             "posts_sent": self.posts_sent,
+            "accepted": self.accepted,
             "requests": self.requests,
             "quoted_usd": usd(self.quoted_units),
             "quote_is_exact": self.quote_is_exact,
@@ -129,6 +131,7 @@ def build_report(
         failures=dict(sorted(_added(summary.failures_by_code for summary in results).items())),
         rows_by_status=dict(sorted(statuses.items())),
         posts_sent=submitted.counts.n_posts,
+        accepted=submitted.counts.n_accepted,
         requests=n_requests,
         quoted_units=total_of(quotes),
         quote_is_exact=all(quote.is_exact for quote in quotes),

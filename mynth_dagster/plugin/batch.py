@@ -40,6 +40,7 @@ from mynth_dagster.plugin.operations import build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.sensor import build_sensor
 from mynth_dagster.plugin.upstream import upstream_from
+from mynth_dagster.tables.prompts import require_sound_defaults
 from mynth_dagster.tables.source import PromptSource, open_source
 
 DEFAULT_SENSOR_INTERVAL_S = 30
@@ -165,6 +166,7 @@ def build_image_batch(
         url_lifetime_s=url_lifetime_s,
         window_dimension=_window_dimension(windows),
     )
+    require_sound_defaults(batch)
     if not 0 <= previews <= THUMBNAILS_MAX:
         raise ConfigError("previews", f"{previews} is not between 0 and {THUMBNAILS_MAX}")
     if checks.budget_usd_per_window is None and batch.budget.window_units is not None:

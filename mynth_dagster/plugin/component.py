@@ -254,6 +254,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             sensor_interval_s=self.sensor_interval_s,
             overrides=Overrides(self.get_asset_spec, self.execute),
         )
+        self._require_own_resource_key(context)
         return dg.Definitions.merge(batch, dg.Definitions(resources=self._resources()))
 
     def get_asset_spec(self, assets: BatchAssets, table: str) -> dg.AssetSpec:
@@ -277,6 +278,21 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         if self.prompts_asset is not None and self.prompts is None:
             return dg.AssetKey.from_user_string(self.prompts_asset)
         raise ConfigError("prompts", "one of prompts (a path) and prompts_asset (a key) is needed")
+
+    def _require_own_resource_key(self, context: dg.ComponentLoadContext) -> None:
+        """Dagster would only say that there are two resources under one key."""
+        mine = self._resources().get(self.resource_key)
+        tree = getattr(context, "component_tree", None)  # none where somebody builds it by hand
+        for other in tree.get_all_components(MynthImagesComponent) if tree else ():
+            theirs = other._resources().get(self.resource_key)  # noqa: SLF001 - of this class
+            fields = MynthResource.model_fields
+            differing = [f for f in fields if getattr(mine, f, "") != getattr(theirs, f, "")]
+            if mine and theirs and differing:
+                reason = (
+                    f"{self.name} and {other.name} have {self.resource_key!r} both, with another "
+                    f"{', '.join(differing)}: give one of them a resource_key of its own"
+                )
+                raise ConfigError("resource_key", reason)
 
     def _resources(self) -> Mapping[str, MynthResource]:
         if self.api_key_env is None:

@@ -55,7 +55,12 @@ class WindowsModel(dg.Model, dg.Resolvable):
         if self.start_date is None:
             raise ConfigError("windows.start_date", f"{self.type} windows need a start date")
         make = _TIME_WINDOWS[self.type]
-        return make(self.start_date, timezone=self.timezone, end_offset=self.end_offset)
+        try:
+            return make(self.start_date, timezone=self.timezone, end_offset=self.end_offset)
+        except ValueError as error:
+            raise ConfigError("windows.start_date", f"{self.start_date!r}: {error}") from None
+        except (LookupError, OSError, dg.DagsterError) as error:
+            raise ConfigError("windows.timezone", f"{self.timezone!r}: {error}") from None
 
 
 class RatingLevelModel(dg.Model, dg.Resolvable):

@@ -91,7 +91,7 @@ def _message(
         next_step = reason.next_step
         if is_resumed:
             next_step = "the completion sensor starts a run that goes on, some minutes later."
-    return f"{error} Money: {money} Next: {next_step}"
+    return f"{str(error).rstrip('.')}. Money: {money} Next: {next_step}"
 
 
 def later(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -124,9 +125,8 @@ class TableStore:
 
     def read_schema(self, table: str, slice_: Slice) -> pa.Schema:
         """The table's columns; its metadata holds the footer's keys."""
-        uri = self.uri(table, slice_)
         with (
-            as_table_errors(uri, "cannot read the table"),
+            self._reading(table, slice_),
             open_parquet(self.fs, self.path(table, slice_)) as parquet,
         ):
             return parquet.schema_arrow
@@ -149,11 +149,19 @@ class TableStore:
         batch_rows: int = READ_BATCH_ROWS,
     ) -> Iterator[pa.RecordBatch]:
         """The table's rows in order, bounded in number and in bytes at a time."""
-        uri = self.uri(table, slice_)
-        with as_table_errors(uri, "cannot read the table"):
+        with self._reading(table, slice_):
             yield from iter_row_groups(
                 self.fs, self.path(table, slice_), rows_max=batch_rows, columns=columns
             )
+
+    @contextmanager
+    def _reading(self, table: str, slice_: Slice) -> Iterator[None]:
+        uri = self.uri(table, slice_)
+        with as_table_errors(uri, "cannot read the table"):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise TableError(uri, f"there is no `{table}` yet: make that first") from error
 
 
 def _keys_in(folders: str) -> dict[str, str]:

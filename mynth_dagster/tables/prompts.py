@@ -23,6 +23,7 @@ from mynth_dagster.errors import ConfigError, cut
 from mynth_dagster.limits import (
     AUTO_MODEL,
     KEPT_BACK_MAX_BYTES,
+    LIMITS_BY_REVISION,
     READ_BATCH_BYTES,
     READ_BATCH_ROWS,
     ROWS_NAMED_MAX,
@@ -229,6 +230,28 @@ def _require_slices(batch: Batch, window: str, wanted: Sequence[Slice] | None) -
         raise ConfigError("partition", f"{strange[0]!r} is no partition of this batch's window")
     chosen = set(wanted)
     return [slice_ for slice_ in slices if slice_ in chosen]
+
+
+def require_sound_defaults(batch: Batch) -> None:
+    """
+    Check what can be known of a batch before its server is asked for anything.
+
+    Raises:
+        ConfigError: A default or a model that no revision of the API takes.
+    """
+    refusals = []
+    for limits in LIMITS_BY_REVISION.values():
+        rules = RowRules(
+            limits,
+            fan_out_models=batch.models if batch.fan_out == MODEL_DIMENSION else None,
+            with_capabilities=batch.check_capabilities,
+        )
+        try:
+            _require_sound_batch(batch, rules)
+        except ConfigError as error:
+            refusals.append(error)
+    if len(refusals) == len(LIMITS_BY_REVISION):
+        raise refusals[-1]
 
 
 def _require_sound_batch(batch: Batch, rules: RowRules) -> None:

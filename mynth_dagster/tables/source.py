@@ -85,6 +85,8 @@ def open_source(location: str) -> PromptSource:
     """
     with as_table_errors(location, "cannot open the prompt table"):
         fs, path = url_to_fs(location)
+        if isinstance(fs, LocalFileSystem) and "://" not in location:
+            location = path  # absolute: an error says where it was looked for
         found = find_files(fs, path, location)
         folder = _folder_of(fs, path, location)
     files = [FileSchema.read(fs, path) for path in found.paths]

@@ -21,7 +21,7 @@ from tests.factories import MODEL
 
 REPORT_FIELDS = {
     *("rows", "images_asked", "images_missing", "images", "failures", "rows_by_status"),
-    *("posts_sent", "requests"),
+    *("posts_sent", "accepted", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
     *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
     *("files", "file_bytes", "stop_message", "stop_next_step", "api_revision"),
@@ -64,7 +64,7 @@ def test_running_again_costs_nothing(shell):
     result = work.run(table)
 
     assert result.exit_code == 0
-    assert "0 paid requests" in result.stderr
+    assert "0 paid requests of 0 sent" in result.stderr
     assert work.n_posts == 3
 
 

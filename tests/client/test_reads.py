@@ -117,6 +117,18 @@ def test_the_server_tells_its_revision(simulator, revision, key):
     assert "POST /image/generate" not in server.log()["requests"]
 
 
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_wrong_path_is_no_revision(simulator, revision, key):
+    """Where nothing of Mynth is, an answer of 404 to everything is not taken for the oldest one."""
+    server = simulator(revision=revision)
+
+    settings = ClientSettings(base_url=f"{server.url}/v9", api_key=key)
+    verdict = asyncio.run(ask_revision(settings))
+
+    assert verdict.revision is None
+    assert "check the path of base_url" in verdict.basis
+
+
 def test_account_balance_catalogue_and_estimate_are_read(simulator, clock):
     """The look-ups that only the newer revision has."""
     server = simulator(clock=clock, balance_usd="12.5")

@@ -61,6 +61,51 @@ def test_yaml_makes_the_same_batch_as_python(tmp_path):
     assert set(from_yaml.resources) == {"mynth"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"windows": {"type": "daily", "start_date": "1.11.2026"}}, "windows.start_date: '1.11"),
+        ({"windows": {"type": "daily", "start_date": "2026-13-01"}}, "windows.start_date: '2026-"),
+        (
+            {"windows": {"type": "daily", "start_date": "2026-11-01", "timezone": "Mars/X"}},
+            "windows.timezone: 'Mars/X'",
+        ),
+        ({"defaults": {"size": "gigantic"}}, "defaults.size: 'gigantic'"),
+        ({"defaults": {"output_format": "bmp"}}, "defaults.output_format: 'bmp'"),
+        ({"defaults": {"count": 101}}, "defaults.count: 101"),
+    ],
+)
+def test_what_no_revision_takes_is_refused_when_it_is_defined(changes, said):
+    """`dg check defs` names field and value in a sentence; nobody has to run it to find out."""
+    with pytest.raises(Exception, match="Error while building") as refused:
+        _load({**ATTRIBUTES, **changes})
+
+    assert isinstance(refused.value.__cause__, ConfigError)
+    assert str(refused.value.__cause__).startswith(said)
+
+
+def test_two_connections_need_two_resource_keys():
+    """Two batches at two servers are told to name their resources, which Dagster does not say."""
+    key = {"api_key_env": "MYNTH_API_KEY"}
+    there = {**ATTRIBUTES, **key, "name": "there", "base_url": "http://127.0.0.1:9"}
+    with create_defs_folder_sandbox() as sandbox:
+        for attributes in ({**ATTRIBUTES, **key}, there):
+            sandbox.scaffold_component(
+                component_cls=MynthImagesComponent,
+                defs_path=attributes["name"],
+                defs_yaml_contents={
+                    "type": "mynth_dagster.MynthImagesComponent",
+                    "attributes": attributes,
+                },
+            )
+        refused = pytest.raises(Exception, match="Error while building")
+        with refused as caught, sandbox.build_all_defs():
+            pass
+    assert "shots and there have 'mynth' both, with another base_url: give one of them" in str(
+        caught.value.__cause__
+    )
+
+
 def test_what_the_resource_takes_from_yaml_arrives(tmp_path):
     """Every field of the connection that the component has too, each other than its default."""
     given = {

@@ -256,7 +256,7 @@ def test_changed_defaults_stop_the_plan(write, store):
 
 def test_missing_table_stops_the_plan(store):
     """Planning without a prompt table says what is missing."""
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(TableError, match="there is no `prompts` yet"):
         list(iter_planned_rows(store, Slice(), batch=Batch("shop")))
 
 

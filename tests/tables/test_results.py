@@ -94,7 +94,7 @@ def test_row_that_is_not_accounted_for_stops(write, collect, known, store):
 
 def test_results_need_a_prompt_table(collect):
     """Without a prompt table there is nothing to account for, and that is said."""
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(TableError, match="there is no `prompts` yet: make that first"):
         collect()
 
 

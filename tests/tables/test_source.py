@@ -92,6 +92,16 @@ def test_rows_are_named_with_their_file(folder):
     assert source.where(3).endswith("c.parquet)")
 
 
+def test_a_relative_path_is_shown_as_it_was_looked_for(tmp_path, monkeypatch):
+    """The working directory of a service is no secret to whoever has to find the file."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(TableError) as caught:
+        open_source("in/p.parquet")
+
+    assert caught.value.path == str(tmp_path / "in" / "p.parquet")
+
+
 @pytest.mark.parametrize(
     ("location", "reason"),
     [

@@ -154,7 +154,7 @@ def test_equal_rows_make_equal_bytes(store):
 
 def test_missing_table_is_named(store):
     """Reading a table that was never written says so."""
-    with pytest.raises(TableError, match="there is no such file"):
+    with pytest.raises(TableError, match="there is no `images` yet: make that first"):
         read(store)
 
 
