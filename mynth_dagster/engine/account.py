@@ -198,7 +198,9 @@ class PayingAccount:
             raise AccountMismatchError(base_url, [account.user_id for account in known])
         number = await self._remember(found)
         if known:
-            _log.warning("a new key of the same account is used from now on at %s", base_url)
+            is_known = any(account.fingerprint == fingerprint for account in known)
+            what = "the same key" if is_known else "a new key of the same account"
+            _log.warning("%s is used from now on at %s", what, base_url)
         return number
 
     async def _is_same(self, found: Account | None, known: Sequence[AccountRow]) -> bool:

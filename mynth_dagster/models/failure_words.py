@@ -192,7 +192,7 @@ def _words_for_failed(intent: Intent, task: Task | None) -> Words:
         code,
         said,
         money_of(intent.reserved_units, charged),
-        next_for(code, "failed"),
+        next_for(code, "retryable"),
         retryable=code not in NEVER_BETTER,
     )
 

@@ -17,6 +17,8 @@ PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _DIMENSION_TAG = "dagster/partition/"
+PARTITIONS_TAG = "mynth/partitions"
+"""On a run over a range, for people: the list of runs hides the tags that are Dagster's own."""
 PATH_KEY = "mynth/path"
 
 
@@ -227,4 +229,12 @@ class BatchPartitions:
 
     def range_tags(self, block: Sequence[Slice]) -> dict[str, str]:
         """The tags that make one run out of a block of neighbours."""
-        return {RANGE_START_TAG: block[0].key, RANGE_END_TAG: block[-1].key}
+        ends = {RANGE_START_TAG: block[0].key, RANGE_END_TAG: block[-1].key}
+        return {**ends, PARTITIONS_TAG: _in_words(block)}
+
+
+def _in_words(block: Sequence[Slice]) -> str:
+    """`2026-11-28, 4 partitions`, or the first and the last window."""
+    first, last = block[0], block[-1]
+    windows = first.window if first.window == last.window else f"{first.window} to {last.window}"
+    return f"{windows}, {len(block)} partitions".removeprefix(", ")

@@ -35,6 +35,7 @@ def test_one_run_covers_the_last_closed_day():
 
     assert request.tags["dagster/asset_partition_range_start"] == "2026-11-21|000"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-11-21|002"
+    assert request.tags["mynth/partitions"] == "2026-11-21, 3 partitions"
 
 
 def test_fleet_gets_one_run_per_partition():
