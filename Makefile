@@ -21,6 +21,7 @@ setup: $(STAMP) ## Install the package and its tools into .venv
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
 		|| { echo "Python 3.10 to 3.13 is needed; choose one with PYTHON=python3.12"; exit 1; }
+	@echo "Installing the package and its tools into $(VENV): once, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -26,4 +26,6 @@ def main(day: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 2:
+        sys.exit("Which day? For example: python make_prompts.py 2026-11-21")
+    main(sys.argv[1])

@@ -23,7 +23,12 @@ _ROW = {"prompt_id": "prompt_id", "request_key": "request_key"}
 _ORIGINS: dict[str, dict[str, dict[str, str]]] = {
     "tasks": {"prompts": _ROW},
     "images": {
-        "prompts": {**_ROW, "model_requested": "model", "prompt_sent": "prompt"},
+        "prompts": {
+            **_ROW,
+            "model_requested": "model",
+            "prompt": "prompt",
+            "prompt_sent": "prompt",
+        },
         "tasks": {name: name for name in ("task_id", "intent_id", "submitted_at", "completed_at")},
     },
     "failures": {

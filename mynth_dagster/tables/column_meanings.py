@@ -88,6 +88,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "destination_status": "`success` or `failed`, by Mynth's word",
         "destination_error": "code of a delivery to your storage that failed",
         "metadata": "yours, as Mynth returned it: a JSON object",
+        "prompt": "as in `prompts`",
         "prompt_sent": "after enhancement",
         "task_id": "Mynth's id",
         "intent_id": "as in `tasks`",

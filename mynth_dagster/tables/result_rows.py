@@ -150,6 +150,7 @@ def image_row(
         outcome.destination_status,
         outcome.destination_error,
         account.metadata_json,
+        row.prompt,
         row.prompt if task.prompt_sent is None else task.prompt_sent,
         task.task_id,
         intent.intent_id,

@@ -60,6 +60,7 @@ _IMAGES = pa.schema(
         ("destination_status", pa.string()),
         ("destination_error", pa.string()),
         ("metadata", pa.string()),  # as Mynth returned it
+        ("prompt", pa.string()),
         ("prompt_sent", pa.string()),  # after enhancement
         ("task_id", pa.string()),
         ("intent_id", pa.string()),

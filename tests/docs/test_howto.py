@@ -18,10 +18,10 @@ from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.source import source_from_arrow
 from tests.docs.markdown import DOCS, blocks, read
 
-TUTORIAL, HOWTO = DOCS / "tutorial.md", DOCS / "howto.md"
+TUTORIAL, HOWTO, PROJECTS = (DOCS / f"{page}.md" for page in ("tutorial", "howto", "projects"))
 SIMULATOR_URL = "http://127.0.0.1:8787"
 DAILY = {"type": "daily", "start_date": "2026-11-01"}
-SNIPPETS = [yaml.safe_load(block) for block in blocks(HOWTO, "yaml")]
+SNIPPETS = [yaml.safe_load(block) for page in (HOWTO, PROJECTS) for block in blocks(page, "yaml")]
 ATTRIBUTES = [snippet for snippet in SNIPPETS if "run_monitoring" not in snippet]
 
 
@@ -44,6 +44,16 @@ def test_tutorial_runs_as_told(
 
     exec(reading, names)
     assert names["images"].num_rows == mynth.log()["totals"]["accepted"] == 8
+
+
+def test_a_batch_joins_a_project_that_exists():
+    """What the page merges has the project's own asset and both batches."""
+    (merging,) = blocks(PROJECTS, "python")
+    names: dict[str, Any] = {}
+    exec(merging, names)
+
+    keys = {key.to_user_string() for key in names["defs"].resolve_all_asset_keys()}
+    assert {"sales", "packaging/images", "banners/images"} <= keys
 
 
 @pytest.mark.parametrize("attributes", ATTRIBUTES, ids=",".join)

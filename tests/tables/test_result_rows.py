@@ -66,6 +66,7 @@ def test_delivered_row_is_in_images(write, collect, known, store):
         "metadata": '{"job":7}',
         "cost_usd": Decimal("0.00000005"),
         "cost_basis": "image",
+        "prompt": "a kite",
         "prompt_sent": "a red kite",
         "task_id": "tsk_x@auto_1",
         "intent_id": "int_x@auto_1",
