@@ -28,7 +28,7 @@ _DESCRIPTIONS = {
     "tasks": "One row for each paid request. Materializing sends what is new or changed, and "
     "**nothing twice**.",
     "images": "One row for each image delivered, with its URLs, size and cost. The completion "
-    "sensor collects them.",
+    "sensor collects them, together with `failures`: to materialize by hand, select both.",
     "failures": "One row for each prompt or image that has no image: why, what became of the "
     "money, and what to do next.",
     FILES: "The files of the images, each downloaded once and verified; `images` tells where they "

@@ -33,8 +33,8 @@ def test_schemas_are_as_documented(write, collect, store):
     documented = (
         "prompt_id request_key image_index image_id url mynth_url model_requested model width "
         "height format cost_usd cost_basis rating_level rating_error destination "
-        "destination_status destination_error metadata prompt prompt_sent task_id intent_id submitted_at "
-        "completed_at url_expires_at file_path file_bytes file_sha256 category"
+        "destination_status destination_error metadata prompt prompt_sent task_id intent_id "
+        "submitted_at completed_at url_expires_at file_path file_bytes file_sha256 category"
     )
     assert documented.split() == expected[1].names
     documented = (
