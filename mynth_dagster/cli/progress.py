@@ -144,6 +144,9 @@ def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_S
     say(console, f"{rows_in_words(report.rows_by_status)}.")
     told = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
     say(console, f"{told}; failures: {failures}.")
+    if report.images_beyond_asked:
+        extra = f"{report.images_beyond_asked} images are more than their rows asked for"
+        say(console, f"{extra}: each is paid for, and is in `images`.")
     say(
         console,
         f"{report.accepted} paid requests of {report.posts_sent} sent, {report.requests} requests "

@@ -24,6 +24,7 @@ class RunReport:
         rows: Request rows (prompts × models), rejected ones included.
         images_asked: Images asked for by good rows.
         images_missing: Those of them that are not there.
+        images_beyond_asked: Images that rows were given beyond their count; each is paid for.
         failures: Rows of the failure table by code.
         api_revision: The API revision that the server spoke.
         posts_sent: Paid requests of this run.
@@ -67,6 +68,7 @@ class RunReport:
     stopped: str | None = None
     stop_message: str | None = None
     stop_next_step: str | None = None
+    images_beyond_asked: int = 0
 
     @property
     def is_accounted_for(self) -> bool:
@@ -81,6 +83,7 @@ class RunReport:
             "images_asked": self.images_asked,
             "images_missing": self.images_missing,
             "images": self.images,
+            "images_beyond_asked": self.images_beyond_asked,
             "failures": self.failures,
             "rows_by_status": self.rows_by_status,
             "api_revision": self.api_revision,
@@ -128,6 +131,7 @@ def build_report(
         images_asked=sum(summary.n_images_asked for summary in results),
         images_missing=sum(summary.n_images_missing for summary in results),
         images=sum(summary.n_images for summary in results),
+        images_beyond_asked=sum(summary.n_images_beyond_asked for summary in results),
         failures=dict(sorted(_added(summary.failures_by_code for summary in results).items())),
         rows_by_status=dict(sorted(statuses.items())),
         posts_sent=submitted.counts.n_posts,

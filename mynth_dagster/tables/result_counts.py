@@ -83,7 +83,7 @@ class ResultCounts:
 
     def __init__(self) -> None:
         self.n_rows = self.n_images_asked = self.n_images_missing = self.n_cost_unknown = 0
-        self.n_files = self.n_undownloaded = 0
+        self.n_files = self.n_undownloaded = self.n_images_beyond_asked = 0
         self.reserved_units = self.charged_units = 0
         self.statuses: Counter[str] = Counter()
         self.kinds: dict[str, FailureKind] = {}
@@ -122,6 +122,7 @@ class ResultCounts:
             self.n_images_missing += max(0, (row.count or 0) - len(account.images))
         for failure in (*account.failures, *account.undownloaded):
             self._add_failure(row, failure)
+        self.n_images_beyond_asked += max(0, len(account.images) - (row.count or 0))
         self.n_undownloaded += len(account.undownloaded)
         self.n_files += sum(image.file is not None for image in account.images)
         self.levels.update(level for image in account.images if (level := _level(image)))

@@ -87,6 +87,7 @@ class ResultsSummary:
         failures_by_code: Over all failures, of rows and of images.
         n_images_asked: Images that good rows asked for.
         n_images_missing: Those of them that are not there, for whatever reason.
+        n_images_beyond_asked: Images that a row was given beyond its count; each is paid for.
         n_files: Images whose file is kept.
         n_undownloaded: Failures that are failed downloads; their images are counted as images.
         reserved_units: Known reservations of intents that are not final.
@@ -105,6 +106,7 @@ class ResultsSummary:
     n_images_asked: int = 0
     n_images_missing: int = 0
     n_images: int = 0
+    n_images_beyond_asked: int = 0
     n_failures: int = 0
     n_files: int = 0
     n_undownloaded: int = 0
@@ -261,6 +263,7 @@ class _ResultTables:
             n_images_asked=counts.n_images_asked,
             n_images_missing=counts.n_images_missing,
             n_images=self._tables[IMAGES].n_rows,
+            n_images_beyond_asked=counts.n_images_beyond_asked,
             n_failures=self._tables[FAILURES].n_rows,
             n_files=counts.n_files,
             n_undownloaded=counts.n_undownloaded,

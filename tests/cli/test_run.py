@@ -20,8 +20,8 @@ from mynth_dagster.errors import ConfigError
 from tests.factories import MODEL
 
 REPORT_FIELDS = {
-    *("rows", "images_asked", "images_missing", "images", "failures", "rows_by_status"),
-    *("posts_sent", "accepted", "requests"),
+    *("rows", "images_asked", "images_missing", "images", "images_beyond_asked", "failures"),
+    *("rows_by_status", "posts_sent", "accepted", "requests"),
     *("quoted_usd", "quote_is_exact", "reserved_usd", "charged_usd", "cost_unknown"),
     *("unresolved", "stalled", "pending", "withheld", "receipt", "tables", "notes", "stopped"),
     *("files", "file_bytes", "stop_message", "stop_next_step", "api_revision"),

@@ -164,6 +164,7 @@ def test_more_images_than_asked_are_all_shown(write, collect, known):
     summary, tables = collect()
 
     assert 2 == len(tables[IMAGES]) == summary.n_images
+    assert summary.n_images_beyond_asked == 1
     assert tables[FAILURES] == []
 
 
