@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.asking import Asking
 from mynth_dagster.engine.session import Session
 from mynth_dagster.models.batch import Batch
+
+ASKED = "asked:"
+"""Before a batch and a wish: the ledger's fact when it was uttered first."""
+
+KEPT_US = 30 * 86_400 * US_PER_S
+"""Nobody takes up a run again after so long; a wish that is uttered then is a new one."""
 
 
 async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str) -> Asking:
@@ -22,6 +29,7 @@ async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str
     if not asking.pays_again:
         return asking
     now = await session.ledger.moment(session.clock.instant())
-    key = f"asked:{batch.ledger_name}:{wish}"
+    key = f"{ASKED}{batch.ledger_name}:{wish}"
     kept = await session.ledger.ensure_meta(key, str(now.wall_us))
+    await session.ledger.forget_moments(ASKED, now.wall_us - KEPT_US, but=key)
     return replace(asking, begun_at_us=int(kept))

@@ -241,6 +241,10 @@ class Ledger:
         """One fact as it is remembered; this value from now on where nothing was."""
         return str(await self._call(partitions.ensure_meta(key, value)))
 
+    async def forget_moments(self, prefix: str, before_us: int, *, but: str) -> None:
+        """Forget when something was first, under such keys, where that is longer ago."""
+        await self._call(partitions.forget_moments(prefix, before_us, but=but))
+
     async def set_meta(self, key: str, value: str) -> None:
         """Remember one fact."""
         await self._call(partitions.set_meta(key, value))

@@ -189,6 +189,20 @@ def set_meta(key: str, value: str) -> Callable[[Connection], None]:
     return call
 
 
+def forget_moments(prefix: str, before_us: int, *, but: str) -> Callable[[Connection], None]:
+    """Facts that are moments (UTC microseconds), under such keys, older than this, but for one."""
+
+    def call(connection: Connection) -> None:
+        meta = schema.meta
+        is_such = meta.c.key.startswith(prefix, autoescape=True), meta.c.key != but
+        query = sa.select(meta.c.key, meta.c.value).where(*is_such)
+        old = [key for key, value in connection.execute(query).all() if int(value) < before_us]
+        for some in chunks(old, IN_MAX):
+            connection.execute(sa.delete(meta).where(meta.c.key.in_(some)))
+
+    return call
+
+
 def ensure_meta(key: str, value: str) -> Callable[[Connection], str]:
     """The fact as remembered; ``value`` where nothing was."""
 
