@@ -198,7 +198,7 @@ class PayingAccount:
             raise AccountMismatchError(base_url, [account.user_id for account in known])
         number = await self._remember(found)
         if known:
-            is_known = any(account.fingerprint == fingerprint for account in known)
+            is_known = any(account.fingerprint == self._fingerprint() for account in known)
             what = "the same key" if is_known else "a new key of the same account"
             _log.warning("%s is used from now on at %s", what, base_url)
         return number
