@@ -40,25 +40,28 @@ class RevisionVerdict:
 
 
 async def ask_revision(
-    settings: ClientSettings, *, transport: Transport | None = None
+    settings: ClientSettings, *, seen: str | None = None, transport: Transport | None = None
 ) -> RevisionVerdict:
     """
     Ask for the public catalogue, and where that does not tell, with the key for an estimate.
 
     A server that has neither, and has tasks, speaks the oldest revision.
 
+    Args:
+        seen: The revision last seen there; None: it may be no address of Mynth's at all.
+
     Raises:
         ApiError: Nobody answers.
     """
     http = HttpSession(settings, transport)
     try:
-        return await _ask(http, settings)
+        return await _ask(http, settings, seen)
     finally:
         if transport is None:
             await http.aclose()
 
 
-async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
+async def _ask(http: HttpSession, settings: ClientSettings, seen: str | None) -> RevisionVerdict:
     call = Call("ask for the revision", "GET", "/models", anonymous=True)
     answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
     found = revision_by_catalog(answer.status, parse_json(answer.body))
@@ -67,7 +70,7 @@ async def _ask(http: HttpSession, settings: ClientSettings) -> RevisionVerdict:
     said = f"HTTP {answer.status} to GET /models"
     is_absent = may_be_without_catalog(answer.status)
     may_pass = answer.status >= 500 or answer.status == 429
-    if is_absent and not await _has_tasks(http, settings):
+    if is_absent and seen is None and not await _has_tasks(http, settings):
         said += " and to GET /tasks: nothing of Mynth is there; check the path of base_url"
         return RevisionVerdict(None, said, is_certain=False)
     if settings.api_key is None:

@@ -167,9 +167,11 @@ async def find_revision(settings: ClientSettings, transport: Transport | None = 
     return _require_told(await _ask_safely(settings, transport), settings)
 
 
-async def _ask_safely(settings: ClientSettings, transport: Transport | None) -> RevisionVerdict:
+async def _ask_safely(
+    settings: ClientSettings, transport: Transport | None, seen: str | None = None
+) -> RevisionVerdict:
     try:
-        return await ask_revision(settings, transport=transport)
+        return await ask_revision(settings, seen=seen, transport=transport)
     except ApiError as error:
         return RevisionVerdict(None, error.reason, is_certain=False, may_pass=True)
 
@@ -189,7 +191,7 @@ async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transpo
         _log.info("API revision %s at %s, as pinned", settings.api_revision, url)
         return settings.api_revision
     remembered = ledger.read.meta(REVISION_META + url)
-    verdict = await _ask_safely(settings.client, transport)
+    verdict = await _ask_safely(settings.client, transport, remembered)
     if remembered is not None and not verdict.is_certain:
         _log.info("API revision %s at %s, as last seen (%s)", remembered, url, verdict.basis)
         return remembered
