@@ -171,7 +171,7 @@ def test_a_failed_handshake_sends_nothing(handler):
 async def hog(client: MynthClient, url: str) -> None:
     """Take a connection and keep it, without a deadline."""
     handover.set(Handover())
-    await client._http._wire.send(Outgoing("GET", url, {}, None, 1))
+    await client._http._wire.send(Outgoing("GET", url, {}, None, 1, client._http.slot()))
 
 
 def test_a_request_that_waits_for_a_connection_in_vain_was_not_sent():
