@@ -104,6 +104,8 @@ def images_metadata(
     }
     if summary.n_images and not summary.n_cost_unknown:
         metadata["mynth/cost_per_image_usd"] = _usd(summary.charged_units // summary.n_images)
+    if summary.n_images_beyond_asked:
+        metadata["mynth/images_beyond_asked"] = summary.n_images_beyond_asked
     if summary.median_task_s is not None:
         metadata["mynth/median_task_s"] = round(summary.median_task_s, 1)
     if thumbnails.n_failed:
