@@ -152,7 +152,7 @@ def test_endpoints_of_the_batch_itself_are_confirmed_by_one_reading_each(world):
     before = world.n_reads
     asyncio.run(world.run_now(N_ROWS, defaults=own))
 
-    assert world.n_reads - before <= N_ROWS - 5 + 2
+    assert world.n_reads - before <= N_ROWS - 5 + 3
     world.require_complete(N_ROWS)
     ((n_kept, n_signed),) = world.query("SELECT count(*), sum(is_signed) FROM inbox")
     assert n_kept > N_ROWS / 2

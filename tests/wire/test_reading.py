@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -40,13 +41,19 @@ SHAPES = st.recursive(
         {"task_id": "tsk_A"},
         {"data": {"taskId": "tsk_A"}},
         {"data": {"task_id": "tsk_A"}},
-        {"error": {"code": "x", "task_id": "tsk_A"}},
-        {"code": "X", "taskId": "tsk_A"},
     ],
 )
 def test_a_task_id_is_found_at_each_known_place(body):
-    """Any revision's spelling of a created task is understood, in errors too."""
+    """Any revision's spelling of a created task is understood."""
     assert reading.find_task_id(body) == "tsk_A"
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": {"code": "x", "task_id": "tsk_A"}}, {"code": "X", "taskId": "tsk_A"}]
+)
+def test_the_task_that_an_error_is_about_is_found(body):
+    """In its object or, until 2026-10, beside it; what it is worth its code says."""
+    assert reading.find_task_id_of_error(body) == "tsk_A"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +128,11 @@ def test_readers_either_read_or_say_what_is_missing(body):
     """Whatever JSON comes, a reader returns a value or raises the one error for it."""
     profile = PROFILES["2026-08"]
     readers = [
-        *(reading.decode_created, reading.decode_status, reading.decode_page),
+        *(
+            reading.decode_created,
+            partial(reading.decode_status, task_id="tsk_A"),
+            reading.decode_page,
+        ),
         *(
             reading_account.decode_estimate,
             reading_account.decode_catalog,
@@ -235,3 +246,11 @@ def test_the_revision_is_told_by_the_catalogue_or_not_at_all(status, body, revis
 def test_the_revision_is_told_by_an_estimate_or_not_at_all(status, body, revision):
     """Where the catalogue is kept back, the spelling of a free estimate decides."""
     assert revision_by_estimate(status, body) == revision
+
+
+def test_a_status_of_another_task_is_none():
+    """A cache may answer for somebody else: the id that is told has to be the one asked for."""
+    body = {"data": {"id": "tsk_B", "status": "completed"}}
+
+    with pytest.raises(UnexpectedPayloadError):
+        reading.decode_status("read", body, revision="2026-10", task_id="tsk_A")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, is_dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ SAMPLES = sorted((Path(__file__).parent / "samples").glob("*/*.json"))
 
 DECODERS = {
     "created": reading.decode_created,
-    "status": reading.decode_status,
+    "status": partial(reading.decode_status, task_id="tsk_A"),
     "page": reading.decode_page,
     "estimate": reading_account.decode_estimate,
     "catalog": reading_account.decode_catalog,
