@@ -27,6 +27,7 @@ class Stage(Bench):
     def __init__(self, server: SimulatorServer, clock: LeapingClock, folder: Path) -> None:
         super().__init__(server, clock, folder)
         self.has_list = server.scenario.revision != "2026-04"
+        self.n_later = 0
 
     @property
     def scene(self) -> Scene:
@@ -61,8 +62,7 @@ class Stage(Bench):
             self.clock.advance(pause_s)
             report = self.run(rows, **fields)
             check_monotone(before, self.scene)
-            # A row of another table, whose task shows that the list is no old copy.
-            self.run(1, name="later", window=str(self.clock.now_us()))
+            self.send_later()
         n_held = 0 if self.has_list else report.unresolved
         n_failed = report.rows_by_status.get("failed", 0)
         expected = n_rows - n_failed - n_held if images is None else images - n_held
@@ -70,6 +70,11 @@ class Stage(Bench):
         check_all(self.scene, n_rows, count=count)
         self.check_repeatable(rows, **fields)
         return report
+
+    def send_later(self) -> None:
+        """A row of another table, whose task shows that the list is no old copy."""
+        self.run(1, name="later", window=str(self.clock.now_us()))
+        self.n_later += 1
 
     def check_repeatable(self, rows: Sequence[dict[str, Any]] | int, **fields: Any) -> None:
         """Once more sends nothing and writes the same bytes."""

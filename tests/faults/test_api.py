@@ -143,8 +143,9 @@ def test_a_task_that_never_finishes_is_stalled_and_collected_whenever_it_does(st
     assert (report.stalled, report.images) == (6, 0)
     assert {row["status"] for row in work.table("failures")} == {"stalled"}
     work.clock.advance(3_000)
-    work.finish(6)
+    assert work.run(6).images == 6
     assert work.n_posts == 6
+    work.finish(6)
 
 
 def test_a_task_that_mynth_forgot_is_lost_and_never_sent_again(new_stage):
@@ -178,7 +179,7 @@ def test_a_list_that_lags_and_grows_while_it_is_read_proves_nothing_too_soon(new
         work.clock.advance(15.0)
 
     work.finish(16)
-    assert work.n_posts == 16
+    assert work.n_posts == 16 + work.n_later
 
 
 def test_money_is_the_same_to_the_last_digit(stage):
