@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.limits import CLEAR_AFTER_S, CLEAR_AGAIN_AFTER_S, WALK_PAGES
 from mynth_dagster.models.doubt import TOO_EARLY, Doubt, StrangeTask, Trail, Walk
-from mynth_dagster.models.inspection import INSPECTION_TASKS
+from mynth_dagster.models.inspection import task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS
 
 _PATIENCE = 4
@@ -60,7 +60,7 @@ def _why_not_bracketed(doubt: Doubt, trail: Trail) -> str:
         )
     if place_below(doubt.claimed_no, trail) is None:
         return "the list shows no task of this key from before it"
-    if _type_of(doubt) == IMAGE_TASK:
+    if task_type_of(doubt.intent.model) == IMAGE_TASK:
         return trail.tag_flaw
     return ""
 
@@ -104,13 +104,9 @@ def _place_above(doubt: Doubt, trail: Trail) -> int:
 
 
 def _may_be(strange: StrangeTask, doubt: Doubt, asked: str | None) -> bool:
-    if strange.type in MYNTH_TASKS and strange.type != _type_of(doubt):
+    if strange.type in MYNTH_TASKS and strange.type != task_type_of(doubt.intent.model):
         return False
     return None in (strange.asked, asked) or strange.asked == asked
-
-
-def _type_of(doubt: Doubt) -> str:
-    return doubt.intent.model if doubt.intent.model in INSPECTION_TASKS else IMAGE_TASK
 
 
 def is_cleared(doubt: Doubt, walks: Sequence[Walk]) -> bool:

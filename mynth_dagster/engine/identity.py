@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 
 from mynth_dagster.engine.session import Session
-from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.awaited import Awaited
-from mynth_dagster.models.inspection import INSPECTION_TASKS
-from mynth_dagster.models.intent import Intent, parse_tag
+from mynth_dagster.models.inspection import task_type_of
+from mynth_dagster.models.intent import Intent, tag_of
 from mynth_dagster.models.task import IMAGE_TASK, Task
 from mynth_dagster.printable import printable_logger
 
@@ -40,13 +39,13 @@ async def is_own(session: Session, task: Task, intent: Intent | Awaited) -> bool
 
 
 async def _why_foreign(session: Session, task: Task, intent: Intent | Awaited) -> str:
-    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+    tag = tag_of(task)
     if tag is not None:
-        if tag.intent_id != intent.intent_id or not tag.matches(intent.request_hash):
+        if not tag.is_of(intent.intent_id, intent.request_hash):
             return f"it carries the tag of {tag.intent_id}, or of another text of this row"
         await session.account.note_echo()
         return ""
-    wanted = intent.model if intent.model in INSPECTION_TASKS else IMAGE_TASK
+    wanted = task_type_of(intent.model)
     if wanted != IMAGE_TASK:
         return "" if task.type == wanted else f"it is of the type {task.type}"
     if not await session.account.echoes_tags():

@@ -205,7 +205,7 @@ class _Worker:
         """None where the task is no task of this intent."""
         if intent is None:
             return None
-        if tag is not None and not self._is_of(intent, tag):
+        if tag is not None and not tag.is_of(intent.intent_id, intent.request_hash):
             # Proof of nothing; but the row may not be cleared as if nobody had named it.
             now = self.session.clock.instant()
             await self.session.ledger.record_dispute(intent.intent_id, task_id, now)
@@ -217,9 +217,6 @@ class _Worker:
             Sighting.at(now_us, intent, task_id, "webhook", deadline_s=deadline_s)
         )
         return None if attachment is Attachment.FOREIGN else attachment
-
-    def _is_of(self, intent: Intent, tag: IntentTag) -> bool:
-        return tag.intent_id == intent.intent_id and tag.matches(intent.request_hash)
 
     def _is_beyond_doubt(self, task: Task, intent: Intent) -> bool:
         """

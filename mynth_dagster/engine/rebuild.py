@@ -18,10 +18,10 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.ledger.evidence import Sighting
 from mynth_dagster.ledger.restore import Restored
-from mynth_dagster.limits import INTENT_TAG_KEY, WALK_PAGES
+from mynth_dagster.limits import WALK_PAGES
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.inspection import InspectionKind, InspectionSettings
-from mynth_dagster.models.intent import Intent, RowKey, intent_id, parse_tag
+from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import IntentState
@@ -161,7 +161,7 @@ def _from_list(
 def _intent(
     name: str, row: RowKey, generation: int, slice_: Slice, prompt: RememberedPrompt, task: Task
 ) -> Intent:
-    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+    tag = tag_of(task)
     is_as_asked_now = tag is not None and tag.matches(prompt.request_hash)
     return Intent(
         intent_id=name,
@@ -193,7 +193,7 @@ async def _tagged_tasks(session: Session) -> dict[str, list[Task]]:
         for listed in page:
             if listed.task_id not in known:
                 task = await session.client.get_task(listed.task_id)
-                tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+                tag = tag_of(task)
                 if tag is not None and tag.ledger_id == session.ledger.ledger_id:
                     found[tag.intent_id].insert(0, task)
         after = page[-1].task_id

@@ -12,8 +12,8 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.doubt_reader import Evidence
 from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.limits import INTENT_TAG_KEY, TASK_DEADLINE_S
-from mynth_dagster.models.intent import Intent, parse_tag
+from mynth_dagster.limits import TASK_DEADLINE_S
+from mynth_dagster.models.intent import Intent, tag_of
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import HELD, RESUBMIT
 
@@ -96,7 +96,7 @@ async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
 
 
 def _require_no_other_owner(task: Task, intent: Intent) -> None:
-    tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
+    tag = tag_of(task)
     if tag is not None and tag.intent_id != intent.intent_id:
         raise ConfigError("--attach", f"{task.task_id} was made for {tag.intent_id}")
     if tag is not None and not tag.matches(intent.request_hash):

@@ -101,6 +101,7 @@ async def settle(
     searching = ListWalk(session, batch, page_size=page_size, older_than_no=oldest_no)
     if not await searching.go(until_s=until_s):
         return Settled(searching.n_attached)
+    await searching.look_for_flaws()
     reach(CrashPoint.WALKED)
     ended = await _now(session)
     left = await _doubts(session, batch, slices, UNRESOLVED)

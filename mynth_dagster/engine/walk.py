@@ -16,11 +16,10 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.ledger.subjects import OpenSubject, Subject
-from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.doubt import KnownTask, StrangeTask, Trail
-from mynth_dagster.models.inspection import INSPECTION_TASKS, normal_url
-from mynth_dagster.models.intent import Intent, parse_tag
+from mynth_dagster.models.inspection import INSPECTION_TASKS, normal_url, task_type_of
+from mynth_dagster.models.intent import Intent, IntentTag, tag_of
 from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS, ListedTask, Task
 
 WALK_PAGES_MAX = 100_000
@@ -86,7 +85,6 @@ class ListWalk:
                 self.trail.flaw = "the list repeats itself and has no end"
             self.trail.is_at_end = not page
             if not new or await self._take_in(new):
-                await self._look_for_flaws()
                 return True
             after = page[-1].task_id
         return False
@@ -129,9 +127,9 @@ class ListWalk:
             said = f"is in the list and cannot be read: {read.reason.rstrip('.')}"
             self._note_strange(place, StrangeTask(listed.task_id, listed.type, said))
             return
-        tag = parse_tag(read.metadata.get(INTENT_TAG_KEY))
+        tag = tag_of(read)
         if tag is not None:
-            intent = await self._tagged(read)
+            intent = await self._tagged(read, tag)
         elif read.type in INSPECTION_TASKS:
             if read.inspected_url is None:
                 said = "does not tell what image it is about"
@@ -182,10 +180,9 @@ class ListWalk:
         below = place_below(candidate.claimed_no, self.trail)
         return below is not None and below < place
 
-    async def _tagged(self, task: Task) -> Intent | None:
+    async def _tagged(self, task: Task, tag: IntentTag) -> Intent | None:
         """The intent of ours that a task carries the tag of."""
-        tag = parse_tag(task.metadata.get(INTENT_TAG_KEY))
-        if tag is None or tag.ledger_id != self._session.ledger.ledger_id:
+        if tag.ledger_id != self._session.ledger.ledger_id:
             return None
         found = await asyncio.to_thread(self._session.ledger.read.intents_by_id, [tag.intent_id])
         intent = found.get(tag.intent_id)
@@ -200,8 +197,15 @@ class ListWalk:
         now = self._session.clock.instant()
         await self._session.ledger.record_dispute(intent.intent_id, task.task_id, now)
 
-    async def _look_for_flaws(self) -> None:
-        """Whether the list showed our tasks, all of them, in their order, and with their tags."""
+    async def look_for_flaws(self) -> None:
+        """
+        Whether the list showed our tasks, all of them, in their order, and with their tags.
+
+        For who draws conclusions from what a walk that came to its end has not shown.
+
+        Raises:
+            UnauthorizedError: The key is refused.
+        """
         trail = self.trail
         trail.flaw = self._disorder() or trail.flaw or await self._hole()
         if not trail.flaw:
@@ -234,7 +238,8 @@ class ListWalk:
 
     async def _missing_tag(self) -> str:
         """Tasks of ours at both ends are read: where tags are cut off, no tag says nothing."""
-        ours = [task for _, task in self.trail.known if task.intent.model not in INSPECTION_TASKS]
+        known = (task for _, task in self.trail.known)
+        ours = [task for task in known if task_type_of(task.intent.model) == IMAGE_TASK]
         for end in (ours, ours[::-1]):
             said = await self._tag_is_missing(end[:TAG_READINGS_MAX])
             if said:
@@ -247,7 +252,7 @@ class ListWalk:
             read = await self._read(known.intent.task_id)
             if isinstance(read, ApiError):
                 continue
-            tag = parse_tag(read.metadata.get(INTENT_TAG_KEY))
+            tag = tag_of(read)
             if tag is not None and tag.intent_id == known.intent.intent_id:
                 return ""
             return f"{read.task_id} of this ledger comes back without the tag that it was sent with"

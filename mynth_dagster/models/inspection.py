@@ -10,6 +10,7 @@ from typing import ClassVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mynth_dagster.models.request import ImageRequest, InputImage, Rating, RatingLevel
+from mynth_dagster.models.task import IMAGE_TASK
 
 HASH_VERSION = 1
 
@@ -39,6 +40,13 @@ _TABLES = {
 }
 INSPECTION_TASKS = tuple(kind.task_type for kind in InspectionKind)
 """The types of the tasks that look at images."""
+
+
+def task_type_of(model: str) -> str:
+    """The type of the task that is made for this model; a look at an image has its own for one."""
+    return model if model in INSPECTION_TASKS else IMAGE_TASK
+
+
 KINDS_BY_TABLE = {table: kind for kind, table in _TABLES.items()}
 EFFORTS = ("low", "high")
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mynth_dagster.limits import INTENT_TAG_MAX_BYTES
+from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import STALLED, IntentState
 
@@ -51,6 +51,10 @@ class IntentTag:
     def matches(self, stored_hash: str) -> bool:
         """Whether the tag was made for a request with this hash."""
         return hash_prefix(stored_hash) == self.hash_prefix
+
+    def is_of(self, intent_id: str, stored_hash: str) -> bool:
+        """Whether the tag is this intent's, for a request with this hash."""
+        return self.intent_id == intent_id and self.matches(stored_hash)
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,11 @@ def parse_tag(value: object) -> IntentTag | None:
     if len(parts) != 3 or not parts[0].startswith(INTENT_PREFIX):
         return None
     return IntentTag(*parts) if parts[2].startswith(LEDGER_PREFIX) else None
+
+
+def tag_of(task: Task) -> IntentTag | None:
+    """The tag that a task carries, or None if it carries none of ours."""
+    return parse_tag(task.metadata.get(INTENT_TAG_KEY))
 
 
 def shard_of(prompt_id: str, n_shards: int) -> int:

@@ -195,7 +195,7 @@ MUTANTS = (
     Mutant(
         "a task without its row's tag is shown",
         "mynth_dagster/engine/identity.py",
-        "        if tag.intent_id != intent.intent_id or not tag.matches(intent.request_hash):\n",
+        "        if not tag.is_of(intent.intent_id, intent.request_hash):\n",
         "        if tag.intent_id == '':\n",
         ("tests/engine/test_hostile_reads.py",),
     ),
