@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Annotated, TypeVar
 
 import typer
@@ -44,9 +45,7 @@ def stop(
         target = _target(batch, partition, everything=everything)
 
         async def work(opened: OpenLedger) -> str:
-            await stop_sending(
-                opened, target, who=_who(), reason=reason or "no reason given", clock=SystemClock()
-            )
+            await stop_sending(opened, target, who=_who(), reason=reason, clock=SystemClock())
             return (
                 f"Stopped: nothing more is sent of {target}. To go on: `{target.resume_command}`."
             )
@@ -92,10 +91,7 @@ def _who() -> str:
 
 def _with_ledger(url: str, work: Callable[[OpenLedger], Awaitable[str]]) -> str:
     async def opened() -> str:
-        ledger = await asyncio.to_thread(OpenLedger.open, url)
-        try:
+        with closing(OpenLedger.open(url)) as ledger:
             return await work(ledger)
-        finally:
-            await asyncio.to_thread(ledger.close)
 
     return asyncio.run(opened())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Container, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 
@@ -81,12 +82,9 @@ async def leave_to_sensor(
 
     Asks Mynth nothing, and needs no session: opening one may be what failed.
     """
-    ledger = Ledger.open(settings.ledger_url)
-    try:
-        stopped = Stopped(stop.code, stop.message, SystemClock().instant())
+    stopped = Stopped(stop.code, stop.message, SystemClock().instant())
+    with closing(Ledger.open(settings.ledger_url)) as ledger:
         await ledger.note_stop(batch.ledger_name, slices, stopped)
-    finally:
-        ledger.close()
 
 
 def reasons_to_resend(

@@ -47,7 +47,8 @@ async def stop_sending(
         ConfigError: The ledger knows no such batch or partition; nothing was stopped.
     """
     window, fan_out = await asyncio.to_thread(_place, ledger, target)
-    stop = Stop(target.batch, window, fan_out, who, reason, clock.now_us())
+    said = reason or "no reason given"
+    stop = Stop(target.batch, window, fan_out, who, said, clock.now_us())
     await ledger.stops.stop(stop, clock.instant())
     return stop
 
@@ -63,8 +64,12 @@ async def lift_stops(
     """
     window, fan_out = await asyncio.to_thread(_place, ledger, target)
     lifted = await ledger.stops.lift(target.batch, window, fan_out, who=who, now=clock.instant())
-    active = await asyncio.to_thread(ledger.stops.active)
-    return lifted, [in_words(stop) for stop in active if stop.batch in ("", target.batch)]
+    return lifted, await asyncio.to_thread(stops_of, ledger, target.batch)
+
+
+def stops_of(ledger: Ledger, batch: str) -> list[str]:
+    """What stops a batch now, or some of it, in words; nothing where nobody did."""
+    return [in_words(stop) for stop in ledger.stops.active() if stop.batch in ("", batch)]
 
 
 def in_words(stop: Stop) -> str:

@@ -5,6 +5,8 @@ Annotations are real objects in this module (no postponed evaluation): Dagster r
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -13,7 +15,7 @@ from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.quotes import quote_each
 from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stopping import StopTarget, in_words, lift_stops, stop_sending
+from mynth_dagster.engine.stopping import StopTarget, lift_stops, stop_sending, stops_of
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import TABLE_ROWS_MAX
@@ -64,76 +66,73 @@ STOP_CONFIG = {
 
 def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
     """The jobs `<batch>_quote`, `<batch>_settle` and `<batch>_stop`."""
-    makers = (_quote_job, _settle_job, _stop_job)
-    return [make(assets, resource_key) for make in makers]
+    return [
+        _job(
+            assets,
+            resource_key,
+            "quote",
+            tell_quote,
+            ASKING_CONFIG,
+            "A dry run: tells what `submit` would send of a partition and what it would reserve, "
+            "with the same launchpad fields. Sends nothing and spends nothing; `prompts` must be "
+            "there.",
+            partitions_def=assets.partitions.definition,
+        ),
+        _job(
+            assets,
+            resource_key,
+            "settle",
+            settle_in_doubt,
+            SETTLE_CONFIG,
+            "Lists the paid requests of this batch whose outcome is unknown, with their evidence "
+            "and what they may have cost, or settles them as the launchpad says.",
+        ),
+        _job(
+            assets,
+            resource_key,
+            "stop",
+            stop_or_resume,
+            STOP_CONFIG,
+            "Has nothing more sent of this batch, or of one partition, by any run on any machine, "
+            "until it is resumed: when it succeeds, no further row is claimed. Requests that have "
+            "left are paid for, and recorded.",
+        ),
+    ]
 
 
-def _quote_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
-    name = assets.batch.name
+Operation = Callable[[dg.OpExecutionContext, MynthResource, BatchAssets], None]
+
+
+def _job(
+    assets: BatchAssets,
+    resource_key: str,
+    doing: str,
+    work: Operation,
+    config: Any,
+    description: str,
+    *,
+    partitions_def: dg.PartitionsDefinition[Any] | None = None,
+) -> dg.JobDefinition:
+    """A job of one operation, in the process of its run."""
 
     @dg.op(
-        name=f"{name}__quote",
+        name=f"{assets.batch.name}__{doing}",
         required_resource_keys={resource_key},
-        config_schema=ASKING_CONFIG,
+        config_schema=config,
     )
-    def quote(context: dg.OpExecutionContext) -> None:
-        tell_quote(context, getattr(context.resources, resource_key), assets)
+    def operation(context: dg.OpExecutionContext) -> None:
+        work(context, getattr(context.resources, resource_key), assets)
 
     @dg.job(
-        name=assets.job_names["quote"],
-        partitions_def=assets.partitions.definition,
+        name=assets.job_names[doing],
+        partitions_def=partitions_def,
         executor_def=dg.in_process_executor,
-        description="A dry run: tells what `submit` would send of a partition and what it would "
-        "reserve, with the same launchpad fields. Sends nothing and spends nothing; `prompts` "
-        "must be there.",
+        description=description,
     )
-    def quote_job() -> None:
-        quote()
+    def job() -> None:
+        operation()
 
-    return quote_job
-
-
-def _settle_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
-    name = assets.batch.name
-
-    @dg.op(
-        name=f"{name}__settle",
-        required_resource_keys={resource_key},
-        config_schema=SETTLE_CONFIG,
-    )
-    def settle(context: dg.OpExecutionContext) -> None:
-        settle_in_doubt(context, getattr(context.resources, resource_key), assets)
-
-    @dg.job(
-        name=assets.job_names["settle"],
-        executor_def=dg.in_process_executor,
-        description="Lists the paid requests of this batch whose outcome is unknown, with their "
-        "evidence and what they may have cost, or settles them as the launchpad says.",
-    )
-    def settle_job() -> None:
-        settle()
-
-    return settle_job
-
-
-def _stop_job(assets: BatchAssets, resource_key: str) -> dg.JobDefinition:
-    name = assets.batch.name
-
-    @dg.op(name=f"{name}__stop", required_resource_keys={resource_key}, config_schema=STOP_CONFIG)
-    def stop(context: dg.OpExecutionContext) -> None:
-        stop_or_resume(context, getattr(context.resources, resource_key), assets)
-
-    @dg.job(
-        name=assets.job_names["stop"],
-        executor_def=dg.in_process_executor,
-        description="Has nothing more sent of this batch, or of one partition, by any run on any "
-        "machine, until it is resumed: when it succeeds, no further row is claimed. Requests that "
-        "have left are paid for, and recorded.",
-    )
-    def stop_job() -> None:
-        stop()
-
-    return stop_job
+    return job
 
 
 def stop_or_resume(
@@ -145,18 +144,13 @@ def stop_or_resume(
     who = f"{context.run.tags.get('user', 'somebody')} by Dagster run {context.run.run_id[:8]}"
 
     async def work() -> list[str]:
-        settings = mynth.engine_settings()
-        ledger = await asyncio.to_thread(Ledger.open, settings.ledger_url)
-        try:
+        with closing(Ledger.open(mynth.engine_settings().ledger_url)) as ledger:
             if config["action"] == STOP:
-                reason = config["reason"] or "no reason given"
+                reason = config["reason"]
                 await stop_sending(ledger, target, who=who, reason=reason, clock=clock)
             else:
                 await lift_stops(ledger, target, who=who, clock=clock)
-            active = await asyncio.to_thread(ledger.stops.active)
-        finally:
-            await asyncio.to_thread(ledger.close)
-        return [in_words(stop) for stop in active if stop.batch in ("", name)]
+            return stops_of(ledger, name)
 
     try:
         stopped = asyncio.run(work())

@@ -19,7 +19,7 @@ import dagster as dg
 from mynth_dagster.engine.announced import hearing_of
 from mynth_dagster.engine.resend import Reason, Unsent, choose_due
 from mynth_dagster.engine.session import EngineSettings, Session
-from mynth_dagster.engine.stopping import in_words
+from mynth_dagster.engine.stopping import stops_of
 from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
@@ -39,12 +39,17 @@ ATTEMPTS_MAX = 5
 
 @dataclass(frozen=True)
 class Looked:
-    """What a tick saw: the partitions, those to send again, and what is to be told."""
+    """
+    What a tick saw: the partitions, those to send again, and what is to be told.
+
+    Of `untold` partitions the tables are written and Dagster has not heard.
+    """
 
     watched: Sequence[WatchedPartition]
     unsent: Sequence[Unsent]
     is_complete: bool
     silence: str | None
+    untold: Collection[Slice] = ()
     stops: Sequence[str] = ()
 
 
@@ -83,10 +88,11 @@ def evaluate(
         for run_id, status in _over(context.instance, watched).items():
             said = f"Dagster says that it is {status}"
             await session.ledger.stops.fence(run_id, said, session.clock.instant())
-        active = await asyncio.to_thread(session.ledger.stops.active)
-        names = ("", assets.batch.ledger_name)
-        stops = [in_words(stop) for stop in active if stop.batch in names]
-        return Looked(watched, unsent, is_complete, silence, stops)
+        told, untold = _told(context.instance, assets, watched)
+        if told:
+            await session.ledger.note_told(assets.batch.ledger_name, told)
+        stops = await asyncio.to_thread(stops_of, session.ledger, assets.batch.ledger_name)
+        return Looked(watched, unsent, is_complete, silence, untold, stops)
 
     try:
         looked = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
@@ -94,10 +100,7 @@ def evaluate(
         return dg.SensorResult(skip_reason=f"{error} Nothing is lost; the next tick tries again.")
     active = active_runs(context.instance, assets)
     known, unknown = _split_known(context, assets, looked.watched)
-    told, untold = _told(context.instance, assets, known)
-    if told:
-        mynth.run(lambda session: session.ledger.note_told(assets.batch.ledger_name, told))
-    requests = _all_requests(context.instance, assets, known, looked.unsent, active, untold)
+    requests = _all_requests(context.instance, assets, known, looked, active)
     summary = _in_words(known, unknown, is_complete=looked.is_complete)
     if looked.silence:
         context.log.warning(looked.silence)
@@ -141,16 +144,15 @@ def _all_requests(
     instance: dg.DagsterInstance,
     assets: BatchAssets,
     known: Sequence[WatchedPartition],
-    unsent: Sequence[Unsent],
+    looked: Looked,
     active: ActiveRuns,
-    untold: Collection[Slice],
 ) -> list[dg.RunRequest]:
     """Runs that send again, and runs that collect what is not sent into now."""
     keys = {partition.slice for partition in known} - active.working
-    to_send = [one for one in unsent if one.slice in keys]
+    to_send = [one for one in looked.unsent if one.slice in keys]
     sent = {one.slice for one in to_send}
     free = [p for p in known if p.slice not in sent and p.slice not in active.collecting]
-    ready = [p for p in free if _is_ready(p, active) or p.slice in untold]
+    ready = [p for p in free if _is_ready(p, active) or p.slice in looked.untold]
     return [
         *_requests_to_send(instance, assets, to_send),
         *_requests_to_collect(instance, assets, {p.slice: p.version for p in ready}),
@@ -163,7 +165,7 @@ def _is_ready(partition: WatchedPartition, active: ActiveRuns) -> bool:
 
 
 def _told(
-    instance: dg.DagsterInstance, assets: BatchAssets, known: Sequence[WatchedPartition]
+    instance: dg.DagsterInstance, assets: BatchAssets, watched: Sequence[WatchedPartition]
 ) -> tuple[list[tuple[Slice, str]], set[Slice]]:
     """
     Partitions whose tables Dagster was told of, each with the run that wrote them, and others.
@@ -171,10 +173,9 @@ def _told(
     A run that was killed between its tables and their event leaves an asset that looks as if it had
     never been materialized: it is collected once more, which writes the same tables.
     """
-    by_run = {p.collector for p in known if p.collector is not None}
-    runs = _runs(instance, by_run)
+    runs = _runs(instance, {p.collector for p in watched if p.collector is not None})
     told, untold = list[tuple[Slice, str]](), set[Slice]()
-    for partition in known:
+    for partition in watched:
         run = runs.get(partition.collector or "")
         if run is None or not run.is_finished:
             continue
