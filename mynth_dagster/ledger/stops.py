@@ -21,6 +21,7 @@ from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL, insert_into
 from mynth_dagster.ledger.numbers import instant_of, is_postgres
 from mynth_dagster.ledger.queries import rows_of
+from mynth_dagster.models.inspection import KINDS_BY_TABLE
 
 _stops, _fences = schema.stops, schema.fences
 
@@ -51,7 +52,9 @@ class Stop:
         """Whether nothing may be sent into this partition."""
         is_here = self.window is None or (self.window, self.fan_out) == (window, fan_out)
         # Looks at a batch's images are kept as `<batch>/<table>`: they are stopped with it.
-        return self.batch in ("", batch, batch.partition("/")[0]) and is_here
+        looked_at, _, table = batch.rpartition("/")
+        of_batch = looked_at if table in KINDS_BY_TABLE else batch
+        return self.batch in ("", batch, of_batch) and is_here
 
 
 @dataclass(frozen=True)

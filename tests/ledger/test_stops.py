@@ -55,6 +55,26 @@ def test_looks_at_images_stop_with_their_batch(book):
     assert book.try_claim(replace(make_intent(), row=row)) is Claimed.STOPPED
 
 
+@pytest.mark.parametrize(
+    ("batch", "claimed"),
+    [("team/cats/ratings", Claimed.STOPPED), ("team/dogs", Claimed.WON), ("team", Claimed.WON)],
+)
+def test_an_identity_with_a_slash_is_a_batch_of_its_own(book, batch, claimed):
+    """Only the table of looks is cut off its name; what begins alike is another batch."""
+    stop(book, batch="team/cats")
+    row = replace(make_intent().row, batch=batch)
+
+    assert book.try_claim(replace(make_intent(), row=row)) is claimed
+
+
+def test_a_stop_of_a_shorter_name_is_not_one_of_a_longer(book):
+    """`team` is no parent of `team/cats`."""
+    stop(book, batch="team")
+    row = replace(make_intent().row, batch="team/cats")
+
+    assert book.try_claim(replace(make_intent(), row=row)) is Claimed.WON
+
+
 def test_who_stopped_and_who_lifted_is_kept(book):
     """A second stop of the same replaces the reason; lifting tells what was lifted."""
     stop(book)
