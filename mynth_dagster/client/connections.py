@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +27,7 @@ KEEPALIVE_S = 15.0
 SEND_AT_ONCE_MAX_BYTES = 512 * 1024  # a longer body is sent in pieces, between which others run
 
 
-MayLeave = Callable[[], bool]
+MayLeave = Callable[[], Awaitable[bool]]
 
 
 class Slot:
@@ -97,16 +97,17 @@ class Handover:
     def is_possible(self) -> bool:
         return not self.is_withheld and (self._happened or not self._is_waiting)
 
-    def require(self, may_leave: MayLeave) -> None:
+    async def require(self, may_leave: MayLeave) -> None:
         """
-        The last look, with nothing between it and the bytes.
+        The last look, with nothing between it and the bytes; none leaves while it lasts.
 
         Raises:
             WithheldError: They may not leave any more.
         """
-        if not may_leave():
-            self.is_withheld = True
+        self.is_withheld = True
+        if not await may_leave():
             raise WithheldError("it was held back")
+        self.is_withheld = False
 
     def begin(self) -> None:
         """A connection is waited for; nothing can leave meanwhile."""
@@ -182,7 +183,7 @@ class _Watched(aiohttp.payload.Payload):
     may_leave: MayLeave
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
-        handover.get().require(self.may_leave)
+        await handover.get().require(self.may_leave)
         await super().write_with_length(writer, content_length)
 
 

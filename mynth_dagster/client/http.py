@@ -184,7 +184,7 @@ class _ByTransport:
             extensions=self._extensions,
         )
         if request.may_leave is not None:
-            handover.get().require(request.may_leave)
+            await handover.get().require(request.may_leave)
         response = await self._transport.handle_async_request(asked)
         try:
             body = await read_whole(response.aiter_raw(), request)

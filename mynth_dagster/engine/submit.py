@@ -17,7 +17,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mynth_dagster.client.connections import MayLeave
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
@@ -30,6 +30,7 @@ from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopReason, StopSwitch, shut_out, stopped_by
 from mynth_dagster.errors import LedgerError, UnsupportedFeatureError, WithheldRequestError
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch
@@ -65,6 +66,35 @@ class _Lane:
         self.recording: Recording | None = None
 
 
+@dataclass
+class _Round:
+    """Claims that one query asks about, and which of their claimants it found."""
+
+    intent_ids: list[str] = field(default_factory=list)
+    standing: frozenset[str] = frozenset()
+
+
+class _Standing:
+    """Asks the ledger whether claims stand as they were made: once for all who ask meanwhile."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._turn = asyncio.Lock()
+        self._next = _Round()
+
+    async def includes(self, intent_id: str, claimant: str) -> bool:
+        """Whether the intent is `sending` still, for this claimant; False where nobody can say."""
+        mine = self._next
+        mine.intent_ids.append(intent_id)
+        async with self._turn:
+            if mine is self._next:
+                self._next = _Round()
+                with suppress(LedgerError):
+                    found = await asyncio.to_thread(self._ledger.read.standing, mine.intent_ids)
+                    mine.standing = frozenset(found)
+        return claimant in mine.standing
+
+
 class Submitter:
     """
     Sends the deliveries of one batch and window.
@@ -98,6 +128,7 @@ class Submitter:
         self._answers = Answers(session, batch, stop=stop, counts=counts)
         self._turn = asyncio.Lock()
         self._ready: deque[Delivery] = deque()
+        self._standing = _Standing(session.ledger)
         self._name = os.urandom(8).hex()
         self._numbers = itertools.count()
 
@@ -192,9 +223,10 @@ class Submitter:
         if isinstance(delivery.request, Inspection):
             wish = delivery.request
             await session.ledger.subjects.keep(intent.intent_id, wish.model, wish.url)
-        may_leave = self._deadline()
+        claimant = f"{self._name}.{next(self._numbers)}"
+        may_leave = self._last_look(intent, claimant)
         reach(CrashPoint.BEFORE_INTENT)
-        if not await self._claim_after(lane, delivery, intent):
+        if not await self._claim_after(lane, delivery, intent, claimant):
             return None
         if delivery.obstacle is not None:
             obstacle = delivery.obstacle
@@ -215,20 +247,23 @@ class Submitter:
         is_again = await self._record(intent, outcome)
         return replace(delivery, rest=intent) if is_again else None
 
-    def _deadline(self) -> MayLeave:
+    def _last_look(self, intent: Intent, claimant: str) -> MayLeave:
         """
-        Whether a claim that begins now may still be sent: by both clocks of the machine, and
-        unless the run was cancelled.
+        Whether a claim that begins now may still be sent: the ledger holds it as it was made, both
+        clocks of the machine say that its time is not over, and the run was not cancelled.
 
         A process that was stopped, or a machine that slept or was set aside, wakes up with its
         requests ready to leave, hours after others took its rows for lost. Of a machine that was
-        set aside one of the clocks may stand still.
+        set aside one of the clocks may stand still, or both: only the ledger tells then. It is
+        asked first, since the process may be stopped while it answers.
         """
         clock = self._session.clock
         by_s = clock.elapsed_s() + SEND_BY_S
         by_us = clock.now_us() + round(SEND_BY_S * US_PER_S)
 
-        def may_leave() -> bool:
+        async def may_leave() -> bool:
+            if not await self._standing.includes(intent.intent_id, claimant):
+                return False
             is_in_time = clock.elapsed_s() <= by_s and clock.now_us() <= by_us
             return is_in_time and not self._stop.is_cancelled
 
@@ -252,9 +287,11 @@ class Submitter:
         await self._answers.refused(intent, outcome)
         return False
 
-    async def _claim_after(self, lane: _Lane, delivery: Delivery, intent: Intent) -> bool:
+    async def _claim_after(
+        self, lane: _Lane, delivery: Delivery, intent: Intent, claimant: str
+    ) -> bool:
         """Claim a row beside the answer before it; where that one fails, this one is not sent."""
-        is_ours = await self._claim(delivery, intent)
+        is_ours = await self._claim(delivery, intent, claimant)
         try:
             await self._finish(lane)
         except Exception:
@@ -264,14 +301,14 @@ class Submitter:
             raise
         return is_ours
 
-    async def _claim(self, delivery: Delivery, intent: Intent) -> bool:
+    async def _claim(self, delivery: Delivery, intent: Intent, claimant: str) -> bool:
         """Whether the row is ours to send now, and there is money for it."""
         claim = Claim(
             intent,
             self._sender.account,
             delivery.rest.attempt if delivery.rest else None,
             self._batch.budget,
-            f"{self._name}.{next(self._numbers)}",
+            claimant,
             self._sender.run,
             lambda: not self._stop.is_set,
         )

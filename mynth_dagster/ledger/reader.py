@@ -131,6 +131,14 @@ class LedgerReader:
         found = self.awaited(batch, slices, accounts)
         return [task for task in found if task.is_finished_remotely]
 
+    def standing(self, intent_ids: Sequence[str]) -> set[str]:
+        """The claimants of these intents that are `sending` still: nobody took them over."""
+        query = sa.select(_intents.c.claimant).where(
+            _intents.c.intent_id.in_(intent_ids),
+            _intents.c.state == IntentState.SENDING.value,
+        )
+        return set(self._rows(query, lambda row: row["claimant"]))
+
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
         """The intents of those tasks that are ours, by task id."""
         rows = chain.from_iterable(

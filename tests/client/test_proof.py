@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -21,6 +21,13 @@ from mynth_dagster.errors import WithheldRequestError
 from tests.client.raw import CANARY, CREATED, Handler, Visit, client_of, raw_server
 
 BODY = b'{"prompt":"a"}'
+
+
+def answering(value: bool) -> Callable[[], Awaitable[bool]]:
+    async def may_leave() -> bool:
+        return value
+
+    return may_leave
 
 
 async def close_after_reading(visit: Visit) -> None:
@@ -214,8 +221,8 @@ def test_a_request_that_may_not_leave_any_more_is_no_request_to_the_server(n_byt
     async def scenario() -> list[object]:
         body = BODY.ljust(n_bytes)
         async with raw_server(serve) as host, client_of(f"http://{host}") as client:
-            held = await client.create_task(body, may_leave=lambda: False)
-            sent = await client.create_task(body, may_leave=lambda: True)
+            held = await client.create_task(body, may_leave=answering(False))
+            sent = await client.create_task(body, may_leave=answering(True))
             return [held, sent]
 
     held, sent = asyncio.run(scenario())
