@@ -37,11 +37,11 @@ MUTANTS = (
     Mutant(
         "the intent is recorded after the request",
         SUBMIT,
-        """        if not await self._claim_after(lane, delivery, intent):
+        """        if not await self._claim_after(lane, delivery, intent, claimant):
             return None
 """,
         """        answer = await session.client.create_task(content, doing_of(delivery.request))
-        is_ours = await self._claim_after(lane, delivery, intent)
+        is_ours = await self._claim_after(lane, delivery, intent, claimant)
         if is_ours and isinstance(answer, Accepted):
             lane.recording = self._answers.begin(intent, answer)
         return None
@@ -114,9 +114,16 @@ MUTANTS = (
     Mutant(
         "a claim is known by its run alone",
         SUBMIT,
-        """            f"{self._name}.{next(self._numbers)}",\n""",
-        "            self._name,\n",
+        """        claimant = f"{self._name}.{next(self._numbers)}"\n""",
+        "        claimant = self._name\n",
         ("tests/engine/test_replan.py",),
+    ),
+    Mutant(
+        "who wakes up does not ask whether its claim still stands",
+        SUBMIT,
+        "        return claimant in mine.standing\n",
+        "        return True\n",
+        ("tests/engine/test_submit.py",),
     ),
     Mutant(
         "the shard is part of a row's identity",
