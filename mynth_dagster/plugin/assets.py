@@ -18,6 +18,7 @@ from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.bodies import execute
 from mynth_dagster.plugin.checks import check_specs
 from mynth_dagster.plugin.column_metadata import defined_columns
+from mynth_dagster.plugin.failing import errors_as_failures
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.plugin.upstream import INPUT, with_upstream
 
@@ -164,11 +165,13 @@ def _build(
 
     def phase_body(context: dg.AssetExecutionContext) -> Iterator[Any]:
         mynth = getattr(context.resources, resource_key)
-        yield from overrides.execute(context, phase, mynth, assets)
+        with errors_as_failures():
+            yield from overrides.execute(context, phase, mynth, assets)
 
     def phase_body_with_upstream(context: dg.AssetExecutionContext, upstream) -> Iterator[Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         mynth = getattr(context.resources, resource_key)
-        fed = with_upstream(assets, upstream, context)
-        yield from overrides.execute(context, phase, mynth, fed)
+        with errors_as_failures():
+            fed = with_upstream(assets, upstream, context)
+            yield from overrides.execute(context, phase, mynth, fed)
 
     return decorate(phase_body if upstream is None else phase_body_with_upstream)

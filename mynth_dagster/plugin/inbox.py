@@ -21,6 +21,7 @@ from fsspec.core import url_to_fs
 
 from mynth_dagster.errors import ConfigError, MynthError
 from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.failing import tick_in_words
 from mynth_dagster.tables.arrow_errors import as_table_errors
 
 WINDOW_FIELD = "{window}"
@@ -131,7 +132,7 @@ def look(context: dg.SensorEvaluationContext, assets: BatchAssets, inbox: Inbox)
     try:
         files = _with_keys(context, assets, inbox.files())
     except MynthError as error:
-        return dg.SensorResult(skip_reason=f"{error} The next tick tries again.")
+        return dg.SensorResult(skip_reason=tick_in_words(error))
     known = set(context.instance.get_dynamic_partitions(str(windows.name)))
     seen = _seen(context.cursor)
     news = [key for key, stamp in files.items() if seen.get(key) != stamp or key not in known]

@@ -5,7 +5,7 @@ Annotations are real objects in this module (no postponed evaluation): Dagster r
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,16 +13,23 @@ import dagster as dg
 
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.quotes import quote_each
-from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
+from mynth_dagster.engine.resolve import (
+    InDoubt,
+    attach,
+    find_in_doubt,
+    give_up,
+    list_in_doubt,
+)
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stopping import StopTarget, lift_stops, stop_sending, stops_of
-from mynth_dagster.errors import MynthError
+from mynth_dagster.errors import ConfigError, LedgerUnavailableError, MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import TABLE_ROWS_MAX
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.asking import ASKING_CONFIG, asking_from
 from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.failing import NOTHING_SENT, errors_as_failures
 from mynth_dagster.plugin.markdown import as_table, as_text
 from mynth_dagster.plugin.resource import MynthResource
 
@@ -100,6 +107,8 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
     ]
 
 
+_RERUN = "run this job again."
+
 Operation = Callable[[dg.OpExecutionContext, MynthResource, BatchAssets], None]
 
 
@@ -121,7 +130,8 @@ def _job(
         config_schema=config,
     )
     def operation(context: dg.OpExecutionContext) -> None:
-        work(context, getattr(context.resources, resource_key), assets)
+        with errors_as_failures(rerun=_RERUN):
+            work(context, getattr(context.resources, resource_key), assets)
 
     @dg.job(
         name=assets.job_names[doing],
@@ -152,10 +162,8 @@ def stop_or_resume(
                 await lift_stops(ledger, target, who=who, clock=clock)
             return stops_of(ledger, name)
 
-    try:
+    with errors_as_failures(money=_changed([]), rerun=_RERUN):
         stopped = asyncio.run(work())
-    except MynthError as error:
-        raise dg.Failure(f"{error} Nothing was changed.", allow_retries=False) from error
     for line in stopped:
         context.log.info(f"stopped: {line}")
     told = "\n\n".join(map(as_text, stopped)) or "nothing is stopped"
@@ -174,7 +182,7 @@ def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: Bat
             for slice_, (surveyed, quote) in quotes.items()
         ]
 
-    rows = _run(mynth, work)
+    rows = mynth.run(work)
     heads = ("partition", "rows to send", "would reserve")
     context.add_output_metadata({"mynth/quote": dg.MetadataValue.md(as_table(heads, rows))})
     for partition, n_rows, price in rows:
@@ -187,13 +195,15 @@ def settle_in_doubt(
     """Do what the launchpad says, then tell what is still in doubt."""
     config, name = context.op_config, assets.batch.ledger_name
 
-    async def work(session: Session) -> tuple[list[str], list[InDoubt]]:
-        done = await _settle(session, config)
-        now_us = session.clock.now_us()
-        left = await asyncio.to_thread(list_in_doubt, session.ledger, name, now_us=now_us)
-        return done, left
+    done: list[str] = []
 
-    done, left = _run(mynth, work)
+    async def work(session: Session) -> list[InDoubt]:
+        await _settle(session, config, done)
+        now_us = session.clock.now_us()
+        return await asyncio.to_thread(list_in_doubt, session.ledger, name, now_us=now_us)
+
+    with errors_as_failures(money=_changed(done), rerun=_RERUN):
+        left = mynth.run(work)
     for line in done:
         context.log.info(line)
     context.add_output_metadata(
@@ -205,27 +215,36 @@ def settle_in_doubt(
     context.log.info(f"{len(left)} in doubt")
 
 
-async def _settle(session: Session, config: Any) -> list[str]:
+async def _settle(session: Session, config: Any, done: list[str]) -> None:
+    """Settle one intent after the other, and note each in `done`."""
     action, intent_ids = config["action"], list(config["intent_ids"])
     if action == LIST:
-        return []
+        return
     if not intent_ids or (action == ATTACH and (len(intent_ids) > 1 or not config["task_id"])):
         needed = "one intent id and a task_id" if action == ATTACH else "intent_ids"
-        raise dg.Failure(f"{action} needs {needed}. Nothing was changed.", allow_retries=False)
+        raise ConfigError(action, f"needs {needed}")
     if action == ATTACH:
         said = await attach(session, intent_ids[0], config["task_id"])
-        return [f"{intent_ids[0]}: {config['task_id']} {said.value}; collect to read it"]
+        done.append(f"{intent_ids[0]}: {config['task_id']} {said.value}; collect to read it")
+        return
+    for intent_id in intent_ids:
+        await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
+    then = "the next submission sends it anew" if action == RESUBMIT else "it is given up"
     for intent_id in intent_ids:
         await give_up(session.ledger, intent_id, ask_again=action == RESUBMIT)
-    then = "the next submission sends it anew" if action == RESUBMIT else "it is given up"
-    return [f"{intent_id}: {then}" for intent_id in intent_ids]
+        done.append(f"{intent_id}: {then}")
 
 
-def _run(mynth: MynthResource, work: Any) -> Any:
-    try:
-        return mynth.run(work)
-    except MynthError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+def _changed(done: Sequence[str]) -> Callable[[MynthError], str]:
+    """What a decision that failed has changed."""
+
+    def told(error: MynthError) -> str:
+        rest = "Nothing else was changed." if done else "Nothing was changed."
+        if isinstance(error, LedgerUnavailableError):
+            rest = "Whether the ledger kept the last change is not known."
+        return " ".join([NOTHING_SENT, *(f"{line}." for line in done), rest])
+
+    return told
 
 
 def _in_doubt_table(left: list[InDoubt]) -> str:

@@ -12,18 +12,13 @@ import dagster as dg
 
 from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.resend import leave_to_sensor
-from mynth_dagster.engine.stop import RERUN, StopReason, passing_reason
-from mynth_dagster.errors import (
-    LedgerUnavailableError,
-    MynthError,
-    RunStoppedError,
-    UnauthorizedError,
-    name_some,
-)
+from mynth_dagster.engine.stop import StopReason, passing_reason
+from mynth_dagster.errors import MynthError, name_some
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import ACCOUNTED_FOR
+from mynth_dagster.plugin.failing import NOTHING_SENT, in_words, is_passing
 from mynth_dagster.plugin.metadata import Metadata
 from mynth_dagster.plugin.recording import record_some
 from mynth_dagster.plugin.resource import MynthResource
@@ -66,32 +61,22 @@ def recording_part_way(
         reason = passing_reason(error)
         if reason is not None and on_outage is not None:
             on_outage(reason)
-        is_passing = reason is not None or isinstance(error, LedgerUnavailableError)
+        is_resumed = reason is not None and on_outage is not None and assets.resend
+        next_step = _SENSOR_GOES_ON if is_resumed else ""
         raise dg.Failure(
-            _message(error, reason, counts, is_resumed=assets.resend and on_outage is not None)
-            + then,
-            allow_retries=is_passing and (counts is None or counts.n_posts == 0),
+            in_words(error, money=_money(counts), next_step=next_step) + then,
+            allow_retries=is_passing(error) and (counts is None or counts.n_posts == 0),
         ) from error
 
 
-def _message(
-    error: MynthError, reason: StopReason | None, counts: SubmitCounts | None, *, is_resumed: bool
-) -> str:
-    """Why, what became of the money, what next."""
-    if isinstance(error, RunStoppedError):
-        return str(error)
-    money = "nothing was sent and nothing was charged."
-    if counts is not None and counts.n_posts:
-        reserved = format_usd(counts.reserved_units)
-        money = f"{counts.n_accepted} tasks were created, {reserved} reserved by this run."
-    next_step = f"mend what it names, then {RERUN}"
-    if isinstance(error, UnauthorizedError):
-        next_step = f"check the API key, then {RERUN}"
-    if reason is not None:
-        next_step = reason.next_step
-        if is_resumed:
-            next_step = "the completion sensor starts a run that goes on, some minutes later."
-    return f"{str(error).rstrip('.')}. Money: {money} Next: {next_step}"
+_SENSOR_GOES_ON = "the completion sensor starts a run that goes on, some minutes later."
+
+
+def _money(counts: SubmitCounts | None) -> str:
+    if counts is None or not counts.n_posts:
+        return NOTHING_SENT
+    reserved = format_usd(counts.reserved_units)
+    return f"{counts.n_accepted} tasks were created, {reserved} reserved by this run."
 
 
 def later(

@@ -12,6 +12,7 @@ import dagster as dg
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
+from mynth_dagster.plugin.failing import in_words
 
 PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -164,11 +165,11 @@ class BatchPartitions:
         try:
             keys = self._keys_in_run(context)
         except ConfigError as error:
-            raise dg.Failure(
-                f"the partitions of this run are not clear: {error.reason}. Nothing was done or "
-                "paid; start a run for partitions that the batch has.",
-                allow_retries=False,
-            ) from error
+            told = in_words(
+                ConfigError("the partitions of this run are not clear", error.reason),
+                next_step="start a run for partitions that the batch has.",
+            )
+            raise dg.Failure(told, allow_retries=False) from error
         return [self.slice_of(key) for key in keys]
 
     def _keys_in_run(

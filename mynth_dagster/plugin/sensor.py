@@ -26,6 +26,7 @@ from mynth_dagster.limits import SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.active_runs import RESEND_TAG, ActiveRuns, active_runs, asked_before
 from mynth_dagster.plugin.batch_assets import BatchAssets
+from mynth_dagster.plugin.failing import tick_in_words
 from mynth_dagster.plugin.jobs import job_name
 from mynth_dagster.plugin.resource import MynthResource
 
@@ -97,7 +98,7 @@ def evaluate(
     try:
         looked = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
     except MynthError as error:
-        return dg.SensorResult(skip_reason=f"{error} Nothing is lost; the next tick tries again.")
+        return dg.SensorResult(skip_reason=tick_in_words(error))
     active = active_runs(context.instance, assets)
     known, unknown = _split_known(context, assets, looked.watched)
     requests = _all_requests(context.instance, assets, known, looked, active)

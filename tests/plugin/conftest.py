@@ -42,14 +42,15 @@ class Project:
 
     @property
     def resource(self) -> MynthResource:
-        return MynthResource(
-            api_key="mak_simulator",
-            root=str(self.folder / "data"),
-            base_url=self.simulator.url,
-            poll_interval_min_s=0.01,
-            poll_interval_max_s=0.02,
+        settings: dict[str, Any] = {
+            "api_key": "mak_simulator",
+            "root": str(self.folder / "data"),
+            "base_url": self.simulator.url,
+            "poll_interval_min_s": 0.01,
+            "poll_interval_max_s": 0.02,
             **self.settings,
-        )
+        }
+        return MynthResource(**settings)
 
     def definitions(self, **changes: Any) -> dg.Definitions:
         """The batch `shots`, daily × 2 shards unless told otherwise."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.plugin.assets import Overrides
+
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
 ONE = {"windows": None, "shards": 1}
 
@@ -140,15 +143,71 @@ def test_settle_attaches_the_task_that_it_was(in_doubt):
         {"action": "abandon"},
         {"action": "attach", "intent_ids": ["int_x"]},
         {"action": "resubmit", "intent_ids": ["int_unknown"]},
+        {"action": "abandon", "intent_ids": ["the row in doubt", "int_unknown"]},
     ],
 )
 def test_wrong_settling_changes_nothing(in_doubt, config):
-    """What is missing or unknown is named, and the row stays in doubt."""
+    """What is missing or unknown is named, and the row stays in doubt, also beside a wrong one."""
     before = _intents(in_doubt)
+    if "the row in doubt" in config.get("intent_ids", ()):
+        config = {**config, "intent_ids": [*before, "int_unknown"]}
 
-    assert not _run(in_doubt, "shots_settle", config).success
+    failed = _run(in_doubt, "shots_settle", config)
 
+    assert "Money: nothing was sent and nothing was charged. Nothing was changed." in _why(failed)
     assert _intents(in_doubt) == before
+
+
+def _why(result):
+    """What the failed step says for itself."""
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    error = failure.step_failure_data.error
+    assert error.cls_name == "Failure"
+    return str(error.message).strip().removeprefix("dagster._core.definitions.events.Failure: ")
+
+
+NO_LEDGER = "postgresql+psycopg://127.0.0.1:9/none"
+
+
+@pytest.mark.parametrize(
+    ("settings", "job", "config", "why", "next_step"),
+    [
+        ({}, "quote", None, "no `prompts` yet", "mend what it names, then run this job again."),
+        ({"base_url": "http://127.0.0.1:9"}, "quote", None, "does not tell", "later run this job"),
+        ({"ledger_url": NO_LEDGER}, "settle", None, "ledger", "later run this job again."),
+        ({"api_key": ""}, "settle", None, "api_key: none is given", "then run this job again."),
+        ({}, "stop", {"action": "resume"}, "no batch 'shots'", "then run this job again."),
+        ({"ledger_url": NO_LEDGER}, "stop", None, "ledger", "later run this job again."),
+    ],
+)
+def test_a_failed_job_says_why_money_and_next_step(project, settings, job, config, why, next_step):
+    """Whatever stands in its way: one sentence each, in the words of every other failure."""
+    project.settings |= settings
+
+    said = _why(_run(project, f"shots_{job}", config))
+
+    reason, told = said.split(" Money: nothing was sent and nothing was charged. ")
+    assert why in reason
+    assert next_step in told.split("Next: ")[1]
+    kept = "Whether the ledger kept the last change is not known. "
+    assert (kept in told) == (job != "quote" and "ledger_url" in settings)
+
+
+def test_an_error_outside_of_the_work_fails_in_the_same_words(project):
+    """Also one of a body that a subclass of the component brings along."""
+
+    def execute(context, phase, mynth, assets):
+        yield from ()
+        raise ConfigError("studio", "is closed")
+
+    defs = project.definitions(**ONE, overrides=Overrides(execute=execute))
+
+    said = _why(project.execute("submit", defs=defs))
+
+    assert said == (
+        "studio: is closed. Money: nothing was sent and nothing was charged. "
+        "Next: mend what it names, then run it again: only what is still missing is sent."
+    )
 
 
 def test_the_stop_job_stops_and_resumes(project):
@@ -182,7 +241,4 @@ def test_a_partition_that_is_not_there_is_not_stopped(project):
 
     result = _run(project, "shots_stop", config, project.definitions())
 
-    assert not result.success
-    (failure,) = [e for e in result.all_events if e.is_step_failure]
-    said = failure.step_failure_data.error.cause or failure.step_failure_data.error
-    assert "has no partition '2026-11-19'" in said.message
+    assert "has no partition '2026-11-19'" in _why(result)

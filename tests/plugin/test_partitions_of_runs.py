@@ -178,7 +178,7 @@ def test_run_with_unclear_partitions_fails_before_anything(project, phase, tags,
 
     assert not result.success
     assert said in _message(result)
-    assert "Nothing was done or paid" in _message(result)
+    assert "Money: nothing was sent and nothing was charged. Next: start a run" in _message(result)
     assert project.n_accepted == 0
 
 
