@@ -24,6 +24,7 @@ from mynth_dagster.engine.event_loop import lean_memory
 from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError, RevisionUnknownError
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.spool import remove_if_empty
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
 from mynth_dagster.printable import printable_logger
 from mynth_dagster.wire import AUTO_REVISION, profile_of
@@ -155,6 +156,8 @@ async def _opened(
             await client.aclose()
     finally:
         ledger.close()
+        if not settings.spool_dir:  # a folder that somebody chose may have been there before us
+            remove_if_empty(settings.spool_folder)
 
 
 async def find_revision(settings: ClientSettings, transport: Transport | None = None) -> str:

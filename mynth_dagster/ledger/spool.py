@@ -3,7 +3,8 @@ Where an answer goes that was paid for when the ledger cannot take it.
 
 A file of its own for each process that sends, filled with zeros beforehand so that a full disk
 cannot refuse it, written line by line and synced. It holds ids, amounts and times, each line with
-a checksum; no key, token or URL. Whoever opens the ledger next takes in what a process left.
+a checksum; no key, token or URL. Whoever opens the ledger next takes in what a process left. The
+folder is there only while something is in it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from mynth_dagster.errors import LedgerUnavailableError
 
 SIZE_BYTES = 1024 * 1024
 SUFFIX = ".spool"
+TRIES = 5
+"""Of making a file, each spoilt by another process that takes the empty folder away."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = _locked(self.path)
+            self._file = _made(self.path)
             _fill(self._file, SIZE_BYTES)
             _sync_folder(folder)
+            _sync_folder(folder.parent)
         except OSError as error:
             raise LedgerUnavailableError(
                 f"no room for answers can be set aside in {folder}: {error.strerror}. "
@@ -84,13 +87,32 @@ class Spool:
 
 def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[SpooledAnswer]]]:
     """The spools of processes that are gone, with what they hold."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    paths: list[Path] = []
+    with suppress(FileNotFoundError):  # whoever leaves takes the empty folder away
+        paths = sorted(folder.glob(f"*{SUFFIX}"))
+    for path in paths:
         with suppress(FileNotFoundError), path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # its process lives and looks after it
             yield path, list(_decode(file.read()))
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take the folder away, unless something is in it or it is not there."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _made(path: Path) -> int:
+    """A new file, in a folder that may vanish until the file is in it."""
+    for _ in range(TRIES - 1):
+        with suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return _locked(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _locked(path)
 
 
 def _locked(path: Path) -> int:

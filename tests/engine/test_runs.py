@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
+from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import ConfigError, ConfirmationNeededError, UnauthorizedError
@@ -38,6 +42,26 @@ def test_a_second_run_sends_nothing_and_writes_the_same_bytes(bench):
     assert report.posts_sent == 0
     assert work.n_posts == 20
     assert work.bytes_of_tables() == before
+
+
+def test_the_folder_for_answers_is_gone_after_a_run(new_bench):
+    """Where nothing waits in it; one that somebody chose stays, since it may have been theirs."""
+    work = new_bench()
+
+    work.run(2)
+
+    assert [path.name for path in work.folder.rglob("*spool*")] == []
+    chosen = work.folder / "chosen"
+    chosen.mkdir()
+    settings = replace(work.settings(), spool_dir=str(chosen))
+
+    async def visit() -> int:
+        async with open_session(settings, clock=work.clock) as session:
+            session.ledger.prepare_to_send(settings.spool_folder)
+            return len(list(chosen.iterdir()))
+
+    assert asyncio.run(visit()) == 1
+    assert list(chosen.iterdir()) == []
 
 
 def test_only_edited_rows_are_sent_again(bench):

@@ -36,7 +36,7 @@ def test_a_postgres_that_is_down_in_the_middle_of_a_run(new_stage):
         assert first.images + first.withheld + first.unresolved == 1500
         assert len(work.log["accepted"]) >= 100
         work.finish(1500)
-        assert list((work.root / "mynth-spool").iterdir()) == []
+        assert not (work.root / "mynth-spool").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "emptied"])

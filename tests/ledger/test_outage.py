@@ -20,7 +20,7 @@ from mynth_dagster.ledger.database import hanging_settings
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.outage import Patience
-from mynth_dagster.ledger.spool import read_left_behind
+from mynth_dagster.ledger.spool import read_left_behind, remove_if_empty
 from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 from mynth_dagster.models.exposure import Exposure
 from mynth_dagster.models.intent import Intent
@@ -209,6 +209,58 @@ def test_a_spool_that_is_being_made_is_left_to_its_process(sqlite_url, tmp_path,
     ledger.close()
 
     assert found == []
+
+
+@pytest.mark.parametrize("at", ["mkdir", "stat", "open"])
+def test_a_folder_that_another_process_takes_away_is_made_again(
+    sqlite_url, tmp_path, monkeypatch, at
+):
+    """The last to leave removes the empty folder while the next one is making its own file."""
+    folder, plainly, left = tmp_path / "spool", getattr(os, at), 3
+    folder.mkdir()
+
+    def leave_meanwhile(path: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if str(path).startswith(str(folder)) and left:
+            left -= 1
+            remove_if_empty(folder)
+            try:
+                return plainly(path, *args, **kwargs)
+            finally:
+                remove_if_empty(folder)
+        return plainly(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, at, leave_meanwhile)
+    ledger = Ledger.open(sqlite_url)
+    ledger.prepare_to_send(folder)
+
+    assert left < 3
+    assert len(list(folder.glob("*.spool"))) == 1
+    ledger.close()
+
+
+def test_a_folder_that_vanishes_holds_nothing(tmp_path, monkeypatch):
+    """Whoever looks for answers that were left does not mind."""
+    folder, plainly = tmp_path / "spool", os.scandir
+    folder.mkdir()
+
+    def leave_before(path: Any) -> Any:
+        remove_if_empty(folder)
+        return plainly(path)
+
+    monkeypatch.setattr(os, "scandir", leave_before)
+
+    assert list(read_left_behind(folder)) == []
+    assert not folder.exists()
+
+
+def test_a_folder_with_something_in_it_stays(tmp_path):
+    """Answers of another ledger, or of a process at work."""
+    (tmp_path / "1-dead.spool").touch()
+
+    remove_if_empty(tmp_path)
+
+    assert tmp_path.exists()
 
 
 def test_an_empty_spool_leaves_no_file(full_disk, tmp_path):
