@@ -29,7 +29,7 @@ _DESCRIPTIONS = {
     "tasks": "One row for each paid request. Materializing sends what is new or changed, and "
     "**nothing twice**.",
     "images": "One row for each image delivered, with its URLs, size and cost. The completion "
-    "sensor collects them, together with `failures`: to materialize by hand, select both.",
+    "sensor collects them. Written together with `failures`, whichever of the two is selected.",
     "failures": "One row for each prompt or image that has no image: why, what became of the "
     "money, and what to do next.",
     FILES: "The files of the images, each downloaded once and verified; `images` tells where they "
@@ -160,7 +160,7 @@ def _build(
         backfill_policy=dg.BackfillPolicy.single_run(),
         config_schema=ASKING_CONFIG if phase in _PAID else None,
         pool=assets.pools.get("submit" if phase in _PAID else phase),
-        can_subset=False,
+        can_subset=len(specs) > 1,
     )
 
     def phase_body(context: dg.AssetExecutionContext) -> Iterator[Any]:

@@ -46,7 +46,7 @@ from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.tables.inspection_tables import InspectionSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 
-Result = dg.MaterializeResult[Any]
+Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 def prepare_prompts(
