@@ -43,7 +43,8 @@ def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns
     every, written = {assets.key(name) for name in assets.names}, _written(assets)
     collecting, working = set[Slice](), set[Slice]()
     for run in runs:
-        selected = set(run.asset_selection or ())
+        checked = {check.asset_key for check in run.asset_check_selection or ()}
+        selected = checked | (run.asset_selection or set())
         if run.job_name in jobs or every & selected:
             slices = assets.partitions.of_run(run, instance)
             working.update(slices)
@@ -66,4 +67,4 @@ def asked_before(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[
 
 
 def _written(assets: BatchAssets) -> set[dg.AssetKey]:
-    return {assets.key("images"), assets.key(FILES)}
+    return {assets.key(table) for table in ("images", "failures", FILES)}

@@ -124,6 +124,24 @@ def test_one_table_of_a_run_that_fails_part_way(instant):
     assert not evaluation.passed
 
 
+@pytest.mark.parametrize("selected", ["images", "failures", "check"])
+def test_the_sensor_waits_for_a_run_of_one_table(instant, selected):
+    """Partitions that somebody collects by hand, whatever they selected, are not collected too."""
+    instant.execute("submit", FIRST)
+    assert len(instant.tick().run_requests) == 1
+    is_check = selected == "check"
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        tags={"dagster/partition": FIRST},
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset() if is_check else frozenset({_key(selected)}),
+        asset_check_selection=frozenset({_check("failure_rate")}) if is_check else None,
+    )
+    instant.instance.add_run(run)
+
+    assert instant.tick().run_requests == []
+
+
 def test_checks_alone_need_partitions_where_the_batch_has_them(instant):
     """One sentence says so, and nothing is done."""
     instant.execute("submit", FIRST, LAST)
