@@ -7,7 +7,7 @@ Each gives one result for a run over all its partitions: the worst of them wins,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import dagster as dg
@@ -16,11 +16,12 @@ from mynth_dagster.errors import name_some
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.check_limits import CheckLimits, thresholds
-from mynth_dagster.plugin.metadata import failure_rate
+from mynth_dagster.plugin.metadata import failure_rate, name_rows
 from mynth_dagster.plugin.rating_check import content_rating_spec
 from mynth_dagster.tables.audit import Audit
 from mynth_dagster.tables.filed_images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.result_counts import FailureKind
 from mynth_dagster.tables.results import ResultsSummary
 
 ACCOUNTED_FOR = "every_prompt_accounted_for"
@@ -136,7 +137,7 @@ def failures_few(
         warn=limits.failure_rate_warn,
         error=limits.failure_rate_error,
         called="of the images asked for are missing",
-        details={"mynth/codes": name_some(list(_codes(summaries))) or "none"},
+        details={"mynth/codes": _codes(summaries)},
     )
 
 
@@ -145,7 +146,11 @@ def files_kept(
 ) -> dg.AssetCheckResult:
     """Whether the images have their files."""
     rates = {s.slice: s.n_missing / s.n_images if s.n_images else 0.0 for s in summaries}
-    codes = sum((Counter(s.failed_by_code) for s in summaries), Counter[str]())
+    codes = [
+        f"{n} {code}, as in {name_rows(summary.rows_by_code.get(code, ()))}"
+        for summary in summaries
+        for code, n in summary.failed_by_code.items()
+    ]
     return _judged(
         FILES_KEPT,
         files,
@@ -153,11 +158,11 @@ def files_kept(
         warn=limits.missing_file_rate_warn,
         error=limits.missing_file_rate_error,
         called="without a file",
-        details={"mynth/codes": name_some([f"{n} {code}" for code, n in codes.items()]) or "none"},
+        details={"mynth/codes": name_some(codes) or "none"},
     )
 
 
-def nothing_open(failures: dg.AssetKey, summaries: Iterable[ResultsSummary]) -> dg.AssetCheckResult:
+def nothing_open(failures: dg.AssetKey, summaries: Sequence[ResultsSummary]) -> dg.AssetCheckResult:
     """Whether no row is left in doubt or unfinished."""
     by_slice = {s.slice: (s.n_unresolved, s.n_stalled, s.n_pending) for s in summaries}
     open_ = {slice_: counts for slice_, counts in by_slice.items() if any(counts)}
@@ -175,6 +180,7 @@ def nothing_open(failures: dg.AssetKey, summaries: Iterable[ResultsSummary]) -> 
             "mynth/stalled": sum(counts[1] for counts in by_slice.values()),
             "mynth/pending": sum(counts[2] for counts in by_slice.values()),
             "mynth/partitions": name_some(named) or "none",
+            "mynth/codes": _codes(summaries, only_open=True),
         },
     )
 
@@ -205,7 +211,7 @@ def accounted_for(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> dg.Asse
     """Whether every prompt row is in the results as it must be."""
     bad = {slice_: audit for slice_, audit in audits.items() if not audit.passed}
     examples = [
-        f"{s.key}: {', '.join(a.examples) or 'rows nobody asked for'}" for s, a in bad.items()
+        f"{s.key}: {name_rows(a.examples) or 'rows nobody asked for'}" for s, a in bad.items()
     ]
     return dg.AssetCheckResult(
         check_name=ACCOUNTED_FOR,
@@ -250,14 +256,23 @@ def _judged(
 def _rejected(summaries: Sequence[PromptsSummary]) -> Iterator[str]:
     """The first rejected rows, by their ids, with their codes."""
     for summary in summaries:
-        yield from (f"{prompt_id}: {code}" for prompt_id, code in summary.rejected)
+        yield from (f"{name_rows([prompt_id])}: {code}" for prompt_id, code in summary.rejected)
 
 
-def _codes(summaries: Sequence[ResultsSummary]) -> Iterator[str]:
-    """Why there is no image, the most frequent first, with ids of rows."""
-    for summary in summaries:
-        for kind in summary.failure_kinds:
-            yield f"{kind.n_failures} {kind.code}, as in {', '.join(kind.examples)}"
+def _codes(summaries: Sequence[ResultsSummary], *, only_open: bool = False) -> str:
+    """Why there is no image, the most frequent first: code, rows, and what to do next."""
+    first: dict[str, FailureKind] = {}
+    counts = Counter[str]()
+    for kind in (kind for summary in summaries for kind in summary.failure_kinds):
+        n_rows = kind.n_open if only_open else kind.n_failures
+        if n_rows:
+            first.setdefault(kind.code, kind)
+            counts[kind.code] += n_rows
+    named = [
+        f"{n} {code}, as in {name_rows(first[code].examples)}. Next: {first[code].next_step}"
+        for code, n in counts.most_common()
+    ]
+    return name_some(named) or "none"
 
 
 def _shown(usd: Decimal) -> str:

@@ -16,11 +16,13 @@ from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
+from mynth_dagster.errors import cut
 from mynth_dagster.limits import TABLE_ROWS_MAX
 from mynth_dagster.models.money import usd_from_units
 from mynth_dagster.models.receipt import NO_MONEY, Receipt
 from mynth_dagster.plugin.markdown import as_table, as_text, as_usd
 from mynth_dagster.plugin.previews import gallery, strip
+from mynth_dagster.printable import printable
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.result_counts import FailureKind
 from mynth_dagster.tables.results import ResultsSummary
@@ -29,6 +31,7 @@ Metadata = dict[str, Any]
 
 _MESSAGE_CHARS = 160
 _SAMPLE_CHARS = 100
+_ID_CHARS = 60
 _STEP_CHARS = 200
 _RATE_DECIMALS = 4
 _FAILURE_HEADS = ("failures", "code", "next step")
@@ -149,6 +152,11 @@ def failure_rate(summary: ResultsSummary) -> float:
     """
     asked = summary.n_images_asked
     return round(summary.n_images_missing / asked, _RATE_DECIMALS) if asked else 0.0
+
+
+def name_rows(prompt_ids: Sequence[str]) -> str:
+    """Rows by their ids, whatever is in them; a few, on one line."""
+    return ", ".join(cut(printable(prompt_id), _ID_CHARS) for prompt_id in prompt_ids)
 
 
 def _place(n_rows: int, uri: str) -> Metadata:

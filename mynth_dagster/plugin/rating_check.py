@@ -10,6 +10,7 @@ import dagster as dg
 from mynth_dagster.errors import name_some
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.check_limits import percent
+from mynth_dagster.plugin.metadata import name_rows
 from mynth_dagster.tables.result_counts import UNRATED
 from mynth_dagster.tables.results import ResultsSummary
 
@@ -40,7 +41,7 @@ def _unrated_in_words(share_warn: float) -> str:
 
 def content_rated(
     images: dg.AssetKey,
-    summaries: Iterable[ResultsSummary],
+    summaries: Sequence[ResultsSummary],
     forbidden: Sequence[str],
     unrated_share_warn: float,
 ) -> dg.AssetCheckResult:
@@ -50,6 +51,7 @@ def content_rated(
     n_forbidden = sum(levels[level] for level in forbidden)
     bad = _forbidden(by_slice, forbidden) + _unrated(by_slice, unrated_share_warn)
     n_rated = levels.total()
+    rows = _rows(summaries, [*forbidden, UNRATED]) if bad else []
     return dg.AssetCheckResult(
         check_name=CONTENT_RATING,
         asset_key=images,
@@ -59,9 +61,20 @@ def content_rated(
             "mynth/images_by_level": dg.MetadataValue.json(dict(levels)),
             **{f"mynth/share_{level}": round(n / n_rated, 4) for level, n in levels.items()},
             "mynth/forbidden": n_forbidden,
+            "mynth/rows": name_some(rows) or "none",
             "mynth/partitions": name_some(bad) or "none",
         },
     )
+
+
+def _rows(summaries: Iterable[ResultsSummary], levels: Iterable[str]) -> list[str]:
+    """The first rows with images of these levels."""
+    return [
+        f"{level}, as in {name_rows(summary.rows_by_level[level])}"
+        for summary in summaries
+        for level in levels
+        if level in summary.rows_by_level
+    ]
 
 
 def _with_unrated(summary: ResultsSummary) -> dict[str, int]:

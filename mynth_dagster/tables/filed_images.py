@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.files import FAILURES, IMAGES, VERSION_KEY, TableStore
+from mynth_dagster.tables.result_counts import add_example
 
 _COLUMNS = ("intent_id", "image_index", "task_id", "mynth_url", "url", "completed_at", "file_path")
 _ROWS_AT_ONCE = 1024
@@ -36,7 +37,8 @@ class FilesSummary:
     """
     The files of one partition, as its tables tell them.
 
-    `n_bytes` is of all files together; `failed_by_code` counts failed downloads.
+    `n_bytes` is of all files together; `failed_by_code` counts failed downloads, and
+    `rows_by_code` has the first of their prompt ids.
     """
 
     slice: Slice
@@ -44,6 +46,7 @@ class FilesSummary:
     n_files: int = 0
     n_bytes: int = 0
     failed_by_code: dict[str, int] = field(default_factory=dict)
+    rows_by_code: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:
@@ -98,8 +101,12 @@ def summarise_files(store: TableStore, slice_: Slice) -> FilesSummary:
         n_files += batch.num_rows - sizes.null_count
         n_bytes += pc.sum(sizes).as_py() or 0
     failed: dict[str, int] = {}
-    for batch in store.iter_batches(FAILURES, slice_, columns=["stage", "error_code"]):
+    rows: dict[str, list[str]] = {}
+    columns = ["stage", "error_code", "prompt_id"]
+    for batch in store.iter_batches(FAILURES, slice_, columns=columns):
         of_downloads = batch.filter(pc.equal(batch.column("stage"), "download"))
-        for code in of_downloads.column("error_code").to_pylist():
+        named = (of_downloads.column(name).to_pylist() for name in columns[1:])
+        for code, prompt_id in zip(*named, strict=True):
             failed[code] = failed.get(code, 0) + 1
-    return FilesSummary(slice_, n_images, n_files, n_bytes, dict(sorted(failed.items())))
+            add_example(rows.setdefault(code, []), prompt_id)
+    return FilesSummary(slice_, n_images, n_files, n_bytes, dict(sorted(failed.items())), rows)

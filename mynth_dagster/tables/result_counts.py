@@ -36,6 +36,7 @@ _SENT_IN_WORDS = {
     STALLED: "stalled",
 }
 
+_OPEN = frozenset({_S.UNRESOLVED.value, STALLED, _S.SENDING.value, _S.ACCEPTED.value})
 _NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
 
 
@@ -67,7 +68,11 @@ class SampleImage:
 
 @dataclass
 class FailureKind:
-    """Failures of one code: how many, the first ones' prompt ids, and one of them in words."""
+    """
+    Failures of one code: how many, the first ones' prompt ids, and one of them in words.
+
+    `n_open`: of rows that wait for evidence or for their task.
+    """
 
     code: str
     message: str
@@ -76,6 +81,7 @@ class FailureKind:
     n_failures: int = 0
     n_retryable: int = 0
     examples: list[str] = field(default_factory=list)
+    n_open: int = 0
 
 
 class ResultCounts:
@@ -89,6 +95,7 @@ class ResultCounts:
         self.kinds: dict[str, FailureKind] = {}
         self.images: list[SampleImage] = []
         self.levels: Counter[str] = Counter()
+        self.rows_by_level: dict[str, list[str]] = {}
         self._task_s = array("d")
 
     @property
@@ -125,7 +132,9 @@ class ResultCounts:
         self.n_images_beyond_asked += max(0, len(account.images) - (row.count or 0))
         self.n_undownloaded += len(account.undownloaded)
         self.n_files += sum(image.file is not None for image in account.images)
-        self.levels.update(level for image in account.images if (level := _level(image)))
+        for level in filter(None, map(_level, account.images)):
+            self.levels[level] += 1
+            add_example(self.rows_by_level.setdefault(level, []), row.prompt_id)
         missing = SAMPLE_IMAGES - len(self.images)
         self.images += [_sampled(row, account, image) for image in account.images[:missing]]
         task = account.task
@@ -140,8 +149,8 @@ class ResultCounts:
             self.kinds[code] = kind
         kind.n_failures += 1
         kind.n_retryable += failure.retryable
-        if len(kind.examples) < EXAMPLES_PER_CODE and row.prompt_id not in kind.examples:
-            kind.examples.append(row.prompt_id)
+        kind.n_open += failure.status in _OPEN
+        add_example(kind.examples, row.prompt_id)
 
 
 def rows_in_words(by_status: Mapping[str, int]) -> str:
@@ -158,6 +167,12 @@ def rows_in_words(by_status: Mapping[str, int]) -> str:
             sent[_SENT_IN_WORDS.get(status, status)] += n_rows
     rows = f"{unsent.total() + sent.total()} rows = {_added({**unsent, 'sent': sent.total()})}"
     return f"{rows}; {sent.total()} sent = {_added(sent)}" if sent.total() else rows
+
+
+def add_example(examples: list[str], prompt_id: str) -> None:
+    """Keep the first few rows, each once."""
+    if len(examples) < EXAMPLES_PER_CODE and prompt_id not in examples:
+        examples.append(prompt_id)
 
 
 def _added(counts: Mapping[str, int]) -> str:

@@ -96,6 +96,7 @@ class ResultsSummary:
         median_task_s: Seconds that a task took, by Mynth's clock; None where none ended.
         images: The first ones, for people.
         images_by_level: Rated images by their content rating's level.
+        rows_by_level: The first rows that have such images, by their prompt ids.
         failure_kinds: By code, the most frequent first, for people.
     """
 
@@ -119,6 +120,7 @@ class ResultsSummary:
     median_task_s: float | None = None
     images: tuple[SampleImage, ...] = ()
     images_by_level: dict[str, int] = field(default_factory=dict)
+    rows_by_level: dict[str, list[str]] = field(default_factory=dict)
     failure_kinds: tuple[FailureKind, ...] = ()
 
     @property
@@ -276,6 +278,7 @@ class _ResultTables:
             median_task_s=counts.median_task_s,
             images=tuple(counts.images),
             images_by_level=dict(sorted(counts.levels.items())),
+            rows_by_level=counts.rows_by_level,
             failure_kinds=tuple(sorted(counts.kinds.values(), key=_by_frequency)),
         )
 

@@ -8,10 +8,12 @@ import dagster as dg
 import pytest
 
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.models.failure_words import MoneyOutcome
 from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin import checks
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.result_counts import FailureKind
 from mynth_dagster.tables.results import ResultsSummary
 
 KEY = dg.AssetKey(["shots", "images"])
@@ -64,6 +66,27 @@ def test_anything_open_warns():
     assert result.severity is WARN
     told = result.metadata["mynth/partitions"].value
     assert told == "b: 2 unresolved, 1 stalled, 0 pending"
+
+
+def test_open_rows_are_named_with_code_and_next_step():
+    """The most frequent first, over all partitions; ids are shown as they are, safely."""
+    unknown, late = MoneyOutcome.UNKNOWN, "Wait."
+    lost = FailureKind("outcome_unknown", "", "Settle it.", unknown, 2, n_open=2, examples=["p1"])
+    again = FailureKind("outcome_unknown", "", "Settle it.", unknown, 1, n_open=1, examples=["p9"])
+    stalled = FailureKind(
+        "deadline_passed", "", late, unknown, 1, n_open=1, examples=["\x1b[2J" + "x" * 99]
+    )
+    failed = FailureKind("internal_error", "", "Ask again.", unknown, 7, examples=["p2"])
+    summaries = [
+        _results("a", rows_by_status={"unresolved": 2}, failure_kinds=(failed, lost)),
+        _results("b", rows_by_status={"unresolved": 1}, failure_kinds=(stalled, again)),
+    ]
+
+    told = checks.nothing_open(KEY, summaries).metadata["mynth/codes"].value
+
+    assert told.startswith("3 outcome_unknown, as in p1. Next: Settle it.; 1 deadline_passed, as")
+    assert "as in \\x1b[2Jxxx" in told
+    assert told.endswith("x…. Next: Wait.")
 
 
 @pytest.mark.parametrize(("charged", "passed"), [(500_000_000, True), (500_000_001, False)])

@@ -99,6 +99,15 @@ def _intents(project):
     return [row.split("|")[1].strip().replace("\\_", "_") for row in rows]
 
 
+def test_the_check_names_the_row_in_doubt(in_doubt):
+    """With its code and what to do, by the run that collected it."""
+    key = dg.AssetCheckKey(dg.AssetKey(["shots", "failures"]), "nothing_unresolved")
+    shown = in_doubt.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
+    told = shown[key].event.dagster_event.event_specific_data.metadata["mynth/codes"].value
+
+    assert told.startswith("1 outcome_unknown, as in p3. Next: It is not sent again by itself")
+
+
 def test_settle_lists_what_is_in_doubt(in_doubt):
     """Without configuration it lists and changes nothing."""
     (intent,) = _intents(in_doubt)

@@ -20,7 +20,12 @@ LEVELS = Rating((RatingLevel("calm", "nothing happens"), RatingLevel("wild", "mu
 def judged(*levels: dict[str, int], forbidden=(), warn=0.0, silent=0) -> dg.AssetCheckResult:
     summaries = [
         ResultsSummary(
-            Slice(f"w{n}"), 1, {}, n_images=sum(found.values()) + silent, images_by_level=found
+            Slice(f"w{n}"),
+            1,
+            {},
+            n_images=sum(found.values()) + silent,
+            images_by_level=found,
+            rows_by_level={level: ["p1", "p2"] for level in found},
         )
         for n, found in enumerate(levels)
     ]
@@ -35,6 +40,7 @@ def test_a_forbidden_level_fails_and_names_where():
     assert result.metadata["mynth/forbidden"].value == 2
     assert result.metadata["mynth/share_nsfw"].value == 0.1
     assert result.metadata["mynth/partitions"].value == "w1: 2 nsfw"
+    assert result.metadata["mynth/rows"].value == "nsfw, as in p1, p2"
 
 
 @pytest.mark.parametrize(("warn", "passed"), [(0.0, False), (0.24, False), (0.25, True)])
