@@ -14,7 +14,7 @@ from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_se
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.report import receipt_json
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
-from mynth_dagster.errors import ConfigError, RefusedError
+from mynth_dagster.errors import RefusedError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receipt import NO_MONEY, Receipt
@@ -62,10 +62,8 @@ def receipt(
 def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
     opened = OpenLedger.open(url)
     try:
-        names = opened.read.batches()
-        if batch is not None and batch not in names:
-            raise ConfigError("--batch", f"the ledger has no {batch!r}, it has {', '.join(names)}")
-        return {name: opened.money.receipt(name) for name in names if batch in (None, name)}
+        names = opened.read.batches() if batch is None else [opened.read.require_batch(batch)]
+        return {name: opened.money.receipt(name) for name in names}
     finally:
         opened.close()
 

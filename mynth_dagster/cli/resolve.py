@@ -79,6 +79,8 @@ def _one_of(**chosen: bool) -> str | None:
 def _list(console: Console, url: str, batch: str | None) -> None:
     opened = OpenLedger.open(url)
     try:
+        if batch is not None:
+            opened.read.require_batch(batch)
         rows = list_in_doubt(opened, batch, now_us=SystemClock().now_us())
     finally:
         opened.close()

@@ -13,7 +13,6 @@ from mynth_dagster.cli.failing import errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import Ledger, Root
 from mynth_dagster.engine.session import REVISION_META, ledger_url_in
 from mynth_dagster.engine.stopping import in_words
-from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.reader import LedgerReader, StateCount
 from mynth_dagster.models.money import format_usd, usd_from_units
@@ -71,11 +70,7 @@ def _waited_for(ledger: OpenLedger) -> dict[str, int]:
 
 
 def _known(reader: LedgerReader, batch: str | None) -> dict[str, list[StateCount]]:
-    every = reader.batches()
-    if batch is not None and batch not in every:
-        known = ", ".join(every) or "none"
-        raise ConfigError("--batch", f"the ledger knows no {batch!r}; it knows {known}")
-    names = every if batch is None else [batch]
+    names = reader.batches() if batch is None else [reader.require_batch(batch)]
     return {name: reader.counts(name) for name in names}
 
 

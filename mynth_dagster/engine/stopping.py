@@ -83,12 +83,10 @@ def in_words(stop: Stop) -> str:
 def _place(ledger: Ledger, target: StopTarget) -> tuple[str | None, str | None]:
     if not target.batch:
         return None, None
-    rows = ledger.read.partitions(target.batch)
-    if not rows:
-        known = name_some(ledger.read.batches()) or "none"
-        raise ConfigError("batch", f"the ledger has no batch {target.batch!r}; it has {known}")
+    ledger.read.require_batch(target.batch)
     if target.partition is None:
         return None, None
+    rows = ledger.read.partitions(target.batch)
     keys = {Slice(row.window, row.fan_out).key: (row.window, row.fan_out) for row in rows}
     if target.partition not in keys:
         known = name_some(list(keys))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mynth_dagster.errors import ConfigError, name_some
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import in_slices, looked_up, of_accounts, rows_of
 from mynth_dagster.ledger.records import intent_from_row
@@ -187,6 +188,19 @@ class LedgerReader:
         """The names of all batches."""
         query = sa.select(schema.partitions.c.batch).distinct().order_by(schema.partitions.c.batch)
         return list(self._rows(query, lambda row: str(row["batch"])))
+
+    def require_batch(self, batch: str) -> str:
+        """
+        The name of a batch that a person gave.
+
+        Raises:
+            ConfigError: There is none; names those that there are.
+        """
+        every = self.batches()
+        if batch not in every:
+            known = name_some(every) or "none"
+            raise ConfigError("batch", f"the ledger has no batch {batch!r}; it has {known}")
+        return batch
 
     def counts(self, batch: str, slices: Iterable[Slice] | None = None) -> list[StateCount]:
         """Intents by partition and state; of all partitions where none are given."""

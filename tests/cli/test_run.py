@@ -394,15 +394,16 @@ def test_nobody_at_a_terminal_has_to_confirm(shell):
     assert work.n_posts == 8
 
 
-def test_batch_that_the_ledger_does_not_know_is_an_error(shell):
-    """`status` of a misspelt batch names those that there are."""
+@pytest.mark.parametrize("command", ["status", "receipt", "resolve"])
+def test_batch_that_the_ledger_does_not_know_is_an_error(shell, command):
+    """Of a misspelt batch nothing is told but those that there are."""
     work = shell()
     work.run(work.prompts(1))
 
-    result = work.call("status", "--root", str(work.root), "--batch", "nope")
+    result = work.call(command, "--root", str(work.root), "--batch", "nope")
 
     assert result.exit_code == 2
-    assert "it knows kites" in result.stderr
+    assert "the ledger has no batch 'nope'; it has kites" in result.stderr
 
 
 def test_bar_counts_while_rows_are_sent():
