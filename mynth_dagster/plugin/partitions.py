@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -19,7 +20,7 @@ RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _DIMENSION_TAG = "dagster/partition/"
 PARTITIONS_TAG = "mynth/partitions"
-"""On a run over a range, for people: the list of runs hides the tags that are Dagster's own."""
+"""On each run, for people: the list of runs hides the tags that are Dagster's own."""
 PATH_KEY = "mynth/path"
 
 
@@ -157,6 +158,8 @@ class BatchPartitions:
         """
         The slices that a run is for: exactly those between the ends that its tags name.
 
+        The run says so in words from now on, whoever started it.
+
         Raises:
             Failure: Its tags contradict each other, or name what the batch does not have.
         """
@@ -170,7 +173,12 @@ class BatchPartitions:
                 next_step="start a run for partitions that the batch has.",
             )
             raise dg.Failure(told, allow_retries=False) from error
-        return [self.slice_of(key) for key in keys]
+        slices = [self.slice_of(key) for key in keys]
+        words = {PARTITIONS_TAG: _in_words(slices)}
+        if not words.items() <= context.run.tags.items():
+            with suppress(Exception):  # a word for people; the work does not hang on it
+                context.instance.add_run_tags(context.run.run_id, words)
+        return slices
 
     def _keys_in_run(
         self, context: dg.AssetExecutionContext | dg.OpExecutionContext
@@ -235,7 +243,9 @@ class BatchPartitions:
 
 
 def _in_words(block: Sequence[Slice]) -> str:
-    """`2026-11-28, 4 partitions`, or the first and the last window."""
+    """`2026-11-28, 4 partitions`, with the first and the last window; or the only key."""
     first, last = block[0], block[-1]
+    if first == last:
+        return first.key
     windows = first.window if first.window == last.window else f"{first.window} to {last.window}"
     return f"{windows}, {len(block)} partitions".removeprefix(", ")

@@ -76,6 +76,25 @@ def test_each_run_of_a_jobs_backfill_does_its_own_range(
     assert instant.n_accepted == images > 0
 
 
+def test_the_list_of_runs_tells_what_each_is_for(instant):
+    """Of a partition and of ranges that a person chose, also when a run is re-executed."""
+    first, last, later = f"{DAYS[0]}|000", f"{DAYS[0]}|001", f"{DAYS[2]}|001"
+    alone = instant.execute("submit", first)
+    day = instant.execute("submit", first, last)
+    days = instant.execute("submit", first, later)
+    again = instant.execute_again(day.run_id)
+
+    runs = [alone.run_id, day.run_id, days.run_id, again.run_id]
+    tags = [instant.instance.get_run_by_id(run).tags["mynth/partitions"] for run in runs]
+
+    assert tags == [
+        first,
+        f"{DAYS[0]}, 2 partitions",
+        f"{DAYS[0]} to {DAYS[2]}, 6 partitions",
+        f"{DAYS[0]}, 2 partitions",
+    ]
+
+
 def test_forced_backfill_pays_for_the_rows_of_its_ranges_alone(instant):
     """With `force`, each run of a backfill pays its own rows again, and those of no other run."""
     days = [(f"{day}|000", f"{day}|001") for day in DAYS[:2]]
