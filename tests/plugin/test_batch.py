@@ -75,6 +75,15 @@ def test_cap_on_a_window_is_checked_too():
     assert "at most $12.50 together" in told["within_budget"]
 
 
+@pytest.mark.parametrize("prompts", ["p.parquet", "other.parquet"])
+def test_two_batches_of_one_name_do_not_load(prompts):
+    """Dagster names the asset that there would be twice, before anything can be run."""
+    second = build_image_batch("shots", prompts=prompts)
+
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match=r"Duplicate asset key.*'shots'"):
+        dg.Definitions.validate_loadable(dg.Definitions.merge(_definitions(), second))
+
+
 def test_definitions_load():
     """Dagster itself accepts the whole batch once the resource is there."""
     defs = _definitions(windows=DAILY, shards=4, schedule="0 2 * * *")

@@ -37,6 +37,21 @@ def test_all_in_one_run_waits_and_collects(project):
     assert images.count_rows() == 36
 
 
+def test_another_table_under_the_name_of_a_batch_is_refused_before_paying(instant):
+    """As in a second code location that has the same root: it would replace the first's results."""
+    one = {"windows": None, "shards": 1}
+    instant.execute("all", defs=instant.definitions(**one))
+    other = instant.write_prompts(["a blue kite"], "other.parquet")
+
+    second = instant.execute("all", defs=instant.definitions(**one, prompts=str(other)))
+
+    (failure,) = [event for event in second.all_events if event.is_step_failure]
+    message = failure.step_failure_data.error.message
+    assert "prompts.parquet" in message
+    assert "Money: nothing was sent and nothing was charged. Next: " in message
+    assert instant.n_accepted == 12
+
+
 def test_second_submission_sends_nothing(project):
     """Materializing tasks again sends no request and records the partition again."""
     project.execute("submit", FIRST)
