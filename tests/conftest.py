@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
+import typer.testing
+from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.ledger import database
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from tests.factories import LeapingClock
@@ -20,6 +24,42 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("MYNTH_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def command_made_once() -> Iterator[None]:
+    """Typer makes the command anew whenever a runner calls it, which takes as long as a call."""
+    real = typer.testing._get_command
+    typer.testing._get_command = cache(real)
+    yield
+    typer.testing._get_command = real
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrate() -> Iterator[Callable[[Connection], None]]:
+    """
+    The migrations, which take as long as a test: run for the first new SQLite ledger alone.
+
+    Each later one is made, in this process, by the statements that make a copy of the first.
+    """
+    real = database._migrate
+    statements: list[str] = []
+
+    def copy(connection: Connection) -> None:
+        is_new = database._schema_version(connection) is None
+        if connection.dialect.name != "sqlite" or not is_new:
+            real(connection)
+        elif statements:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+        else:
+            real(connection)
+            sqlite: Any = connection.connection.driver_connection
+            statements[:] = list(sqlite.iterdump())[1:-1]  # without its BEGIN and COMMIT
+
+    database._migrate = copy
+    yield real
+    database._migrate = real
 
 
 @pytest.fixture

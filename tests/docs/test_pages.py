@@ -7,7 +7,6 @@ import shlex
 from importlib.metadata import metadata
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -31,6 +30,8 @@ HOSTS = {
     "www.standardwebhooks.com",
 }
 """The only hosts that a page may name."""
+
+COMMANDS = typer.main.get_command(app).commands
 
 of_each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
@@ -76,15 +77,13 @@ def test_make_targets_exist(page: Path):
 @of_each_page
 def test_our_commands_and_options_exist(page: Path):
     """Every `mynth-dagster …` to be typed is a command with these options."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
     for command in commands(page):
         words = shlex.split(command)
         if "mynth-dagster" not in words:
             continue
         name, *rest = words[words.index("mynth-dagster") + 1 :]
-        assert name in group.commands, command
-        named = group.commands[name]
+        assert name in COMMANDS, command
+        named = COMMANDS[name]
         if hasattr(named, "commands"):
             named = named.commands[rest[0]]
         known = {option for param in named.params for option in param.opts}

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 
 from mynth_dagster import ledger as package
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
-from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger import Ledger, database
 from mynth_dagster.ledger.database import HEAD, open_engines
 from mynth_dagster.ledger.schema import METADATA
 from tests.factories import make_intent
@@ -20,12 +20,34 @@ from tests.factories import make_intent
 MIGRATIONS = Path(package.__file__).parent / "migrations" / "versions"
 
 
-def test_the_migrations_make_the_schema_that_statements_are_written_for(book):
+@pytest.mark.parametrize("kind", ["sqlite", "empty_postgres"])
+def test_the_migrations_make_the_schema_that_statements_are_written_for(
+    request, monkeypatch, migrate, kind
+):
     """Alembic finds no difference between the migrated database and `schema.METADATA`."""
-    with book.eyes.connect() as connection:
+    monkeypatch.setattr(database, "_migrate", migrate)
+    writer, _ = open_engines(request.getfixturevalue(f"{kind}_url"))
+    with writer.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), METADATA)
 
     assert differences == []
+    writer.dispose()
+
+
+def test_a_copied_ledger_is_the_one_that_the_migrations_make(tmp_path, monkeypatch, migrate):
+    """What all other tests of SQLite open has the same tables, indexes and version."""
+    urls = [f"sqlite:///{tmp_path / name}" for name in ("first.db", "copied.db", "migrated.db")]
+    made = []
+    for url in urls:
+        if url is urls[-1]:
+            monkeypatch.setattr(database, "_migrate", migrate)
+        for engine in open_engines(url):
+            with engine.connect() as connection:
+                made.append(list(connection.connection.driver_connection.iterdump()))
+            engine.dispose()
+
+    assert made[0]
+    assert all(dump == made[0] for dump in made)
 
 
 def test_the_head_is_the_newest_migration():
