@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from dagster._core.execution.api import execute_run
 
 from mynth_dagster import MynthResource, build_image_batch
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.simulator import Scenario, SimulatorServer
+from mynth_dagster.simulator import SimulatorServer
 
 MODEL = "black-forest-labs/flux.2-dev"
 DAILY = dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24")
@@ -147,13 +147,10 @@ def range_tags(first: str, last: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, simulator: Callable[..., SimulatorServer]) -> Iterator[Project]:
     """Twelve prompts; tasks finish when the test says so."""
-    with (
-        SimulatorServer(Scenario(progress="manual")) as simulator,
-        dg.DagsterInstance.ephemeral() as instance,
-    ):
-        made = Project(simulator, tmp_path, instance)
+    with dg.DagsterInstance.ephemeral() as instance:
+        made = Project(simulator(progress="manual"), tmp_path, instance)
         made.write_prompts([f"a red kite, number {index}" for index in range(12)])
         yield made
 

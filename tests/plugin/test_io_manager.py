@@ -1,5 +1,7 @@
 """Downstream assets read the tables of a batch in the form they ask for."""
 
+import shutil
+
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
@@ -37,11 +39,22 @@ def _input(**metadata):
     return dg.AssetIn(IMAGES, input_manager_key="tables", metadata=metadata)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where the tables of all tests are kept once the first has made them."""
+    return tmp_path_factory.mktemp("kept") / "data"
+
+
 @pytest.fixture
-def made(project):
+def made(project, kept):
     """Both shards of two days are in the tables."""
-    project.simulator.set_scenario(progress="immediate")
-    project.execute("all", "2026-11-19|000", "2026-11-20|001")
+    data = project.folder / "data"
+    if kept.exists():
+        shutil.copytree(kept, data)
+    else:
+        project.simulator.set_scenario(progress="immediate")
+        project.execute("all", "2026-11-19|000", "2026-11-20|001")
+        shutil.copytree(data, kept)
     SEEN.clear()
     return project
 
