@@ -92,20 +92,20 @@ class Book:
         row = self.ledger.read.partition(batch, Slice(fan_out=fan_out))
         return row.version if row else -1
 
-    def put(self, state: IntentState, intent: Intent) -> None:
+    def put(self, state: IntentState, intent: Intent, task_id: str = "tsk_first") -> None:
         """Bring an intent into a state, by force where no write of ours leads there."""
         self.claim(intent)
         if state is not IntentState.SENDING:
             self.execute(
                 "UPDATE intents SET state = :state, task_id = :task WHERE intent_id = :id",
                 state=state.value,
-                task="tsk_first" if state in HAS_TASK else None,
+                task=task_id if state in HAS_TASK else None,
                 id=intent.intent_id,
             )
             if state in HAS_TASK:
                 self.execute(
-                    "INSERT INTO tasks (task_id, intent_id, is_surplus)"
-                    " VALUES ('tsk_first', :id, FALSE)",
+                    "INSERT INTO tasks (task_id, intent_id, is_surplus) VALUES (:task, :id, FALSE)",
+                    task=task_id,
                     id=intent.intent_id,
                 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from mynth_dagster.errors import IllegalTransitionError
@@ -23,15 +25,16 @@ from tests.factories import make_image, make_task
 ALL = frozenset(IntentState)
 
 
-@pytest.mark.parametrize("event", list(Event))
-@pytest.mark.parametrize("state", [None, *IntentState])
-def test_every_pair_has_an_arrow_or_is_refused(state, event):
+def test_every_arrow_is_followed():
+    """Each pair of state and event that the table has leads where the table says."""
+    assert {pair: next_state(*pair) for pair in TRANSITIONS} == TRANSITIONS
+
+
+def test_every_other_pair_is_refused():
     """Nothing happens that the table does not have."""
-    if (state, event) in TRANSITIONS:
-        assert next_state(state, event) is TRANSITIONS[state, event]
-    else:
+    for pair in set(product([None, *IntentState], Event)) - set(TRANSITIONS):
         with pytest.raises(IllegalTransitionError, match="may not become"):
-            next_state(state, event)
+            next_state(*pair)
 
 
 def test_the_kinds_of_states_divide_them():

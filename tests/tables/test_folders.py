@@ -62,25 +62,28 @@ def put_at(place: str, name: str, columns: dict | None = None) -> None:
             pq.write_table(pa.table(columns), out)
 
 
-@pytest.mark.parametrize("marker", MARKERS)
+NAMED = [
+    "t",  # the table
+    "",  # a folder above it
+    "t/day=1",  # a partition of it
+    "t/day=1/part-0.parquet",
+    "t/day=1/*.parquet",
+    "*/day=1",
+    "t/day=*/part-*.parquet",
+]
+
+
 @pytest.mark.parametrize(
-    "named",
-    [
-        "t",  # the table
-        "",  # a folder above it
-        "t/day=1",  # a partition of it
-        "t/day=1/part-0.parquet",
-        "t/day=1/*.parquet",
-        "*/day=1",
-        "t/day=*/part-*.parquet",
-    ],
+    ("marker", "named"),
+    [*((marker, NAMED[3]) for marker in MARKERS), *(("_delta_log/0.json", n) for n in NAMED)],
 )
 def test_a_folder_that_is_more_than_its_files_is_refused(place, marker, named):
     """Named itself, in part or from above, it is refused by its name, before any row is read."""
     put_at(place, "t/day=1/part-0.parquet", {"prompt": ["deleted long ago"]})
     put_at(place, f"t/{marker}")
+    kind = MARKERS.get(marker, "a Delta table")
 
-    with pytest.raises(TableError, match=f"this is {MARKERS[marker]} .*nothing was sent"):
+    with pytest.raises(TableError, match=f"this is {kind} .*nothing was sent"):
         open_source(f"{place}/{named}".rstrip("/"))
 
 

@@ -283,12 +283,13 @@ SILENT = [
 
 
 @pytest.mark.parametrize("values", SILENT)
-@pytest.mark.parametrize("column", [name for name in PROMPT_COLUMNS if name != "prompt"])
-def test_an_optional_column_without_any_value_says_nothing(write, column, values):
-    """Whatever type a CSV reader gave it; the rows are named and asked for as without it."""
+@pytest.mark.parametrize("other_name", ["enhance", "magic_prompt"])
+def test_optional_columns_without_any_value_say_nothing(write, other_name, values):
+    """Whatever type a CSV reader gave them; the rows are named and asked for as without them."""
     bare = write({"prompt": ["a", "b"]}).rows()
 
-    rows = write({"prompt": ["a", "b"], column: values}).rows()
+    columns = {name: values for name in PROMPT_COLUMNS if name != other_name}
+    rows = write({**columns, "prompt": ["a", "b"]}).rows()
 
     assert rows == bare
 
