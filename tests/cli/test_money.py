@@ -10,9 +10,9 @@ from tests.factories import KEY, MODEL
 PRICE = f"{MODEL}=0.01"
 
 
-def test_a_budget_ends_the_run_with_an_error_and_says_what_was_used(shell):
+def test_a_budget_ends_the_run_with_an_error_and_says_what_was_used(new_shell):
     """Withheld rows are listed, the exit code is not zero, and the next step is told."""
-    work = shell(prices_usd={MODEL: "0.01"})
+    work = new_shell(prices_usd={MODEL: "0.01"})
 
     result = work.run(work.prompts(5), "--budget-usd", "0.03", "--price-usd", PRICE)
 
@@ -32,9 +32,9 @@ def test_a_budget_without_a_price_sends_nothing(shell):
     assert "nothing was charged" in result.stderr
 
 
-def test_wrong_amounts_are_wrong_input(shell):
+def test_wrong_amounts_are_wrong_input(new_shell):
     """Exit code 2, with the option's name."""
-    work = shell()
+    work = new_shell()
 
     for arguments in (["--budget-usd", "lots"], ["--price-usd", "0.04"], ["--price-usd", "m=x"]):
         result = work.run(work.prompts(2), *arguments)

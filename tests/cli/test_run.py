@@ -42,9 +42,9 @@ def test_a_table_of_prompts_becomes_a_table_of_images(shell):
     assert images.num_rows == 3
 
 
-def test_the_json_report_has_all_its_fields_and_nothing_else_on_stdout(shell):
+def test_the_json_report_has_all_its_fields_and_nothing_else_on_stdout(new_shell):
     """For machines: one JSON object, money as decimal strings."""
-    work = shell()
+    work = new_shell()
 
     result = work.run(work.prompts(3), "--json")
 
@@ -55,9 +55,9 @@ def test_the_json_report_has_all_its_fields_and_nothing_else_on_stdout(shell):
     assert result.stderr == ""
 
 
-def test_running_again_costs_nothing(shell):
+def test_running_again_costs_nothing(new_shell):
     """The second run sends no paid request and exits 0."""
-    work = shell()
+    work = new_shell()
     table = work.prompts(3)
     work.run(table)
 
@@ -88,9 +88,9 @@ def test_open_rows_are_exit_code_3(shell):
     assert "1 rows are unresolved" in result.stderr
 
 
-def test_stalled_rows_are_exit_code_3(shell):
+def test_stalled_rows_are_exit_code_3(new_shell):
     """Past their deadline, not given up."""
-    work = shell(failures=[{"kind": "stuck", "prompt_contains": "prompt 1"}])
+    work = new_shell(failures=[{"kind": "stuck", "prompt_contains": "prompt 1"}])
 
     result = work.run(work.prompts(3), "--deadline", "0")
 
@@ -98,9 +98,9 @@ def test_stalled_rows_are_exit_code_3(shell):
     assert "1 rows are past their deadline" in result.stderr
 
 
-def test_a_run_that_stopped_early_is_exit_code_1_and_says_how_to_go_on(shell):
+def test_a_run_that_stopped_early_is_exit_code_1_and_says_how_to_go_on(new_shell):
     """A used-up balance fails no row."""
-    work = shell(balance_usd="0.000001")
+    work = new_shell(balance_usd="0.000001")
 
     result = work.run(work.prompts(3))
 
@@ -132,9 +132,9 @@ def test_a_run_that_asked_for_nothing_again_may_be_repeated_as_it_is(new_shell):
     assert "--force" not in result.stderr
 
 
-def test_the_json_report_says_why_a_run_stopped_and_what_to_do(shell):
+def test_the_json_report_says_why_a_run_stopped_and_what_to_do(new_shell):
     """A code for machines, and the sentences that people need."""
-    work = shell(balance_usd="0.000001")
+    work = new_shell(balance_usd="0.000001")
     stopped = work.report(work.prompts(3))
     work.server.set_scenario(balance_usd="100")
     finished = work.report(work.prompts(3))
@@ -146,9 +146,9 @@ def test_the_json_report_says_why_a_run_stopped_and_what_to_do(shell):
     assert (finished["stop_message"], finished["stop_next_step"]) == (None, None)
 
 
-def test_a_key_revoked_in_mid_run_never_claims_that_nothing_was_sent(shell):
+def test_a_key_revoked_in_mid_run_never_claims_that_nothing_was_sent(new_shell):
     """What was sent is told as sent."""
-    work = shell(faults=[{"kind": "status", "status": 401, "code": "unauthorized", "after": 2}])
+    work = new_shell(faults=[{"kind": "status", "status": 401, "code": "unauthorized", "after": 2}])
 
     result = work.run(work.prompts(9), "--concurrency", "1")
 
@@ -246,9 +246,9 @@ def test_a_wrong_input_is_one_clear_error_that_costs_nothing(new_shell, case):
     assert work.n_posts == 0
 
 
-def test_a_table_of_bad_rows_alone_is_accounted_for(shell):
+def test_a_table_of_bad_rows_alone_is_accounted_for(new_shell):
     """Rows that fail our own checks are results: listed, not sent, not charged."""
-    work = shell()
+    work = new_shell()
 
     result = work.run(work.prompts([{"prompt_id": "a", "prompt": " "}]))
 
@@ -343,9 +343,9 @@ libc.fflush(out)
 
 
 @pytest.mark.parametrize(("answer", "n_posts", "exit_code"), [("y", 8, 0), ("n", 4, 2)])
-def test_somebody_at_a_terminal_is_asked_before_paying_again(shell, answer, n_posts, exit_code):
+def test_somebody_at_a_terminal_is_asked_before_paying_again(new_shell, answer, n_posts, exit_code):
     """Another size for four paid rows is told with its price, and paid for after a yes alone."""
-    work = shell()
+    work = new_shell()
     table = work.prompts(4)
     work.run(table)
     options = ["--root", str(work.root), "--model", MODEL, "--size", "square"]
@@ -378,9 +378,9 @@ def _read_until(terminal: int, text: str | None) -> str:
     return shown
 
 
-def test_nobody_at_a_terminal_has_to_confirm(shell):
+def test_nobody_at_a_terminal_has_to_confirm(new_shell):
     """Below a hundred rows too: other settings stop with exit code 2, and `--confirm` pays."""
-    work = shell()
+    work = new_shell()
     table = work.prompts(4)
     work.run(table)
     square = ("--size", "square", "--confirm-above-usd", "0.001")
@@ -395,9 +395,9 @@ def test_nobody_at_a_terminal_has_to_confirm(shell):
 
 
 @pytest.mark.parametrize("command", ["status", "receipt", "resolve"])
-def test_batch_that_the_ledger_does_not_know_is_an_error(shell, command):
+def test_batch_that_the_ledger_does_not_know_is_an_error(new_shell, command):
     """Of a misspelt batch nothing is told but those that there are."""
-    work = shell()
+    work = new_shell()
     work.run(work.prompts(1))
 
     result = work.call(command, "--root", str(work.root), "--batch", "nope")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 
-def test_it_shows_rows_and_money_by_state(shell):
+def test_it_shows_rows_and_money_by_state(new_shell):
     """A table for people."""
-    work = shell()
+    work = new_shell()
     work.run(work.prompts(3))
 
     result = work.call("status", "--root", str(work.root))
@@ -17,9 +17,9 @@ def test_it_shows_rows_and_money_by_state(shell):
     assert "completed" in result.stdout
 
 
-def test_it_prints_json_for_machines(shell):
+def test_it_prints_json_for_machines(new_shell):
     """Money as decimal strings, states by partition."""
-    work = shell(failures=[{"kind": "task", "prompt_contains": "prompt 1"}])
+    work = new_shell(failures=[{"kind": "task", "prompt_contains": "prompt 1"}])
     work.run(work.prompts(3))
 
     said = json.loads(work.call("status", "--root", str(work.root), "--json").stdout)

@@ -19,6 +19,7 @@ from alembic.config import Config
 
 from mynth_dagster.crash_points import CrashPoint
 from mynth_dagster.ledger import database
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import SimulatorServer
 from tests.crash.job import FILES, Job
 from tests.factories import draw_input
@@ -28,6 +29,11 @@ from tests.webhook.test_crash import WEBHOOK_POINTS
 MINUTE_S = 60.0
 LATER_S = [0.0, 20 * MINUTE_S, 24 * MINUTE_S, 120 * MINUTE_S, 124 * MINUTE_S]
 """When the job is run again: at once, and when searches for lost requests can prove something."""
+
+HELD_OR_FOUND = (REVISIONS[0], REVISIONS[-1])
+"""A request without an answer is held where there is no task list, and found where there is one."""
+WITH_LIST = REVISIONS[1:]
+NEWEST = REVISIONS[-1]
 
 LOST = [{"kind": "reset", "every": 3, "first": 6}]
 
@@ -41,7 +47,7 @@ class Case:
         nth: Arrivals at which it is killed, each a test of its own.
         before: Runs beforehand, by how much later they are.
         faults: What goes wrong in the first of all runs.
-        needs_list: Only a revision with a task list comes there.
+        revisions: Those in which a crash there leaves something else behind, or whose list is read.
         keeps_files: Images are downloaded.
     """
 
@@ -50,29 +56,30 @@ class Case:
     before: tuple[float, ...] = ()
     shift_s: float = 0.0
     faults: list[dict[str, Any]] = field(default_factory=list)
-    needs_list: bool = False
+    revisions: tuple[str, ...] = (NEWEST,)
     freeze_at: str = ""
     n_inputs: int = 0
     has_old_schema: bool = False
     keeps_files: bool = False
 
 
-EACH_ROW = Case(nth=(1, 2, 9))
+SENDING = Case(nth=(1, 2, 9), revisions=HELD_OR_FOUND)
 DOWNLOADING = Case(nth=(1, 2, 9), keeps_files=True)
-SEARCHING = Case(before=(0.0,), shift_s=20 * MINUTE_S, faults=LOST, needs_list=True)
+FROZEN = Case(freeze_at="ANSWER_READ", revisions=HELD_OR_FOUND)
+SEARCHING = Case(before=(0.0,), shift_s=20 * MINUTE_S, faults=LOST, revisions=WITH_LIST)
 
 CASES: dict[CrashPoint, Case] = {
     CrashPoint.UPLOADED: Case(nth=(1, 2), n_inputs=12),
-    CrashPoint.BEFORE_INTENT: EACH_ROW,
-    CrashPoint.IN_TRANSACTION: Case(nth=(1, 4, 9)),
-    CrashPoint.INTENT_COMMITTED: EACH_ROW,
-    CrashPoint.ANSWER_READ: EACH_ROW,
-    CrashPoint.ANSWER_SPOOLED: Case(freeze_at="ANSWER_READ"),
-    CrashPoint.ANSWER_COMMITTED: EACH_ROW,
+    CrashPoint.BEFORE_INTENT: SENDING,
+    CrashPoint.IN_TRANSACTION: replace(SENDING, nth=(1, 4, 9)),
+    CrashPoint.INTENT_COMMITTED: SENDING,
+    CrashPoint.ANSWER_READ: SENDING,
+    CrashPoint.ANSWER_SPOOLED: FROZEN,
+    CrashPoint.ANSWER_COMMITTED: SENDING,
     CrashPoint.SUBMITTED: Case(),
-    CrashPoint.POLLED: Case(),
-    CrashPoint.RESULT_READ: EACH_ROW,
-    CrashPoint.RESULT_COMMITTED: EACH_ROW,
+    CrashPoint.POLLED: Case(revisions=HELD_OR_FOUND),
+    CrashPoint.RESULT_READ: Case(nth=(1, 2, 9)),
+    CrashPoint.RESULT_COMMITTED: Case(nth=(1, 2, 9)),
     CrashPoint.TABLES_STAGED: Case(nth=(1, 2)),
     CrashPoint.TABLE_PUBLISHED: Case(nth=(1, 2, 3)),
     CrashPoint.TABLES_PUBLISHED: Case(),
@@ -82,7 +89,7 @@ CASES: dict[CrashPoint, Case] = {
     CrashPoint.WALKED: SEARCHING,
     CrashPoint.WALK_RECORDED: SEARCHING,
     CrashPoint.CLEARED: replace(SEARCHING, before=(0.0, 20 * MINUTE_S), shift_s=24 * MINUTE_S),
-    CrashPoint.SPOOL_TAKEN_IN: Case(freeze_at="ANSWER_READ"),
+    CrashPoint.SPOOL_TAKEN_IN: FROZEN,
     CrashPoint.BACKED_UP: Case(has_old_schema=True),
     CrashPoint.MIGRATING: Case(has_old_schema=True),
 }
@@ -170,17 +177,19 @@ def test_every_crash_point_has_a_case():
 
 
 @pytest.mark.parametrize(
-    ("point", "nth"),
-    [(point, nth) for point, case in CASES.items() for nth in case.nth],
+    ("point", "nth", "revision"),
+    [
+        (point, nth, revision)
+        for point, case in CASES.items()
+        for nth in case.nth
+        for revision in case.revisions
+    ],
     ids=lambda value: value.name if isinstance(value, CrashPoint) else str(value),
 )
 def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth):
     """Killed at that moment and run again, the table is complete, each row paid for once."""
     case = CASES[point]
     work = workshop(case.n_rows, faults=case.faults)
-    if case.needs_list and not work.has_list:
-        assert not work.has_list  # this revision never comes there
-        return
     if case.n_inputs:
         work.draw_inputs(case.n_inputs)
     if case.has_old_schema:
@@ -211,6 +220,7 @@ def _make_old_ledger(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("revision", HELD_OR_FOUND)
 @pytest.mark.parametrize("n_accepted", [1, 7])
 def test_a_crash_while_answers_are_on_their_way(workshop, n_accepted):
     """Killed with requests sent and no answer read: their tasks are found, or their rows held."""
@@ -225,6 +235,7 @@ def test_a_crash_while_answers_are_on_their_way(workshop, n_accepted):
     work.finish(12)
 
 
+@pytest.mark.parametrize("revision", HELD_OR_FOUND)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_is_as_safe_as_a_crash(workshop, number):
     """The first signal drains, the second ends at once; nothing is lost by either."""

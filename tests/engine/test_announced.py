@@ -148,9 +148,9 @@ def test_deliveries_that_come_back_are_trusted_again(new_bench):
     assert hearing.patience_s(work.clock.now_us()) > 0
 
 
-def test_without_webhooks_nothing_is_remembered_of_them(bench):
+def test_without_webhooks_nothing_is_remembered_of_them(new_bench):
     """No note is written where no event ever came."""
-    work = bench()
+    work = new_bench()
     work.run(5)
 
     assert work.query("SELECT count(*) FROM meta WHERE key LIKE 'webhook:%'") == [(0,)]

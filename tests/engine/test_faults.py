@@ -9,6 +9,7 @@ import pytest
 from mynth_dagster.engine.settle import Settled, settle
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import PollFetchError
+from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.factories import MODEL
@@ -38,6 +39,7 @@ def named(rule):
     return "-".join(str(value) for value in rule.values())
 
 
+@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
 @pytest.mark.parametrize("rule", TAKEN, ids=named)
 def test_a_task_whose_answer_was_lost_is_found_or_held(bench, rule):
     """With a list it is found on the next run; without one it is held. Never a second POST."""
@@ -55,6 +57,7 @@ def test_a_task_whose_answer_was_lost_is_found_or_held(bench, rule):
     work.require_sound(20)
 
 
+@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
 @pytest.mark.parametrize("rule", NOT_TAKEN, ids=named)
 def test_a_request_that_came_to_nothing_is_held_all_the_same(bench, rule):
     """From here it looks like a lost answer: no evidence, no second POST."""
@@ -189,9 +192,9 @@ def test_polling_goes_on_while_the_list_fails(new_bench):
     assert work.n_posts == 150
 
 
-def test_an_outage_of_all_reads_ends_the_wait_and_loses_nothing(bench):
+def test_an_outage_of_all_reads_ends_the_wait_and_loses_nothing(new_bench):
     """Bounded, no row failed, nothing sent again; afterwards the run is collected."""
-    work = bench(progress="clock", latency=10)
+    work = new_bench(progress="clock", latency=10)
     outage = [{"route": route, "kind": "server_error"} for route in (LIST, STATUS)]
     progress = Progress(on_quote=lambda *_: work.server.set_scenario(faults=outage))
 
@@ -203,9 +206,9 @@ def test_an_outage_of_all_reads_ends_the_wait_and_loses_nothing(bench):
     assert work.n_posts == 6
 
 
-def test_a_finished_task_that_cannot_be_read_does_not_hold_up_the_table(bench):
+def test_a_finished_task_that_cannot_be_read_does_not_hold_up_the_table(new_bench):
     """The others land, and it is listed as under way until it can be read."""
-    work = bench(faults=[{"route": FULL, "kind": "bad_json"}])
+    work = new_bench(faults=[{"route": FULL, "kind": "bad_json"}])
 
     report = work.run(3)
 

@@ -72,9 +72,9 @@ def test_what_was_sent_after_the_tables_were_written_is_found_in_the_list(new_be
     work.require_sound(7)
 
 
-def test_rows_in_doubt_stay_in_doubt(bench):
+def test_rows_in_doubt_stay_in_doubt(new_bench):
     """A row whose answer was lost is not sent again because the ledger was lost too."""
-    work = bench(faults=[{"kind": "reset", "prompt_contains": "prompt 2"}])
+    work = new_bench(faults=[{"kind": "reset", "prompt_contains": "prompt 2"}])
     assert work.run(5).unresolved == 1
     work.server.set_scenario(faults=())
     lose_ledger(work)

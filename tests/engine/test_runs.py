@@ -64,9 +64,9 @@ def test_the_folder_for_answers_is_gone_after_a_run(new_bench):
     assert list(chosen.iterdir()) == []
 
 
-def test_only_edited_rows_are_sent_again(bench):
+def test_only_edited_rows_are_sent_again(new_bench):
     """Ten of fifty rows edited, ten added, ten removed, all of them reordered: twenty POSTs."""
-    work = bench()
+    work = new_bench()
     rows = prompts(50)
     work.run(rows)
     edited = [{**row, "prompt": "new " + row["prompt"]} for row in rows[:10]]
@@ -80,18 +80,18 @@ def test_only_edited_rows_are_sent_again(bench):
     work.require_sound(50)
 
 
-def test_prompts_times_models_are_one_request_each(bench):
+def test_prompts_times_models_are_one_request_each(new_bench):
     """Two models: two requests a row, fanned out or not, and never more."""
-    work = bench()
+    work = new_bench()
 
     assert work.run(5, models=(MODEL, OTHER)).posts_sent == 10
     assert work.run(5, models=(MODEL, OTHER), fan_out="model").posts_sent == 0
     assert len({(row["prompt_id"], row["model_requested"]) for row in work.table("images")}) == 10
 
 
-def test_another_number_of_shards_pays_nothing(bench):
+def test_another_number_of_shards_pays_nothing(new_bench):
     """Eight shards become sixteen: the rows move, their tasks stay."""
-    work = bench()
+    work = new_bench()
     work.run(60, shards=8)
     images = {row["image_id"] for row in work.table("images")}
 
@@ -118,9 +118,9 @@ def test_a_refused_run_leaves_the_reason_of_the_one_before(new_bench):
     assert work.query("SELECT stop_code, submitter FROM partitions") == [("rate_limited", None)]
 
 
-def test_an_empty_table_is_a_success(bench):
+def test_an_empty_table_is_a_success(new_bench):
     """No rows, no requests, typed empty tables."""
-    work = bench()
+    work = new_bench()
 
     report = work.run([{"prompt_id": "a", "prompt": ""}])
 
@@ -175,9 +175,9 @@ def test_both_revisions_make_the_same_tables(simulator, clock, tmp_path):
     assert old[1] == new[1]
 
 
-def test_a_task_past_its_deadline_is_stalled_and_collected_later(bench):
+def test_a_task_past_its_deadline_is_stalled_and_collected_later(new_bench):
     """The run ends without it; a later run reads it, and nothing is paid again."""
-    work = bench(failures=[{"kind": "stuck", "prompt_contains": "prompt 3"}])
+    work = new_bench(failures=[{"kind": "stuck", "prompt_contains": "prompt 3"}])
 
     first = work.run(5, deadline_s=60.0)
 
@@ -267,9 +267,9 @@ def test_a_balance_that_runs_out_stops_the_run_and_no_row_fails(bench, status):
     assert report.posts_sent == 40 - n_paid
 
 
-def test_a_cancelled_run_sends_no_more_and_is_resumed(bench):
+def test_a_cancelled_run_sends_no_more_and_is_resumed(new_bench):
     """The switch is thrown in the middle: what was sent stays, the rest follows next time."""
-    work = bench()
+    work = new_bench()
     stop = StopSwitch()
     progress = Progress()
     progress.on_quote = lambda *_: None
@@ -290,9 +290,9 @@ def test_a_cancelled_run_sends_no_more_and_is_resumed(bench):
     assert work.n_posts == 60
 
 
-def test_cancelling_ends_the_wait(bench):
+def test_cancelling_ends_the_wait(new_bench):
     """Thrown while tasks are pending: the run ends soon, its tasks are collected later."""
-    work = bench(progress="manual")
+    work = new_bench(progress="manual")
     stop = StopSwitch()
 
     report = work.run(4, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))

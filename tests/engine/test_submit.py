@@ -57,9 +57,9 @@ class Witness(httpx.AsyncBaseTransport):
         await self.inner.aclose()
 
 
-def test_an_intent_is_durable_before_its_post_leaves(bench):
+def test_an_intent_is_durable_before_its_post_leaves(new_bench):
     """Seen from outside at the moment of sending; and never more rows `sending` than slots."""
-    work = bench()
+    work = new_bench()
     witness = Witness(str(work.folder / "ledger.db"))
 
     report = work.run(60, transport=witness, settings={"concurrency": 7})
@@ -109,9 +109,9 @@ def test_a_rate_limit_pauses_all_and_fails_no_row(simulator, tmp_path, revision,
 
 
 @pytest.mark.parametrize("retry_after_s", [None, 1])
-def test_a_rate_limit_for_ever_ends_the_run_resumable(bench, retry_after_s):
+def test_a_rate_limit_for_ever_ends_the_run_resumable(new_bench, retry_after_s):
     """Bounded, no row failed, and named as what it is; later the rest is sent."""
-    work = bench(faults=[{"kind": "rate_limited", "retry_after_s": retry_after_s, "after": 10}])
+    work = new_bench(faults=[{"kind": "rate_limited", "retry_after_s": retry_after_s, "after": 10}])
 
     report = work.run(30)
 
@@ -123,10 +123,10 @@ def test_a_rate_limit_for_ever_ends_the_run_resumable(bench, retry_after_s):
     work.require_sound(30)
 
 
-def test_a_server_that_is_gone_for_a_while_gets_every_row_once(tmp_path, revision):
+def test_a_server_that_is_gone_for_a_while_gets_every_row_once(tmp_path):
     """Refused connections are proved not sent: the rows wait, and are delivered once."""
     clock = LeapingClock()
-    server = SimulatorServer(Scenario(revision=revision, progress="immediate"), clock=clock)
+    server = SimulatorServer(Scenario(progress="immediate"), clock=clock)
     server.start()
     work = Bench(server, clock, tmp_path)
     n_sleeps = 0
@@ -150,10 +150,10 @@ def test_a_server_that_is_gone_for_a_while_gets_every_row_once(tmp_path, revisio
         server.stop()
 
 
-def test_nobody_there_ends_the_run_with_nothing_sent(tmp_path, revision):
+def test_nobody_there_ends_the_run_with_nothing_sent(tmp_path):
     """Given back, not failed; the next run sends every row once."""
     clock = LeapingClock()
-    server = SimulatorServer(Scenario(revision=revision, progress="immediate"), clock=clock)
+    server = SimulatorServer(Scenario(progress="immediate"), clock=clock)
     server.start()
     work = Bench(server, clock, tmp_path)
     try:
@@ -167,9 +167,9 @@ def test_nobody_there_ends_the_run_with_nothing_sent(tmp_path, revision):
         server.stop()
 
 
-def test_lost_answers_in_a_row_stop_the_run(bench):
+def test_lost_answers_in_a_row_stop_the_run(new_bench):
     """Exposure is bounded by the slots; rows not sent are not touched."""
-    work = bench(faults=[{"kind": "lost_answer"}])
+    work = new_bench(faults=[{"kind": "lost_answer"}])
 
     report = work.run(200)
 
@@ -190,9 +190,9 @@ def test_equal_refusals_in_a_row_stop_the_run(bench):
     assert report.withheld == 100 - report.rows_by_status["rejected"]
 
 
-def test_a_wrong_address_rejects_no_row(bench):
+def test_a_wrong_address_rejects_no_row(new_bench):
     """A JSON 404 at the place of the paid call is nobody's row's fault."""
-    work = bench(faults=[{"kind": "status", "status": 404, "code": "not_found"}])
+    work = new_bench(faults=[{"kind": "status", "status": 404, "code": "not_found"}])
 
     report = work.run(50)
 
@@ -214,9 +214,9 @@ def test_one_row_that_is_refused_does_not_hold_up_the_others(bench):
     assert work.run(10).posts_sent == 0
 
 
-def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(bench):
+def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(new_bench):
     """No worker waits for ever, no more is sent than was in flight, and what is not is no doubt."""
-    work = bench()
+    work = new_bench()
 
     def break_it(*_) -> None:
         connection = sqlite3.connect(work.folder / "ledger.db")
@@ -229,9 +229,9 @@ def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(bench):
     assert work.states()["sending"] == work.n_posts
 
 
-def test_an_interrupted_submission_records_what_was_in_flight(bench):
+def test_an_interrupted_submission_records_what_was_in_flight(new_bench):
     """Cancelled from outside, in the middle: no row is left `sending`."""
-    work = bench(response_delay_s=0.0)
+    work = new_bench(response_delay_s=0.0)
     source = source_from_arrow(pa.Table.from_pylist(prompts(200)), "prompts")
     batch, counts = Batch(name="b", models=(MODEL,)), SubmitCounts()
 
@@ -262,9 +262,9 @@ def test_an_interrupted_submission_records_what_was_in_flight(bench):
     work.require_sound(200)
 
 
-def test_two_runs_of_one_partition_at_once_share_the_rows(bench):
+def test_two_runs_of_one_partition_at_once_share_the_rows(new_bench):
     """Neither locks; each row is claimed by one of them."""
-    work = bench()
+    work = new_bench()
 
     async def both() -> list[int]:
         batch = Batch(name="b", models=(MODEL,))

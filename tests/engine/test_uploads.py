@@ -57,9 +57,9 @@ def files(tmp_path) -> list[Path]:
     return [draw_input(tmp_path / "inputs", n) for n in range(40)]
 
 
-def test_forty_files_of_five_hundred_rows_are_uploaded_once_in_four_requests(bench, files):
+def test_forty_files_of_five_hundred_rows_are_uploaded_once_in_four_requests(new_bench, files):
     """And a second run, of other rows too, uploads none."""
-    work = bench()
+    work = new_bench()
 
     report = work.run(rows_with(files, 500), models=(WITH_INPUTS,))
     assert report.images == 500
@@ -92,9 +92,9 @@ def test_roles_travel_with_their_files(new_bench, files):
     assert [entry["as"] for entry in sent] == roles
 
 
-def test_a_file_is_uploaded_again_when_its_url_may_have_died(bench, files):
+def test_a_file_is_uploaded_again_when_its_url_may_have_died(new_bench, files):
     """After the lifetime that the settings give it, and not before."""
-    work = bench()
+    work = new_bench()
     work.run(rows_with(files[:10], 10), models=(WITH_INPUTS,))
     work.clock.advance(DAY_S / 4)
     work.run(rows_with(files[:10], 11), models=(WITH_INPUTS,))
@@ -105,9 +105,9 @@ def test_a_file_is_uploaded_again_when_its_url_may_have_died(bench, files):
     assert uploads(work) == (2, 11)
 
 
-def test_a_moved_or_renamed_file_is_the_same_wish(bench, files, tmp_path):
+def test_a_moved_or_renamed_file_is_the_same_wish(new_bench, files, tmp_path):
     """What counts is the content; an edited file is a new wish."""
-    work = bench()
+    work = new_bench()
     work.run(rows_with(files[:2], 2), models=(WITH_INPUTS,))
     moved = files[0].rename(tmp_path / "elsewhere.png")
     assert work.run(rows_with([moved, files[1]], 2), models=(WITH_INPUTS,)).posts_sent == 0
@@ -128,12 +128,14 @@ def test_a_moved_or_renamed_file_is_the_same_wish(bench, files, tmp_path):
     ],
     ids=["missing", "gif", "broken", "avi", "small", "large"],
 )
-def test_a_row_whose_file_is_missing_or_wrong_fails_alone(bench, files, tmp_path, content, code):
+def test_a_row_whose_file_is_missing_or_wrong_fails_alone(
+    new_bench, files, tmp_path, content, code
+):
     """Before anything is spent; its neighbours are delivered."""
     bad = tmp_path / "bad.png"
     if content is not None:
         bad.write_bytes(content)
-    work = bench()
+    work = new_bench()
     report = work.run(rows_with([files[0], bad, files[1]], 3), models=(WITH_INPUTS,))
 
     assert (report.images, report.posts_sent, report.failures) == (2, 2, {code: 1})
@@ -278,9 +280,9 @@ def test_an_input_key_stands_for_urls_that_change(new_bench):
     assert sent == [1, 0, 1]
 
 
-def test_rows_without_files_ask_for_no_upload(bench):
+def test_rows_without_files_ask_for_no_upload(new_bench):
     """The common case pays for none of this."""
-    work = bench()
+    work = new_bench()
     work.run(5, models=(MODEL,))
     assert uploads(work) == (0, 0)
 

@@ -73,9 +73,9 @@ def test_three_prompts_of_one_model_are_three_tasks(bench):
     assert sorted(entry["prompt"] for entry in work.log["accepted"]) == sorted(PACKAGING)
 
 
-def test_requests_are_in_flight_together(bench):
+def test_requests_are_in_flight_together(new_bench):
     """As many at once as `concurrency` says, since Mynth sets no limit; and no more."""
-    work = bench(response_delay_s=0.05)
+    work = new_bench(response_delay_s=0.05)
     work.run(60, settings={"concurrency": 20})
     assert 10 < work.log["peak_in_flight"] <= 21
 

@@ -134,9 +134,9 @@ def test_a_task_of_which_some_images_failed_is_partial(stage):
     work.finish(rows, images=14, count=4)
 
 
-def test_a_task_that_never_finishes_is_stalled_and_collected_whenever_it_does(stage):
+def test_a_task_that_never_finishes_is_stalled_and_collected_whenever_it_does(new_stage):
     """The run ends at the deadline; the id is kept, nothing is sent again, a later run finds it."""
-    work = stage(progress="clock", latency=3_000)
+    work = new_stage(progress="clock", latency=3_000)
 
     report = work.run(6, deadline_s=60.0)
 

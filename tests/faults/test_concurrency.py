@@ -43,9 +43,9 @@ def both(*operations) -> list[Any]:
 
 
 @pytest.mark.parametrize("n_runs", [2, 3])
-def test_runs_of_one_partition_at_once_pay_each_row_once(stage, n_runs):
+def test_runs_of_one_partition_at_once_pay_each_row_once(new_stage, n_runs):
     """They share the rows between them."""
-    work = stage()
+    work = new_stage()
 
     both(*[lambda: work.run(60)] * n_runs)
 
@@ -53,9 +53,9 @@ def test_runs_of_one_partition_at_once_pay_each_row_once(stage, n_runs):
     work.finish(60)
 
 
-def test_a_sensor_and_two_collections_at_once_write_one_table(stage):
+def test_a_sensor_and_two_collections_at_once_write_one_table(new_stage):
     """Whoever is last writes the same as whoever was first."""
-    work = stage(progress="manual")
+    work = new_stage(progress="manual")
     stop = StopSwitch()
     work.run(20, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
     work.server.settle()
@@ -67,9 +67,9 @@ def test_a_sensor_and_two_collections_at_once_write_one_table(stage):
     work.finish(20)
 
 
-def test_materializing_again_while_tasks_run_attaches_to_them(stage):
+def test_materializing_again_while_tasks_run_attaches_to_them(new_stage):
     """The second run sends nothing and waits for the same tasks."""
-    work = stage(progress="clock", latency=60)
+    work = new_stage(progress="clock", latency=60)
     stop = StopSwitch()
     work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
 
@@ -182,9 +182,9 @@ async def _collect(work: Stage) -> None:
             pass
 
 
-def test_two_writers_of_one_sqlite_file_wait_for_each_other(stage: Any):
+def test_two_writers_of_one_sqlite_file_wait_for_each_other(new_stage: Any):
     """Two runs of different tables in one ledger: neither fails for a lock."""
-    work: Stage = stage()
+    work: Stage = new_stage()
 
     results = both(lambda: work.run(40), lambda: work.run(40, name="other"))
 

@@ -269,11 +269,11 @@ def test_no_secret_is_in_what_is_told_of_a_download(new_stage, everything_logged
     assert KEY not in "\n".join(told)
 
 
-def test_names_of_files_are_ours_whatever_rows_are_called(stage):
+def test_names_of_files_are_ours_whatever_rows_are_called(new_stage):
     """SQL and paths in ids are text, in the tables and nowhere else."""
     ids = ["'; DROP TABLE downloads; --", "../../etc/passwd", "a/b\\c:d", "nul", "é" * 200]
     rows = [{"prompt_id": name, "prompt": f"prompt {n}"} for n, name in enumerate(ids)]
-    work = stage()
+    work = new_stage()
     work.run(rows, files=FILES)
 
     work.finish(rows, files=FILES)
@@ -285,9 +285,9 @@ def test_names_of_files_are_ours_whatever_rows_are_called(stage):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_dead_url_is_asked_for_again_and_else_told_as_paid_for(stage, status):
+def test_a_dead_url_is_asked_for_again_and_else_told_as_paid_for(new_stage, status):
     """Once for each image; the row keeps task, time and money, and the image stays."""
-    work = stage(faults=[{"route": CDN, "kind": "status", "status": status}])
+    work = new_stage(faults=[{"route": CDN, "kind": "status", "status": status}])
 
     work.run(3, files=FILES)
 
@@ -299,9 +299,9 @@ def test_a_dead_url_is_asked_for_again_and_else_told_as_paid_for(stage, status):
     work.finish(3, files=FILES)
 
 
-def test_a_url_that_changes_between_two_looks_costs_no_second_download(stage):
+def test_a_url_that_changes_between_two_looks_costs_no_second_download(new_stage):
     """What is kept stays, whatever a later answer says of its URL."""
-    work = stage()
+    work = new_stage()
     work.run(3, files=FILES)
     before = {path: path.read_bytes() for path in files_of(work)}
     work.server.set_scenario(public_url=f"{work.server.url}/elsewhere")

@@ -14,9 +14,9 @@ from tests.factories import KEY
 GOOD = [{"prompt_id": f"p{n}", "prompt": f"prompt {n}"} for n in range(4)]
 
 
-def test_a_table_without_rows_is_an_empty_success(stage):
+def test_a_table_without_rows_is_an_empty_success(new_stage):
     """Typed tables with no rows, and no request."""
-    work = stage()
+    work = new_stage()
     empty = pa.table({"prompt_id": pa.array([], pa.string()), "prompt": pa.array([], pa.string())})
 
     report = work.run(empty)
@@ -42,9 +42,9 @@ def test_a_row_that_cannot_be_asked_for_fails_alone(new_stage, prompt):
     assert report.images == 4
 
 
-def test_an_id_that_is_given_twice_names_both_rows(stage):
+def test_an_id_that_is_given_twice_names_both_rows(new_stage):
     """Nothing is sent: which of the two was meant is not guessed."""
-    work = stage()
+    work = new_stage()
 
     with pytest.raises(TableError, match=r"p1.*row|row.*p1"):
         work.run([*GOOD, {"prompt_id": "p1", "prompt": "again"}])
@@ -52,9 +52,9 @@ def test_an_id_that_is_given_twice_names_both_rows(stage):
     assert work.n_posts == 0
 
 
-def test_a_table_without_prompts_names_the_columns_it_has(stage):
+def test_a_table_without_prompts_names_the_columns_it_has(new_stage):
     """And the nearest name."""
-    work = stage()
+    work = new_stage()
 
     with pytest.raises(TableError, match="promt"):
         work.run([{"prompt_id": "p1", "promt": "a kite"}])
@@ -86,9 +86,9 @@ def test_a_damaged_file_is_one_clear_error(new_stage, damage):
     assert work.n_posts == 0
 
 
-def test_rows_in_another_order_cost_nothing(stage):
+def test_rows_in_another_order_cost_nothing(new_stage):
     """Reordered, fewer, more: only what is new is sent."""
-    work = stage()
+    work = new_stage()
     work.run(GOOD)
 
     report = work.run([*reversed(GOOD), {"prompt_id": "new", "prompt": "new"}])
@@ -98,9 +98,9 @@ def test_rows_in_another_order_cost_nothing(stage):
     work.finish(GOOD)
 
 
-def test_an_edited_row_alone_is_paid_for_again(stage):
+def test_an_edited_row_alone_is_paid_for_again(new_stage):
     """Its text is another wish; its neighbours keep their images."""
-    work = stage()
+    work = new_stage()
     work.run(GOOD)
     edited = [
         {**row, "prompt": "another kite"} if row["prompt_id"] == "p2" else row for row in GOOD
@@ -112,10 +112,10 @@ def test_an_edited_row_alone_is_paid_for_again(stage):
     work.finish(edited)
 
 
-def test_ids_that_look_like_statements_are_kept_as_text(stage):
+def test_ids_that_look_like_statements_are_kept_as_text(new_stage):
     """SQL, paths and formulas in ids and prompts mean nothing to us."""
     names = ["'; DROP TABLE intents; --", "../../etc/passwd", "=cmd()|'x'", "a\u200bb", "ключ"]
-    work = stage()
+    work = new_stage()
     rows = [{"prompt_id": name, "prompt": f"prompt of {name}"} for name in names]
 
     work.run(rows)

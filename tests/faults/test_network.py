@@ -11,6 +11,7 @@ import pytest
 
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import ApiError, ConfigError, PollFetchError
+from mynth_dagster.limits import REVISIONS
 from tests.faults.stage import MINUTE_S
 
 POST = "POST /image/generate"
@@ -45,6 +46,7 @@ ASTRAY = {
 }
 
 
+@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
 @pytest.mark.parametrize("rule", ASTRAY.values(), ids=ASTRAY)
 def test_a_row_whose_answer_went_astray_is_paid_once(stage, rule):
     """Found or proved absent where there is a list, held where there is none."""
@@ -65,9 +67,9 @@ RATE = {
 
 
 @pytest.mark.parametrize("rule", RATE.values(), ids=RATE)
-def test_too_many_requests_is_a_pause_and_no_failure(stage, rule):
+def test_too_many_requests_is_a_pause_and_no_failure(new_stage, rule):
     """One pause shared by all, as long as was asked; every row is sent once in the end."""
-    work = stage(faults=[{"kind": "rate_limited", "first": 5, **rule}])
+    work = new_stage(faults=[{"kind": "rate_limited", "first": 5, **rule}])
     before_s = work.clock.elapsed_s()
 
     report = work.run(16)
@@ -78,9 +80,9 @@ def test_too_many_requests_is_a_pause_and_no_failure(stage, rule):
     work.finish(16)
 
 
-def test_too_many_requests_for_ever_ends_the_run_resumable(stage):
+def test_too_many_requests_for_ever_ends_the_run_resumable(new_stage):
     """Bounded, nothing failed, the reason told; later the rest is sent."""
-    work = stage(faults=[{"kind": "rate_limited", "after": 6}])
+    work = new_stage(faults=[{"kind": "rate_limited", "after": 6}])
 
     report = work.run(16)
 
@@ -115,9 +117,9 @@ def test_a_refusal_that_is_nobodys_row_stops_the_run(stage, status):
     ],
     ids=lambda answer: str(answer["status"]),
 )
-def test_a_proxys_word_is_not_mynths(stage, answer):
+def test_a_proxys_word_is_not_mynths(new_stage, answer):
     """A refusal that is not the API's own stops the run; what came of its requests is unknown."""
-    work = stage(faults=[{**answer, "after": 4}])
+    work = new_stage(faults=[{**answer, "after": 4}])
 
     assert work.run(60).stopped == "gateway"
     assert work.states().keys() <= {"completed", "withheld", "unresolved"}
@@ -126,9 +128,9 @@ def test_a_proxys_word_is_not_mynths(stage, answer):
     work.finish(16)
 
 
-def test_an_outage_in_the_middle_opens_the_circuit(stage):
+def test_an_outage_in_the_middle_opens_the_circuit(new_stage):
     """After ten unknown outcomes no more is risked; afterwards the table is completed."""
-    work = stage(faults=[{"kind": "server_error", "after": 10}])
+    work = new_stage(faults=[{"kind": "server_error", "after": 10}])
 
     report = work.run(60)
 
@@ -183,9 +185,9 @@ def hanging_up() -> Iterator[HangingUp]:
 
 
 @pytest.mark.parametrize("host", ["mynth.invalid", "127.0.0.1:1"])
-def test_a_server_that_is_not_there_costs_nothing(stage, host):
+def test_a_server_that_is_not_there_costs_nothing(new_stage, host):
     """No such name, nobody listening: one clear error before anything, and no downgrade."""
-    work = stage()
+    work = new_stage()
 
     with pytest.raises((ApiError, ConfigError), match=r"Nothing was sent|onnect|resolve|reach"):
         work.run(4, settings={"base_url": f"https://{host}"})
@@ -193,9 +195,9 @@ def test_a_server_that_is_not_there_costs_nothing(stage, host):
     work.finish(4)
 
 
-def test_tls_that_fails_is_not_gone_around(stage, hanging_up):
+def test_tls_that_fails_is_not_gone_around(new_stage, hanging_up):
     """A handshake that breaks off: an error, nothing sent, and never plain HTTP instead."""
-    work = stage()
+    work = new_stage()
 
     with pytest.raises((ApiError, ConfigError)):
         work.run(4, settings={"base_url": hanging_up.url})

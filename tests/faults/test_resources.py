@@ -40,9 +40,9 @@ def test_a_postgres_that_is_down_in_the_middle_of_a_run(new_stage):
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "emptied"])
-def test_a_damaged_ledger_spends_nothing_and_says_what_to_do(stage, damage):
+def test_a_damaged_ledger_spends_nothing_and_says_what_to_do(new_stage, damage):
     """Restore it or rebuild it; a run does neither by itself."""
-    work = stage()
+    work = new_stage()
     work.run(200)
     path = work.folder / "ledger.db"
     whole = path.read_bytes()
@@ -60,9 +60,9 @@ def test_a_damaged_ledger_spends_nothing_and_says_what_to_do(stage, damage):
     assert work.n_posts == n_posts
 
 
-def test_a_root_that_cannot_be_written_is_told_before_spending(stage):
+def test_a_root_that_cannot_be_written_is_told_before_spending(new_stage):
     """A file stands where the folder should be."""
-    work = stage()
+    work = new_stage()
     work.root.write_text("in the way")
 
     with pytest.raises((MynthError, OSError)):
@@ -71,9 +71,9 @@ def test_a_root_that_cannot_be_written_is_told_before_spending(stage):
     assert work.n_posts == 0
 
 
-def test_room_for_answers_is_a_condition_of_sending(stage):
+def test_room_for_answers_is_a_condition_of_sending(new_stage):
     """Where the spool cannot be made nothing is begun."""
-    work = stage()
+    work = new_stage()
     (work.folder / "ledger.db-spool").write_text("in the way")
 
     with pytest.raises(LedgerUnavailableError, match="Nothing was sent"):
@@ -82,9 +82,9 @@ def test_room_for_answers_is_a_condition_of_sending(stage):
     assert work.n_posts == 0
 
 
-def test_few_file_descriptors_are_enough(stage):
+def test_few_file_descriptors_are_enough(new_stage):
     """Sockets are bounded by the slots, whatever the number of rows."""
-    work = stage()
+    work = new_stage()
 
     work.run(300)
 

@@ -18,9 +18,9 @@ def everything_kept(work) -> bytes:
 
 
 @pytest.mark.parametrize("rule", ASTRAY.values(), ids=ASTRAY)
-def test_the_key_is_in_no_log_table_ledger_or_error(stage, everything_logged, rule):
+def test_the_key_is_in_no_log_table_ledger_or_error(new_stage, everything_logged, rule):
     """Whatever goes wrong, at DEBUG, and in what is kept."""
-    work = stage(api_keys=[{"key": CANARY}], faults=[{"every": 3, **rule}])
+    work = new_stage(api_keys=[{"key": CANARY}], faults=[{"every": 3, **rule}])
 
     report = work.run(9, settings={"api_key": CANARY})
 
@@ -39,9 +39,9 @@ def test_the_key_is_in_no_log_table_ledger_or_error(stage, everything_logged, ru
     ],
     ids=["unknown key", "dead key", "gateway", "reset"],
 )
-def test_the_key_is_in_no_exception(stage, everything_logged, scenario):
+def test_the_key_is_in_no_exception(new_stage, everything_logged, scenario):
     """Neither in its words nor in any of its causes."""
-    work = stage(**scenario)
+    work = new_stage(**scenario)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whichever it is
         work.run(3, settings={"api_key": CANARY})

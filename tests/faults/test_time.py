@@ -12,9 +12,9 @@ HOUR_S = 60 * MINUTE_S
 
 
 @pytest.mark.parametrize("jump_s", [24 * HOUR_S, -HOUR_S], ids=["a day on", "an hour back"])
-def test_a_wall_clock_that_is_set_while_waiting_sends_nothing(stage, jump_s):
+def test_a_wall_clock_that_is_set_while_waiting_sends_nothing(new_stage, jump_s):
     """Each task is collected, whatever the calendar says."""
-    work = stage(progress="clock", latency=30)
+    work = new_stage(progress="clock", latency=30)
     jumped = []
 
     def jump(_: object) -> None:
@@ -44,9 +44,9 @@ def test_rows_in_doubt_are_not_cleared_by_a_calendar(stage, jump_s):
     work.finish(12)
 
 
-def test_a_machine_that_slept_resumes_without_sending_again(stage):
+def test_a_machine_that_slept_resumes_without_sending_again(new_stage):
     """Three hours between two looks: tasks are done by then, and simply collected."""
-    work = stage(progress="clock", latency=60)
+    work = new_stage(progress="clock", latency=60)
     stop = StopSwitch()
     work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
 
