@@ -22,6 +22,7 @@ from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
+from mynth_dagster.ledger.reader import LedgerReader
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from mynth_dagster.tables.source import open_source, source_from_arrow
@@ -324,3 +325,26 @@ def test_a_process_that_wakes_after_hours_sends_nothing_that_it_had_claimed_befo
     assert len(taken) == 16
     assert not {intent_id for (intent_id,) in taken} & set(work.accepted)
     assert max(work.accepted.values()) == 1
+
+
+def test_what_is_over_time_when_the_ledger_has_answered_is_not_sent(new_bench, monkeypatch):
+    """A process may be stopped while it asks: the claim stood, but both clocks count as well."""
+    work = new_bench()
+    standing = LedgerReader.standing
+    asked: list[str] = []
+
+    def answer_late(reader: LedgerReader, intent_ids: list[str]) -> set[str]:
+        found = standing(reader, intent_ids)
+        if not asked:
+            asked.extend(intent_ids)
+            work.clock.jump_wall(7200.0)
+        return found
+
+    monkeypatch.setattr(LedgerReader, "standing", answer_late)
+    work.run(40)
+
+    again = work.query("SELECT intent_id FROM intents WHERE attempt > 1")
+    assert asked
+    assert set(asked) <= {intent_id for (intent_id,) in again}
+    assert work.n_posts == 40
+    work.require_sound(40)
