@@ -130,6 +130,8 @@ class Workshop:
             before = final_states(self.scene) if (self.folder / "ledger.db").exists() else {}
             report = self.run(shift_s)
             check_monotone(before, self.scene)
+            if report.is_accounted_for:
+                break
             self.send_later(shift_s)
         n_held = 0 if self.has_list else report.unresolved
         assert n_held <= self.job.concurrency
