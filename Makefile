@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # One more than cores: the end-to-end tests mostly wait for processes of their own.
 PYTEST_WORKERS ?= 3
+# Neighbours share a worker, and with it a server of Postgres and what a module has made.
+SPREAD := -n $(PYTEST_WORKERS) --dist worksteal
+# Tests start many processes, each of which would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 # What takes minutes has a target of its own.
 PROOFS := tests/crash tests/faults tests/webhook/test_crash.py
 AS_USERS := tests/e2e tests/browser
@@ -33,13 +37,13 @@ ui: $(STAMP) ## Open Dagster's UI on the history of the demo
 	@$(BIN)/python -m demo.ui
 
 test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(addprefix --ignore=,$(PROOFS) $(AS_USERS) $(WRITERS))
+	$(BIN)/python -m pytest $(SPREAD) -q $(addprefix --ignore=,$(PROOFS) $(AS_USERS) $(WRITERS))
 
 e2e: $(STAMP) ## Use Dagster's daemon, a fresh project and the UI (with chromium) as people do
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(AS_USERS)
 
 faults: $(STAMP) ## Crash at every named moment, and survive the table of faults
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(PROOFS)
+	$(BIN)/python -m pytest $(SPREAD) -q $(PROOFS)
 
 mutants: $(STAMP) ## Break the promise on purpose and expect the tests to notice
 	$(BIN)/python -m tests.mutants
