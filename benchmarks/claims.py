@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
-from mynth_dagster.models.budget import NO_BUDGET, Budget
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.money import NO_BUDGET, Budget
 from mynth_dagster.models.transitions import IntentState
 
 PRICE_UNITS = 1_000_000

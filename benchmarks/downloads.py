@@ -42,9 +42,7 @@ from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.tables.source import source_from_arrow

@@ -14,9 +14,8 @@ from mynth_dagster.ledger.database import open_engines
 from mynth_dagster.ledger.delivery import CLAIM, Claim
 from mynth_dagster.ledger.evidence import SIGHT, Sighting
 from mynth_dagster.ledger.finish import READ, Reading
-from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
 from mynth_dagster.tables.files import TableStore

@@ -18,7 +18,7 @@ from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import SENSOR_BUDGET_S
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.request import ImageRequest, request_hash
 from mynth_dagster.tables.planned import PromptRow
 

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from demo.services import Place
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import REJECTED_INPUT
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.result_counts import rows_in_words

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mynth_dagster.errors import MynthError as MynthError
     from mynth_dagster.models.batch import Batch as Batch
+    from mynth_dagster.models.batch import FileSettings as FileSettings
     from mynth_dagster.models.batch import RequestDefaults as RequestDefaults
-    from mynth_dagster.models.file_settings import FileSettings as FileSettings
     from mynth_dagster.models.request import Rating as Rating
     from mynth_dagster.models.request import RatingLevel as RatingLevel
     from mynth_dagster.plugin.automation import eager_any_date as eager_any_date
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
     "CheckLimits": "mynth_dagster.plugin.check_limits",
-    "FileSettings": "mynth_dagster.models.file_settings",
+    "FileSettings": "mynth_dagster.models.batch",
     "Inspect": "mynth_dagster.plugin.inspections",
     "MynthError": "mynth_dagster.errors",
     "MynthImagesComponent": "mynth_dagster.plugin.component",

@@ -22,8 +22,7 @@ from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.receipt import Receipt
+from mynth_dagster.models.money import Receipt, format_usd
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.result_counts import rows_in_words
 

@@ -16,8 +16,7 @@ from mynth_dagster.engine.report import receipt_json
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import RefusedError
 from mynth_dagster.ledger import Ledger as OpenLedger
-from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.receipt import NO_MONEY, Receipt
+from mynth_dagster.models.money import NO_MONEY, Receipt, format_usd
 from mynth_dagster.wire import AUTO_REVISION
 
 

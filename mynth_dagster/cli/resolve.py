@@ -10,21 +10,15 @@ import typer
 from rich.console import Console
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say
-from mynth_dagster.cli.options import (
-    BaseUrl,
-    Ledger,
-    Revision,
-    Root,
-    engine_settings,
-)
+from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.wire import AUTO_REVISION
 
 

@@ -38,9 +38,8 @@ from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
-from mynth_dagster.models.batch import Batch, RequestDefaults
-from mynth_dagster.models.budget import budget_from_usd
-from mynth_dagster.models.file_settings import FileSettings
+from mynth_dagster.models.batch import Batch, FileSettings, RequestDefaults
+from mynth_dagster.models.money import budget_from_usd
 from mynth_dagster.tables.source import open_source
 from mynth_dagster.wire import AUTO_REVISION
 

@@ -32,8 +32,7 @@ from mynth_dagster.limits import (
     STATUS_MAX_BYTES,
     TASK_MAX_BYTES,
 )
-from mynth_dagster.models.inspection import Inspection, Wish
-from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.request import ImageRequest, Inspection, Wish
 from mynth_dagster.models.task import (
     Account,
     Balance,

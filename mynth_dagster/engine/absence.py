@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.limits import CLEAR_AFTER_S, CLEAR_AGAIN_AFTER_S, WALK_PAGES
-from mynth_dagster.models.doubt import TOO_EARLY, Doubt, StrangeTask, Trail, Walk
-from mynth_dagster.models.inspection import task_type_of
+from mynth_dagster.models.intent import TOO_EARLY, Doubt, StrangeTask, Trail, Walk
+from mynth_dagster.models.request import task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS
 
 _PATIENCE = 4

@@ -24,8 +24,8 @@ from mynth_dagster.limits import (
     SILENT_AFTER_S,
     UNANNOUNCED_MAX,
 )
-from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Awaited
 
 PATIENCE_FACTOR = 2
 

@@ -8,7 +8,7 @@ from enum import Enum
 
 from mynth_dagster.errors import ConfirmationNeededError
 from mynth_dagster.limits import RESEND_GUARD_ROWS, RESEND_GUARD_SHARE
-from mynth_dagster.models.failure_words import is_retryable
+from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.transitions import FINAL, IntentState

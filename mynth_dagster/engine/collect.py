@@ -13,9 +13,8 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.finish import Reading, StatusNote
 from mynth_dagster.ledger.slice_lookup import SliceLookup
-from mynth_dagster.models.awaited import Awaited
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.intent import Awaited
 from mynth_dagster.models.task import TaskStatus, outcome_event
 from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.results import RESULT_TABLES, ResultsSummary, write_results

@@ -21,10 +21,8 @@ from mynth_dagster.engine.fetch import Fetcher
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import DownloadError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.download import Download, KeptFile
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, FileSettings, Slice
+from mynth_dagster.models.failure import Download, KeptFile
 from mynth_dagster.tables.filed_images import (
     FilesSummary,
     UnfiledImage,

@@ -17,9 +17,8 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import ApiError, DownloadError
 from mynth_dagster.limits import DOWNLOAD_TRIES
-from mynth_dagster.models.download import KeptFile
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import FileSettings, Slice
+from mynth_dagster.models.failure import KeptFile
 from mynth_dagster.models.task import Task
 from mynth_dagster.tables.filed_images import UnfiledImage
 from mynth_dagster.tables.image_store import ImageStore, stem_of

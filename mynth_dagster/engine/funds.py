@@ -9,10 +9,8 @@ from mynth_dagster.engine.stop import RERUN, StopReason
 from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.ledger.delivery import Claimed
 from mynth_dagster.ledger.reader import PartitionRow
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.exposure import NOTHING, Exposure
-from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.money import NOTHING, Exposure, format_usd
 
 BUDGET_EXCEEDED = "budget_exceeded"
 

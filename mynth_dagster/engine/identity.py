@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 
 from mynth_dagster.engine.session import Session
-from mynth_dagster.models.awaited import Awaited
-from mynth_dagster.models.inspection import task_type_of
-from mynth_dagster.models.intent import Intent, tag_of
+from mynth_dagster.models.intent import Awaited, Intent, tag_of
+from mynth_dagster.models.request import task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, Task
 from mynth_dagster.printable import printable_logger
 

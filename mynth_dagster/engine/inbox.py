@@ -28,8 +28,8 @@ from mynth_dagster.limits import (
     TASK_DEADLINE_S,
 )
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.inspection import INSPECTION_TASKS
 from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
+from mynth_dagster.models.request import INSPECTION_TASKS
 from mynth_dagster.models.task import Task, TaskEvent, TaskStatus, outcome_event
 from mynth_dagster.models.transitions import FINAL
 from mynth_dagster.wire.cells import parse_json

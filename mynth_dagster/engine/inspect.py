@@ -25,9 +25,7 @@ from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.slice_lookup import SliceLookup
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.batch_limits import require_sound_inspection
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
 

@@ -16,9 +16,8 @@ from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.pace import Look, Pace
 from mynth_dagster.engine.poll import IsDue, Poller, PollRound
 from mynth_dagster.engine.session import Session
-from mynth_dagster.models.awaited import Awaited
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.intent import Awaited
 
 
 @dataclass(frozen=True)

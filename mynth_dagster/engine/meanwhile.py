@@ -16,8 +16,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.wait import LOOK_UP_S
 from mynth_dagster.errors import UnauthorizedError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
 
 
 async def submit_and_look(

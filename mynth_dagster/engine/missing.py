@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError
 from mynth_dagster.ledger.doubts import Missing
-from mynth_dagster.models.awaited import Awaited
+from mynth_dagster.models.intent import Awaited
 
 
 async def note_missing(

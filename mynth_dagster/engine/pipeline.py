@@ -41,9 +41,8 @@ from mynth_dagster.engine.survey import Survey, deliveries, survey
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import name_some
 from mynth_dagster.ledger import Stopped
-from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import units_from_usd
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.planned import said_by_table, settings_of

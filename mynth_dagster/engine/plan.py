@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
-from mynth_dagster.models.failure_words import is_retryable
-from mynth_dagster.models.inspection import Wish
+from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
+from mynth_dagster.models.request import Wish
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 from mynth_dagster.tables.input_files import BadInput
 

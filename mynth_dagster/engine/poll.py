@@ -21,7 +21,7 @@ from mynth_dagster.engine.missing import note_missing
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
 from mynth_dagster.ledger.finish import StatusNote
-from mynth_dagster.models.awaited import Awaited
+from mynth_dagster.models.intent import Awaited
 
 OVERTAKING_MAX = 128
 """Answers may overtake each other: by so many places our order may differ from Mynth's."""

@@ -11,9 +11,8 @@ from mynth_dagster.engine.plan import PriceClass, price_class
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.errors import ApiError
 from mynth_dagster.limits import AUTO_MODEL
-from mynth_dagster.models.inspection import Inspection, Wish
 from mynth_dagster.models.money import units_from_usd
-from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.request import ImageRequest, Inspection, Wish
 from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64

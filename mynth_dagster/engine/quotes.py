@@ -10,9 +10,8 @@ from mynth_dagster.engine.plan import PriceClass
 from mynth_dagster.engine.quote import Quote, build_quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.survey import Survey, survey
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.inspection import Wish
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.request import Wish
 
 
 async def quote_each(

@@ -19,10 +19,9 @@ from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.ledger.evidence import Sighting
 from mynth_dagster.ledger.restore import Restored
 from mynth_dagster.limits import WALK_PAGES
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.inspection import InspectionKind, InspectionSettings
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import InspectionKind, InspectionSettings
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore

@@ -13,7 +13,7 @@ from mynth_dagster.errors import (
     RefusedError,
     UnauthorizedError,
 )
-from mynth_dagster.models.inspection import INSPECTION_TASKS
+from mynth_dagster.models.request import INSPECTION_TASKS
 from mynth_dagster.models.task import IMAGE_TASK
 from mynth_dagster.wire.events import events_of
 from mynth_dagster.wire.profile import RevisionProfile

@@ -10,8 +10,7 @@ from typing import Any
 from mynth_dagster.engine.download import FilesReport
 from mynth_dagster.engine.pipeline import SubmitReport
 from mynth_dagster.engine.quote import Quote, total_of
-from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.models.receipt import NO_MONEY, Receipt
+from mynth_dagster.models.money import NO_MONEY, Receipt, usd_from_units
 from mynth_dagster.tables.results import ResultsSummary
 
 

@@ -21,13 +21,8 @@ from mynth_dagster.ledger import Ledger, Stopped
 from mynth_dagster.ledger.reader import PartitionRow
 from mynth_dagster.ledger.resting_reader import Resting
 from mynth_dagster.ledger.stops import Stop
-from mynth_dagster.limits import (
-    RESEND_AFTER_S,
-    RESEND_PAUSE_FACTOR,
-    RESENDS_MAX,
-)
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.limits import RESEND_AFTER_S, RESEND_PAUSE_FACTOR, RESENDS_MAX
+from mynth_dagster.models.batch import Batch, Slice
 
 
 class Reason(str, Enum):

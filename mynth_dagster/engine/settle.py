@@ -15,18 +15,12 @@ from dataclasses import dataclass
 
 from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.engine.absence import (
-    is_cleared,
-    is_walk_due,
-    next_page_size,
-    why_not_absent,
-)
+from mynth_dagster.engine.absence import is_cleared, is_walk_due, next_page_size, why_not_absent
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.walk import ListWalk
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.doubt import Doubt, Trail, Walk
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.intent import Doubt, Trail, Walk
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import TableStore

@@ -25,7 +25,7 @@ from mynth_dagster.limits import (
     RETRY_AFTER_MAX_S,
     UNKNOWN_IN_A_ROW_MAX,
 )
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 
 RERUN = "run it again: only what is still missing is sent."
 

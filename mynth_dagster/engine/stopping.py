@@ -9,7 +9,7 @@ from mynth_dagster.clock import Clock, utc_from_us
 from mynth_dagster.errors import ConfigError, name_some
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.stops import Stop
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 
 
 @dataclass(frozen=True)

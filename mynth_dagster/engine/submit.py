@@ -33,11 +33,10 @@ from mynth_dagster.errors import LedgerError, UnsupportedFeatureError, WithheldR
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.failure_words import UNSUPPORTED
-from mynth_dagster.models.inspection import Inspection, doing_of
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.failure import UNSUPPORTED
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import Inspection, doing_of
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.input_files import BadInput
 

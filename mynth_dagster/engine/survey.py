@@ -14,21 +14,12 @@ from dataclasses import dataclass, field
 
 from mynth_dagster.chunks import chunks
 from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, PaidAgain
-from mynth_dagster.engine.plan import (
-    Decision,
-    Delivery,
-    PriceClass,
-    Step,
-    decide,
-    price_class,
-)
+from mynth_dagster.engine.plan import Decision, Delivery, PriceClass, Step, decide, price_class
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.limits import UPLOADS_AHEAD_MAX
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.inspection import Wish
-from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import ImageRequest, InputImage
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.request import ImageRequest, InputImage, Wish
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.input_files import BadInput
 from mynth_dagster.tables.inspected import iter_rows_to_inspect

@@ -22,8 +22,7 @@ from mynth_dagster.engine.stop import StopSwitch, key_refused
 from mynth_dagster.engine.survey import Survey, survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import UnauthorizedError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource

@@ -15,8 +15,7 @@ from mynth_dagster.client.pictures import is_trusted_picture
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import THUMBNAIL_DOWNLOADS
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.image_store import read_file
 from mynth_dagster.tables.result_counts import SampleImage

@@ -14,8 +14,8 @@ from mynth_dagster.engine.announced import Hearing, hearing_of, is_due_by, note_
 from mynth_dagster.engine.poll import Poller
 from mynth_dagster.engine.session import Session
 from mynth_dagster.ledger.reader import Moving
-from mynth_dagster.models.awaited import Awaited
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Awaited
 
 STAGE_TASKS = 5_000
 """Tasks of so many partitions are looked up together: their pages in the list adjoin."""

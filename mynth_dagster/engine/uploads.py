@@ -18,8 +18,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, InvalidRequestError, UnauthorizedError
 from mynth_dagster.ledger.uploads import Upload
 from mynth_dagster.limits import UPLOADS_AT_ONCE
-from mynth_dagster.models.inspection import Inspection, Wish
-from mynth_dagster.models.request import InputImage
+from mynth_dagster.models.request import InputImage, Inspection, Wish
 from mynth_dagster.tables.input_files import BadInput, read_input
 from mynth_dagster.tables.picture_facts import media_type_of
 

@@ -10,8 +10,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.limits import POLL_FAILURES_MAX
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
 
 LOOK_UP_S = 1.0
 """How often a pause looks whether the run was cancelled or an event came."""

@@ -17,9 +17,8 @@ from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.ledger.subjects import OpenSubject, Subject
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.doubt import KnownTask, StrangeTask, Trail
-from mynth_dagster.models.inspection import INSPECTION_TASKS, normal_url, task_type_of
-from mynth_dagster.models.intent import Intent, IntentTag, tag_of
+from mynth_dagster.models.intent import Intent, IntentTag, KnownTask, StrangeTask, Trail, tag_of
+from mynth_dagster.models.request import INSPECTION_TASKS, normal_url, task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS, ListedTask, Task
 
 WALK_PAGES_MAX = 100_000

@@ -18,8 +18,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import expire_interrupted, settle
 from mynth_dagster.engine.tour import Tour
 from mynth_dagster.ledger.reader import Moving, PartitionRow
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Place
 from mynth_dagster.ledger.numbers import is_postgres
-from mynth_dagster.models.budget import Budget, Scope
-from mynth_dagster.models.exposure import NOTHING, Exposure
+from mynth_dagster.models.money import NOTHING, Budget, Exposure, Scope
 
 _LOCKS = 0x6D79
 """Of Postgres: the first of the two numbers of a lock on a batch's counters."""

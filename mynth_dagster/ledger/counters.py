@@ -18,13 +18,8 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.numbers import is_postgres
 from mynth_dagster.ledger.statements import Cells, Change, Lookup, Names
-from mynth_dagster.models.exposure import (
-    NOTHING,
-    Exposure,
-    exposure_of,
-    exposure_of_surplus,
-)
 from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.money import NOTHING, Exposure, exposure_of, exposure_of_surplus
 from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents

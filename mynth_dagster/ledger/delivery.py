@@ -27,8 +27,8 @@ from mynth_dagster.ledger.grouped import each_changed, is_before
 from mynth_dagster.ledger.numbers import instant_of, is_postgres, next_number
 from mynth_dagster.ledger.statements import Cells, Change, Insertion
 from mynth_dagster.ledger.stops import Barriers, read_barriers
-from mynth_dagster.models.budget import NO_BUDGET, Budget, Scope
 from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.money import NO_BUDGET, Budget, Scope
 from mynth_dagster.models.transitions import Event, IntentState, next_state
 
 _intents = schema.intents

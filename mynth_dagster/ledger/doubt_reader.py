@@ -14,9 +14,8 @@ from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import in_slices, rows_of
 from mynth_dagster.ledger.records import intent_from_row
-from mynth_dagster.models.doubt import Doubt, KnownTask, Walk
-from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.intent import Doubt, Intent, KnownTask, Walk
 from mynth_dagster.models.transitions import HELD, IntentState
 
 _intents = schema.intents

@@ -16,8 +16,7 @@ from mynth_dagster.ledger.counters import exposure_before, note_difference
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.limits import LOST_AFTER_MISSES, LOST_AFTER_S
-from mynth_dagster.models.doubt import TOO_EARLY, Doubt, Walk
-from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.intent import TOO_EARLY, Doubt, Intent, Walk
 from mynth_dagster.models.transitions import Event, IntentState, states_before
 
 _intents = schema.intents

@@ -16,8 +16,8 @@ from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.partitions import is_partition
 from mynth_dagster.ledger.queries import looked_up
 from mynth_dagster.ledger.statements import Lookup
-from mynth_dagster.models.download import Download, DownloadState, KeptFile
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import Download, DownloadState, KeptFile
 
 _downloads = schema.downloads
 _KEY = ("intent_id", "image_index")

@@ -15,19 +15,14 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.attaching import ATTACH, ATTACH_SENDING, LEARN_HOLD
-from mynth_dagster.ledger.counters import (
-    Changes,
-    apply_changes,
-    exposure_before,
-    note_difference,
-)
+from mynth_dagster.ledger.counters import Changes, apply_changes, exposure_before, note_difference
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import all_changed, each_changed
 from mynth_dagster.ledger.numbers import newest_number
 from mynth_dagster.ledger.spool import SpooledAnswer
 from mynth_dagster.ledger.statements import Insertion, Row
-from mynth_dagster.models.exposure import exposure_of_surplus
 from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.money import exposure_of_surplus
 
 _intents = schema.intents
 

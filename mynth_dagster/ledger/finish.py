@@ -17,7 +17,7 @@ from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.records import task_to_json
 from mynth_dagster.ledger.statements import Cells, Change, Insertion, Lookup, Names
-from mynth_dagster.models.exposure import Exposure, exposure_of_surplus
+from mynth_dagster.models.money import Exposure, exposure_of_surplus
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, next_state
 

@@ -36,10 +36,9 @@ from mynth_dagster.ledger.stops import Stops
 from mynth_dagster.ledger.subjects import Subjects
 from mynth_dagster.ledger.tokens import Tokens
 from mynth_dagster.ledger.uploads import Uploads
-from mynth_dagster.models.doubt import Doubt, Walk
-from mynth_dagster.models.download import Download
-from mynth_dagster.models.intent import Intent, new_ledger_id
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import Download
+from mynth_dagster.models.intent import Doubt, Intent, Walk, new_ledger_id
 
 
 class Ledger:

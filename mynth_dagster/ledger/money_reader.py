@@ -10,8 +10,8 @@ from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import in_slices, rows_of
-from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.receipt import NO_MONEY, MoneyGroup, Receipt, receipt_of
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.money import NO_MONEY, MoneyGroup, Receipt, receipt_of
 from mynth_dagster.models.transitions import IntentState
 
 _intents = schema.intents

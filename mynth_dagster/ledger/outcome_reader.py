@@ -13,9 +13,9 @@ from mynth_dagster.ledger.downloads import downloads_of
 from mynth_dagster.ledger.queries import in_slices, looked_up, of_accounts, rows_of
 from mynth_dagster.ledger.records import intent_from_row, task_from_json
 from mynth_dagster.ledger.statements import Lookup, Names
-from mynth_dagster.models.download import Download
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import Download
 from mynth_dagster.models.intent import Intent, SurplusTask
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task
 
 _intents, _tasks = schema.intents, schema.tasks

@@ -15,7 +15,7 @@ from mynth_dagster.ledger.counters import Changes, apply_changes, note_move
 from mynth_dagster.ledger.grouped import insert_into
 from mynth_dagster.ledger.numbers import instant_of
 from mynth_dagster.ledger.queries import IN_MAX
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 
 _partitions = schema.partitions
 

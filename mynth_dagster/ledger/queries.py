@@ -13,7 +13,7 @@ from mynth_dagster.clock import block_s
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
 from mynth_dagster.ledger.statements import Lookup
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 
 _intents = schema.intents
 T = TypeVar("T")

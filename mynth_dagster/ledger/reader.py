@@ -15,10 +15,9 @@ from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import in_slices, looked_up, of_accounts, rows_of
 from mynth_dagster.ledger.records import intent_from_row
 from mynth_dagster.ledger.statements import Lookup, Names
-from mynth_dagster.models.awaited import Awaited
-from mynth_dagster.models.exposure import Exposure
-from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.intent import Awaited, Intent
+from mynth_dagster.models.money import Exposure
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import IntentState
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.queries import in_slices, rows_of
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.transitions import IntentState
 
 _intents, _partitions = schema.intents, schema.partitions

@@ -15,8 +15,8 @@ from mynth_dagster.ledger.grouped import each_changed
 from mynth_dagster.ledger.numbers import instant_of, next_number
 from mynth_dagster.ledger.records import INTENT_COLUMNS, intent_to_row
 from mynth_dagster.ledger.statements import Insertion
-from mynth_dagster.models.exposure import exposure_of
 from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.money import exposure_of
 from mynth_dagster.models.transitions import IntentState
 
 _PUT_BACK = Insertion(

@@ -7,9 +7,9 @@ from itertools import islice
 
 from mynth_dagster.ledger.ledger import Ledger
 from mynth_dagster.ledger.queries import IN_MAX
-from mynth_dagster.models.download import Download
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import Download
 from mynth_dagster.models.intent import Intent, SurplusTask
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import PublicAccessToken, Task
 
 

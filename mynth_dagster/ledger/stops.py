@@ -21,7 +21,7 @@ from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL, insert_into
 from mynth_dagster.ledger.numbers import instant_of, is_postgres
 from mynth_dagster.ledger.queries import rows_of
-from mynth_dagster.models.inspection import KINDS_BY_TABLE
+from mynth_dagster.models.request import KINDS_BY_TABLE
 
 _stops, _fences = schema.stops, schema.fences
 

@@ -14,8 +14,8 @@ from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.grouped import CALL, insert_into
 from mynth_dagster.ledger.queries import rows_of
 from mynth_dagster.ledger.records import intent_from_row
-from mynth_dagster.models.inspection import normal_url
 from mynth_dagster.models.intent import Intent
+from mynth_dagster.models.request import normal_url
 from mynth_dagster.models.transitions import Event, states_before
 
 _subjects, _intents = schema.subjects, schema.intents

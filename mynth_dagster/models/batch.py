@@ -7,19 +7,126 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
+from urllib.parse import quote, urlsplit
 
 from mynth_dagster.errors import ConfigError, cut
 from mynth_dagster.limits import (
     AUTO_MODEL,
     CONFIRM_ABOVE_USD,
+    DOWNLOAD_CONCURRENCY,
+    DOWNLOAD_CONCURRENCY_MAX,
     FOLDER_NAME_MAX_BYTES,
+    PICTURE_MAX_BYTES,
+    PICTURE_MAX_PIXELS,
     TASK_DEADLINE_S,
+    RevisionLimits,
 )
-from mynth_dagster.models.budget import NO_BUDGET, Budget
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.inspection import InspectionSettings
-from mynth_dagster.models.partition import MODEL_DIMENSION, SHARD_DIMENSION, Slice, shard_keys
-from mynth_dagster.models.request import Rating
+from mynth_dagster.models.money import NO_BUDGET, Budget
+from mynth_dagster.models.request import EFFORTS, InspectionKind, InspectionSettings, Rating
+
+# One cell of the work: a time window (or file), and one part of its fan-out.
+#
+# In paths the fan-out is always called `fan_out`: a folder called `shard=` or `model=` would clash
+# with the result tables' own columns of these names, and pyarrow and pandas refuse such a folder.
+
+
+SHARD_DIMENSION = "shard"
+MODEL_DIMENSION = "model"
+FAN_OUT_FOLDER = "fan_out"
+
+
+@dataclass(frozen=True, order=True)
+class Slice:
+    """
+    A partition of a batch.
+
+    Args:
+        window: Key of the window (`2026-11-22`), or empty where the batch has none.
+        fan_out: Key within the fan-out (`003`, or a model id), or empty.
+        window_dimension: What the window is called in paths: `date`, `file`, `partition`.
+        fan_out_dimension: `shard` or `model`.
+
+    Raises:
+        ConfigError: A key that the ledger or a file system cannot hold.
+    """
+
+    window: str = ""
+    fan_out: str = ""
+    window_dimension: str = "date"
+    fan_out_dimension: str = SHARD_DIMENSION
+
+    def __post_init__(self) -> None:
+        _require_storable(self.window_dimension, self.window)
+        _require_storable(FAN_OUT_FOLDER, self.fan_out)
+
+    @property
+    def path(self) -> str:
+        """Hive-style folders, `date=2026-11-22/fan_out=003`; empty for the whole batch."""
+        parts = []
+        if self.window:
+            parts.append(f"{self.window_dimension}={_escaped(self.window)}")
+        if self.fan_out:
+            parts.append(f"{FAN_OUT_FOLDER}={_escaped(self.fan_out)}")
+        return "/".join(parts)
+
+    @property
+    def key(self) -> str:
+        """For people and for Dagster: `2026-11-22|003`, `2026-11-22`, `003` or `all`."""
+        return "|".join(part for part in (self.window, self.fan_out) if part) or "all"
+
+
+def shard_keys(n_shards: int) -> list[str]:
+    """The names of the shards, `000` to one less than their number."""
+    return [f"{index:03d}" for index in range(n_shards)]
+
+
+def _require_storable(dimension: str, key: str) -> None:
+    """A key is text of the ledger and part of a folder's name: both have to hold it."""
+    if not key:
+        return
+    try:
+        n_bytes = len(f"{dimension}={_escaped(key)}")
+    except UnicodeEncodeError:
+        raise ConfigError("partition", f"the key {key!r} is not valid Unicode") from None
+    if "\0" in key:
+        raise ConfigError("partition", f"the key {key!r} has a NUL character")
+    if n_bytes > FOLDER_NAME_MAX_BYTES:
+        said = f"{cut(key, 40)!r} makes a folder's name of {n_bytes} bytes, which can have "
+        raise ConfigError("partition", f"{said}{FOLDER_NAME_MAX_BYTES}: use a shorter key")
+
+
+def _escaped(key: str) -> str:
+    return quote(key, safe=" ,()[]@!$&'+;~-_.")
+
+
+# Whether and how the files of images are kept.
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """
+    What a batch does with the files of its images.
+
+    Args:
+        store: Folder or fsspec URL under which they are kept; empty: the root of the tables.
+        concurrency: Downloads at once, 1 to 64; each holds about 7 MiB, 25 with an object store.
+        max_bytes: A larger file is refused.
+        max_pixels: A picture of more pixels is refused, by its header.
+    """
+
+    store: str = ""
+    concurrency: int = DOWNLOAD_CONCURRENCY
+    max_bytes: int = PICTURE_MAX_BYTES
+    max_pixels: int = PICTURE_MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.concurrency <= DOWNLOAD_CONCURRENCY_MAX:
+            reason = f"{self.concurrency} is not between 1 and {DOWNLOAD_CONCURRENCY_MAX}"
+            raise ConfigError("files.concurrency", reason)
+        for name in ("max_bytes", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"files.{name}", f"{getattr(self, name)} is not above 0")
+
 
 PROMPT_COLUMNS = (
     "prompt",
@@ -203,3 +310,75 @@ def _check_name(name: str) -> None:
     if len(name) > FOLDER_NAME_MAX_BYTES:
         said = f"{cut(name, 40)!r} has {len(name)} characters, a folder's name can have "
         raise ConfigError("name", f"{said}{FOLDER_NAME_MAX_BYTES}")
+
+
+# What a batch's defaults may ask for, by revision; checked before anything is read or sent.
+
+
+def require_within_limits(defaults: RequestDefaults, limits: RevisionLimits) -> None:
+    """
+    Check the settings that no column of the table can hold: rating levels and webhooks.
+
+    Raises:
+        ConfigError: Names the setting, what it is, and what the revision allows.
+    """
+    if defaults.rating is not None:
+        _require_sound_rating(defaults.rating, limits)
+    _require_sound_webhooks(defaults.webhook_urls, limits)
+
+
+def require_sound_inspection(settings: InspectionSettings, limits: RevisionLimits) -> None:
+    """
+    Check what is asked about images.
+
+    Raises:
+        ConfigError: Names the setting, what it is, and what the revision allows.
+    """
+    if settings.effort not in (None, *EFFORTS):
+        raise ConfigError("effort", f"{settings.effort!r} is none of {', '.join(EFFORTS)}")
+    if settings.effort is not None and settings.kind is not InspectionKind.REVIEW:
+        raise ConfigError("effort", "only reviews have an effort")
+    if settings.levels and settings.kind is not InspectionKind.RATE:
+        raise ConfigError("levels", "only ratings have levels")
+    _require_sound_rating(Rating(settings.levels), limits, setting="levels")
+
+
+def _require_sound_rating(
+    rating: Rating, limits: RevisionLimits, setting: str = "defaults.rating"
+) -> None:
+    levels = rating.levels
+    if not levels:
+        return
+    least, most = limits.rating_levels_min, limits.rating_levels_max
+    if not least <= len(levels) <= most:
+        raise ConfigError(setting, f"{len(levels)} levels; {least} to {most} are allowed")
+    values = [level.value for level in levels]
+    if len(set(values)) < len(values):
+        raise ConfigError(setting, "two levels have the same value")
+    for level in levels:
+        _require_length(
+            f"{setting} value {level.value!r}",
+            level.value,
+            (limits.rating_value_min_chars, limits.rating_value_max_chars),
+        )
+        _require_length(
+            f"{setting} description of {level.value!r}",
+            level.description,
+            (limits.rating_description_min_chars, limits.rating_description_max_chars),
+        )
+
+
+def _require_length(setting: str, text: str, allowed: tuple[int, int]) -> None:
+    least, most = allowed
+    if not least <= len(text) <= most:
+        raise ConfigError(setting, f"{len(text)} characters; {least} to {most} are allowed")
+
+
+def _require_sound_webhooks(urls: tuple[str, ...], limits: RevisionLimits) -> None:
+    setting, most = "defaults.webhook_urls", limits.custom_webhooks_max
+    if len(urls) > most:
+        raise ConfigError(setting, f"{len(urls)} endpoints; at most {most} are allowed")
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(setting, "each must be an http or https URL")

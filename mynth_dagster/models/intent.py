@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from mynth_dagster.limits import INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES
+from mynth_dagster.clock import Instant
+from mynth_dagster.limits import CLEAR_AFTER_S, INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import STALLED, IntentState
 
@@ -211,3 +212,150 @@ def _base32(raw: bytes, n_chars: int) -> str:
     # Whole quanta of five bytes, and no more of them than are shown.
     some = raw[: -(-n_chars // 8) * 5]
     return base64.b32encode(some).decode("ascii").lower().rstrip("=")[:n_chars]
+
+
+# Tasks that are waited for, held by the ten thousand: no more of an intent than waiting needs.
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """
+    An accepted intent and its task; times are UTC microseconds.
+
+    Args:
+        n_asked: Images asked for.
+        since_us: When it was submitted.
+        deadline_at_us: After this the task is called stalled.
+        remote_status: What Mynth last said of it; final: finished, and not read yet.
+        missed: How often in a row Mynth said that it does not know the task.
+        request_hash: What was asked, as in the tag that the task carries.
+        model: The model, or the type of a task that looks at an image.
+        account: The ledger's number of the account and key that sent it.
+    """
+
+    intent_id: str
+    task_id: str
+    n_asked: int
+    since_us: int
+    deadline_at_us: int | None = None
+    remote_status: TaskStatus | None = None
+    missed: int = 0
+    request_hash: str = ""
+    model: str = ""
+    account: int | None = None
+
+    @property
+    def is_finished_remotely(self) -> bool:
+        """Mynth says the task is over."""
+        return self.remote_status is not None and self.remote_status.is_final
+
+    def is_stalled(self, now_us: int) -> bool:
+        """It is pending past its deadline."""
+        is_late = self.deadline_at_us is not None and now_us > self.deadline_at_us
+        return is_late and not self.is_finished_remotely
+
+
+# What is known of a request whose answer was lost, and of a walk that searched for its task.
+#
+# A *walk* reads the task list from its newest entry down; `engine.absence` says what it proves.
+
+
+TOO_EARLY = f"it may have reached Mynth late: searched before {CLEAR_AFTER_S / 60:.0f} min passed"
+"""What a walk says that looked for a task, and is no proof whatever it saw."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """
+    An `unresolved` intent, or one that is `sending`, with what a search has to know.
+
+    Args:
+        account: The ledger's number of the account and key that sent it.
+        claimed_no: The ledger's running number of its claim; 0 where not known.
+        since: When its outcome became unknown: the request had ended, or its time was over.
+            None while it may still be on its way.
+        since_no: The ledger's running number of that moment.
+        is_disputed: A task carries its id with another request's hash.
+    """
+
+    intent: Intent
+    account: int | None
+    claimed_no: int
+    since: Instant | None
+    since_no: int
+    is_disputed: bool = False
+
+
+@dataclass(frozen=True)
+class KnownTask:
+    """
+    A task of ours, placed in time by the ledger's running numbers alone.
+
+    Args:
+        claimed_no: Of the claim that it was made for: it is younger than everything that the
+            ledger knew then. 0 where not known.
+        accepted_no: The newest number when its id came into the ledger: it is older than every
+            request that was claimed later. None where not known.
+    """
+
+    intent: Intent
+    claimed_no: int
+    accepted_no: int | None
+
+
+@dataclass(frozen=True)
+class StrangeTask:
+    """
+    A listed task that may be the one which is searched for.
+
+    Args:
+        type: As the list says.
+        said: Why it may be.
+        asked: Its prompt, or the image that it looks at; None where that is not known either.
+    """
+
+    task_id: str
+    type: str
+    said: str
+    asked: str | None = None
+
+
+@dataclass
+class Trail:
+    """
+    What a walk saw, in the order of the list: newest first, places counted from 0.
+
+    Args:
+        began_no: The ledger's newest number when the walk began.
+        known: Tasks of ours, each with its place.
+        strange: Tasks that cannot be told from one of ours, each with its place.
+        is_at_end: The last page was empty.
+        flaw: Why the list as a whole proves nothing; empty where it may.
+        tag_flaw: Why a missing tag proves nothing; empty where it may.
+    """
+
+    began_no: int
+    known: list[tuple[int, KnownTask]] = field(default_factory=list)
+    strange: list[tuple[int, StrangeTask]] = field(default_factory=list)
+    n_places: int = 0
+    is_at_end: bool = False
+    flaw: str = ""
+    tag_flaw: str = ""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """
+    What one walk over the task list of an account said of each delivery that it searched for.
+
+    Args:
+        account: Whose list, as the ledger's number.
+        said: By intent, why the walk does not prove that its request came to nothing; an empty
+            text: it does.
+    """
+
+    account: int
+    page_size: int
+    began: Instant
+    ended: Instant
+    said: Mapping[str, str]

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.inspection import KINDS_BY_TABLE
+from mynth_dagster.models.request import KINDS_BY_TABLE
 from mynth_dagster.plugin.asking import ASKING_CONFIG
 from mynth_dagster.plugin.automation import eager_any_date
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets

@@ -13,16 +13,9 @@ from typing import Literal
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.limits import (
-    AUTO_MODEL,
-    CONFIRM_ABOVE_USD,
-    TASK_DEADLINE_S,
-    THUMBNAILS_MAX,
-)
-from mynth_dagster.models.batch import Batch, RequestDefaults
-from mynth_dagster.models.budget import budget_from_usd
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.limits import AUTO_MODEL, CONFIRM_ABOVE_USD, TASK_DEADLINE_S, THUMBNAILS_MAX
+from mynth_dagster.models.batch import Batch, FileSettings, RequestDefaults
+from mynth_dagster.models.money import budget_from_usd, usd_from_units
 from mynth_dagster.plugin.assets import (
     DEFAULT_OVERRIDES,
     PHASES,

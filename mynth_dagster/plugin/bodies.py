@@ -24,9 +24,8 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import RunStoppedError
-from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin import checks, metadata
 from mynth_dagster.plugin.asking import wishes_of
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets

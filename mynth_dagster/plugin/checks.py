@@ -13,8 +13,8 @@ from decimal import Decimal
 import dagster as dg
 
 from mynth_dagster.errors import name_some
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.check_limits import CheckLimits, thresholds
 from mynth_dagster.plugin.metadata import failure_rate, name_rows
 from mynth_dagster.plugin.rating_check import content_rating_spec

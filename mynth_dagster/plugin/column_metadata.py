@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from mynth_dagster.models.inspection import InspectionKind
+from mynth_dagster.models.request import InspectionKind
 from mynth_dagster.tables.column_meanings import MEANINGS
 from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.prompt_schema import OUR_COLUMNS, prompts_schema

@@ -9,8 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import RequestDefaults
-from mynth_dagster.models.file_settings import FileSettings
+from mynth_dagster.models.batch import FileSettings, RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.plugin.inspections import Inspect

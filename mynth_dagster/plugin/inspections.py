@@ -13,12 +13,9 @@ from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.budget import budget_from_usd
-from mynth_dagster.models.inspection import KINDS_BY_TABLE, InspectionSettings
-from mynth_dagster.models.money import format_usd, usd_from_units
-from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import RatingLevel
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.money import budget_from_usd, format_usd, usd_from_units
+from mynth_dagster.models.request import KINDS_BY_TABLE, InspectionSettings, RatingLevel
 from mynth_dagster.plugin.asking import RunsWishes
 from mynth_dagster.plugin.bridge import Notices, run_watch
 from mynth_dagster.plugin.metadata import Metadata

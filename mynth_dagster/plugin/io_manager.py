@@ -17,8 +17,7 @@ import pyarrow.fs
 from pydantic import Field
 
 from mynth_dagster.errors import ConfigError, TableError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
+from mynth_dagster.models.batch import FAN_OUT_FOLDER, Batch, Slice
 from mynth_dagster.plugin.partitions import Layout, follow_range
 from mynth_dagster.tables.arrow_types import common_type
 from mynth_dagster.tables.files import TableStore

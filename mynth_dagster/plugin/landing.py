@@ -12,8 +12,8 @@ from mynth_dagster.engine.quotes import quote_each
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.thumbnails import Thumbnails, make_thumbnails
 from mynth_dagster.limits import THUMBNAILS_BUDGET_S
-from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.receipt import Receipt
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.money import Receipt
 from mynth_dagster.plugin import metadata
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.column_metadata import written_columns

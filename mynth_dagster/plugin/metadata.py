@@ -18,8 +18,7 @@ from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
 from mynth_dagster.errors import cut
 from mynth_dagster.limits import TABLE_ROWS_MAX
-from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.models.receipt import NO_MONEY, Receipt
+from mynth_dagster.models.money import NO_MONEY, Receipt, usd_from_units
 from mynth_dagster.plugin.markdown import as_table, as_text, as_usd
 from mynth_dagster.plugin.previews import gallery, strip
 from mynth_dagster.printable import printable

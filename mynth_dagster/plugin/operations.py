@@ -13,20 +13,14 @@ import dagster as dg
 
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.quotes import quote_each
-from mynth_dagster.engine.resolve import (
-    InDoubt,
-    attach,
-    find_in_doubt,
-    give_up,
-    list_in_doubt,
-)
+from mynth_dagster.engine.resolve import InDoubt, attach, find_in_doubt, give_up, list_in_doubt
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stopping import StopTarget, lift_stops, stop_sending, stops_of
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import TABLE_ROWS_MAX
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.asking import ASKING_CONFIG, asking_from
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.failing import NOTHING_SENT, errors_as_failures

@@ -14,8 +14,8 @@ from mynth_dagster.engine.answers import SubmitCounts
 from mynth_dagster.engine.resend import leave_to_sensor
 from mynth_dagster.engine.stop import StopReason, passing_reason
 from mynth_dagster.errors import MynthError, name_some
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import ACCOUNTED_FOR
 from mynth_dagster.plugin.failing import NOTHING_SENT, in_words, is_passing

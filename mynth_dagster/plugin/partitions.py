@@ -11,8 +11,7 @@ from typing import Any
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
+from mynth_dagster.models.batch import FAN_OUT_FOLDER, Batch, Slice
 from mynth_dagster.plugin.failing import in_words
 
 PARTITION_TAG = "dagster/partition"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import dagster as dg
 
 from mynth_dagster.errors import name_some
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.plugin.check_limits import percent
 from mynth_dagster.plugin.metadata import name_rows
 from mynth_dagster.tables.result_counts import UNRATED

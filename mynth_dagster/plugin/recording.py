@@ -16,7 +16,7 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.plugin.metadata import Metadata
 from mynth_dagster.plugin.partitions import BatchPartitions
 

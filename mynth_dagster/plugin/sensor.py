@@ -23,7 +23,7 @@ from mynth_dagster.engine.stopping import stops_of
 from mynth_dagster.engine.watch import WatchedPartition, watch
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.plugin.active_runs import RESEND_TAG, ActiveRuns, active_runs, asked_before
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.failing import tick_in_words

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mynth_dagster.limits import INTENT_TAG_KEY
-from mynth_dagster.models.download import Download, KeptFile, failure_of_download
 from mynth_dagster.models.failure import (
     REJECTED_INPUT,
+    Download,
     Failure,
+    KeptFile,
     failure_not_submitted,
+    failure_of_download,
     failure_of_image,
     failure_of_intent,
     failure_of_missing_image,

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch import MODEL_DIMENSION, Batch, shard_keys
 from mynth_dagster.models.intent import shard_of
-from mynth_dagster.models.partition import MODEL_DIMENSION, shard_keys
 
 
 class FanOut:

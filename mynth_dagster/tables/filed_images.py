@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.files import FAILURES, IMAGES, VERSION_KEY, TableStore
 from mynth_dagster.tables.result_counts import add_example
 

@@ -21,8 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import READ_BATCH_ROWS
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import FAN_OUT_FOLDER, Slice
+from mynth_dagster.models.batch import FAN_OUT_FOLDER, Batch, Slice
 from mynth_dagster.tables.arrow_errors import as_table_errors
 from mynth_dagster.tables.parquet import iter_row_groups, open_parquet
 

@@ -22,8 +22,8 @@ from fsspec.core import url_to_fs
 
 from mynth_dagster.errors import ConfigError, MynthError, TableError
 from mynth_dagster.limits import UPLOAD_PART_BYTES
-from mynth_dagster.models.download import KeptFile
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import KeptFile
 from mynth_dagster.tables.arrow_errors import reason_of
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.passing_file import PassingFile

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.inspection import Inspection, InspectionSettings, inspection_hash
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.request import Inspection, InspectionSettings, inspection_hash
 from mynth_dagster.tables.files import IMAGES, TableStore
 from mynth_dagster.tables.planned import PromptRow
 

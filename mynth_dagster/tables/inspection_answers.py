@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mynth_dagster.models.inspection import InspectionKind
+from mynth_dagster.models.request import InspectionKind
 
 _FINDING = ("finding", "category", "severity", "where", "confidence")
 _STRENGTH = ("strength", "confidence")

@@ -13,18 +13,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import (
     NOT_SUBMITTED,
     Failure,
+    MoneyOutcome,
     failure_not_submitted,
     failure_of_intent,
 )
-from mynth_dagster.models.failure_words import MoneyOutcome
-from mynth_dagster.models.inspection import InspectionKind, inspection_hash
 from mynth_dagster.models.intent import Intent, choose_shown
 from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import InspectionKind, inspection_hash
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import STALLED, IntentState
 from mynth_dagster.tables.files import IMAGES, VERSION_KEY, TableStore

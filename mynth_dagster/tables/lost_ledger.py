@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mynth_dagster.clock import us_from_utc
-from mynth_dagster.models.inspection import InspectionKind
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.money import units_from_usd
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.request import InspectionKind
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore
 from mynth_dagster.tables.inspected import inspection_key

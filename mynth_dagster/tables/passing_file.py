@@ -6,7 +6,7 @@ import hashlib
 from typing import BinaryIO
 
 from mynth_dagster.errors import DownloadError
-from mynth_dagster.models.download import KeptFile
+from mynth_dagster.models.failure import KeptFile
 from mynth_dagster.tables.picture_facts import look_at_picture
 
 

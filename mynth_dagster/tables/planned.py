@@ -12,10 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.batch import Batch, RequestDefaults
-from mynth_dagster.models.inspection import Wish
-from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.request import Delivery, ImageRequest, InputImage
+from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
+from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Wish
 from mynth_dagster.tables.files import PROMPTS, TableStore
 from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
 

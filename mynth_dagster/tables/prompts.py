@@ -29,9 +29,7 @@ from mynth_dagster.limits import (
     ROWS_NAMED_MAX,
     RevisionLimits,
 )
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.batch_limits import require_within_limits
-from mynth_dagster.models.partition import MODEL_DIMENSION, Slice
+from mynth_dagster.models.batch import MODEL_DIMENSION, Batch, Slice, require_within_limits
 from mynth_dagster.models.task import NOTHING_LISTED, Offers
 from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
 from mynth_dagster.tables.explain import RowRules, explain_row

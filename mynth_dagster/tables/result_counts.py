@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.models.failure import NOT_SUBMITTED, REJECTED_INPUT, Failure
-from mynth_dagster.models.failure_words import MoneyOutcome
+from mynth_dagster.models.failure import NOT_SUBMITTED, REJECTED_INPUT, Failure, MoneyOutcome
 from mynth_dagster.models.intent import Intent, SurplusTask
 from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, DeliveredImage, RowAccount

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from mynth_dagster.models.download import Download
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import Download
 from mynth_dagster.models.intent import Intent, SurplusTask, choose_current
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import PublicAccessToken, Task
 from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
 from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Sequence
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.arrow_errors import as_table_errors
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.ledger_mark import write_json

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.limits import READ_BATCH_BYTES, READ_BATCH_ROWS
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.arrow_errors import FOREIGN_ERRORS, as_table_errors
 from mynth_dagster.tables.files import SCHEMA_KEY, SCHEMA_VERSION, TableStore
 from mynth_dagster.tables.row_sizes import n_bytes_of

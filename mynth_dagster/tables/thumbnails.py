@@ -15,7 +15,7 @@ from io import BytesIO
 from PIL import Image
 
 from mynth_dagster.limits import PICTURE_MAX_PIXELS, THUMBNAIL_MAX_BYTES, THUMBNAIL_PX
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.arrow_errors import as_table_errors
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.picture_facts import look_at_picture

@@ -18,12 +18,7 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import ConfigError, LedgerError, MynthError, SchemaVersionError
 from mynth_dagster.limits import WEBHOOK_BODY_MAX_BYTES, WEBHOOK_REQUEST_TIMEOUT_S
 from mynth_dagster.models.receiver import RECEIVER_META
-from mynth_dagster.webhook.gate import (
-    Refused,
-    admit,
-    require_bounded_head,
-    require_known_place,
-)
+from mynth_dagster.webhook.gate import Refused, admit, require_bounded_head, require_known_place
 from mynth_dagster.webhook.settings import WebhookSettings
 from mynth_dagster.webhook.shelf import Shelf
 from mynth_dagster.webhook.tally import Tally

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from mynth_dagster.models.inspection import INSPECTION_TASKS
+from mynth_dagster.models.request import INSPECTION_TASKS
 from mynth_dagster.models.task import IMAGE_TASK, Task, TaskEvent, TaskStatus
 from mynth_dagster.wire.cells import first, mapping, task_id_of, time_of
 from mynth_dagster.wire.reading import decode_full_task

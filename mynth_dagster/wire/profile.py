@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from mynth_dagster.limits import RevisionLimits
-from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.request import ImageRequest, Inspection
 from mynth_dagster.models.task import Task, TaskEvent
 
 

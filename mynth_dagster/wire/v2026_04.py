@@ -11,8 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_SIZE_BY_MODEL, AUTO_SIZE_BY_MYNTH, LIMITS_BY_REVISION
-from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import ImageRequest, InputImage, Rating
+from mynth_dagster.models.request import ImageRequest, InputImage, Inspection, Rating
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
 from mynth_dagster.wire.writing import metadata_with_tag, with_present

@@ -11,8 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import ImageRequest
+from mynth_dagster.models.request import ImageRequest, Inspection
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
 from mynth_dagster.wire.writing import (

@@ -11,8 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, SIZE_4K_SUFFIX
-from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import ImageRequest, is_data_uri
+from mynth_dagster.models.request import ImageRequest, Inspection, is_data_uri
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import events, reading
 from mynth_dagster.wire.writing import (

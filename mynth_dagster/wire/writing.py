@@ -10,8 +10,7 @@ import json
 from typing import Any
 
 from mynth_dagster.limits import INTENT_TAG_KEY
-from mynth_dagster.models.inspection import Inspection
-from mynth_dagster.models.request import InputImage, Rating
+from mynth_dagster.models.request import InputImage, Inspection, Rating
 
 
 def with_present(**fields: Any) -> dict[str, Any]:

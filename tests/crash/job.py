@@ -30,8 +30,7 @@ from mynth_dagster.engine.report import RunReport
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress, run_table
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.file_settings import FileSettings
+from mynth_dagster.models.batch import Batch, FileSettings
 from mynth_dagster.tables.source import source_from_arrow
 from tests.factories import KEY, MODEL, WITH_INPUTS
 

@@ -27,8 +27,8 @@ from mynth_dagster.engine.stop import CANCELLED
 from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
-from mynth_dagster.models.failure_words import _WORDS_BY_STATUS, NEVER_BETTER, next_for
-from mynth_dagster.models.inspection import InspectionKind
+from mynth_dagster.models.failure import _WORDS_BY_STATUS, NEVER_BETTER, next_for
+from mynth_dagster.models.request import InspectionKind
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
 from mynth_dagster.simulator import (
     ApiKey,

@@ -7,13 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.clock import US_PER_S, Instant
-from mynth_dagster.engine.absence import (
-    is_cleared,
-    is_walk_due,
-    next_page_size,
-    why_not_absent,
-)
-from mynth_dagster.models.doubt import Doubt, KnownTask, StrangeTask, Trail, Walk
+from mynth_dagster.engine.absence import is_cleared, is_walk_due, next_page_size, why_not_absent
+from mynth_dagster.models.intent import Doubt, KnownTask, StrangeTask, Trail, Walk
 from tests.factories import make_intent
 
 MINUTE_US = 60 * US_PER_S

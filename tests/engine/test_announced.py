@@ -11,7 +11,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger.inbox import Heard
 from mynth_dagster.limits import ANNOUNCED_AFTER_MAX_S, ANNOUNCED_AFTER_MIN_S, HEARD_WITHIN_S
-from mynth_dagster.models.awaited import Awaited
+from mynth_dagster.models.intent import Awaited
 from tests.engine.bench import Bench
 from tests.engine.post import (
     READS,

@@ -7,9 +7,8 @@ from decimal import Decimal
 import pytest
 
 from mynth_dagster.errors import ConfigError, PriceUnknownError
-from mynth_dagster.models.budget import Budget, budget_from_usd
 from mynth_dagster.models.intent import shard_of
-from mynth_dagster.models.money import units_from_usd
+from mynth_dagster.models.money import Budget, budget_from_usd, units_from_usd
 from tests.engine.bench import Bench
 
 FREE = (("POST /image/generate/estimate", 0), ("GET /models", 2))

@@ -15,9 +15,7 @@ from PIL import Image
 from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.errors import ConfigError, TableError
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.files import TableStore
 

@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 
 from mynth_dagster.cli.progress import print_report
-from mynth_dagster.models.batch import RequestDefaults
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import RequestDefaults, Slice
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.files import TableStore
 from tests.engine.edge import HostileEdge, of_tasks

@@ -23,9 +23,8 @@ from mynth_dagster.errors import (
     UnsupportedFeatureError,
 )
 from mynth_dagster.models.batch import Batch, RequestDefaults
-from mynth_dagster.models.budget import budget_from_usd
-from mynth_dagster.models.inspection import InspectionKind, InspectionSettings
-from mynth_dagster.models.request import RatingLevel
+from mynth_dagster.models.money import budget_from_usd
+from mynth_dagster.models.request import InspectionKind, InspectionSettings, RatingLevel
 from mynth_dagster.tables.inspection_answers import ANSWERS, shaped_answer
 from mynth_dagster.tables.inspection_tables import InspectionSummary
 from tests.engine.bench import Bench

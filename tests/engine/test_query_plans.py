@@ -13,8 +13,7 @@ import sqlalchemy as sa
 
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, Slice
 from tests.engine.bench import Bench
 from tests.factories import MODEL
 

@@ -13,7 +13,7 @@ from mynth_dagster.engine.resend import Asked, Reason, is_due, reasons_to_resend
 from mynth_dagster.ledger.reader import PartitionRow
 from mynth_dagster.ledger.resting_reader import Resting
 from mynth_dagster.ledger.stops import Stop
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 
 MINUTE_US = 60 * US_PER_S
 NOW_US = 10_000 * MINUTE_US

@@ -49,7 +49,7 @@ def test_what_would_fail_again_is_not_tried_again(new_bench):
 
 def test_retries_keep_within_the_budget(new_bench):
     """A retry is a request like any other: no money, no retry."""
-    from mynth_dagster.models.budget import budget_from_usd  # noqa: PLC0415
+    from mynth_dagster.models.money import budget_from_usd  # noqa: PLC0415
 
     model = "black-forest-labs/flux.2-dev"
     work = new_bench(prices_usd={model: "0.01"}, failures=FAILS_TWICE)

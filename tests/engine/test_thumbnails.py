@@ -9,9 +9,7 @@ import pytest
 
 from mynth_dagster.engine import thumbnails
 from mynth_dagster.engine.thumbnails import make_thumbnails
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.tables.result_counts import SampleImage
 
 SLICE, BATCH = Slice(), Batch("b")

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from mynth_dagster.models.exposure import NOTHING, exposure_of, exposure_of_surplus
+from mynth_dagster.models.money import NOTHING, exposure_of, exposure_of_surplus
 from mynth_dagster.models.transitions import FINAL, IntentState
 
 TABLES = ("tasks", "images", "failures")

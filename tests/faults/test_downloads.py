@@ -16,8 +16,7 @@ from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import DOWNLOAD_PACE_AFTER_S, REDIRECTS_MAX
-from mynth_dagster.models.file_settings import FileSettings
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import FileSettings, Slice
 from tests.engine.post import batch, deliver, events, finish, in_session, outcomes, send_all
 from tests.engine.test_download import keep
 from tests.faults.front import Front, Visit

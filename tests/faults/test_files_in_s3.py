@@ -20,7 +20,7 @@ from PIL import Image
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import UPLOAD_PART_BYTES
-from mynth_dagster.models.file_settings import FileSettings
+from mynth_dagster.models.batch import FileSettings
 from tests.crash.job import Job
 from tests.faults.front import Front
 from tests.faults.invariants import Scene

@@ -13,8 +13,8 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
 from mynth_dagster.ledger.evidence import Attachment, Sighting
 from mynth_dagster.ledger.finish import Reading
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import Task, outcome_event
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import START_US

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.transitions import IntentState
 from tests.factories import make_image, make_intent, make_task
 

@@ -11,8 +11,8 @@ from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Stopped
 from mynth_dagster.ledger.doubts import WALKS_KEPT, Missing
 from mynth_dagster.ledger.resting_reader import Resting
-from mynth_dagster.models.doubt import Walk
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.intent import Walk
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState
 from tests.factories import START_US, make_intent
 from tests.ledger.book import Book

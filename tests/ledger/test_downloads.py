@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.models.download import Download, KeptFile
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import Download, KeptFile
 from tests.factories import START_US, make_intent
 
 INTENT = make_intent()

@@ -11,10 +11,9 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.delivery import Claim, Claimed
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import READ, Reading
-from mynth_dagster.models.budget import Budget
-from mynth_dagster.models.exposure import Exposure
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.money import Budget, Exposure
 from mynth_dagster.models.task import Task, TaskStatus, outcome_event
 from mynth_dagster.models.transitions import Event
 from tests.factories import START_US, make_intent, make_task

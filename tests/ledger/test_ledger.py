@@ -10,7 +10,7 @@ from mynth_dagster.ledger.delivery import Claim
 from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.finish import StatusNote
 from mynth_dagster.ledger.reader import Moving
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import make_intent, make_task

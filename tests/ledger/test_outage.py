@@ -22,9 +22,9 @@ from mynth_dagster.ledger.evidence import Attachment
 from mynth_dagster.ledger.outage import Patience
 from mynth_dagster.ledger.spool import read_left_behind, remove_if_empty
 from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
-from mynth_dagster.models.exposure import Exposure
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.money import Exposure
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import make_intent
 from tests.ledger.book import Book, ending, sighting

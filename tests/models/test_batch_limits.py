@@ -6,8 +6,7 @@ import pytest
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.batch import RequestDefaults
-from mynth_dagster.models.batch_limits import require_within_limits
+from mynth_dagster.models.batch import RequestDefaults, require_within_limits
 from mynth_dagster.models.request import Rating, RatingLevel
 
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.models.failure import (
+    MESSAGE_MAX_CHARS,
+    MoneyOutcome,
+    Stage,
+    code_of,
     failure_not_submitted,
     failure_of_image,
     failure_of_intent,
     failure_of_missing_image,
     failure_of_problem,
 )
-from mynth_dagster.models.failure_words import MESSAGE_MAX_CHARS, MoneyOutcome, Stage, code_of
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.task import Fault, ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState

@@ -153,7 +153,7 @@ MUTANTS = (
         "mynth_dagster/ledger/ledger.py",
         "        return await self._commits.submit(CLAIM, claim)\n",
         """        from dataclasses import replace
-        from mynth_dagster.models.budget import Budget
+        from mynth_dagster.models.money import Budget
         row = claim.intent.row
         used = {p.fan_out: p.exposure for p in self.read.partitions(row.batch)}
         spent = sum((e.total for e in used.values()), claim.intent.quoted_units or 0)

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.failure_words import MoneyOutcome
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import MoneyOutcome
 from mynth_dagster.plugin import checks
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.tables.prompts import PromptsSummary

@@ -13,9 +13,9 @@ from mynth_dagster.engine.quote import Price, Quote
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.thumbnails import Thumbnails
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
-from mynth_dagster.models.failure_words import MoneyOutcome
-from mynth_dagster.models.partition import Slice
-from mynth_dagster.models.receipt import Receipt
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.failure import MoneyOutcome
+from mynth_dagster.models.money import Receipt
 from mynth_dagster.plugin import metadata
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.result_counts import FailureKind, SampleImage

@@ -6,8 +6,7 @@ import dagster as dg
 import pytest
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import RequestDefaults
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import RequestDefaults, Slice
 from mynth_dagster.models.request import Rating, RatingLevel
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.plugin.rating_check import content_rated

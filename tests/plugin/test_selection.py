@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow.dataset as pads
 import pytest
 
-from mynth_dagster.models.file_settings import FileSettings
+from mynth_dagster.models.batch import FileSettings
 from tests.plugin.conftest import range_tags
 
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"

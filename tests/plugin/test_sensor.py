@@ -7,7 +7,7 @@ import asyncio
 import dagster as dg
 
 from mynth_dagster import MynthResource
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from tests.plugin.conftest import range_tags
 
 FIRST, LAST = "2026-11-19|000", "2026-11-20|001"

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.limits import LIMITS_BY_REVISION, RevisionLimits
-from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.download import Download
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.failure import Download
 from mynth_dagster.models.intent import Intent, RowKey, SurplusTask
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.task import (
     NOTHING_LISTED,
     ImageOutcome,

@@ -1,6 +1,6 @@
 """What came of images, and the rows that tell of them."""
 
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import Fault, ImageOutcome
 from mynth_dagster.tables.files import TableStore
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import Fault, ImageOutcome
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.audit import audit_slice

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from mynth_dagster.errors import DownloadError, TableError
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.image_store import ImageStore, stem_of
 from mynth_dagster.tables.staging import temp_name

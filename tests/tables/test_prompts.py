@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
 from mynth_dagster.models.intent import shard_of
-from mynth_dagster.models.partition import Slice
 from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rating, request_hash
 from mynth_dagster.models.task import CatalogModel, Offers
 from mynth_dagster.tables import prompts as prompts_module

@@ -9,14 +9,7 @@ import pytest
 from mynth_dagster.clock import utc_from_us
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.intent import SurplusTask
-from mynth_dagster.models.task import (
-    CatalogModel,
-    Fault,
-    ImageOutcome,
-    Offers,
-    Task,
-    TaskStatus,
-)
+from mynth_dagster.models.task import CatalogModel, Fault, ImageOutcome, Offers, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables import accounting
 from mynth_dagster.tables.files import FAILURES, IMAGES, TASKS

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.files import IMAGES, TASKS, TableStore
 from mynth_dagster.tables.staging import staged_tables
 

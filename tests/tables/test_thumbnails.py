@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mynth_dagster.limits import THUMBNAIL_MAX_BYTES, THUMBNAIL_PX
-from mynth_dagster.models.partition import Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables import thumbnails
 from mynth_dagster.tables.result_counts import SampleImage
 from mynth_dagster.tables.thumbnails import ThumbnailStore, draw_strip, draw_thumbnail
