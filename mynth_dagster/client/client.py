@@ -44,9 +44,9 @@ from mynth_dagster.models.task import (
     Task,
     TaskStatus,
 )
-from mynth_dagster.wire import reading, reading_account, refusals
-from mynth_dagster.wire.cells import parse_json
-from mynth_dagster.wire.profile import RevisionProfile
+from mynth_dagster.wire import decode
+from mynth_dagster.wire.decode import parse_json
+from mynth_dagster.wire.revision import RevisionProfile
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class MynthClient:
             for index, (content, kind) in enumerate(files)
         ]
         call = Call("upload", "POST", "/image/upload", files=parts)
-        urls = await self._read(call, reading_account.decode_upload)
+        urls = await self._read(call, decode.decode_upload)
         if len(urls) != len(files):
             revision = self.profile.REVISION
             raise UnexpectedPayloadError(call.operation, revision=revision, path="url of each file")
@@ -152,7 +152,7 @@ class MynthClient:
         """`GET /tasks/:id/status`, with the key or the task's own token."""
         path = f"{_task_path(task_id)}/status"
         call = Call("read task status", "GET", path, token=token, bytes_max=STATUS_MAX_BYTES)
-        return await self._read(call, partial(reading.decode_status, task_id=task_id))
+        return await self._read(call, partial(decode.decode_status, task_id=task_id))
 
     async def get_task(self, task_id: str) -> Task:
         """`GET /tasks/:id`, owner only: the whole task."""
@@ -167,7 +167,7 @@ class MynthClient:
         """The images of a finished task, with nothing but its token."""
         path = f"{_task_path(task_id)}/{self.profile.RESULT_WORD}"
         call = Call("read result", "GET", path, token=token, bytes_max=TASK_MAX_BYTES)
-        return await self._read(call, reading.decode_result)
+        return await self._read(call, decode.decode_result)
 
     async def list_tasks(self, *, limit: int, after: str | None = None) -> list[ListedTask]:
         """One page of this key's tasks, newest first; ``after``: older than that task."""
@@ -175,7 +175,7 @@ class MynthClient:
         if after is not None:
             params["after"] = after
         return await self._read(
-            Call("list tasks", "GET", "/tasks", params=params), reading.decode_page
+            Call("list tasks", "GET", "/tasks", params=params), decode.decode_page
         )
 
     async def estimate(self, request: ImageRequest) -> Estimate:
@@ -183,29 +183,27 @@ class MynthClient:
         call = Call(
             "estimate", "POST", "/image/generate/estimate", content=self.encode(request, None)
         )
-        return await self._read(call, reading_account.decode_estimate)
+        return await self._read(call, decode.decode_estimate)
 
     async def get_catalog(self) -> dict[str, CatalogModel]:
         """The public catalogue, by model id."""
         return await self._read(
-            Call("list models", "GET", "/models", anonymous=True), reading_account.decode_catalog
+            Call("list models", "GET", "/models", anonymous=True), decode.decode_catalog
         )
 
     async def list_destinations(self) -> frozenset[str]:
         """The names of the account's own storage that images may be sent to."""
         return await self._read(
-            Call("list destinations", "GET", "/destinations"), reading_account.decode_destinations
+            Call("list destinations", "GET", "/destinations"), decode.decode_destinations
         )
 
     async def get_account(self) -> Account:
         """Who the key belongs to, and what it may do and spend."""
-        return await self._read(Call("read account", "GET", "/me"), reading_account.decode_account)
+        return await self._read(Call("read account", "GET", "/me"), decode.decode_account)
 
     async def get_balance(self) -> Balance:
         """The account's money."""
-        return await self._read(
-            Call("read balance", "GET", "/balance"), reading_account.decode_balance
-        )
+        return await self._read(Call("read balance", "GET", "/balance"), decode.decode_balance)
 
     async def get_picture(self, url: str) -> bytes:
         """
@@ -240,7 +238,7 @@ class MynthClient:
             content=json.dumps(body).encode("utf-8"),
         )
         made = self._checked(call, await self._http.exchange(call))
-        return reading_account.decode_webhook(call.operation, made, revision=self.profile.REVISION)
+        return decode.decode_webhook(call.operation, made, revision=self.profile.REVISION)
 
     async def check_key(self) -> Account | None:
         """
@@ -289,7 +287,7 @@ class MynthClient:
 
     def _checked(self, call: Call, answer: Answer) -> Any:
         if not 200 <= answer.status < 300:
-            raise refusals.decode_refusal(
+            raise decode.decode_refusal(
                 call.operation,
                 answer.status,
                 answer.headers,

@@ -22,9 +22,9 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.limits import INTENT_TAG_KEY
 from mynth_dagster.models.task import CreatedTask
-from mynth_dagster.wire import reading, refusals
-from mynth_dagster.wire.cells import parse_json
-from mynth_dagster.wire.profile import RevisionProfile
+from mynth_dagster.wire import decode
+from mynth_dagster.wire.decode import parse_json
+from mynth_dagster.wire.revision import RevisionProfile
 
 
 class Cause(str, Enum):
@@ -87,22 +87,22 @@ def sort_answer(
 ) -> PaidOutcome:
     """What a complete answer to a paid POST proves."""
     body = parse_json(answer.body)
-    if 200 <= answer.status < 300 and reading.find_task_id(body) is not None:
-        return Accepted(reading.decode_created(operation, body, revision=profile.REVISION))
+    if 200 <= answer.status < 300 and decode.find_task_id(body) is not None:
+        return Accepted(decode.decode_created(operation, body, revision=profile.REVISION))
     if answer.status < 400:
         return Unknown(
             UnexpectedPayloadError(operation, revision=profile.REVISION, path="task id"),
             answer.status,
         )
-    error = refusals.decode_refusal(
+    error = decode.decode_refusal(
         operation, answer.status, answer.headers, answer.body, now_us=now_us
     )
-    is_created = error.code in refusals.CREATED_CODES
-    if is_created and reading.find_task_id_of_error(body) is not None:
-        return Accepted(reading.decode_created(operation, body, revision=profile.REVISION))
+    is_created = error.code in decode.CREATED_CODES
+    if is_created and decode.find_task_id_of_error(body) is not None:
+        return Accepted(decode.decode_created(operation, body, revision=profile.REVISION))
     if answer.status >= 500 or answer.status in _POSSIBLY_TAKEN:
         return Unknown(error, answer.status)
-    if not refusals.is_api_error(error) or error.status == PROXY_REFUSED:
+    if not decode.is_api_error(error) or error.status == PROXY_REFUSED:
         return Unknown(error, answer.status, is_foreign=True)
     return Refused(error, cause_of(error, profile))
 
@@ -121,16 +121,16 @@ def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
             return cause
     if isinstance(error, UnauthorizedError) and _is_about_the_key(error):
         return Cause.KEY
-    if error.code in refusals.ROUTE_CODES:
+    if error.code in decode.ROUTE_CODES:
         return Cause.GATEWAY
     return Cause.CONFIG if _is_ours(error, profile) else Cause.ROW
 
 
 def _is_ours(error: RefusedError, profile: RevisionProfile) -> bool:
     """Whether the request was refused for what we wrote, and not for what the row asks."""
-    if error.code in refusals.MALFORMED_CODES or error.status == UNSUPPORTED_MEDIA_TYPE:
+    if error.code in decode.MALFORMED_CODES or error.status == UNSUPPORTED_MEDIA_TYPE:
         return True
-    paths = refusals.complained_paths(error)
+    paths = decode.complained_paths(error)
     if any(path and _is_own(path, profile) for path in paths):
         return True
     return bool(paths) and not any(paths)
@@ -142,4 +142,4 @@ def _is_own(path: tuple[str, ...], profile: RevisionProfile) -> bool:
 
 def _is_about_the_key(error: UnauthorizedError) -> bool:
     """A 403 with a code of its own may forbid one model only; 407 is a proxy's word."""
-    return error.status == 401 or error.code in refusals.KEY_CODES
+    return error.status == 401 or error.code in decode.KEY_CODES

@@ -9,8 +9,8 @@ from mynth_dagster.client.http import Call, HttpSession, Transport
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import ApiError
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.wire.cells import parse_json
-from mynth_dagster.wire.detection import (
+from mynth_dagster.wire.decode import parse_json
+from mynth_dagster.wire.revision import (
     ESTIMATE_BODY,
     may_be_without_catalog,
     revision_by_catalog,

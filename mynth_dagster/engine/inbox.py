@@ -32,7 +32,7 @@ from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
 from mynth_dagster.models.request import INSPECTION_TASKS
 from mynth_dagster.models.task import Task, TaskEvent, TaskStatus, outcome_event
 from mynth_dagster.models.transitions import FINAL
-from mynth_dagster.wire.cells import parse_json
+from mynth_dagster.wire.decode import parse_json
 
 IN_FLIGHT_MAX = 16
 HINT_KEPT_US = 86_400 * US_PER_S

@@ -16,7 +16,7 @@ from mynth_dagster.errors import (
 from mynth_dagster.models.request import INSPECTION_TASKS
 from mynth_dagster.models.task import IMAGE_TASK
 from mynth_dagster.wire.events import events_of
-from mynth_dagster.wire.profile import RevisionProfile
+from mynth_dagster.wire.revision import RevisionProfile
 
 REGISTERED_META = "webhook:registered"
 """The ledger's fact that holds the id of the webhook that was registered with it."""

@@ -16,7 +16,7 @@ from mynth_dagster.errors import WebhookRejectedError
 from mynth_dagster.ledger.inbox import InboxEvent
 from mynth_dagster.limits import WEBHOOK_HEAD_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.webhook.settings import WebhookSettings
-from mynth_dagster.wire.cells import parse_json
+from mynth_dagster.wire.decode import parse_json
 from mynth_dagster.wire.events import FINAL_EVENTS, EventHead, read_head
 from mynth_dagster.wire.signatures import Stamp, read_stamp, verify, verify_standard
 

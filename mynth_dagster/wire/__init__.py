@@ -11,7 +11,7 @@ from __future__ import annotations
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.wire import v2026_04, v2026_08, v2026_10
-from mynth_dagster.wire.profile import RevisionProfile
+from mynth_dagster.wire.revision import RevisionProfile
 
 PROFILES: dict[str, RevisionProfile] = {
     v2026_04.REVISION: v2026_04,

@@ -21,8 +21,7 @@ from typing import Any, TypeGuard
 
 from mynth_dagster.models.request import INSPECTION_TASKS
 from mynth_dagster.models.task import IMAGE_TASK, Task, TaskEvent, TaskStatus
-from mynth_dagster.wire.cells import first, mapping, task_id_of, time_of
-from mynth_dagster.wire.reading import decode_full_task
+from mynth_dagster.wire.decode import decode_full_task, first, mapping, task_id_of, time_of
 
 OUR_TASKS = (IMAGE_TASK, *INSPECTION_TASKS)
 """The types of the tasks that we create; a further one is added here."""

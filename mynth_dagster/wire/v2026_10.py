@@ -13,8 +13,8 @@ from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, SIZE_4K_SUFFIX
 from mynth_dagster.models.request import ImageRequest, Inspection, is_data_uri
 from mynth_dagster.models.task import Task, TaskEvent
-from mynth_dagster.wire import events, reading
-from mynth_dagster.wire.writing import (
+from mynth_dagster.wire import decode, events
+from mynth_dagster.wire.revision import (
     input_image,
     inspection_body,
     metadata_with_tag,
@@ -63,7 +63,7 @@ def encode_inspection(inspection: Inspection) -> dict[str, Any]:
 
 def decode_task(operation: str, body: Any) -> Task:
     """`GET /tasks/:id`."""
-    return reading.decode_full_task(operation, body, revision=REVISION, default_format=None)
+    return decode.decode_full_task(operation, body, revision=REVISION, default_format=None)
 
 
 def decode_event(body: Any, *, at_us: int) -> TaskEvent | None:

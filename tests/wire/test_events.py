@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mynth_dagster.models.task import Fault, TaskStatus
-from mynth_dagster.wire.cells import parse_json, time_of
+from mynth_dagster.wire.decode import decode_full_task, parse_json, time_of
 from mynth_dagster.wire.events import FINAL_EVENTS, EventHead, decode_event, events_of, read_head
-from mynth_dagster.wire.reading import decode_full_task
 
 DELIVERIES = sorted((Path(__file__).parents[1] / "webhook" / "deliveries").glob("image.*.json"))
 AT_US = 1_795_000_000_000_000

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mynth_dagster.errors import UnexpectedPayloadError
-from mynth_dagster.wire import PROFILES, reading, reading_account, refusals
-from mynth_dagster.wire.cells import parse_json
-from mynth_dagster.wire.detection import revision_by_catalog, revision_by_estimate
+from mynth_dagster.wire import PROFILES, decode
+from mynth_dagster.wire.decode import parse_json
+from mynth_dagster.wire.revision import revision_by_catalog, revision_by_estimate
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -45,7 +45,7 @@ SHAPES = st.recursive(
 )
 def test_a_task_id_is_found_at_each_known_place(body):
     """Any revision's spelling of a created task is understood."""
-    assert reading.find_task_id(body) == "tsk_A"
+    assert decode.find_task_id(body) == "tsk_A"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_task_id_is_found_at_each_known_place(body):
 )
 def test_the_task_that_an_error_is_about_is_found(body):
     """In its object or, until 2026-10, beside it; what it is worth its code says."""
-    assert reading.find_task_id_of_error(body) == "tsk_A"
+    assert decode.find_task_id_of_error(body) == "tsk_A"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_task_that_an_error_is_about_is_found(body):
 )
 def test_a_task_id_is_never_searched_for(body):
     """An id in prose, under another name, of another type or deeper down is no id."""
-    assert reading.find_task_id(body) is None
+    assert decode.find_task_id(body) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_cost_is_exact_or_unknown(cost, units):
     """No odd figure keeps a created task from being recorded."""
     body = {"taskId": "tsk_A", "estimatedCost": cost}
 
-    created = reading.decode_created("create", body, revision="2026-08")
+    created = decode.decode_created("create", body, revision="2026-08")
 
     assert created.reserved_units == units
 
@@ -129,16 +129,16 @@ def test_readers_either_read_or_say_what_is_missing(body):
     profile = PROFILES["2026-08"]
     readers = [
         *(
-            reading.decode_created,
-            partial(reading.decode_status, task_id="tsk_A"),
-            reading.decode_page,
+            decode.decode_created,
+            partial(decode.decode_status, task_id="tsk_A"),
+            decode.decode_page,
         ),
         *(
-            reading_account.decode_estimate,
-            reading_account.decode_catalog,
-            reading_account.decode_account,
+            decode.decode_estimate,
+            decode.decode_catalog,
+            decode.decode_account,
         ),
-        *(reading_account.decode_balance, reading_account.decode_upload),
+        *(decode.decode_balance, decode.decode_upload),
         lambda operation, body, revision: profile.decode_task(operation, body),
     ]
 
@@ -152,7 +152,7 @@ def test_every_error_body_becomes_a_refusal(body, status):
     """Whatever an error says, it is read into the tree."""
     raw = json.dumps(body).encode("utf-8", "surrogatepass")
 
-    assert refusals.decode_refusal("read", status, {}, raw, now_us=0).status == status
+    assert decode.decode_refusal("read", status, {}, raw, now_us=0).status == status
 
 
 def test_an_error_about_a_shape_quotes_keys_and_never_values():
@@ -160,7 +160,7 @@ def test_an_error_about_a_shape_quotes_keys_and_never_values():
     body = {"data": {"access": {"publicAccessToken": "pat_secret"}, "n": [1, 2]}}
 
     with pytest.raises(UnexpectedPayloadError) as caught:
-        reading.decode_created("create", body, revision="2026-08")
+        decode.decode_created("create", body, revision="2026-08")
 
     assert "publicAccessToken" not in str(caught.value) or "pat_secret" not in str(caught.value)
     assert "access" in str(caught.value)
@@ -172,7 +172,7 @@ def test_an_html_page_is_told_as_text():
         b"<!doctype html><style>p {}</style><h1>502 Bad\nGateway</h1><!-- <b>x</b> --><p>nginx</p>"
     )
 
-    error = refusals.decode_refusal("create", 502, {}, page * 50, now_us=0)
+    error = decode.decode_refusal("create", 502, {}, page * 50, now_us=0)
 
     assert "<" not in str(error)
     assert "HTTP 502, 502 Bad Gateway nginx" in str(error)
@@ -205,7 +205,7 @@ NOW_US = 1_795_000_000_000_000  # Wed, 18 Nov 2026 11:06:40 GMT
 )
 def test_how_long_to_wait_is_read_from_seconds_or_a_date(headers, seconds):
     """A date is measured by the answer's own clock where it has one; nonsense says nothing."""
-    assert refusals.retry_after_s(headers, now_us=NOW_US) == seconds
+    assert decode.retry_after_s(headers, now_us=NOW_US) == seconds
 
 
 def catalog(**entry):
@@ -253,4 +253,4 @@ def test_a_status_of_another_task_is_none():
     body = {"data": {"id": "tsk_B", "status": "completed"}}
 
     with pytest.raises(UnexpectedPayloadError):
-        reading.decode_status("read", body, revision="2026-10", task_id="tsk_A")
+        decode.decode_status("read", body, revision="2026-10", task_id="tsk_A")

@@ -14,23 +14,23 @@ import pytest
 from mynth_dagster import errors
 from mynth_dagster.client.http import Answer
 from mynth_dagster.client.outcome import Accepted, Refused, Unknown, sort_answer
-from mynth_dagster.wire import PROFILES, reading, reading_account, refusals
-from mynth_dagster.wire.cells import parse_json
+from mynth_dagster.wire import PROFILES, decode
+from mynth_dagster.wire.decode import parse_json
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*/*.json"))
 
 DECODERS = {
-    "created": reading.decode_created,
-    "status": partial(reading.decode_status, task_id="tsk_A"),
-    "page": reading.decode_page,
-    "estimate": reading_account.decode_estimate,
-    "catalog": reading_account.decode_catalog,
-    "account": reading_account.decode_account,
-    "balance": reading_account.decode_balance,
-    "upload": reading_account.decode_upload,
-    "result": reading.decode_result,
-    "destinations": reading_account.decode_destinations,
-    "webhook": reading_account.decode_webhook,
+    "created": decode.decode_created,
+    "status": partial(decode.decode_status, task_id="tsk_A"),
+    "page": decode.decode_page,
+    "estimate": decode.decode_estimate,
+    "catalog": decode.decode_catalog,
+    "account": decode.decode_account,
+    "balance": decode.decode_balance,
+    "upload": decode.decode_upload,
+    "result": decode.decode_result,
+    "destinations": decode.decode_destinations,
+    "webhook": decode.decode_webhook,
 }
 
 
@@ -89,7 +89,7 @@ def test_an_error_becomes_the_exception_it_means(path):
     sample, raw = load(path)
     expected = sample["expected"]
 
-    error = refusals.decode_refusal("create", sample["status"], {}, raw, now_us=0)
+    error = decode.decode_refusal("create", sample["status"], {}, raw, now_us=0)
 
     assert type(error) is getattr(errors, expected["class"])
     assert error.status == sample["status"]
