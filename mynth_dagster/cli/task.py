@@ -11,9 +11,8 @@ from rich.console import Console
 
 from mynth_dagster.cli.failing import errors_as_exit_codes, say_json
 from mynth_dagster.cli.options import BaseUrl, Revision
-from mynth_dagster.client.client import MynthClient
+from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
-from mynth_dagster.client.waiting import WaitSettings, wait_for_task
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.session import find_revision
 from mynth_dagster.errors import ConfigError

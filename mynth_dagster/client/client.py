@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from mynth_dagster.client import outcome
-from mynth_dagster.client.connections import Answer, MayLeave
-from mynth_dagster.client.http import Call, HttpSession, Transport
+from mynth_dagster.client.download import PictureSession
+from mynth_dagster.client.http import Answer, Call, HttpSession, MayLeave, Transport
+from mynth_dagster.client.limiter import decide_retry_s
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
-from mynth_dagster.client.picture_http import PictureSession
-from mynth_dagster.client.retry import decide_retry_s
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import Clock, us_from_utc
 from mynth_dagster.errors import (
@@ -23,13 +23,23 @@ from mynth_dagster.errors import (
     NoAnswerError,
     NotFoundError,
     NotSentError,
+    PollFetchError,
+    PollTimeoutError,
+    PollUnauthorizedError,
+    RateLimitedError,
     RefusedError,
+    TaskFailedError,
+    TaskFetchError,
+    UnauthorizedError,
     UnexpectedPayloadError,
 )
 from mynth_dagster.limits import (
     CREATED_MAX_BYTES,
     PICTURE_MAX_BYTES,
+    POLL_FAILURES_MAX,
+    REVISIONS,
     STATUS_MAX_BYTES,
+    TASK_DEADLINE_S,
     TASK_MAX_BYTES,
 )
 from mynth_dagster.models.request import ImageRequest, Inspection, Wish
@@ -46,7 +56,13 @@ from mynth_dagster.models.task import (
 )
 from mynth_dagster.wire import decode
 from mynth_dagster.wire.decode import parse_json
-from mynth_dagster.wire.revision import RevisionProfile
+from mynth_dagster.wire.revision import (
+    ESTIMATE_BODY,
+    RevisionProfile,
+    may_be_without_catalog,
+    revision_by_catalog,
+    revision_by_estimate,
+)
 
 T = TypeVar("T")
 
@@ -310,3 +326,192 @@ def _us_of_date(date: str) -> int | None:
 
 def _task_path(task_id: str) -> str:
     return f"/tasks/{quote(task_id, safe='')}"
+
+
+# Waiting for one task, with the errors that the official SDK has for it.
+
+
+@dataclass(frozen=True)
+class WaitSettings:
+    """
+    How to wait for a single task; the intervals are the official SDK's.
+
+    `fast_interval_s` holds for the first `fast_phase_s`, `slow_interval_s` after it.
+    """
+
+    timeout_s: float = TASK_DEADLINE_S
+    fast_phase_s: float = 12.0
+    fast_interval_s: float = 2.5
+    slow_interval_s: float = 5.0
+    failures_max: int = POLL_FAILURES_MAX
+
+
+async def wait_for_task(
+    client: MynthClient,
+    task_id: str,
+    clock: Clock,
+    *,
+    token: str | None = None,
+    settings: WaitSettings = WaitSettings(),
+) -> Task:
+    """
+    Poll one task until it is finished, and read it.
+
+    A token is used for the status until it is refused; then the key, where there is one.
+    With a token alone, only the images of the task are known, and none of its times.
+
+    Raises:
+        PollTimeoutError: Still pending after `timeout_s`.
+        PollUnauthorizedError: Token and key were refused.
+        PollFetchError: Too many failed reads in a row.
+        TaskFetchError: Finished, but the details cannot be read.
+        TaskFailedError: The task ended `failed`.
+    """
+    started_s, failures = clock.elapsed_s(), 0
+    while True:
+        waited_s = clock.elapsed_s() - started_s
+        if waited_s >= settings.timeout_s:
+            raise PollTimeoutError(task_id, f"still pending after {settings.timeout_s:g} s")
+        try:
+            status = await client.get_status(task_id, token=token)
+            failures = 0
+        except (UnauthorizedError, NotFoundError) as error:
+            if token is None or client.settings.api_key is None:
+                raise PollUnauthorizedError(task_id, str(error)) from error
+            token = None
+            continue
+        except RateLimitedError:
+            status = TaskStatus.PENDING
+        except ApiError as error:
+            status, failures = TaskStatus.PENDING, failures + 1
+            if failures >= settings.failures_max:
+                raise PollFetchError(task_id, f"{failures} reads failed: {error}") from error
+        if status.is_final:
+            if token is not None and client.settings.api_key is None:
+                return await _read_with_token(client, task_id, token, status)
+            return await _read_finished(client, task_id)
+        await clock.sleep(_interval_s(waited_s, settings))
+
+
+async def _read_with_token(
+    client: MynthClient, task_id: str, token: str, status: TaskStatus
+) -> Task:
+    """The key's owner alone may read the whole task; why it failed is not told to a token."""
+    if status is TaskStatus.FAILED:
+        raise TaskFailedError(task_id)
+    try:
+        images = await client.get_result(task_id, token=token)
+    except UnauthorizedError as error:
+        raise PollUnauthorizedError(task_id, str(error)) from error
+    except ApiError as error:
+        raise TaskFetchError(task_id, str(error)) from error
+    return Task(task_id, status, created_at_us=0, updated_at_us=0, images=images)
+
+
+async def _read_finished(client: MynthClient, task_id: str) -> Task:
+    try:
+        task = await client.get_task(task_id)
+    except UnauthorizedError as error:
+        raise PollUnauthorizedError(task_id, str(error)) from error
+    except ApiError as error:
+        raise TaskFetchError(task_id, str(error)) from error
+    if task.status is TaskStatus.FAILED:
+        raise TaskFailedError(task_id, [(fault.code, fault.message) for fault in task.faults])
+    return task
+
+
+def _interval_s(waited_s: float, settings: WaitSettings) -> float:
+    interval_s = (
+        settings.fast_interval_s if waited_s < settings.fast_phase_s else settings.slow_interval_s
+    )
+    return min(interval_s, settings.timeout_s - waited_s)
+
+
+# Asking a server for its revision, by requests that cost nothing; `wire.detection` reads them.
+
+
+OLDEST = REVISIONS[0]
+
+
+@dataclass(frozen=True)
+class RevisionVerdict:
+    """
+    What a server's answers tell of its revision.
+
+    Args:
+        revision: None: they prove nothing.
+        basis: In words, what was answered.
+        is_certain: False where the answers are those of a server without the routes that were
+            asked, which may also be something in between that keeps them back.
+        may_pass: Nobody answered, or a server that is unwell: later it may tell.
+    """
+
+    revision: str | None
+    basis: str
+    is_certain: bool = True
+    may_pass: bool = False
+
+
+async def ask_revision(
+    settings: ClientSettings, *, seen: str | None = None, transport: Transport | None = None
+) -> RevisionVerdict:
+    """
+    Ask for the public catalogue, and where that does not tell, with the key for an estimate.
+
+    A server that has neither, and has tasks, speaks the oldest revision.
+
+    Args:
+        seen: The revision last seen there; None: it may be no address of Mynth's at all.
+
+    Raises:
+        ApiError: Nobody answers.
+    """
+    http = HttpSession(settings, transport)
+    try:
+        return await _ask(http, settings, seen)
+    finally:
+        if transport is None:
+            await http.aclose()
+
+
+async def _ask(http: HttpSession, settings: ClientSettings, seen: str | None) -> RevisionVerdict:
+    call = Call("ask for the revision", "GET", "/models", anonymous=True)
+    answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
+    found = revision_by_catalog(answer.status, parse_json(answer.body))
+    if found is not None:
+        return RevisionVerdict(found, "by its catalogue")
+    said = f"HTTP {answer.status} to GET /models"
+    is_absent = may_be_without_catalog(answer.status)
+    may_pass = answer.status >= 500 or answer.status == 429
+    if is_absent and seen is None and not await _has_tasks(http, settings):
+        said += " and to GET /tasks: nothing of Mynth is there; check the path of base_url"
+        return RevisionVerdict(None, said, is_certain=False)
+    if settings.api_key is None:
+        found = OLDEST if is_absent else None
+        return RevisionVerdict(found, said, is_certain=False, may_pass=may_pass)
+    estimate_status: int | None = None
+    call = Call(
+        "ask for the revision",
+        "POST",
+        "/image/generate/estimate",
+        content=json.dumps(ESTIMATE_BODY).encode("utf-8"),
+    )
+    try:
+        answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
+        estimate_status = answer.status
+        found = revision_by_estimate(answer.status, parse_json(answer.body))
+        said += f", {answer.status} to an estimate"
+    except ApiError as error:
+        said += f", no answer to an estimate ({error.reason})"
+    if found is not None:
+        return RevisionVerdict(found, "by an estimate")
+    if not is_absent:
+        return RevisionVerdict(None, said, is_certain=False, may_pass=may_pass)
+    return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))
+
+
+async def _has_tasks(http: HttpSession, settings: ClientSettings) -> bool:
+    """Whether a route that every revision has is there: without a key it refuses, free of cost."""
+    call = Call("ask for the revision", "GET", "/tasks/tsk_0/status", anonymous=True)
+    answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
+    return answer.status not in (404, 405, 410)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mynth_dagster.client.connections import Answer
+from mynth_dagster.client.http import Answer
 from mynth_dagster.errors import (
     ApiError,
     InsufficientBalanceError,

@@ -11,9 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mynth_dagster.client.client import MynthClient
+from mynth_dagster.client.client import MynthClient, ask_revision
 from mynth_dagster.client.http import Transport
-from mynth_dagster.client.revision import ask_revision
 from mynth_dagster.clock import US_PER_S, Clock, SystemClock
 from mynth_dagster.engine.account import (
     COLLECT_ELSEWHERE,

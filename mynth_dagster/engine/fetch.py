@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from mynth_dagster.client.retry import backoff_s
+from mynth_dagster.client.limiter import backoff_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch

@@ -13,11 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mynth_dagster.client.client import MynthClient
+from mynth_dagster.client.client import MynthClient, RevisionVerdict, ask_revision
 from mynth_dagster.client.http import Transport
-from mynth_dagster.client.revision import RevisionVerdict, ask_revision
+from mynth_dagster.client.limiter import Throttle
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.client.throttle import Throttle
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.engine.account import PayingAccount
 from mynth_dagster.engine.event_loop import lean_memory

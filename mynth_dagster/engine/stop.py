@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from mynth_dagster.client.limiter import backoff_s
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
-from mynth_dagster.client.retry import backoff_s
 from mynth_dagster.clock import utc_from_us
 from mynth_dagster.errors import (
     NoAnswerError,

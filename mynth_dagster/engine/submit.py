@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
-from mynth_dagster.client.connections import MayLeave
+from mynth_dagster.client.http import MayLeave
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach

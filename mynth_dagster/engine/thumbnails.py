@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from mynth_dagster.client.pictures import is_trusted_picture
+from mynth_dagster.client.download import is_trusted_picture
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import THUMBNAIL_DOWNLOADS

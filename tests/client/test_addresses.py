@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.client.addresses import Scope, is_allowed
+from mynth_dagster.client.download import Scope, is_allowed
 
 INSIDE = [
     "127.0.0.1",

@@ -7,8 +7,7 @@ import socket
 
 import pytest
 
-from mynth_dagster.client.addresses import Scope
-from mynth_dagster.client.picture_http import make_socket
+from mynth_dagster.client.download import Scope, make_socket
 from mynth_dagster.errors import DownloadError
 from mynth_dagster.limits import DOWNLOAD_PACE_AFTER_S, REDIRECTS_MAX
 from tests.client.raw import CANARY, Visit, client_of, raw_server

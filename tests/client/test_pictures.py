@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.client.pictures import is_trusted_picture, next_hop
+from mynth_dagster.client.download import is_trusted_picture, next_hop
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import DownloadError
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from mynth_dagster.client.client import MynthClient
-from mynth_dagster.client.connections import Handover, Outgoing, handover
+from mynth_dagster.client.http import Handover, Outgoing, handover
 from mynth_dagster.client.outcome import Accepted, NotSent, Refused, Unknown
 from mynth_dagster.errors import WithheldRequestError
 from tests.client.raw import CANARY, CREATED, Handler, Visit, client_of, raw_server

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.client.revision import ask_revision
+from mynth_dagster.client.client import ask_revision
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import NoAnswerError, ServerFaultError, UnauthorizedError
 from mynth_dagster.limits import REVISIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mynth_dagster import errors
-from mynth_dagster.client.retry import backoff_s, decide_retry_s, may_pass_by_itself
+from mynth_dagster.client.limiter import backoff_s, decide_retry_s, may_pass_by_itself
 
 REFUSALS = {
     errors.UnauthorizedError: False,

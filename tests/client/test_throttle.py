@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.client.throttle import Throttle
+from mynth_dagster.client.limiter import Throttle
 from mynth_dagster.clock import ManualClock
 
 

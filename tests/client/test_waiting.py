@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.client.waiting import WaitSettings, wait_for_task
+from mynth_dagster.client.client import WaitSettings, wait_for_task
 from mynth_dagster.errors import (
     PollFetchError,
     PollTimeoutError,

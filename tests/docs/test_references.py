@@ -315,8 +315,8 @@ def test_reference_names_the_steps_whose_launchpad_asks():
 
 def test_tables_page_has_each_code_of_a_download():
     """Each reason that the code gives for an image without a file."""
-    sources = [*(ROOT / "mynth_dagster" / "client").glob("picture*.py")]
-    sources += [ROOT / "mynth_dagster" / name for name in ("engine/fetch.py",)]
+    names = ("client/download.py", "engine/fetch.py")
+    sources = [ROOT / "mynth_dagster" / name for name in names]
     sources += [*(ROOT / "mynth_dagster" / "tables").glob("*.py")]
     text = "".join(map(read, sources))
     given = set(re.findall(r'DownloadError\(\s*"(\w+)"', text))

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mynth_dagster.client.waiting import WaitSettings, wait_for_task
+from mynth_dagster.client.client import WaitSettings, wait_for_task
 from mynth_dagster.errors import (
     ConfigError,
     NotFoundError,

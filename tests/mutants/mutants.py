@@ -29,7 +29,7 @@ class Mutant:
 
 
 SUBMIT = "mynth_dagster/engine/submit.py"
-PICTURES = "mynth_dagster/client/picture_http.py"
+PICTURES = "mynth_dagster/client/download.py"
 GATE = "mynth_dagster/webhook/gate.py"
 ABSENCE = "mynth_dagster/engine/absence.py"
 
@@ -334,7 +334,7 @@ MUTANTS = (
     ),
     Mutant(
         "a revision is taken for certain although something keeps the routes back",
-        "mynth_dagster/client/revision.py",
+        "mynth_dagster/client/client.py",
         "    return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))\n",
         "    return RevisionVerdict(OLDEST, said)\n",
         ("tests/engine/test_runs.py",),

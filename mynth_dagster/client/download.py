@@ -9,17 +9,18 @@ decompression; bounds on bytes, time and pace. A body is handed on as it comes.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mynth_dagster.client.addresses import Scope, is_allowed
-from mynth_dagster.client.connections import KEEPALIVE_S
-from mynth_dagster.client.http import USER_AGENT, tls_context
-from mynth_dagster.client.pictures import next_hop, scope_of
+from mynth_dagster.client.http import KEEPALIVE_S, USER_AGENT, tls_context
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import Clock
 from mynth_dagster.errors import DownloadError, cut
@@ -31,6 +32,157 @@ from mynth_dagster.limits import (
     DOWNLOAD_TIMEOUT_S,
     REDIRECTS_MAX,
 )
+
+# Which addresses a picture may be fetched from. Pure.
+#
+# A URL in an answer is data: the address it leads to decides, not its name, and what an address
+# carries inside it (an IPv4 address in an IPv6 one) decides for it.
+
+
+Address = IPv4Address | IPv6Address
+
+
+class Scope(str, Enum):
+    """
+    How far a URL is trusted.
+
+    `origin` is the API's own, which the operator named with its port. `named` is a host on the
+    operator's list: it may be in a private network. `public` is any other host.
+    """
+
+    ORIGIN = "origin"
+    NAMED = "named"
+    PUBLIC = "public"
+
+
+_PRIVATE = tuple(
+    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),
+)
+_NEVER = tuple(
+    map(
+        ip_network,
+        (
+            "100.64.0.0/10",  # carriers' own, and some clouds' metadata
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "198.18.0.0/15",
+            "240.0.0.0/4",
+            "64:ff9b:1::/48",
+            "100::/64",
+            "2001::/23",  # Teredo among them
+            "2001:db8::/32",
+            "3fff::/20",
+            "5f00::/16",
+            "fd00:ec2::/32",  # a cloud's metadata
+            "fec0::/10",
+        ),
+    )
+)
+"""Beside what `ipaddress` knows: its lists grew from one Python to the next."""
+
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+def is_allowed(address: str, scope: Scope) -> bool:
+    """Whether a connection may be made to this literal address; no address is never allowed."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    if scope is Scope.ORIGIN:
+        return True
+    meant = _carried(parsed) or parsed
+    if any(meant in network for network in _NEVER if network.version == meant.version):
+        return False
+    if scope is Scope.NAMED and any(meant in n for n in _PRIVATE if n.version == meant.version):
+        return True
+    return meant.is_global and not meant.is_multicast and not meant.is_reserved
+
+
+def _carried(address: Address) -> IPv4Address | None:
+    """The IPv4 address that a packet to this IPv6 address ends at."""
+    if isinstance(address, IPv4Address):
+        return None
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+# Which URLs of pictures are fetched at all: a result's URL is data, and may be hostile. Pure.
+
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?"
+    r"(?:[/?][!-\[\]-~]*)?",
+    re.IGNORECASE,
+)
+"""No credentials, no backslash, no space: nothing that two parsers might read differently."""
+
+_DEFAULT_PORT = {"http": "80", "https": "443"}
+
+
+def is_trusted_picture(url: str, settings: ClientSettings) -> bool:
+    """
+    Whether a picture may be fetched from this URL, as far as the URL tells.
+
+    It lies at the API's own origin, or by https at the default port of one of `image_hosts`, or
+    anywhere where `any_public_host` is set; its address is looked at when it is connected to.
+    """
+    return scope_of(url, settings) is not None
+
+
+def scope_of(url: str, settings: ClientSettings) -> Scope | None:
+    """How far this URL is trusted; None: not at all."""
+    origin = _origin(url)
+    if origin is None:
+        return None
+    scheme, host, port = origin
+    if origin == _origin(settings.normalised_base_url):
+        return Scope.ORIGIN
+    if scheme == "https" and port == "443" and host in settings.image_hosts:
+        return Scope.NAMED
+    return Scope.PUBLIC if settings.any_public_host and _may_be_public(host) else None
+
+
+def next_hop(url: str, location: str) -> str:
+    """
+    Where a redirect leads.
+
+    Raises:
+        DownloadError: From https to http, or to what is no URL of ours.
+    """
+    found = urljoin(url, location)
+    origin = _origin(found)
+    if origin is None:
+        raise DownloadError("unsafe_url", "a redirect leads to what is no plain http URL")
+    if url.lower().startswith("https:") and origin[0] == "http":
+        raise DownloadError("unsafe_url", "a redirect leads from https to http")
+    return found
+
+
+def _may_be_public(host: str) -> bool:
+    """A literal address is looked at here already; a name when it is resolved."""
+    literal = host.strip("[]")
+    try:
+        ip_address(literal)
+    except ValueError:
+        return not _is_odd_literal(literal)
+    return is_allowed(literal, Scope.PUBLIC)
+
+
+def _is_odd_literal(host: str) -> bool:
+    """`2130706433`, `0x7f.1`: names by their letters, addresses to a resolver."""
+    last = host.rstrip(".").rpartition(".")[2]
+    return last.isdigit() or last.startswith("0x")
+
+
+def _origin(url: str) -> tuple[str, str, str] | None:
+    found = _URL.fullmatch(url)
+    if found is None:
+        return None
+    scheme = found["scheme"].lower()
+    return scheme, found["host"].lower(), found["port"] or _DEFAULT_PORT[scheme]
+
 
 Take = Callable[[bytes], Awaitable[None]]
 
