@@ -18,8 +18,8 @@ from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.planned import PromptRow, iter_planned_rows
+from mynth_dagster.tables.requests import PromptRow, iter_planned_rows
+from mynth_dagster.tables.store import TableStore
 
 GROUP = 1000
 NOW_US = 1_795_000_000_000_000

@@ -20,7 +20,7 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.request import ImageRequest, request_hash
-from mynth_dagster.tables.planned import PromptRow
+from mynth_dagster.tables.requests import PromptRow
 
 N_TASKS = 1_000_000
 N_WINDOWS = 10

@@ -18,11 +18,9 @@ from benchmarks.submitting import folder
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.survey import survey
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.tables.checks import suspicious_rows
-from mynth_dagster.tables.columns import find_columns
-from mynth_dagster.tables.explain import RowRules
-from mynth_dagster.tables.normalise import normalise
-from mynth_dagster.tables.request_rows import RequestRows, completed, constant_columns, repeated
+from mynth_dagster.tables.columns import find_columns, normalise
+from mynth_dagster.tables.requests import RequestRows, completed, constant_columns, repeated
+from mynth_dagster.tables.rules import RowRules, suspicious_rows
 from mynth_dagster.tables.source import open_source
 
 N_READ = 10_000_000

@@ -17,8 +17,8 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import REJECTED_INPUT
 from mynth_dagster.tables.audit import audit_slice
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.result_counts import rows_in_words
+from mynth_dagster.tables.results import rows_in_words
+from mynth_dagster.tables.store import TableStore
 
 BATCH = "packaging"
 _ENDS = {

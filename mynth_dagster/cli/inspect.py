@@ -45,8 +45,8 @@ from mynth_dagster.limits import CONCURRENCY_DEFAULT
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import budget_from_usd, format_usd
 from mynth_dagster.models.request import KINDS_BY_TABLE, InspectionSettings, RatingLevel
-from mynth_dagster.tables.files import IMAGES, TableStore
 from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.tables.store import IMAGES, TableStore
 from mynth_dagster.wire import AUTO_REVISION
 
 

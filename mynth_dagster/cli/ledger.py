@@ -25,8 +25,8 @@ from mynth_dagster.engine.rebuild import Rebuilt, rebuild
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.tables.files import PROMPTS, TableStore
-from mynth_dagster.tables.ledger_mark import LedgerMark, read_mark, write_mark
+from mynth_dagster.tables.manifest import LedgerMark, read_mark, write_mark
+from mynth_dagster.tables.store import PROMPTS, TableStore
 from mynth_dagster.wire import AUTO_REVISION
 
 app = typer.Typer(no_args_is_help=True, help="The ledger that tables belong to.")

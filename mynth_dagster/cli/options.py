@@ -14,7 +14,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.store import TableStore
 
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the tables.")]
 Ledger = Annotated[

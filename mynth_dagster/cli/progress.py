@@ -24,7 +24,7 @@ from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.models.money import Receipt, format_usd
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.result_counts import rows_in_words
+from mynth_dagster.tables.results import rows_in_words
 
 
 class _Bars(Bars):

@@ -16,8 +16,8 @@ from mynth_dagster.ledger.slice_lookup import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Awaited
 from mynth_dagster.models.task import TaskStatus, outcome_event
-from mynth_dagster.tables.files import TASKS, TableStore
 from mynth_dagster.tables.results import RESULT_TABLES, ResultsSummary, write_results
+from mynth_dagster.tables.store import TASKS, TableStore
 
 
 async def read_finished(session: Session, tasks: Sequence[Awaited]) -> int:

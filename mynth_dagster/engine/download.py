@@ -23,17 +23,18 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import DownloadError
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.models.failure import Download, KeptFile
-from mynth_dagster.tables.filed_images import (
+from mynth_dagster.tables.images import (
     FilesSummary,
     UnfiledImage,
     iter_unfiled,
+    open_image_store,
     read_unfiled,
+    stem_of,
     summarise_files,
     tells_of_files,
 )
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.image_store import open_image_store, stem_of
 from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.store import TableStore
 
 
 @dataclass

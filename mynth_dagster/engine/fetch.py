@@ -20,9 +20,7 @@ from mynth_dagster.limits import DOWNLOAD_TRIES
 from mynth_dagster.models.batch import FileSettings, Slice
 from mynth_dagster.models.failure import KeptFile
 from mynth_dagster.models.task import Task
-from mynth_dagster.tables.filed_images import UnfiledImage
-from mynth_dagster.tables.image_store import ImageStore, stem_of
-from mynth_dagster.tables.passing_file import PassingFile
+from mynth_dagster.tables.images import ImageStore, PassingFile, UnfiledImage, stem_of
 
 _TASKS_REMEMBERED = 64
 

@@ -14,8 +14,8 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.walk import ListWalk
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.tables.files import TASKS, TableStore
-from mynth_dagster.tables.ledger_mark import LedgerMark, has_results, read_mark, write_mark
+from mynth_dagster.tables.manifest import LedgerMark, has_results, read_mark, write_mark
+from mynth_dagster.tables.store import TASKS, TableStore
 
 NEWEST_PAGES = 2
 """Of the task list, read before a run pays, where no task on them is known."""

@@ -26,8 +26,8 @@ from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.slice_lookup import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection
-from mynth_dagster.tables.files import TableStore
 from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
+from mynth_dagster.tables.store import TableStore
 
 
 @dataclass

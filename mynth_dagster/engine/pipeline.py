@@ -44,12 +44,12 @@ from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import units_from_usd
 from mynth_dagster.tables.columns import find_columns
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.planned import said_by_table, settings_of
+from mynth_dagster.tables.manifest import require_same_source, write_source_mark
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
+from mynth_dagster.tables.requests import said_by_table, settings_of
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource
-from mynth_dagster.tables.source_mark import require_same_source, write_source_mark
+from mynth_dagster.tables.store import TableStore
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.request import Wish
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
-from mynth_dagster.tables.input_files import BadInput
+from mynth_dagster.tables.inputs import BadInput
 
 
 class Step(str, Enum):

@@ -24,14 +24,14 @@ from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of
 from mynth_dagster.models.request import InspectionKind, InspectionSettings
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore
-from mynth_dagster.tables.ledger_mark import read_mark
-from mynth_dagster.tables.lost_ledger import (
+from mynth_dagster.tables.manifest import (
     RememberedPrompt,
     iter_intents,
     iter_looks,
     iter_prompts,
+    read_mark,
 )
+from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore
 
 GENERATIONS_MAX = 50
 """Generations of a row that are looked for in the task list."""

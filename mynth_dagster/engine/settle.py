@@ -23,8 +23,8 @@ from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Doubt, Trail, Walk
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.planned import iter_planned_batches
+from mynth_dagster.tables.requests import iter_planned_batches
+from mynth_dagster.tables.store import TableStore
 
 UNRESOLVED = (IntentState.UNRESOLVED,)
 ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)

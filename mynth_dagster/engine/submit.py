@@ -38,7 +38,7 @@ from mynth_dagster.models.failure import UNSUPPORTED
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
 from mynth_dagster.models.request import Inspection, doing_of
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.input_files import BadInput
+from mynth_dagster.tables.inputs import BadInput
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,14 @@ from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.limits import UPLOADS_AHEAD_MAX
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.request import ImageRequest, InputImage, Wish
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.input_files import BadInput
-from mynth_dagster.tables.inspected import iter_rows_to_inspect
-from mynth_dagster.tables.planned import PlannedBatch, PromptRow, iter_planned_batches
+from mynth_dagster.tables.inputs import BadInput
+from mynth_dagster.tables.requests import (
+    PlannedBatch,
+    PromptRow,
+    iter_planned_batches,
+    iter_rows_to_inspect,
+)
+from mynth_dagster.tables.store import TableStore
 
 ROWS_AT_ONCE = 500
 """Rows that are requests, and decisions, at a time; cells of a table are far smaller."""

@@ -16,10 +16,9 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import THUMBNAIL_DOWNLOADS
 from mynth_dagster.models.batch import Batch, Slice
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.image_store import read_file
-from mynth_dagster.tables.result_counts import SampleImage
-from mynth_dagster.tables.thumbnails import ThumbnailStore, draw_thumbnail
+from mynth_dagster.tables.images import ThumbnailStore, draw_thumbnail, read_file
+from mynth_dagster.tables.results import SampleImage
+from mynth_dagster.tables.store import TableStore
 
 
 @dataclass(frozen=True)

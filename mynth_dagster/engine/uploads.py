@@ -19,8 +19,8 @@ from mynth_dagster.errors import ApiError, InvalidRequestError, UnauthorizedErro
 from mynth_dagster.ledger.uploads import Upload
 from mynth_dagster.limits import UPLOADS_AT_ONCE
 from mynth_dagster.models.request import InputImage, Inspection, Wish
-from mynth_dagster.tables.input_files import BadInput, read_input
-from mynth_dagster.tables.picture_facts import media_type_of
+from mynth_dagster.tables.image_header import media_type_of
+from mynth_dagster.tables.inputs import BadInput, read_input
 
 
 @dataclass

@@ -12,8 +12,8 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.inspections import Inspect, tables_of
 from mynth_dagster.plugin.partitions import BatchPartitions
-from mynth_dagster.tables.files import IMAGES
 from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.store import IMAGES
 
 TABLES = ("prompts", "tasks", "images", "failures")
 FILES = "files"

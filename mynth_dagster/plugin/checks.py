@@ -19,10 +19,9 @@ from mynth_dagster.plugin.check_limits import CheckLimits, thresholds
 from mynth_dagster.plugin.metadata import failure_rate, name_rows
 from mynth_dagster.plugin.rating_check import content_rating_spec
 from mynth_dagster.tables.audit import Audit
-from mynth_dagster.tables.filed_images import FilesSummary
+from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.result_counts import FailureKind
-from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.results import FailureKind, ResultsSummary
 
 ACCOUNTED_FOR = "every_prompt_accounted_for"
 PROMPTS_VALID = "prompts_valid"

@@ -9,10 +9,15 @@ import dagster as dg
 import pyarrow as pa
 
 from mynth_dagster.models.request import InspectionKind
-from mynth_dagster.tables.column_meanings import MEANINGS
 from mynth_dagster.tables.inspection_tables import inspection_schema
-from mynth_dagster.tables.prompt_schema import OUR_COLUMNS, prompts_schema
-from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from mynth_dagster.tables.schemas import (
+    MEANINGS,
+    OUR_COLUMNS,
+    TASKS_SCHEMA,
+    failures_schema,
+    images_schema,
+    prompts_schema,
+)
 
 SCHEMA = "dagster/column_schema"
 SCHEMA_IN_A_WINDOW = "mynth/columns"

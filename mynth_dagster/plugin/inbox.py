@@ -22,7 +22,7 @@ from fsspec.core import url_to_fs
 from mynth_dagster.errors import ConfigError, MynthError
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.failing import tick_in_words
-from mynth_dagster.tables.arrow_errors import as_table_errors
+from mynth_dagster.tables.parquet import as_table_errors
 
 WINDOW_FIELD = "{window}"
 NEW_FILES_MAX = 100

@@ -19,10 +19,9 @@ from pydantic import Field
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import FAN_OUT_FOLDER, Batch, Slice
 from mynth_dagster.plugin.partitions import Layout, follow_range
-from mynth_dagster.tables.arrow_types import common_type
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.parquet import iter_row_groups
-from mynth_dagster.tables.source_schema import FileSchema, common_schema
+from mynth_dagster.tables.parquet import common_type, iter_row_groups
+from mynth_dagster.tables.source import FileSchema, common_schema
+from mynth_dagster.tables.store import TableStore
 
 COLUMNS = "columns"
 ALLOW_MISSING = "allow_missing_partitions"

@@ -18,10 +18,10 @@ from mynth_dagster.plugin import metadata
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.column_metadata import written_columns
 from mynth_dagster.tables.audit import Audit, audit_slice
-from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.result_schemas import TASKS_SCHEMA
 from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.schemas import TASKS_SCHEMA
+from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from mynth_dagster.plugin.markdown import as_table, as_text, as_usd
 from mynth_dagster.plugin.previews import gallery, strip
 from mynth_dagster.printable import printable
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.result_counts import FailureKind
-from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.results import FailureKind, ResultsSummary
 
 Metadata = dict[str, Any]
 

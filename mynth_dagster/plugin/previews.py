@@ -8,9 +8,8 @@ from itertools import islice
 from mynth_dagster.engine.thumbnails import Thumbnails
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS
 from mynth_dagster.plugin.markdown import as_link, as_picture, as_table, as_text, as_usd
-from mynth_dagster.tables.result_counts import SampleImage
-from mynth_dagster.tables.results import ResultsSummary
-from mynth_dagster.tables.thumbnails import draw_strip
+from mynth_dagster.tables.images import draw_strip
+from mynth_dagster.tables.results import ResultsSummary, SampleImage
 
 _STRIP_IMAGES = 4
 _STRIP_ROOM_CHARS = 80  # for alt text and type

@@ -11,8 +11,7 @@ from mynth_dagster.errors import name_some
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.plugin.check_limits import percent
 from mynth_dagster.plugin.metadata import name_rows
-from mynth_dagster.tables.result_counts import UNRATED
-from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.results import UNRATED, ResultsSummary
 
 CONTENT_RATING = "content_rating"
 

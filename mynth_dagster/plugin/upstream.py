@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from mynth_dagster.errors import ConfigError, TableError, name_some
 from mynth_dagster.plugin.batch_assets import BatchAssets
-from mynth_dagster.tables.frames import as_arrow
-from mynth_dagster.tables.source import PromptSource, source_from_arrow
+from mynth_dagster.tables.source import PromptSource, as_arrow, source_from_arrow
 
 INPUT = "upstream"
 """The name of the operation's input."""

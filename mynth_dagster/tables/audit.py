@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from mynth_dagster.limits import ROWS_NAMED_MAX
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import SAYS_NOTHING_OF_THE_PAST
-from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TableStore
+from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TableStore
 
 _KEY = "request_key"
 _PLACE = [_KEY, "image_index"]

@@ -29,17 +29,60 @@ from mynth_dagster.limits import (
     ROWS_NAMED_MAX,
     RevisionLimits,
 )
-from mynth_dagster.models.batch import MODEL_DIMENSION, Batch, Slice, require_within_limits
+from mynth_dagster.models.batch import (
+    MODEL_DIMENSION,
+    Batch,
+    Slice,
+    require_within_limits,
+    shard_keys,
+)
+from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.task import NOTHING_LISTED, Offers
 from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
-from mynth_dagster.tables.explain import RowRules, explain_row
-from mynth_dagster.tables.fan_out import FanOut
-from mynth_dagster.tables.files import PROMPTS, TableStore
-from mynth_dagster.tables.planned import FROM_TABLE_KEY, SETTINGS_KEY, settings_hash
-from mynth_dagster.tables.prompt_schema import prompts_schema
-from mynth_dagster.tables.request_rows import RequestRows
+from mynth_dagster.tables.requests import FROM_TABLE_KEY, SETTINGS_KEY, RequestRows, settings_hash
+from mynth_dagster.tables.rules import RowRules, explain_row
+from mynth_dagster.tables.schemas import prompts_schema
 from mynth_dagster.tables.source import PromptSource
-from mynth_dagster.tables.staging import ROW_GROUP_ROWS, StagedTable, Staging, staged_tables
+from mynth_dagster.tables.store import (
+    PROMPTS,
+    ROW_GROUP_ROWS,
+    StagedTable,
+    Staging,
+    TableStore,
+    staged_tables,
+)
+
+# Which slice each request row belongs to: always exactly one.
+
+
+class FanOut:
+    """Splits request rows by the batch's fan-out, keeping their order."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._keys = batch.fan_out_keys
+        self._shard_keys = shard_keys(batch.shards)
+
+    def split(self, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """The rows of each slice that has any, under its fan-out key."""
+        if len(self._keys) <= 1:
+            yield (self._keys[0] if self._keys else ""), rows
+            return
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(self._keys_of(rows)):
+            places.setdefault(key, []).append(place)
+        for key, chosen in places.items():
+            yield key, rows.take(pa.array(chosen, pa.int32()))
+
+    def _keys_of(self, rows: pa.RecordBatch) -> Sequence[str]:
+        if self._batch.fan_out != MODEL_DIMENSION:
+            ids = rows.column("prompt_id").to_pylist()
+            return [self._shard_keys[shard_of(name, self._batch.shards)] for name in ids]
+        # A row of another model has no slice of its own: it is accounted for in the first.
+        known, first = set(self._keys), self._keys[0]
+        models = rows.column("model").to_pylist()
+        return [model if model in known else first for model in models]
+
 
 WRITERS_OPEN_MAX = 200  # files open at once; a window with more slices is read in several passes
 ROWS_KEPT_BACK_MAX = 16 * READ_BATCH_ROWS  # over all open files

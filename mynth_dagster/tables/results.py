@@ -7,32 +7,421 @@ version that they show. Equal knowledge makes equal bytes.
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import chain
-from typing import Protocol
+from statistics import median
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from mynth_dagster.clock import US_PER_S
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.models.failure import Download
-from mynth_dagster.models.intent import Intent, SurplusTask, choose_current
-from mynth_dagster.models.task import PublicAccessToken, Task
-from mynth_dagster.models.transitions import FINAL, STALLED, IntentState
-from mynth_dagster.tables.accounting import AskedRow, RowAccount, account_for
-from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS, VERSION_KEY, TableStore
-from mynth_dagster.tables.prompt_schema import carried_schema
-from mynth_dagster.tables.result_counts import FailureKind, ResultCounts, SampleImage, rows_in_words
-from mynth_dagster.tables.result_rows import (
-    GatheredRows,
-    failure_row,
-    image_row,
-    surplus_row,
-    task_row,
+from mynth_dagster.models.failure import (
+    NOT_SUBMITTED,
+    REJECTED_INPUT,
+    Download,
+    Failure,
+    MoneyOutcome,
+    failure_of_intent,
 )
-from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from mynth_dagster.models.intent import Intent, SurplusTask, choose_current
+from mynth_dagster.models.money import usd_from_units
+from mynth_dagster.models.task import PublicAccessToken, Task, TaskStatus
+from mynth_dagster.models.transitions import FINAL, RESTING, STALLED, IntentState
+from mynth_dagster.tables.accounting import (
+    DELIVERING,
+    AskedRow,
+    DeliveredImage,
+    RowAccount,
+    account_for,
+)
+from mynth_dagster.tables.parquet import repeated_pieces
 from mynth_dagster.tables.row_ids import SeenKeys
-from mynth_dagster.tables.staging import StagedTable, staged_tables
+from mynth_dagster.tables.schemas import (
+    TASKS_SCHEMA,
+    carried_schema,
+    failures_schema,
+    images_schema,
+)
+from mynth_dagster.tables.store import (
+    FAILURES,
+    IMAGES,
+    PROMPTS,
+    TASKS,
+    VERSION_KEY,
+    StagedTable,
+    TableStore,
+    staged_tables,
+)
+
+# Rows of the three result tables, gathered as tuples and turned into Arrow.
+
+
+class GatheredRows:
+    """
+    Rows of one table, in the order of its own columns.
+
+    Carried columns are taken from the prompt rows by the places noted beside each row.
+    """
+
+    def __init__(self, schema: pa.Schema, carried: Sequence[str] = ()) -> None:
+        self._schema = schema
+        self._carried = carried
+        self._rows: list[tuple[Any, ...]] = []
+        self._places: list[int] = []
+
+    def add(self, row: tuple[Any, ...], place: int = 0) -> None:
+        self._rows.append(row)
+        self._places.append(place)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, prompts: pa.RecordBatch | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows so far, with their prompt rows' carried columns, in pieces; starts anew."""
+        n_own = len(self._schema) - len(self._carried)
+        cells = zip(*self._rows, strict=True) if self._rows else [()] * n_own
+        own = list(self._schema)[:n_own]
+        arrays = [pa.array(cell, column.type) for cell, column in zip(cells, own, strict=True)]
+        places, self._rows, self._places = self._places, [], []
+        carried = [prompts.column(name) for name in self._carried] if prompts is not None else []
+        for piece in repeated_pieces(carried, places):
+            some = pa.array(places[piece], pa.int32())
+            n_rows = len(some)
+            values = [column.slice(piece.start, n_rows) for column in arrays]
+            values += [column.take(some) for column in carried]
+            yield pa.RecordBatch.from_arrays(values, schema=self._schema)
+
+
+def task_row(
+    intent: Intent,
+    *,
+    shard: str,
+    current: bool,
+    now_us: int,
+    task: Task | None,
+    token: PublicAccessToken | None = None,
+) -> tuple[Any, ...]:
+    """The row of an intent in `tasks`."""
+    code, message = intent.error_code, intent.error_message
+    ended_badly = intent.state in (*RESTING, *FINAL) and intent.state not in DELIVERING
+    if ended_badly:
+        failure = failure_of_intent(intent, now_us=now_us, task=task)
+        code, message = failure.error_code, failure.error_message
+    return (
+        intent.prompt_id,
+        intent.row.request_key,
+        shard,
+        intent.intent_id,
+        intent.generation,
+        intent.attempt,
+        current,
+        intent.shown_status(now_us),
+        intent.task_id,
+        intent.model,
+        _usd(intent.quoted_units),
+        _usd(intent.reserved_units),
+        _usd(intent.charged_units),
+        intent.submitted_at_us,
+        intent.completed_at_us,
+        code,
+        message,
+        token.token if token else None,
+        token.expires_at_us if token else None,
+    )
+
+
+def surplus_row(surplus: SurplusTask, intent: Intent, *, shard: str) -> tuple[Any, ...]:
+    """The row of a further task of an intent in `tasks`; never current."""
+    task = surplus.task
+    ended = task is not None and task.status.is_final
+    fault = task.faults[0] if task and task.faults else None
+    return (
+        intent.prompt_id,
+        intent.row.request_key,
+        shard,
+        intent.intent_id,
+        intent.generation,
+        intent.attempt,
+        False,
+        task.status.value if task and ended else IntentState.ACCEPTED.value,
+        surplus.task_id,
+        intent.model,
+        None,
+        None,
+        _usd(task.cost_units) if task else None,
+        task.created_at_us if task else None,
+        task.updated_at_us if task and ended else None,
+        fault.code if fault else None,
+        fault.message if fault else None,
+        None,
+        None,
+    )
+
+
+def image_row(
+    row: AskedRow, account: RowAccount, image: DeliveredImage, *, url_lifetime_us: int | None
+) -> tuple[Any, ...]:
+    """The row of a delivered image in `images`, without carried columns."""
+    intent, task, outcome = account.intent, account.task, image.outcome
+    file = image.file
+    assert intent is not None
+    assert task is not None
+    finished_us = task.updated_at_us if task.status is not TaskStatus.PENDING else None
+    completed_us = finished_us if intent.completed_at_us is None else intent.completed_at_us
+    is_dated = completed_us is not None and url_lifetime_us is not None
+    return (
+        row.prompt_id,
+        row.request_key,
+        outcome.index,
+        outcome.image_id,
+        outcome.url,
+        outcome.mynth_url,
+        row.model,
+        task.model,
+        outcome.width,
+        outcome.height,
+        outcome.format,
+        _usd(image.cost_units),
+        image.cost_basis,
+        outcome.rating_level,
+        outcome.rating_error,
+        outcome.destination,
+        outcome.destination_status,
+        outcome.destination_error,
+        account.metadata_json,
+        row.prompt,
+        row.prompt if task.prompt_sent is None else task.prompt_sent,
+        task.task_id,
+        intent.intent_id,
+        task.created_at_us if intent.submitted_at_us is None else intent.submitted_at_us,
+        completed_us,
+        (completed_us or 0) + (url_lifetime_us or 0) if is_dated else None,
+        file.uri if file else None,
+        file.n_bytes if file else None,
+        file.sha256 if file else None,
+    )
+
+
+def failure_row(row: AskedRow, failure: Failure) -> tuple[Any, ...]:
+    """The row of a failure in `failures`, without carried columns."""
+    return (
+        row.prompt_id,
+        row.request_key,
+        failure.image_index,
+        failure.stage.value,
+        failure.status,
+        failure.error_code,
+        failure.error_message,
+        failure.field,
+        failure.http_status,
+        failure.money.value,
+        failure.retryable,
+        failure.attempts,
+        failure.task_id,
+        failure.intent_id,
+        failure.next_step,
+    )
+
+
+def _usd(units: int | None) -> Decimal | None:
+    return None if units is None else usd_from_units(units)
+
+
+# Running totals of the result tables of one slice, and samples of them for people.
+
+
+SAMPLE_IMAGES = 24
+UNRATED = "(not rated)"
+EXAMPLES_PER_CODE = 3
+
+_S = IntentState
+_UNSENT_IN_WORDS = {
+    REJECTED_INPUT: "rejected",
+    NOT_SUBMITTED: "not sent",
+    _S.WITHHELD.value: "not sent",
+    _S.CLEARED.value: "not sent",
+}
+_SENT_IN_WORDS = {
+    _S.COMPLETED.value: "delivered",
+    _S.PARTIAL.value: "delivered in part",
+    _S.FAILED.value: "failed",
+    _S.REJECTED.value: "refused",
+    _S.SENDING.value: "pending",
+    _S.ACCEPTED.value: "pending",
+    STALLED: "stalled",
+}
+
+_OPEN = frozenset({_S.UNRESOLVED.value, STALLED, _S.SENDING.value, _S.ACCEPTED.value})
+_NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """
+    One of the first images of a slice.
+
+    `intent_id` and `image_index` (0-based) name it; money is in units of 10⁻⁸ USD.
+    """
+
+    intent_id: str
+    image_index: int
+    prompt_id: str
+    prompt: str
+    model: str
+    url: str | None
+    mynth_url: str | None = None
+    width: int | None = None
+    height: int | None = None
+    cost_units: int | None = None
+    file_uri: str | None = None
+
+    @property
+    def link(self) -> str | None:
+        """Where the full image is."""
+        return self.url or self.mynth_url
+
+
+@dataclass
+class FailureKind:
+    """
+    Failures of one code: how many, the first ones' prompt ids, and one of them in words.
+
+    `n_open`: of rows that wait for evidence or for their task.
+    """
+
+    code: str
+    message: str
+    next_step: str
+    money: MoneyOutcome
+    n_failures: int = 0
+    n_retryable: int = 0
+    examples: list[str] = field(default_factory=list)
+    n_open: int = 0
+
+
+class ResultCounts:
+    """Running totals of a slice."""
+
+    def __init__(self) -> None:
+        self.n_rows = self.n_images_asked = self.n_images_missing = self.n_cost_unknown = 0
+        self.n_files = self.n_undownloaded = self.n_images_beyond_asked = 0
+        self.reserved_units = self.charged_units = 0
+        self.statuses: Counter[str] = Counter()
+        self.kinds: dict[str, FailureKind] = {}
+        self.images: list[SampleImage] = []
+        self.levels: Counter[str] = Counter()
+        self.rows_by_level: dict[str, list[str]] = {}
+        self._task_s = array("d")
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Failures by code."""
+        return {code: kind.n_failures for code, kind in sorted(self.kinds.items())}
+
+    @property
+    def median_task_s(self) -> float | None:
+        """Seconds that a task took, by Mynth's clock; None where none ended."""
+        return median(self._task_s) if self._task_s else None
+
+    def add_intent(self, intent: Intent) -> None:
+        if intent.charged_units is not None:
+            self.charged_units += intent.charged_units
+        elif intent.state not in _NEVER_CHARGED:
+            self.n_cost_unknown += 1
+        if intent.state not in FINAL:
+            self.reserved_units += intent.reserved_units or 0
+
+    def add_surplus(self, surplus: SurplusTask) -> None:
+        cost = surplus.task.cost_units if surplus.task else None
+        self.charged_units += cost or 0
+        self.n_cost_unknown += cost is None
+
+    def add_account(self, row: AskedRow, account: RowAccount) -> None:
+        self.n_rows += 1
+        self.statuses[account.status] += 1
+        if row.problem[0] is None:
+            self.n_images_asked += row.count or 0
+            self.n_images_missing += max(0, (row.count or 0) - len(account.images))
+        for failure in (*account.failures, *account.undownloaded):
+            self._add_failure(row, failure)
+        self.n_images_beyond_asked += max(0, len(account.images) - (row.count or 0))
+        self.n_undownloaded += len(account.undownloaded)
+        self.n_files += sum(image.file is not None for image in account.images)
+        for level in filter(None, map(_level, account.images)):
+            self.levels[level] += 1
+            add_example(self.rows_by_level.setdefault(level, []), row.prompt_id)
+        missing = SAMPLE_IMAGES - len(self.images)
+        self.images += [_sampled(row, account, image) for image in account.images[:missing]]
+        task = account.task
+        if task is not None and task.status.is_final:
+            self._task_s.append((task.updated_at_us - task.created_at_us) / US_PER_S)
+
+    def _add_failure(self, row: AskedRow, failure: Failure) -> None:
+        code = failure.error_code
+        kind = self.kinds.get(code)
+        if kind is None:
+            kind = FailureKind(code, failure.error_message, failure.next_step, failure.money)
+            self.kinds[code] = kind
+        kind.n_failures += 1
+        kind.n_retryable += failure.retryable
+        kind.n_open += failure.status in _OPEN
+        add_example(kind.examples, row.prompt_id)
+
+
+def rows_in_words(by_status: Mapping[str, int]) -> str:
+    """
+    What became of prompt rows, by the statuses of all of them, as sums that add up.
+
+    `8 rows = 1 rejected + 7 sent; 7 sent = 6 delivered + 1 failed`
+    """
+    unsent, sent = Counter[str](), Counter[str]()
+    for status, n_rows in by_status.items():
+        if status in _UNSENT_IN_WORDS:
+            unsent[_UNSENT_IN_WORDS[status]] += n_rows
+        else:
+            sent[_SENT_IN_WORDS.get(status, status)] += n_rows
+    rows = f"{unsent.total() + sent.total()} rows = {_added({**unsent, 'sent': sent.total()})}"
+    return f"{rows}; {sent.total()} sent = {_added(sent)}" if sent.total() else rows
+
+
+def add_example(examples: list[str], prompt_id: str) -> None:
+    """Keep the first few rows, each once."""
+    if len(examples) < EXAMPLES_PER_CODE and prompt_id not in examples:
+        examples.append(prompt_id)
+
+
+def _added(counts: Mapping[str, int]) -> str:
+    return " + ".join(f"{n} {what}" for what, n in counts.items())
+
+
+def _level(image: DeliveredImage) -> str | None:
+    """The content rating of an image; `UNRATED` where that failed, None where none was asked."""
+    return image.outcome.rating_level or (UNRATED if image.outcome.rating_error else None)
+
+
+def _sampled(row: AskedRow, account: RowAccount, image: DeliveredImage) -> SampleImage:
+    outcome = image.outcome
+    assert account.intent is not None
+    resolved = account.task.model if account.task else None
+    return SampleImage(
+        intent_id=account.intent.intent_id,
+        image_index=outcome.index,
+        prompt_id=row.prompt_id,
+        prompt=row.prompt or "",
+        model=resolved or row.model or "",
+        url=outcome.url,
+        mynth_url=outcome.mynth_url,
+        width=outcome.width,
+        height=outcome.height,
+        cost_units=image.cost_units,
+        file_uri=image.file.uri if image.file else None,
+    )
+
 
 PROMPT_ROWS_AT_ONCE = 256  # a row may have a hundred images
 RESULT_ROW_GROUP_ROWS = 2048  # three tables keep one each, plain, until it is written

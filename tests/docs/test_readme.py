@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.simulator import SimulatorServer
-from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from mynth_dagster.tables.schemas import TASKS_SCHEMA, failures_schema, images_schema
 from tests.docs.markdown import DOCS, README, blocks, code_in, commands, read, rows, section
 
 SIMULATOR_URL = "http://127.0.0.1:8787"

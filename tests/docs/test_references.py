@@ -42,10 +42,14 @@ from mynth_dagster.simulator import (
     Switches,
 )
 from mynth_dagster.simulator.rules import FailureKind, FaultKind
-from mynth_dagster.tables.column_meanings import MEANINGS
 from mynth_dagster.tables.inspection_tables import inspection_schema
-from mynth_dagster.tables.prompt_schema import prompts_schema
-from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
+from mynth_dagster.tables.schemas import (
+    MEANINGS,
+    TASKS_SCHEMA,
+    failures_schema,
+    images_schema,
+    prompts_schema,
+)
 from tests.docs import reference
 from tests.docs.markdown import DOCS, ROOT, blocks, code_in, read, rows, section
 

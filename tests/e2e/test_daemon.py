@@ -14,7 +14,7 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.audit import audit_slice
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.store import TableStore
 from tests.ageing import make_older
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("daemon")]

@@ -17,7 +17,7 @@ from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.tables.audit import audit_slice
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.store import TableStore
 
 CDN = "GET /cdn/:file"
 FILES = FileSettings()

@@ -11,7 +11,7 @@ from rich.console import Console
 from mynth_dagster.cli.progress import print_report
 from mynth_dagster.models.batch import RequestDefaults, Slice
 from mynth_dagster.tables.audit import audit_slice
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.store import TableStore
 from tests.engine.edge import HostileEdge, of_tasks
 
 

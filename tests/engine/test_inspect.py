@@ -25,8 +25,7 @@ from mynth_dagster.errors import (
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.money import budget_from_usd
 from mynth_dagster.models.request import InspectionKind, InspectionSettings, RatingLevel
-from mynth_dagster.tables.inspection_answers import ANSWERS, shaped_answer
-from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.tables.inspection_tables import ANSWERS, InspectionSummary, shaped_answer
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
 

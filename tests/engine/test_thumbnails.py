@@ -10,7 +10,7 @@ import pytest
 from mynth_dagster.engine import thumbnails
 from mynth_dagster.engine.thumbnails import make_thumbnails
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
-from mynth_dagster.tables.result_counts import SampleImage
+from mynth_dagster.tables.results import SampleImage
 
 SLICE, BATCH = Slice(), Batch("b")
 

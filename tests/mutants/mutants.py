@@ -285,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "a file is believed to be whole",
-        "mynth_dagster/tables/picture_facts.py",
+        "mynth_dagster/tables/image_header.py",
         "    if not _has_end(file, facts.format, head, n_bytes):\n",
         "    if not head:\n",
         ("tests/tables/test_picture_facts.py",),
@@ -341,7 +341,7 @@ MUTANTS = (
     ),
     Mutant(
         "a row that only today's revision refuses is sent again",
-        "mynth_dagster/tables/planned.py",
+        "mynth_dagster/tables/requests.py",
         """rows.filter(pc.is_null(rows.column("problem_code")))""",
         """rows.filter(pc.is_valid(rows.column("request_hash")))""",
         ("tests/tables/test_result_rows.py",),

@@ -13,8 +13,7 @@ from mynth_dagster.models.failure import MoneyOutcome
 from mynth_dagster.plugin import checks
 from mynth_dagster.plugin.check_limits import CheckLimits
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.result_counts import FailureKind
-from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.results import FailureKind, ResultsSummary
 
 KEY = dg.AssetKey(["shots", "images"])
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR

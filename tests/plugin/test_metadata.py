@@ -18,8 +18,7 @@ from mynth_dagster.models.failure import MoneyOutcome
 from mynth_dagster.models.money import Receipt
 from mynth_dagster.plugin import metadata
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.result_counts import FailureKind, SampleImage
-from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.results import FailureKind, ResultsSummary, SampleImage
 
 URIS = {"tasks": "/t", "images": "/i", "failures": "/f"}
 

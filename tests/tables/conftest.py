@@ -19,11 +19,11 @@ from mynth_dagster.models.task import (
     TaskStatus,
 )
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.files import FAILURES, IMAGES, TASKS, TableStore
-from mynth_dagster.tables.planned import PromptRow, iter_planned_rows, iter_prompt_rows
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
+from mynth_dagster.tables.requests import PromptRow, iter_planned_rows, iter_prompt_rows
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.source import source_from_arrow
+from mynth_dagster.tables.store import FAILURES, IMAGES, TASKS, TableStore
 from tests.tables.outcomes import NOW_US, SLICE, rows_of
 
 START_US = 1_795_000_000_000_000

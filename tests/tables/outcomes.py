@@ -2,7 +2,7 @@
 
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import Fault, ImageOutcome
-from mynth_dagster.tables.files import TableStore
+from mynth_dagster.tables.store import TableStore
 
 NOW_US = 1_795_000_100_000_000
 SLICE = Slice()

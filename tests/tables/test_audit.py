@@ -10,9 +10,8 @@ from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import Fault, ImageOutcome
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.audit import audit_slice
-from mynth_dagster.tables.files import FAILURES, IMAGES
 from mynth_dagster.tables.results import write_results
-from mynth_dagster.tables.staging import staged_tables
+from mynth_dagster.tables.store import FAILURES, IMAGES, staged_tables
 
 SLICE = Slice()
 

@@ -9,8 +9,7 @@ import pyarrow.dataset as pads
 import pytest
 
 from mynth_dagster.errors import TableError
-from mynth_dagster.tables.frames import as_arrow
-from mynth_dagster.tables.source import source_from_arrow
+from mynth_dagster.tables.source import as_arrow, source_from_arrow
 
 
 def rows_of(value: object) -> list[dict]:

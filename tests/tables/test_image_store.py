@@ -15,9 +15,8 @@ from PIL import Image
 
 from mynth_dagster.errors import DownloadError, TableError
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.image_store import ImageStore, stem_of
-from mynth_dagster.tables.staging import temp_name
+from mynth_dagster.tables.images import ImageStore, stem_of
+from mynth_dagster.tables.store import TableStore, temp_name
 
 SLICE = Slice("2026-11-22", "003")
 STEM = stem_of("int_abc", 1)

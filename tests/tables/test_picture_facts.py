@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mynth_dagster.errors import DownloadError
-from mynth_dagster.tables.picture_facts import (
+from mynth_dagster.tables.image_header import (
     PictureFacts,
     look_at_picture,
     media_type_of,

@@ -10,7 +10,7 @@ import pytest
 from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import PROMPT_COLUMNS, RequestDefaults, Slice
 from mynth_dagster.models.request import ImageRequest, InputImage
-from mynth_dagster.tables.files import IMAGES, PROMPTS
+from mynth_dagster.tables.store import IMAGES, PROMPTS
 from tests.tables.outcomes import image
 
 

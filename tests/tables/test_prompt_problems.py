@@ -16,9 +16,8 @@ from mynth_dagster.limits import (
 )
 from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
-from mynth_dagster.tables.checks import suspicious_rows
-from mynth_dagster.tables.explain import RowRules, explain_row
-from mynth_dagster.tables.prompt_schema import REQUEST_TYPES
+from mynth_dagster.tables.rules import RowRules, explain_row, suspicious_rows
+from mynth_dagster.tables.schemas import REQUEST_TYPES
 
 R1, R2, R3 = LIMITS_BY_REVISION.values()
 

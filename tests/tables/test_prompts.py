@@ -15,11 +15,11 @@ from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rating, request_hash
 from mynth_dagster.models.task import CatalogModel, Offers
 from mynth_dagster.tables import prompts as prompts_module
-from mynth_dagster.tables.files import PROMPTS, TableStore
-from mynth_dagster.tables.planned import iter_planned_rows
-from mynth_dagster.tables.prompt_schema import OUR_COLUMNS, prompts_schema
 from mynth_dagster.tables.prompts import write_prompts
+from mynth_dagster.tables.requests import iter_planned_rows
+from mynth_dagster.tables.schemas import OUR_COLUMNS, prompts_schema
 from mynth_dagster.tables.source import open_source, source_from_arrow
+from mynth_dagster.tables.store import PROMPTS, TableStore
 
 PARTI = Path(__file__).parents[3] / "shared/data/parti_prompts.parquet"
 

@@ -12,7 +12,7 @@ from mynth_dagster.models.intent import SurplusTask
 from mynth_dagster.models.task import CatalogModel, Fault, ImageOutcome, Offers, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables import accounting
-from mynth_dagster.tables.files import FAILURES, IMAGES, TASKS
+from mynth_dagster.tables.store import FAILURES, IMAGES, TASKS
 from tests.tables.outcomes import NOW_US, SLICE, failed, image
 
 

@@ -12,10 +12,14 @@ from mynth_dagster.errors import TableError
 from mynth_dagster.models.task import ImageOutcome
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables import accounting
-from mynth_dagster.tables.files import FAILURES, IMAGES, PROMPTS, TASKS
-from mynth_dagster.tables.prompt_schema import carried_schema
-from mynth_dagster.tables.result_schemas import TASKS_SCHEMA, failures_schema, images_schema
 from mynth_dagster.tables.results import write_results
+from mynth_dagster.tables.schemas import (
+    TASKS_SCHEMA,
+    carried_schema,
+    failures_schema,
+    images_schema,
+)
+from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS
 from tests.tables.outcomes import NOW_US, SLICE, failed, image
 
 

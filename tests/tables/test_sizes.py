@@ -7,12 +7,11 @@ import pytest
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import READ_BATCH_BYTES
-from mynth_dagster.tables import parquet, row_sizes
-from mynth_dagster.tables.files import IMAGES
-from mynth_dagster.tables.result_rows import GatheredRows
-from mynth_dagster.tables.row_sizes import pieces, value_bytes
+from mynth_dagster.tables import parquet
+from mynth_dagster.tables.parquet import pieces, value_bytes
+from mynth_dagster.tables.results import GatheredRows
 from mynth_dagster.tables.source import open_source, source_from_arrow
-from mynth_dagster.tables.staging import staged_tables
+from mynth_dagster.tables.store import IMAGES, staged_tables
 from tests.tables.outcomes import SLICE, image
 
 MB = 1024 * 1024
@@ -118,7 +117,7 @@ def test_more_than_a_column_can_hold_is_taken_in_pieces():
 
 def test_results_of_large_rows_are_those_of_small_ones(write, collect, known, store, monkeypatch):
     """Cut into pieces by bytes, prompts and images have the same rows in the same order."""
-    monkeypatch.setattr(row_sizes, "READ_BATCH_BYTES", 5_000)
+    monkeypatch.setattr(parquet, "READ_BATCH_BYTES", 5_000)
     pictures = [bytes([n]) * 1_000 for n in range(9)]
     rows = {"prompt": ["a"] * 9, "prompt_id": list(range(9)), "count": [7] * 9}
     written = write({**rows, "picture": pictures}, models=("v/m", "v/n"))

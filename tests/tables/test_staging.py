@@ -11,8 +11,7 @@ import pytest
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.tables.files import IMAGES, TASKS, TableStore
-from mynth_dagster.tables.staging import staged_tables
+from mynth_dagster.tables.store import IMAGES, TASKS, TableStore, staged_tables
 
 SLICE = Slice("2026-11-22", "003")
 SCHEMA = pa.schema([("n", pa.int64())])

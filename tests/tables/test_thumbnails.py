@@ -10,9 +10,9 @@ from PIL import Image
 
 from mynth_dagster.limits import THUMBNAIL_MAX_BYTES, THUMBNAIL_PX
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.tables import thumbnails
-from mynth_dagster.tables.result_counts import SampleImage
-from mynth_dagster.tables.thumbnails import ThumbnailStore, draw_strip, draw_thumbnail
+from mynth_dagster.tables import images
+from mynth_dagster.tables.images import ThumbnailStore, draw_strip, draw_thumbnail
+from mynth_dagster.tables.results import SampleImage
 
 IMAGE = SampleImage("int_abc", 0, "../../p", "a kite", "m", "https://cdn.mynth.io/x.webp")
 
@@ -62,7 +62,7 @@ def test_what_is_no_picture_gets_none(content):
 
 def test_bomb_is_not_unpacked(monkeypatch):
     """A small file of many pixels is refused by its header."""
-    monkeypatch.setattr(thumbnails, "PICTURE_MAX_PIXELS", 640 * 320 - 1)
+    monkeypatch.setattr(images, "PICTURE_MAX_PIXELS", 640 * 320 - 1)
 
     assert draw_thumbnail(_encoded("PNG")) is None
 

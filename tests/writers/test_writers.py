@@ -22,10 +22,10 @@ import pytest
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.tables.files import TableStore
-from mynth_dagster.tables.planned import iter_prompt_rows
 from mynth_dagster.tables.prompts import write_prompts
+from mynth_dagster.tables.requests import iter_prompt_rows
 from mynth_dagster.tables.source import open_source
+from mynth_dagster.tables.store import TableStore
 from tests.cli.conftest import Shell
 
 DAY = dt.datetime.fromisoformat("2026-11-22T01:02:03")

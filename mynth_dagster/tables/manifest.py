@@ -1,19 +1,96 @@
-"""What the tables of a batch remember of the ledger that wrote them."""
+"""
+Which ledger the tables of a batch belong to: `<root>/<batch>/_ledger.json`.
+
+Readers of Parquet leave files alone whose names begin with an underscore.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import os
+import posixpath
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mynth_dagster.clock import us_from_utc
+from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.money import units_from_usd
 from mynth_dagster.models.request import InspectionKind
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.files import PROMPTS, TASKS, TableStore
-from mynth_dagster.tables.inspected import inspection_key
+from mynth_dagster.tables.parquet import as_table_errors
+from mynth_dagster.tables.requests import inspection_key
+from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore
+
+MARK_NAME = "_ledger.json"
+
+
+@dataclass(frozen=True)
+class LedgerMark:
+    """
+    The ledger that wrote the tables last.
+
+    Args:
+        number: Its newest running number then; a ledger that knows less is an older copy.
+    """
+
+    ledger_id: str
+    number: int
+
+
+def read_mark(store: TableStore) -> LedgerMark | None:
+    """
+    The mark of a batch, or None where no run left one.
+
+    Raises:
+        TableError: It is there and cannot be read.
+    """
+    path = _path(store)
+    with as_table_errors(path, "cannot read which ledger the tables belong to"):
+        if not store.fs.isfile(path):
+            return None
+        content = store.fs.cat_file(path)
+    try:
+        return LedgerMark(**json.loads(content))
+    except (ValueError, TypeError):
+        raise TableError(path, "it does not say which ledger the tables belong to") from None
+
+
+def write_mark(store: TableStore, mark: LedgerMark) -> None:
+    """Leave the mark for the next run; a crash leaves the old one."""
+    path = _path(store)
+    with as_table_errors(path, "cannot write which ledger the tables belong to"):
+        write_json(store, path, asdict(mark))
+
+
+def write_json(store: TableStore, path: str, value: object) -> None:
+    """A small file of the root, under a temporary name first."""
+    folder, name = posixpath.split(path)
+    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}")
+    store.fs.makedirs(folder, exist_ok=True)
+    store.fs.pipe_file(temporary, json.dumps(value).encode("ascii"))
+    if store.is_local:
+        os.replace(temporary, path)  # noqa: PTH105 - paths are fsspec's
+    else:
+        store.fs.mv(temporary, path)
+
+
+def has_results(store: TableStore, table: str = TASKS) -> bool:
+    """Whether any run ever wrote this table of the batch."""
+    with as_table_errors(store.batch_folder, "cannot look for tables"):
+        return bool(store.fs.glob(f"{store.batch_folder}/{table}/**/*.parquet"))
+
+
+def _path(store: TableStore) -> str:
+    return posixpath.join(store.batch_folder, MARK_NAME)
+
+
+# What the tables of a batch remember of the ledger that wrote them.
+
 
 _STATES = {state.value for state in IntentState}
 _PROMPT_COLUMNS = ["prompt_id", "request_key", "request_hash", "model", "count"]
@@ -138,3 +215,54 @@ def _state(status: str, *, has_task: bool) -> IntentState:
 
 def _units(usd: Any) -> int | None:
     return None if usd is None else units_from_usd(usd)
+
+
+# From which prompt table each window of a batch was made: `<root>/<batch>/_sources/<window>.json`.
+#
+# Names of batches are often taken from files, and equal names would replace each other's tables.
+
+
+FOLDER = "_sources"
+
+
+def require_same_source(store: TableStore, window: Slice, source: PromptSource) -> None:
+    """
+    Refuse a table that would replace those of another one by its mere name.
+
+    Raises:
+        ConfigError: The window was made from another table.
+        TableError: The mark cannot be read.
+    """
+    path = _mark_path(store, window)
+    with as_table_errors(path, "cannot read what the batch was made from"):
+        known = json.loads(store.fs.cat_file(path)) if store.fs.isfile(path) else None
+    if not isinstance(known, list) or set(known) & set(_addresses(store, source)):
+        return
+    name = store.batch_name
+    raise ConfigError(
+        "batch",
+        f"{name!r} was made from {known[0]}, and this is {source.addresses[0]}. Nothing was sent. "
+        f"Give this one another name (--batch NAME). If it is the same batch and its table was "
+        f"moved, say --batch {name}, or remove {path}.",
+    )
+
+
+def write_source_mark(store: TableStore, window: Slice, source: PromptSource) -> None:
+    """Say beside the tables what they are made from."""
+    path = _mark_path(store, window)
+    with as_table_errors(path, "cannot write what the batch was made from"):
+        write_json(store, path, _addresses(store, source))
+
+
+def _mark_path(store: TableStore, window: Slice) -> str:
+    return posixpath.join(store.batch_folder, FOLDER, f"{window.path or 'all'}.json")
+
+
+def _addresses(store: TableStore, source: PromptSource) -> Sequence[str]:
+    """All names of a table; one from the root stays when both are moved together."""
+    addresses = source.addresses
+    if store.is_local and all(map(os.path.isabs, addresses)):
+        root = os.path.realpath(posixpath.dirname(store.batch_folder))
+        from_root = os.path.relpath(os.path.realpath(addresses[0]), root)
+        return [*addresses, from_root]
+    return list(addresses)

@@ -1,8 +1,11 @@
-"""The request rows of a source, batch by batch: named, completed, multiplied, checked, hashed."""
+"""From rows of the normalised prompt table to the requests they stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,22 +13,250 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mynth_dagster.errors import TableError, TableProblem
-from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
 from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
-from mynth_dagster.models.request import request_hash
-from mynth_dagster.tables.arrow_errors import reason_of
-from mynth_dagster.tables.checks import suspicious_rows
-from mynth_dagster.tables.columns import FoundColumns
-from mynth_dagster.tables.explain import RowProblem, RowRules, explain_row
-from mynth_dagster.tables.input_files import InputFiles
-from mynth_dagster.tables.input_rows import for_naming, identify_inputs
-from mynth_dagster.tables.normalise import OFF, SourceRows, Unreadable, normalise, unreadable_place
-from mynth_dagster.tables.planned import request_maker
-from mynth_dagster.tables.prompt_schema import OUR_COLUMNS, REQUEST_TYPES, prompts_schema
+from mynth_dagster.models.request import (
+    Delivery,
+    ImageRequest,
+    InputImage,
+    Inspection,
+    InspectionSettings,
+    Wish,
+    inspection_hash,
+    request_hash,
+)
+from mynth_dagster.tables.columns import (
+    OFF,
+    FoundColumns,
+    SourceRows,
+    Unreadable,
+    normalise,
+    unreadable_place,
+)
+from mynth_dagster.tables.inputs import InputFiles, for_naming, identify_inputs
+from mynth_dagster.tables.parquet import reason_of, repeated_pieces
 from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
-from mynth_dagster.tables.row_sizes import repeated_pieces
+from mynth_dagster.tables.rules import RowProblem, RowRules, explain_row, suspicious_rows
+from mynth_dagster.tables.schemas import OUR_COLUMNS, REQUEST_TYPES, prompts_schema
 from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.store import IMAGES, PROMPTS, TableStore
+
+SETTINGS_KEY = "mynth:settings"
+"""Footer key: a hash of the batch's defaults that the rows were completed with."""
+
+FROM_TABLE_KEY = "mynth:from_table"
+"""Footer key: what multiplies money and was said by the source's own columns, such as `count`."""
+
+PLANNED_ROWS_AT_ONCE = 2048
+_PLANNED_COLUMNS = ["row_index", "prompt_id", "request_key", "request_hash", *REQUEST_TYPES]
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """
+    One good row of the prompt table, ready to be asked for.
+
+    Args:
+        row_index: 0-based row of the source.
+        request_hash: Identity of `request`, as in the table.
+    """
+
+    row_index: int
+    prompt_id: str
+    request_key: str
+    request_hash: str
+    request: Wish
+
+    @property
+    def n_asked(self) -> int:
+        """Images asked for."""
+        return self.request.count
+
+
+def iter_prompt_rows(store: TableStore, slice_: Slice) -> Iterator[pa.RecordBatch]:
+    """All rows of a prompt table, rejected ones and carried columns included."""
+    return store.iter_batches(PROMPTS, slice_)
+
+
+def iter_planned_rows(
+    store: TableStore, slice_: Slice, *, batch: Batch
+) -> Iterator[list[PromptRow]]:
+    """
+    The good rows of a prompt table in order, as requests, a bounded number at a time.
+
+    Raises:
+        TableError: There is no prompt table, or it was written under other defaults than
+            the batch has now.
+    """
+    for planned in iter_planned_batches(store, slice_, batch=batch):
+        yield planned.rows()
+
+
+class PlannedBatch:
+    """
+    Good rows of a prompt table, of which only those that are asked for become requests.
+
+    `request_keys` and `request_hashes` are those of all rows, in order.
+    """
+
+    def __init__(self, rows: pa.RecordBatch, make: Callable[[Sequence[Any]], ImageRequest]) -> None:
+        self._rows = rows
+        self._make = make
+        self.request_keys: list[str] = rows.column("request_key").to_pylist()
+        self.request_hashes: list[str] = rows.column("request_hash").to_pylist()
+
+    def rows(self, places: Sequence[int] | None = None) -> list[PromptRow]:
+        """The rows at these places, by default all."""
+        rows = self._rows if places is None else self._rows.take(pa.array(places, pa.int32()))
+        cells = [rows.column(name).to_pylist() for name in _PLANNED_COLUMNS]
+        return [
+            PromptRow(index, name, key, identity, self._make(row))
+            for index, name, key, identity, *row in zip(*cells, strict=True)
+        ]
+
+
+def iter_planned_batches(
+    store: TableStore, slice_: Slice, *, batch: Batch
+) -> Iterator[PlannedBatch]:
+    """
+    The good rows of a prompt table in order, a bounded number at a time.
+
+    Raises:
+        TableError: There is no prompt table, or it was written under other defaults than
+            the batch has now.
+    """
+    require_same_settings(store, slice_, batch)
+    make = request_maker(batch.defaults)
+    batches = store.iter_batches(
+        PROMPTS,
+        slice_,
+        columns=[*_PLANNED_COLUMNS, "problem_code"],
+        batch_rows=PLANNED_ROWS_AT_ONCE,
+    )
+    for rows in batches:
+        yield PlannedBatch(rows.filter(pc.is_null(rows.column("problem_code"))), make)
+
+
+def said_by_table(store: TableStore, slice_: Slice) -> frozenset[str]:
+    """Which of `count` and `model` the rows have from the source, and not from the batch."""
+    return frozenset(store.read_metadata(PROMPTS, slice_).get(FROM_TABLE_KEY, "").split())
+
+
+def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:
+    """Stop where the batch's defaults changed since its prompt table was written."""
+    written = store.read_metadata(PROMPTS, slice_).get(SETTINGS_KEY)
+    if written != settings_hash(batch.defaults):
+        reason = "it was written under other defaults than the batch has now: materialize prompts"
+        raise TableError(store.uri(PROMPTS, slice_), reason)
+
+
+def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], ImageRequest]:
+    """
+    What turns the cells of one row, in the order of `REQUEST_TYPES`, into its request.
+
+    What a table has no column for (rating, webhooks) comes from the batch's defaults.
+    """
+    plain = Delivery(
+        webhook_urls=defaults.webhook_urls,
+        mute_registered_webhooks=defaults.mute_registered_webhooks,
+        with_token=defaults.public_access_tokens,
+    )
+
+    def make(row: Sequence[Any]) -> ImageRequest:
+        prompt, negative, model, size, count, inputs, form, quality, enhance, to, metadata = row
+        silent = to is None and metadata is None
+        return ImageRequest(
+            prompt,
+            negative,
+            model,
+            size,
+            count,
+            tuple(InputImage(**item) for item in inputs) if inputs else (),
+            form,
+            quality,
+            enhance,
+            defaults.rating,
+            plain if silent else replace(plain, destination=to, metadata_json=metadata),
+        )
+
+    return make
+
+
+def request_from_row(row: Sequence[Any], batch: Batch) -> ImageRequest:
+    """The request of one row: its cells in the order of `REQUEST_TYPES`."""
+    return request_maker(batch.defaults)(row)
+
+
+def settings_hash(defaults: RequestDefaults) -> str:
+    """What the rows were completed with; says whether a table is still the batch's."""
+    rating = defaults.rating
+    text = json.dumps(
+        [
+            [defaults.negative_prompt, defaults.size, defaults.count, defaults.output_format],
+            [defaults.output_quality, defaults.enhance, defaults.destination],
+            None
+            if rating is None
+            else [[level.value, level.description] for level in rating.levels],
+        ]
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def settings_of(batch: Batch) -> str:
+    """What rows that stay as they are become other requests by: models, defaults, columns."""
+    own = [sorted(batch.models), settings_hash(batch.defaults), sorted(batch.columns.items())]
+    text = repr(batch.inspection or own)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+# From the images of a batch to what is asked about each of them, and to its answers.
+
+
+_IMAGE_COLUMNS = ["prompt_id", "request_key", "image_index", "intent_id", "mynth_url", "url"]
+
+
+def iter_rows_to_inspect(
+    store: TableStore, slice_: Slice, *, batch: Batch
+) -> Iterator[list[PromptRow]]:
+    """
+    The images of a partition as paid looks at them, a bounded number at a time.
+
+    Images that lie in the user's own storage only, without a URL, are left out.
+
+    Raises:
+        TableError: There is no table of images.
+    """
+    assert batch.inspection is not None
+    for rows in store.iter_batches(IMAGES, slice_, columns=_IMAGE_COLUMNS):
+        cells = zip(*(rows.column(name).to_pylist() for name in _IMAGE_COLUMNS), strict=True)
+        yield [
+            _row(batch.inspection, name, key, index, intent_id, mynth_url or url)
+            for name, key, index, intent_id, mynth_url, url in cells
+            if mynth_url or url
+        ]
+
+
+def inspection_key(request_key: str, image_index: int) -> str:
+    """The key of an image's inspections within its window."""
+    return f"{request_key}#{image_index}"
+
+
+def _row(
+    settings: InspectionSettings, name: str, key: str, index: int, intent_id: str, url: str
+) -> PromptRow:
+    subject = f"{intent_id}/{index}"
+    return PromptRow(
+        row_index=index,
+        prompt_id=name,
+        request_key=inspection_key(key, index),
+        request_hash=inspection_hash(settings, subject),
+        request=Inspection(settings, url, subject),
+    )
+
+
+# The request rows of a source, batch by batch: named, completed, multiplied, checked, hashed.
+
 
 DUPLICATES_MAX = 1_000  # enough to say how bad it is
 _EXPLAINED = ("prompt_id", *REQUEST_TYPES)
