@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Claimed
+from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
 from mynth_dagster.models.money import NO_BUDGET, Budget

@@ -10,10 +10,9 @@ from sqlalchemy.engine import Engine
 
 from benchmarks.ours import BATCH
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.claims import CLAIM, Claim
 from mynth_dagster.ledger.database import open_engines
-from mynth_dagster.ledger.delivery import CLAIM, Claim
-from mynth_dagster.ledger.evidence import SIGHT, Sighting
-from mynth_dagster.ledger.finish import READ, Reading
+from mynth_dagster.ledger.observations import READ, SIGHT, Reading, Sighting
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus

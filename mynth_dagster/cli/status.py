@@ -14,7 +14,7 @@ from mynth_dagster.cli.options import Ledger, Root
 from mynth_dagster.engine.session import REVISION_META, ledger_url_in
 from mynth_dagster.engine.stopping import in_words
 from mynth_dagster.ledger import Ledger as OpenLedger
-from mynth_dagster.ledger.reader import LedgerReader, StateCount
+from mynth_dagster.ledger.queries import LedgerReader, StateCount
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd, usd_from_units
 from mynth_dagster.printable import printable

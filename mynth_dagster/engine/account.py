@@ -25,7 +25,7 @@ from mynth_dagster.errors import (
     UnauthorizedError,
 )
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.accounts import AccountRow
+from mynth_dagster.ledger.ledger import AccountRow
 from mynth_dagster.models.task import Account
 from mynth_dagster.printable import printable_logger
 

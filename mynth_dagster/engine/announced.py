@@ -16,7 +16,7 @@ from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.engine.poll import IsDue, always
 from mynth_dagster.engine.session import Session
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.inbox import Heard
+from mynth_dagster.ledger.events import Heard
 from mynth_dagster.limits import (
     ANNOUNCED_AFTER_MAX_S,
     ANNOUNCED_AFTER_MIN_S,

@@ -15,8 +15,8 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch
 from mynth_dagster.engine.uploads import UploadCounts
 from mynth_dagster.errors import UnexpectedPayloadError
-from mynth_dagster.ledger.delivery import Ending
-from mynth_dagster.ledger.evidence import ANSWER, Attachment, Sighting
+from mynth_dagster.ledger.claims import Ending
+from mynth_dagster.ledger.observations import ANSWER, Attachment, Sighting
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import PublicAccessToken

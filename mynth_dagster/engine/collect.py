@@ -11,8 +11,8 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.identity import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.finish import Reading, StatusNote
-from mynth_dagster.ledger.slice_lookup import SliceLookup
+from mynth_dagster.ledger.ledger import SliceLookup
+from mynth_dagster.ledger.observations import Reading, StatusNote
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Awaited
 from mynth_dagster.models.task import TaskStatus, outcome_event

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.stop import RERUN, StopReason
 from mynth_dagster.errors import PriceUnknownError
-from mynth_dagster.ledger.delivery import Claimed
-from mynth_dagster.ledger.reader import PartitionRow
+from mynth_dagster.ledger.claims import Claimed
+from mynth_dagster.ledger.queries import PartitionRow
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import NOTHING, Exposure, format_usd
 

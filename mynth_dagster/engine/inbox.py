@@ -17,9 +17,8 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.identity import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
-from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.ledger.finish import Reading, StatusNote
-from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent, Postponement
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent, Postponement
+from mynth_dagster.ledger.observations import Attachment, Reading, Sighting, StatusNote
 from mynth_dagster.limits import (
     HINT_DELAY_S,
     HINT_TRIES_MAX,

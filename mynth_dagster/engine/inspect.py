@@ -24,7 +24,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.survey import Survey
 from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
-from mynth_dagster.ledger.slice_lookup import SliceLookup
+from mynth_dagster.ledger.ledger import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection
 from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
 from mynth_dagster.tables.store import TableStore

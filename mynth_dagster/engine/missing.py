@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError
-from mynth_dagster.ledger.doubts import Missing
+from mynth_dagster.ledger.observations import Missing
 from mynth_dagster.models.intent import Awaited
 
 

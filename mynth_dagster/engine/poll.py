@@ -20,7 +20,7 @@ from mynth_dagster.chunks import chunks
 from mynth_dagster.engine.missing import note_missing
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
-from mynth_dagster.ledger.finish import StatusNote
+from mynth_dagster.ledger.observations import StatusNote
 from mynth_dagster.models.intent import Awaited
 
 OVERTAKING_MAX = 128

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from mynth_dagster.engine.guard import REBUILDING, mark_tables, rebuild_command
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
-from mynth_dagster.ledger.evidence import Sighting
-from mynth_dagster.ledger.restore import Restored
+from mynth_dagster.ledger.observations import Restored, Sighting
 from mynth_dagster.limits import WALK_PAGES
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of

@@ -18,9 +18,8 @@ from mynth_dagster.clock import US_PER_S, SystemClock
 from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.stop import StopReason
 from mynth_dagster.ledger import Ledger, Stopped
-from mynth_dagster.ledger.reader import PartitionRow
-from mynth_dagster.ledger.resting_reader import Resting
-from mynth_dagster.ledger.stops import Stop
+from mynth_dagster.ledger.claims import Stop
+from mynth_dagster.ledger.queries import PartitionRow, Resting
 from mynth_dagster.limits import RESEND_AFTER_S, RESEND_PAUSE_FACTOR, RESENDS_MAX
 from mynth_dagster.models.batch import Batch, Slice
 

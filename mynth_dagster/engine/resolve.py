@@ -10,8 +10,8 @@ from mynth_dagster.engine.identity import PERSON
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.doubt_reader import Evidence
-from mynth_dagster.ledger.evidence import Attachment, Sighting
+from mynth_dagster.ledger.observations import Attachment, Sighting
+from mynth_dagster.ledger.queries import Evidence
 from mynth_dagster.limits import TASK_DEADLINE_S
 from mynth_dagster.models.intent import Intent, tag_of
 from mynth_dagster.models.task import Task

@@ -23,7 +23,7 @@ from mynth_dagster.engine.event_loop import lean_memory
 from mynth_dagster.engine.spooled import take_in_spools
 from mynth_dagster.errors import ApiError, ConfigError, RevisionUnknownError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.spool import remove_if_empty
+from mynth_dagster.ledger.journal import remove_if_empty
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
 from mynth_dagster.printable import printable_logger
 from mynth_dagster.wire import AUTO_REVISION, profile_of

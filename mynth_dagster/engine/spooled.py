@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.evidence import Sighting
-from mynth_dagster.ledger.spool import read_left_behind
+from mynth_dagster.ledger.journal import read_left_behind
+from mynth_dagster.ledger.observations import Sighting
 
 
 async def take_in_spools(ledger: Ledger, folder: Path) -> int:

@@ -16,7 +16,7 @@ from mynth_dagster.errors import (
     ServerFaultError,
     UnauthorizedError,
 )
-from mynth_dagster.ledger.stops import Stop
+from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.limits import (
     EQUAL_REFUSALS_MAX,
     NOT_SENT_RETRIES_MAX,

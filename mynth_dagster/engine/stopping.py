@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mynth_dagster.clock import Clock, utc_from_us
 from mynth_dagster.errors import ConfigError, name_some
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.stops import Stop
+from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.models.batch import Slice
 
 

@@ -31,7 +31,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopReason, StopSwitch, shut_out, stopped_by
 from mynth_dagster.errors import LedgerError, UnsupportedFeatureError, WithheldRequestError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Claimed
+from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import UNSUPPORTED

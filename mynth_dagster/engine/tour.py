@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from mynth_dagster.engine.announced import Hearing, hearing_of, is_due_by, note_unannounced
 from mynth_dagster.engine.poll import Poller
 from mynth_dagster.engine.session import Session
-from mynth_dagster.ledger.reader import Moving
+from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Awaited
 

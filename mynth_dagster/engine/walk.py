@@ -14,8 +14,8 @@ from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.absence import place_below
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.ledger.subjects import OpenSubject, Subject
+from mynth_dagster.ledger.observations import Attachment, Sighting
+from mynth_dagster.ledger.uploads import OpenSubject, Subject
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Intent, IntentTag, KnownTask, StrangeTask, Trail, tag_of
 from mynth_dagster.models.request import INSPECTION_TASKS, normal_url, task_type_of

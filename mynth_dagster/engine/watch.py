@@ -17,7 +17,7 @@ from mynth_dagster.engine.resend import Reason, reasons_to_resend
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.settle import expire_interrupted, settle
 from mynth_dagster.engine.tour import Tour
-from mynth_dagster.ledger.reader import Moving, PartitionRow
+from mynth_dagster.ledger.queries import Moving, PartitionRow
 from mynth_dagster.models.batch import Batch, Slice
 
 

@@ -6,7 +6,7 @@ from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.engine.announced import Hearing, read_hearing
 from mynth_dagster.engine.registration import REGISTERED_META
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.inbox import EventOutcome, InboxCounts
+from mynth_dagster.ledger.events import EventOutcome, InboxCounts
 from mynth_dagster.limits import BACKLOG_AGE_MAX_S
 from mynth_dagster.models.finding import Finding, note, ok, problem
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport

@@ -27,8 +27,8 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.clock import block_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
-from mynth_dagster.ledger.outage import Patience, in_our_words, is_outage
-from mynth_dagster.ledger.spool import Spool, SpooledAnswer
+from mynth_dagster.ledger.database import Patience, in_our_words, is_outage
+from mynth_dagster.ledger.journal import Spool, SpooledAnswer
 
 P = TypeVar("P")
 R = TypeVar("R")

@@ -4,41 +4,150 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.clock import Instant, block_s
-from mynth_dagster.ledger import accounts, doubts, partitions
-from mynth_dagster.ledger.accounts import AccountReader
-from mynth_dagster.ledger.database import open_engines, opening
-from mynth_dagster.ledger.delivery import CLAIM, END, Claim, Claimed, Ending
-from mynth_dagster.ledger.doubt_reader import DoubtReader
-from mynth_dagster.ledger.doubts import Missing
-from mynth_dagster.ledger.downloads import KEEP, mark_filed
-from mynth_dagster.ledger.evidence import SIGHT, Attachment, Sighting
-from mynth_dagster.ledger.finish import NOTE, READ, Reading, StatusNote
+from mynth_dagster.ledger import observations, partitions, schema
+from mynth_dagster.ledger.claims import CLAIM, END, Claim, Claimed, Ending, Stops
+from mynth_dagster.ledger.database import newest_number, open_engines, opening, until_unlocked
+from mynth_dagster.ledger.events import Inbox
 from mynth_dagster.ledger.group_commit import GroupCommit
-from mynth_dagster.ledger.grouped import CALL
-from mynth_dagster.ledger.inbox import Inbox
-from mynth_dagster.ledger.money_reader import MoneyReader
-from mynth_dagster.ledger.numbers import newest_number
-from mynth_dagster.ledger.outage import until_unlocked
-from mynth_dagster.ledger.outcome_reader import OutcomeReader
+from mynth_dagster.ledger.journal import Spool
+from mynth_dagster.ledger.observations import (
+    NOTE,
+    READ,
+    SIGHT,
+    Attachment,
+    Missing,
+    Reading,
+    Restored,
+    Sighting,
+    StatusNote,
+    restore_intents,
+    take_ledger_id,
+)
 from mynth_dagster.ledger.partitions import Stopped
-from mynth_dagster.ledger.reader import LedgerReader
-from mynth_dagster.ledger.resting_reader import RestingReader
-from mynth_dagster.ledger.restore import Restored, restore_intents, take_ledger_id
-from mynth_dagster.ledger.spool import Spool
-from mynth_dagster.ledger.stops import Stops
-from mynth_dagster.ledger.subjects import Subjects
-from mynth_dagster.ledger.tokens import Tokens
-from mynth_dagster.ledger.uploads import Uploads
+from mynth_dagster.ledger.queries import (
+    DoubtReader,
+    LedgerReader,
+    MoneyReader,
+    OutcomeReader,
+    RestingReader,
+)
+from mynth_dagster.ledger.statements import CALL, IN_MAX, insert_into, of_accounts, rows_of
+from mynth_dagster.ledger.uploads import KEEP, Subjects, Tokens, Uploads, mark_filed
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import Download
-from mynth_dagster.models.intent import Doubt, Intent, Walk, new_ledger_id
+from mynth_dagster.models.intent import Doubt, Intent, SurplusTask, Walk, new_ledger_id
+from mynth_dagster.models.task import PublicAccessToken, Task
+from mynth_dagster.models.transitions import IntentState
+
+# The accounts and keys that sent for this ledger.
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """
+    One key of one account.
+
+    Args:
+        fingerprint: The key under the ledger's salt.
+        user_id: The vendor's name of the account; empty where not known.
+        key_id: The vendor's name of the key; empty where not known.
+    """
+
+    number: int
+    base_url: str
+    fingerprint: str
+    user_id: str
+    key_id: str
+
+
+class AccountReader:
+    """Queries about accounts; synchronous, like `LedgerReader`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def all(self) -> list[AccountRow]:
+        """Every key that was ever used, oldest first."""
+        table = schema.accounts
+        columns = [
+            table.c.account.label("number"),
+            *(table.c.base_url, table.c.fingerprint, table.c.user_id, table.c.key_id),
+        ]
+        query = sa.select(*columns).order_by(table.c.account)
+        return list(rows_of(self._engine, query, lambda row: AccountRow(**row)))
+
+    def of_task(self, task_id: str) -> int | None:
+        """Which account a task is known to be of; None where nobody noted it."""
+        intents, tasks = schema.intents, schema.tasks
+        further = sa.select(tasks.c.intent_id).where(tasks.c.task_id == task_id)
+        is_of = sa.or_(intents.c.task_id == task_id, intents.c.intent_id.in_(further))
+        query = sa.select(intents.c.account).where(is_of, intents.c.account.is_not(None))
+        found = list(rows_of(self._engine, query.limit(1), lambda row: int(row["account"])))
+        return found[0] if found else None
+
+    def n_awaited(self) -> dict[int, int]:
+        """Tasks that were accepted and not read yet, by account."""
+        account, n = schema.intents.c.account, sa.func.count().label("n")
+        is_awaited = schema.intents.c.state == IntentState.ACCEPTED.value
+        query = sa.select(account, n).where(is_awaited, account.is_not(None)).group_by(account)
+        return dict(rows_of(self._engine, query, lambda row: (int(row["account"]), int(row["n"]))))
+
+    def newest_task(
+        self, accounts: Collection[int] | None, except_for: Sequence[str] = ()
+    ) -> str | None:
+        """The newest task that one of these accounts paid for; None where there is none."""
+        intents = schema.intents
+        query = (
+            sa.select(intents.c.task_id)
+            .where(intents.c.task_id.is_not(None), intents.c.task_id.not_in(except_for))
+            .where(intents.c.state != IntentState.LOST.value, of_accounts(accounts))
+            .order_by(intents.c.claimed_no.desc().nulls_last())
+            .limit(1)
+        )
+        found = list(rows_of(self._engine, query, lambda row: str(row["task_id"])))
+        return found[0] if found else None
+
+
+def ensure_account(
+    base_url: str, fingerprint: str, user_id: str, key_id: str, now_us: int
+) -> Callable[[Connection], int]:
+    """The number of a key, given at first sight."""
+
+    def call(connection: Connection) -> int:
+        table = schema.accounts
+        statement = insert_into(connection, table).values(
+            base_url=base_url,
+            fingerprint=fingerprint,
+            user_id=user_id,
+            key_id=key_id,
+            first_seen_at_us=now_us,
+        )
+        connection.execute(statement.on_conflict_do_nothing())
+        query = sa.select(table.c.account).filter_by(base_url=base_url, fingerprint=fingerprint)
+        return int(connection.execute(query).scalar_one())
+
+    return call
+
+
+def name_account(number: int, user_id: str) -> Callable[[Connection], None]:
+    """Remember the vendor's name of an account that had none."""
+
+    def call(connection: Connection) -> None:
+        table = schema.accounts
+        is_nameless = (table.c.account == number) & (table.c.user_id == "")
+        connection.execute(sa.update(table).where(is_nameless).values(user_id=user_id))
+
+    return call
 
 
 class Ledger:
@@ -185,43 +294,43 @@ class Ledger:
 
     async def moment(self, ours: Instant) -> Instant:
         """Now, on the clock that waits are measured with: the database's, or this machine's."""
-        found: Instant = await self._call(doubts.moment(ours))
+        found: Instant = await self._call(observations.moment(ours))
         return found
 
     async def expire_sending(self, batch: str, window: str, grace_us: int, now: Instant) -> int:
         """Turn rows that a gone process left `sending` into `unresolved`; how many."""
-        return int(await self._call(doubts.expire_sending(batch, window, grace_us, now)))
+        return int(await self._call(observations.expire_sending(batch, window, grace_us, now)))
 
     async def record_walk(self, walk: Walk) -> None:
         """Keep a complete walk over the task list."""
-        await self._call(doubts.record_walk(walk))
+        await self._call(observations.record_walk(walk))
 
     async def record_dispute(self, intent_id: str, task_id: str, now: Instant) -> None:
         """Keep a task that was taken for an intent's, and asks for something else."""
-        await self._call(doubts.record_dispute(intent_id, task_id, now))
+        await self._call(observations.record_dispute(intent_id, task_id, now))
 
     async def clear(self, settled: Sequence[Doubt], said: str) -> int:
         """These requests were not accepted and may be sent again; how many were in doubt still."""
-        return int(await self._call(doubts.clear(settled, said)))
+        return int(await self._call(observations.clear(settled, said)))
 
     async def note_missing(self, found: Sequence[Missing], now: Instant) -> int:
         """Count tasks that Mynth does not know, or knows again; how many are lost now."""
-        return int(await self._call(doubts.note_missing(found, now)))
+        return int(await self._call(observations.note_missing(found, now)))
 
     async def abandon(self, intent: Intent, reason: str) -> bool:
         """Give an open delivery up by a person's word; False if it was settled meanwhile."""
-        return bool(await self._call(doubts.abandon(intent, reason)))
+        return bool(await self._call(observations.abandon(intent, reason)))
 
     async def ensure_account(
         self, base_url: str, fingerprint: str, *, user_id: str, key_id: str, now_us: int
     ) -> int:
         """The ledger's number of a key, given at first sight."""
-        call = accounts.ensure_account(base_url, fingerprint, user_id, key_id, now_us)
+        call = ensure_account(base_url, fingerprint, user_id, key_id, now_us)
         return int(await self._call(call))
 
     async def name_account(self, number: int, user_id: str) -> None:
         """Remember the vendor's name of an account that had none."""
-        await self._call(accounts.name_account(number, user_id))
+        await self._call(name_account(number, user_id))
 
     async def restore(self, restored: Sequence[Restored], now: Instant) -> int:
         """Put intents back that an earlier ledger had; how many were not there yet."""
@@ -258,3 +367,41 @@ def _ensure(writer: Engine, key: str, value: str, pause: Callable[[float], None]
             return partitions.ensure_meta(key, value)(connection)
 
     return until_unlocked(ensure, pause)
+
+
+# The ledger as the result tables of one partition see it.
+
+
+class SliceLookup:
+    """What is known of one partition; tokens only where they are to be handed out."""
+
+    def __init__(
+        self, ledger: Ledger, batch: str, slice_: Slice, *, with_tokens: bool = False
+    ) -> None:
+        self._ledger, self._batch, self._slice = ledger, batch, slice_
+        self._tokens = ledger.tokens if with_tokens else None
+
+    def intents_for(self, request_keys: Sequence[str]) -> Mapping[str, Sequence[Intent]]:
+        return self._ledger.read.intents_for(self._batch, self._slice.window, request_keys)
+
+    def tasks_for(self, task_ids: Sequence[str]) -> Mapping[str, Task]:
+        return self._ledger.outcomes.tasks_for(task_ids)
+
+    def surplus_for(self, intent_ids: Sequence[str]) -> Mapping[str, Sequence[SurplusTask]]:
+        return self._ledger.outcomes.surplus_for(intent_ids)
+
+    def downloads_for(self, intent_ids: Sequence[str]) -> Mapping[str, Mapping[int, Download]]:
+        return self._ledger.outcomes.downloads_for(intent_ids)
+
+    def tokens_for(self, task_ids: Sequence[str]) -> Mapping[str, PublicAccessToken]:
+        return self._tokens.of(task_ids) if self._tokens else {}
+
+    def n_rows(self) -> int:
+        return self._ledger.read.n_rows_of_slice(self._batch, self._slice)
+
+    def removed(self, seen: Container[str]) -> Iterator[list[Intent]]:
+        known = self._ledger.read.keys_of_slice(self._batch, self._slice)
+        gone = (intent_id for key, intent_id in known if key not in seen)
+        while ids := list(islice(gone, IN_MAX)):
+            found = self._ledger.read.intents_by_id(ids)
+            yield [found[intent_id] for intent_id in ids]

@@ -12,9 +12,8 @@ from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes, note_move
-from mynth_dagster.ledger.grouped import insert_into
-from mynth_dagster.ledger.numbers import instant_of
-from mynth_dagster.ledger.queries import IN_MAX
+from mynth_dagster.ledger.database import instant_of
+from mynth_dagster.ledger.statements import IN_MAX, insert_into
 from mynth_dagster.models.batch import Slice
 
 _partitions = schema.partitions

@@ -11,14 +11,25 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from operator import itemgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
+
+from mynth_dagster.chunks import chunks
+from mynth_dagster.clock import block_s
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.database import Patience, in_our_words, is_outage
+from mynth_dagster.ledger.group_commit import Write
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.intent import Intent, RowKey
+from mynth_dagster.models.task import Fault, ImageOutcome, Task, TaskStatus
+from mynth_dagster.models.transitions import Event, IntentState, states_before
 
 _SQLITE: Any = sqlite.dialect
 _POSTGRES: Any = postgresql.dialect
@@ -205,3 +216,200 @@ def _in_sql(statement: Any, dialect: Any) -> str:
     """As the driver takes it: compiled once, constants in place, parameters by name."""
     text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     return text.replace("%%(", "%(")
+
+
+# Statements for a whole group of members at once.
+#
+# Every change of state is a compare-and-set whose row count is checked: whoever finds fewer rows
+# changed than asked looks at the members one by one.
+
+
+_intents = schema.intents
+
+
+def is_before(event: Event) -> sa.ColumnElement[bool]:
+    """In a state in which this may happen."""
+    return sa.or_(*(_intents.c.state == state.value for state in states_before(event)))
+
+
+def each_changed(
+    connection: Connection, statement: GroupStatement, rows: Sequence[Row]
+) -> list[bool]:
+    """Whether each member changed or made its one row; the whole group at once where all did."""
+    if len(rows) > 1 and all_changed(connection, statement, rows):
+        return [True] * len(rows)
+    return [statement.run(connection, [row]) == 1 for row in rows]
+
+
+def all_changed(connection: Connection, statement: GroupStatement, rows: Sequence[Row]) -> bool:
+    """Whether every member changed or made its one row; where not all can, none does."""
+    if not statement.may_go_together(rows):
+        return False
+    connection.exec_driver_sql("SAVEPOINT members")
+    is_done = statement.run(connection, rows) == len(rows)
+    connection.exec_driver_sql(f"{'RELEASE' if is_done else 'ROLLBACK TO'} SAVEPOINT members")
+    return is_done
+
+
+def insert_into(connection: Connection, table: sa.Table) -> Any:
+    """The dialect's insert, which alone knows ON CONFLICT."""
+    inserts: dict[str, Callable[[sa.Table], Any]] = {
+        "sqlite": sqlite.insert,
+        "postgresql": postgresql.insert,
+    }
+    return inserts[connection.dialect.name](table)
+
+
+def _apply_calls(connection: Connection, calls: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+    return [call(connection) for call in calls]
+
+
+CALL = Write("call", 5, _apply_calls)
+"""Rare writes, each a function of the connection."""
+
+
+# What all readers of the ledger share: running a query, and conditions on places.
+
+
+T = TypeVar("T")
+
+ROWS_AT_ONCE = 500
+"""As many are held of an answer that is streamed."""
+
+IN_MAX = 5000
+"""Ids that one statement is given; SQLite allows 32,766 bound values in all."""
+
+
+def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> Iterator[T]:
+    """
+    What `read` makes of each row, streamed; waits for a database that is away for a while.
+
+    Raises:
+        LedgerUnavailableError: The database failed, in the driver's words.
+    """
+    patience = Patience()
+    while True:
+        n_read = 0
+        try:
+            with engine.connect() as connection:
+                result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+                for row in result.mappings():
+                    n_read += 1
+                    yield read(row)
+        except sa.exc.SQLAlchemyError as error:
+            pause_s = patience.next_pause_s() if is_outage(error) and n_read == 0 else None
+            if pause_s is None:
+                raise in_our_words(error, "the ledger cannot be read") from error
+        else:
+            return
+        block_s(pause_s)
+
+
+def looked_up(
+    engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str
+) -> Iterator[sa.RowMapping]:
+    """
+    The rows that a look-up finds; waits for a database that is away for a while.
+
+    Raises:
+        LedgerUnavailableError: The database failed, in the driver's words.
+    """
+    for some in chunks(ids, IN_MAX):
+        for row in _looked_up(engine, lookup, some, **others):
+            yield row._mapping  # noqa: SLF001 - public in SQLAlchemy, whatever its name
+
+
+def _looked_up(
+    engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str
+) -> Sequence[sa.Row[Any]]:
+    patience = Patience()
+    while True:
+        try:
+            with engine.connect() as connection:
+                return lookup.rows(connection, ids, **others)
+        except sa.exc.SQLAlchemyError as error:
+            pause_s = patience.next_pause_s() if is_outage(error) else None
+            if pause_s is None:
+                raise in_our_words(error, "the ledger cannot be read") from error
+        block_s(pause_s)
+
+
+def of_accounts(accounts: Collection[int] | None) -> sa.ColumnElement[bool]:
+    """An intent was sent by one of these accounts, or nobody noted by whom; None: whichever."""
+    if accounts is None:
+        return sa.true()
+    return sa.or_(_intents.c.account.is_(None), _intents.c.account.in_(sorted(accounts)))
+
+
+def in_slices(slices: Iterable[Slice] | None, table: sa.Table = _intents) -> sa.ColumnElement[bool]:
+    """A row's place, by default an intent's, is one of these partitions; None: whichever."""
+    if slices is None:
+        return sa.true()
+    places = sorted({(slice_.window, slice_.fan_out) for slice_ in slices})
+    windows, fan_outs = ({place[n] for place in places} for n in range(2))
+    is_one = sa.tuple_(table.c.window, table.c.fan_out).in_(places)
+    # SQLite looks for pairs in every row; for single columns it goes by the index.
+    near = table.c.window.in_(sorted(windows)), table.c.fan_out.in_(sorted(fan_outs))
+    return sa.and_(*near, is_one)
+
+
+# Rows of the ledger as values, and back.
+
+
+_PLAIN = tuple(
+    field.name for field in fields(Intent) if field.name not in ("row", "state", "remote_status")
+)
+
+INTENT_COLUMNS = (*_PLAIN, "batch", "window", "request_key", "state", "remote_status")
+"""The columns of `schema.intents` that an intent fills."""
+
+
+def intent_to_row(intent: Intent) -> dict[str, Any]:
+    """An intent as a row of `INTENT_COLUMNS`."""
+    row = {name: getattr(intent, name) for name in _PLAIN}
+    row["batch"] = intent.row.batch
+    row["window"] = intent.row.window
+    row["request_key"] = intent.row.request_key
+    row["state"] = intent.state.value
+    row["remote_status"] = intent.remote_status.value if intent.remote_status else None
+    return row
+
+
+def intent_from_row(row: Mapping[Any, Any]) -> Intent:
+    """One row of `schema.intents`."""
+    status = row["remote_status"]
+    return Intent(
+        row=RowKey(row["batch"], row["window"], row["request_key"]),
+        state=IntentState(row["state"]),
+        remote_status=TaskStatus(status) if status else None,
+        **{name: row[name] for name in _PLAIN},
+    )
+
+
+def task_to_json(task: Task) -> str:
+    """A finished task as stored in `schema.tasks.details`."""
+    # Not `asdict`, which copies every value in depth: this is done for every task.
+    stored = {
+        **{name: cell for name, cell in vars(task).items() if name != "prompt_asked"},
+        "faults": [vars(fault) for fault in task.faults],
+        "images": [_stored(image) for image in task.images],
+    }
+    return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+
+
+def _stored(image: ImageOutcome) -> dict[str, Any]:
+    return {**vars(image), "fault": vars(image.fault) if image.fault else None}
+
+
+def task_from_json(text: str) -> Task:
+    """The inverse of `task_to_json`."""
+    stored = json.loads(text)
+    stored["status"] = TaskStatus(stored["status"])
+    stored["faults"] = tuple(Fault(**fault) for fault in stored["faults"])
+    stored["images"] = tuple(_image(image) for image in stored["images"])
+    return Task(**stored)
+
+
+def _image(stored: dict[str, Any]) -> ImageOutcome:
+    fault = stored.pop("fault")
+    return ImageOutcome(**stored, fault=Fault(**fault) if fault else None)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.errors import WebhookRejectedError
-from mynth_dagster.ledger.inbox import InboxEvent
+from mynth_dagster.ledger.events import InboxEvent
 from mynth_dagster.limits import WEBHOOK_HEAD_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.webhook.settings import WebhookSettings
 from mynth_dagster.wire.decode import parse_json

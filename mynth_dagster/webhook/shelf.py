@@ -9,7 +9,7 @@ from typing import TypeVar
 from mynth_dagster.clock import US_PER_S, Clock
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.inbox import InboxEvent
+from mynth_dagster.ledger.events import InboxEvent
 from mynth_dagster.limits import INBOX_KEPT_S, WEBHOOK_COMMIT_TIMEOUT_S, WEBHOOK_WAITING_MAX
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from mynth_dagster.engine import doctor
 from mynth_dagster.engine.doctor import file_system_of
 from mynth_dagster.engine.webhook_health import webhook_findings
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, InboxEvent
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.finding import Level
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport

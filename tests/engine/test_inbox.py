@@ -13,8 +13,8 @@ import pytest
 from mynth_dagster.engine.inbox import work_inbox
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerUnavailableError
-from mynth_dagster.ledger.delivery import Claim, Claimed
-from mynth_dagster.ledger.evidence import Attachment, Sighting
+from mynth_dagster.ledger.claims import Claim, Claimed
+from mynth_dagster.ledger.observations import Attachment, Sighting
 from mynth_dagster.limits import HINT_TRIES_MAX, INTENT_TAG_KEY
 from mynth_dagster.models.intent import RowKey, intent_id, make_tag
 from tests.engine.bench import TABLES, Bench

@@ -10,9 +10,8 @@ import pytest
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.asking import Asking
 from mynth_dagster.engine.resend import Asked, Reason, is_due, reasons_to_resend
-from mynth_dagster.ledger.reader import PartitionRow
-from mynth_dagster.ledger.resting_reader import Resting
-from mynth_dagster.ledger.stops import Stop
+from mynth_dagster.ledger.claims import Stop
+from mynth_dagster.ledger.queries import PartitionRow, Resting
 from mynth_dagster.models.batch import Slice
 
 MINUTE_US = 60 * US_PER_S

@@ -21,8 +21,8 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Claimed
-from mynth_dagster.ledger.reader import LedgerReader
+from mynth_dagster.ledger.claims import Claim, Claimed
+from mynth_dagster.ledger.queries import LedgerReader
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from mynth_dagster.tables.source import open_source, source_from_arrow

@@ -11,7 +11,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.engine.tour import in_stages
 from mynth_dagster.engine.watch import watch
-from mynth_dagster.ledger.reader import Moving
+from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
 

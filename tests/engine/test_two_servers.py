@@ -19,8 +19,8 @@ from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.engine.watch import watch
 from mynth_dagster.errors import AccountMismatchError
-from mynth_dagster.ledger.accounts import AccountRow
-from mynth_dagster.ledger.inbox import InboxEvent
+from mynth_dagster.ledger.events import InboxEvent
+from mynth_dagster.ledger.ledger import AccountRow
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from tests.engine.bench import Bench

@@ -28,7 +28,7 @@ from mynth_dagster.engine.stop import CANCELLED, StopSwitch
 from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.inbox import InboxEvent
+from mynth_dagster.ledger.events import InboxEvent
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import SimulatorServer
 from tests.factories import LeapingClock

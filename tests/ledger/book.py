@@ -10,9 +10,8 @@ import sqlalchemy as sa
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Claimed, Ending
-from mynth_dagster.ledger.evidence import Attachment, Sighting
-from mynth_dagster.ledger.finish import Reading
+from mynth_dagster.ledger.claims import Claim, Claimed, Ending
+from mynth_dagster.ledger.observations import Attachment, Reading, Sighting
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.task import Task, outcome_event

@@ -10,7 +10,7 @@ import pytest
 
 from mynth_dagster.errors import IllegalTransitionError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Claimed
+from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState
 from tests.factories import START_US, make_intent

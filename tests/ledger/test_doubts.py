@@ -9,8 +9,8 @@ import pytest
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Stopped
-from mynth_dagster.ledger.doubts import WALKS_KEPT, Missing
-from mynth_dagster.ledger.resting_reader import Resting
+from mynth_dagster.ledger.observations import WALKS_KEPT, Missing
+from mynth_dagster.ledger.queries import Resting
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Walk
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.ledger.evidence import Attachment
+from mynth_dagster.ledger.observations import Attachment
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, states_before
 from tests.factories import START_US, make_image, make_intent, make_task

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim, Claimed
-from mynth_dagster.ledger.evidence import Attachment
-from mynth_dagster.ledger.finish import READ, Reading
+from mynth_dagster.ledger.claims import Claim, Claimed
+from mynth_dagster.ledger.observations import READ, Attachment, Reading
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.money import Budget, Exposure

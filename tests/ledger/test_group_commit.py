@@ -11,11 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
-from mynth_dagster.ledger.delivery import Claim, Claimed
-from mynth_dagster.ledger.evidence import Attachment
-from mynth_dagster.ledger.finish import Reading, StatusNote
+from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.ledger.group_commit import GROUP_MAX, GroupCommit, Write
-from mynth_dagster.ledger.grouped import CALL
+from mynth_dagster.ledger.observations import Attachment, Reading, StatusNote
+from mynth_dagster.ledger.statements import CALL
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event
 from tests.factories import make_intent, make_task

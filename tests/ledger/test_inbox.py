@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.inbox import EventEnd, EventOutcome, Heard, InboxEvent, Postponement
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, Heard, InboxEvent, Postponement
 from tests.factories import START_US, make_intent
 
 LATER_US = START_US + 60_000_000

@@ -6,10 +6,9 @@ import pytest
 
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.delivery import Claim
-from mynth_dagster.ledger.evidence import Attachment
-from mynth_dagster.ledger.finish import StatusNote
-from mynth_dagster.ledger.reader import Moving
+from mynth_dagster.ledger.claims import Claim
+from mynth_dagster.ledger.observations import Attachment, StatusNote
+from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState

@@ -6,7 +6,7 @@ import pytest
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Stopped
-from mynth_dagster.ledger.finish import StatusNote
+from mynth_dagster.ledger.observations import StatusNote
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState

@@ -16,11 +16,10 @@ import sqlalchemy as sa
 
 from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.database import hanging_settings
-from mynth_dagster.ledger.delivery import Claim, Claimed
-from mynth_dagster.ledger.evidence import Attachment
-from mynth_dagster.ledger.outage import Patience
-from mynth_dagster.ledger.spool import read_left_behind, remove_if_empty
+from mynth_dagster.ledger.claims import Claim, Claimed
+from mynth_dagster.ledger.database import Patience, hanging_settings
+from mynth_dagster.ledger.journal import read_left_behind, remove_if_empty
+from mynth_dagster.ledger.observations import Attachment
 from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent
@@ -297,7 +296,7 @@ def test_a_torn_line_is_no_answer(full_disk, tmp_path):
 
 
 def _answer(task_id: str):
-    from mynth_dagster.ledger.spool import SpooledAnswer  # noqa: PLC0415
+    from mynth_dagster.ledger.journal import SpooledAnswer  # noqa: PLC0415
 
     return SpooledAnswer("int_x", 1, task_id, 7, 1, 2)
 

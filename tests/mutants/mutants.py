@@ -106,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "a late answer is rejected",
-        "mynth_dagster/ledger/attaching.py",
+        "mynth_dagster/ledger/observations.py",
         "        is_before(Event.SIGHT),\n",
         "        _intents.c.state == IntentState.SENDING.value,\n",
         ("tests/ledger/test_evidence.py", "tests/engine/test_faults.py"),
@@ -143,7 +143,7 @@ MUTANTS = (
     ),
     Mutant(
         "nobody counts the rows of a compare-and-set",
-        "mynth_dagster/ledger/grouped.py",
+        "mynth_dagster/ledger/statements.py",
         "    return [statement.run(connection, [row]) == 1 for row in rows]\n",
         "    return [statement.run(connection, [row]) >= 0 for row in rows]\n",
         ("tests/ledger/test_claims.py",),
@@ -173,7 +173,7 @@ MUTANTS = (
     ),
     Mutant(
         "a claim whose COMMIT was not confirmed is somebody else's",
-        "mynth_dagster/ledger/delivery.py",
+        "mynth_dagster/ledger/claims.py",
         "    is_won |= _confirmed_before(connection, [c for c in claims if id(c) not in is_won])\n",
         "",
         ("tests/ledger/test_outage.py",),
@@ -187,14 +187,14 @@ MUTANTS = (
     ),
     Mutant(
         "a claim does not look at stops",
-        "mynth_dagster/ledger/delivery.py",
+        "mynth_dagster/ledger/claims.py",
         "    if any(stop.covers(row.batch, row.window, fan_out) for stop in barriers.stops):\n",
         "    if any(stop.covers(row.batch, row.window, fan_out) for stop in barriers.stops[9:]):\n",
         ("tests/ledger/test_stops.py",),
     ),
     Mutant(
         "a run that is over claims on",
-        "mynth_dagster/ledger/delivery.py",
+        "mynth_dagster/ledger/claims.py",
         "    if claim.run in barriers.fenced_runs:\n",
         "    if claim.intent in barriers.fenced_runs:\n",
         ("tests/ledger/test_stops.py",),
@@ -299,7 +299,7 @@ MUTANTS = (
     ),
     Mutant(
         "a kept file is recorded anew",
-        "mynth_dagster/ledger/downloads.py",
+        "mynth_dagster/ledger/uploads.py",
         "            _downloads.c.state != DownloadState.KEPT.value,\n",
         "",
         ("tests/ledger/test_downloads.py",),

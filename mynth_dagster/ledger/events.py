@@ -15,9 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
-from mynth_dagster.ledger.grouped import CALL, each_changed
-from mynth_dagster.ledger.queries import rows_of
-from mynth_dagster.ledger.statements import Cells, Change, Insertion
+from mynth_dagster.ledger.statements import CALL, Cells, Change, Insertion, each_changed, rows_of
 
 _inbox = schema.inbox
 
