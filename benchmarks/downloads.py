@@ -39,9 +39,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.download import keep_files
+from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.simulator.scenario import Scenario

@@ -12,7 +12,7 @@ from benchmarks.report import Line, line
 MODULES = {
     "mynth_dagster": "import mynth_dagster",
     "the command line": "import mynth_dagster.cli",
-    "the engine": "import mynth_dagster.engine.table_run",
+    "the engine": "import mynth_dagster.engine.run",
     "dagster alone": "import dagster",
     "a code location": "from mynth_dagster import build_image_batch; "
     "build_image_batch('b', prompts='p.parquet', models=['m/x'], shards=8)",

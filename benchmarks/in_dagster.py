@@ -19,10 +19,10 @@ from benchmarks.measured import cores, measure
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, serving
 from benchmarks.submitting import folder
-from mynth_dagster.engine.pipeline import collect, prepare, submit
+from mynth_dagster.engine.reconcile import wait_until_settled
+from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
 

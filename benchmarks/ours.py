@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.event_loop import run
-from mynth_dagster.engine.pipeline import prepare, submit
-from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.run import Progress, prepare, run_table, submit
+from mynth_dagster.engine.session import EngineSettings, open_session, run
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.tables.source import open_source
 

@@ -30,7 +30,7 @@ PARTS = {
     "identity: hashes, ids, tags": ("models/request.py", "models/intent.py", "hashlib", "base64"),
     "ledger: queueing and waking": ("mynth_dagster/ledger/",),
     "tables: prompt rows to requests": ("mynth_dagster/tables/", "pyarrow/"),
-    "engine: workers, plans, counts": ("engine/submit.py", "engine/survey.py", "engine/stop.py"),
+    "engine: workers, plans, counts": ("engine/submit.py", "engine/plan.py", "engine/stop.py"),
 }
 LOOP = "event loop and sockets (uvloop)"
 LEDGER = "ledger: statements and commits, its own thread"

@@ -13,9 +13,8 @@ from benchmarks.paid import keep
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, serving
 from benchmarks.submitting import folder
-from mynth_dagster.engine.event_loop import run
-from mynth_dagster.engine.session import open_session
-from mynth_dagster.engine.watch import watch
+from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.session import open_session, run
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.batch import Slice

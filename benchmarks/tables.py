@@ -15,8 +15,8 @@ from benchmarks.paid import ledger_bytes, pay_for_all
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, Server, serving
 from benchmarks.submitting import folder
+from mynth_dagster.engine.plan import survey
 from mynth_dagster.engine.session import open_session
-from mynth_dagster.engine.survey import survey
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.tables.columns import find_columns, normalise
 from mynth_dagster.tables.requests import RequestRows, completed, constant_columns, repeated

@@ -39,9 +39,9 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.simulator import STANDARD_SECRET, SimulatorServer

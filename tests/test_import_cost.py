@@ -14,7 +14,7 @@ import pytest
         "mynth_dagster",
         "mynth_dagster.cli",
         "mynth_dagster.simulator",
-        "mynth_dagster.engine.table_run",
+        "mynth_dagster.engine.run",
     ],
 )
 def test_importing_does_not_import_dagster(module):

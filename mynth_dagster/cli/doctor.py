@@ -13,9 +13,8 @@ from rich.console import Console
 from mynth_dagster.cli.failing import EXIT_OK, EXIT_OTHER, errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
-from mynth_dagster.engine.doctor import examine
+from mynth_dagster.engine.health import Finding, Level, examine
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
-from mynth_dagster.models.finding import Finding, Level
 from mynth_dagster.wire import AUTO_REVISION
 
 _SIGNS = {Level.OK: "ok     ", Level.NOTE: "note   ", Level.PROBLEM: "PROBLEM"}

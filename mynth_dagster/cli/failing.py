@@ -12,7 +12,7 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking
 from mynth_dagster.errors import (
     ConfigError,
     ConfirmationNeededError,

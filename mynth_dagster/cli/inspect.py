@@ -34,11 +34,11 @@ from mynth_dagster.cli.options import (
 from mynth_dagster.cli.progress import stopped_early
 from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
-from mynth_dagster.engine.asking import Asking, Retry
-from mynth_dagster.engine.event_loop import run as run_on_loop
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
-from mynth_dagster.engine.report import usd
+from mynth_dagster.engine.plan import Asking, Retry
+from mynth_dagster.engine.run import usd
 from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.session import run as run_on_loop
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import CONCURRENCY_DEFAULT

@@ -21,7 +21,7 @@ from mynth_dagster.cli.options import (
     written_batch,
 )
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
-from mynth_dagster.engine.rebuild import Rebuilt, rebuild
+from mynth_dagster.engine.recover import Rebuilt, rebuild
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.batch import Batch

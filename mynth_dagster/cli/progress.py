@@ -16,12 +16,10 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mynth_dagster.cli.failing import PAYS_AGAIN, say
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
-from mynth_dagster.engine.look import Waiting
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Survey
 from mynth_dagster.engine.quote import Quote
-from mynth_dagster.engine.report import RunReport
-from mynth_dagster.engine.survey import Survey
-from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.reconcile import Waiting
+from mynth_dagster.engine.run import Progress, RunReport
 from mynth_dagster.models.money import Receipt, format_usd
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import rows_in_words

@@ -12,7 +12,7 @@ from rich.console import Console
 from mynth_dagster.cli.failing import errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
-from mynth_dagster.engine.report import receipt_json
+from mynth_dagster.engine.run import receipt_json
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import RefusedError
 from mynth_dagster.ledger import Ledger as OpenLedger

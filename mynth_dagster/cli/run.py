@@ -31,12 +31,11 @@ from mynth_dagster.cli.options import (
 from mynth_dagster.cli.progress import ShownProgress, print_report
 from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
-from mynth_dagster.engine.asking import Asking, Retry
-from mynth_dagster.engine.event_loop import run as run_on_loop
-from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.plan import Asking, Retry
+from mynth_dagster.engine.run import Progress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.session import run as run_on_loop
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, FileSettings, RequestDefaults
 from mynth_dagster.models.money import budget_from_usd

@@ -12,7 +12,7 @@ from rich.text import Text
 from mynth_dagster.cli.failing import errors_as_exit_codes, say, say_json
 from mynth_dagster.cli.options import Ledger, Root
 from mynth_dagster.engine.session import REVISION_META, ledger_url_in
-from mynth_dagster.engine.stopping import in_words
+from mynth_dagster.engine.stop import in_words
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.queries import LedgerReader, StateCount
 from mynth_dagster.models.batch import Slice

@@ -16,7 +16,7 @@ from mynth_dagster.cli.failing import errors_as_exit_codes, say
 from mynth_dagster.cli.options import Ledger, Root
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.session import ledger_url_in
-from mynth_dagster.engine.stopping import StopTarget, lift_stops, stop_sending
+from mynth_dagster.engine.stop import StopTarget, lift_stops, stop_sending
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
 

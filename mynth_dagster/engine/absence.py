@@ -19,13 +19,29 @@ time may hide at the border of one size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from mynth_dagster.clock import US_PER_S, Instant
+from mynth_dagster.engine.session import Session
+from mynth_dagster.errors import ApiError, UnauthorizedError
+from mynth_dagster.ledger.observations import Attachment, Sighting
+from mynth_dagster.ledger.uploads import OpenSubject, Subject
 from mynth_dagster.limits import CLEAR_AFTER_S, CLEAR_AGAIN_AFTER_S, WALK_PAGES
-from mynth_dagster.models.intent import TOO_EARLY, Doubt, StrangeTask, Trail, Walk
-from mynth_dagster.models.request import task_type_of
-from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import (
+    TOO_EARLY,
+    Doubt,
+    Intent,
+    IntentTag,
+    KnownTask,
+    StrangeTask,
+    Trail,
+    Walk,
+    tag_of,
+)
+from mynth_dagster.models.request import INSPECTION_TASKS, normal_url, task_type_of
+from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS, ListedTask, Task
 
 _PATIENCE = 4
 """A search that proved nothing is repeated after a fourth of the time that the row waited."""
@@ -161,3 +177,246 @@ def _proves(walk: Walk, doubt: Doubt) -> bool:
 def _agree(first: Walk, second: Walk) -> bool:
     pause_us = first.ended.surely_elapsed_us(second.began)
     return first.page_size != second.page_size and pause_us >= CLEAR_AGAIN_AFTER_S * US_PER_S
+
+
+# A walk over the task list, newest first, that reads every task which the ledger does not know.
+#
+# Whatever carries the tag of an intent of ours is attached to it, of whichever batch it is. What
+# else was seen is kept as a trail, from which `engine.absence` says what the walk proves.
+
+
+WALK_PAGES_MAX = 100_000
+OLDER_AFTER_S = 600.0
+"""So much earlier by the server's time, a look at an image is taken for somebody else's."""
+
+TAG_READINGS_MAX = 3
+"""Tasks of ours that are read, at either end of a walk, until one shows its tag."""
+
+
+class ListWalk:
+    """
+    One walk over the list of the session's key.
+
+    Args:
+        batch: Tells the deadline of tasks that are found.
+        older_than_no: The walk ends at a task of ours that the ledger knew before this number was
+            given; 0: only at the end of the list.
+    """
+
+    def __init__(
+        self, session: Session, batch: Batch, *, page_size: int, older_than_no: int = 0
+    ) -> None:
+        self._session = session
+        self._batch = batch
+        self._page_size = page_size
+        self._older_than_no = older_than_no
+        self._seen: set[str] = set()
+        self._subjects: Mapping[Subject, Sequence[OpenSubject]] = {}
+        self.trail = Trail(0)
+        self.n_attached = 0
+        self.unknown_intents: list[str] = []
+        """Ids in tags of this ledger that it does not know."""
+
+    async def go(self, *, until_s: float | None = None, n_pages: int = WALK_PAGES_MAX) -> bool:
+        """
+        Walk, and attach what is found; whether the walk came to its end.
+
+        The end is an empty page: a short one proves nothing, since a server may give fewer than
+        asked. A list that cannot be read ends the walk before it.
+
+        Args:
+            until_s: On `Clock.elapsed_s`; no page is asked for later.
+
+        Raises:
+            UnauthorizedError: The key is refused.
+        """
+        session, after = self._session, None
+        self.trail.began_no = await session.ledger.newest_number()
+        self._subjects = await asyncio.to_thread(session.ledger.subjects.open)
+        for _ in range(n_pages):
+            if until_s is not None and session.clock.elapsed_s() >= until_s:
+                return False
+            try:
+                page = await session.client.list_tasks(limit=self._page_size, after=after)
+            except UnauthorizedError:
+                raise
+            except ApiError:
+                return False
+            new = [task for task in page if task.task_id not in self._seen]
+            self._seen |= {task.task_id for task in new}
+            if page and not new:
+                self.trail.flaw = "the list repeats itself and has no end"
+            self.trail.is_at_end = not page
+            if not new or await self._take_in(new):
+                return True
+            after = page[-1].task_id
+        return False
+
+    async def _take_in(self, page: Sequence[ListedTask]) -> bool:
+        """Note and read what a page shows; whether the walk may end here."""
+        ledger, ids = self._session.ledger, [task.task_id for task in page]
+        known = await asyncio.to_thread(ledger.doubts.known_tasks, ids)
+        owned = await asyncio.to_thread(ledger.read.owners, ids)
+        unknown: list[tuple[int, ListedTask]] = []
+        is_over = False
+        for listed in page:
+            place, task = self.trail.n_places, known.get(listed.task_id)
+            self.trail.n_places += 1
+            if task is not None:
+                self.trail.known.append((place, task))
+                if task.accepted_no is not None and task.accepted_no < self._older_than_no:
+                    is_over = True
+                    break
+            elif listed.task_id not in owned:
+                unknown.append((place, listed))
+        read = await asyncio.gather(*(self._read(listed.task_id) for _, listed in unknown))
+        for (place, listed), task_read in zip(unknown, read, strict=True):
+            await self._sort(place, listed, task_read)
+        return is_over
+
+    async def _read(self, task_id: str) -> Task | ApiError:
+        await self._session.throttle.acquire()
+        try:
+            return await self._session.client.get_task(task_id)
+        except UnauthorizedError:
+            raise
+        except ApiError as error:
+            return error
+        finally:
+            await self._session.throttle.release()
+
+    async def _sort(self, place: int, listed: ListedTask, read: Task | ApiError) -> None:
+        if isinstance(read, ApiError):
+            said = f"is in the list and cannot be read: {read.reason.rstrip('.')}"
+            self._note_strange(place, StrangeTask(listed.task_id, listed.type, said))
+            return
+        tag = tag_of(read)
+        if tag is not None:
+            intent = await self._tagged(read, tag)
+        elif read.type in INSPECTION_TASKS:
+            if read.inspected_url is None:
+                said = "does not tell what image it is about"
+                self._note_strange(place, StrangeTask(read.task_id, read.type, said))
+                return
+            intent = await self._looked_at(read, place)
+        else:
+            intent = None
+            if read.type == IMAGE_TASK or read.type not in MYNTH_TASKS:
+                said = "has no tag and asks for the same prompt"
+                strange = StrangeTask(read.task_id, read.type, said, read.prompt_asked)
+                self._note_strange(place, strange)
+        if intent is not None and await self._attach(read, intent) is Attachment.ATTACHED:
+            self.n_attached += 1
+
+    def _note_strange(self, place: int, task: StrangeTask) -> None:
+        self.trail.strange.append((place, task))
+
+    async def _attach(self, task: Task, intent: Intent) -> Attachment:
+        now_us, deadline_s = self._session.clock.now_us(), self._batch.deadline_s
+        return await self._session.ledger.record_sighting(
+            Sighting.at(now_us, intent, task.task_id, "list", deadline_s=deadline_s)
+        )
+
+    async def _looked_at(self, task: Task, place: int) -> Intent | None:
+        """The intent whose look at an image this may be; such a task carries no tag."""
+        account = await self._session.account.number()
+        subject = task.type, normal_url(task.inspected_url or "")
+        candidates = [
+            candidate.intent
+            for candidate in self._subjects.get(subject, ())
+            if candidate.account == account and not self._is_older(place, candidate)
+        ]
+        if len(candidates) == 1:
+            before_us = candidates[0].claimed_at_us - task.created_at_us
+            if before_us <= OLDER_AFTER_S * US_PER_S:
+                return candidates[0]
+            # Its time says that somebody else had the image looked at before. It may be wrong.
+            said = "is about the same image; by its time it is older than the request"
+            self._note_strange(place, StrangeTask(task.task_id, task.type, said, subject[1]))
+            return None
+        for intent in candidates:  # whose it is cannot be told: none of them may be cleared
+            await self._dispute(intent, task)
+        return None
+
+    def _is_older(self, place: int, candidate: OpenSubject) -> bool:
+        """Whether the list has the task below one of ours that is older than this request."""
+        below = place_below(candidate.claimed_no, self.trail)
+        return below is not None and below < place
+
+    async def _tagged(self, task: Task, tag: IntentTag) -> Intent | None:
+        """The intent of ours that a task carries the tag of."""
+        if tag.ledger_id != self._session.ledger.ledger_id:
+            return None
+        found = await asyncio.to_thread(self._session.ledger.read.intents_by_id, [tag.intent_id])
+        intent = found.get(tag.intent_id)
+        if intent is None:
+            self.unknown_intents.append(tag.intent_id)
+        elif not tag.matches(intent.request_hash):
+            await self._dispute(intent, task)
+            return None
+        return intent
+
+    async def _dispute(self, intent: Intent, task: Task) -> None:
+        now = self._session.clock.instant()
+        await self._session.ledger.record_dispute(intent.intent_id, task.task_id, now)
+
+    async def look_for_flaws(self) -> None:
+        """
+        Whether the list showed our tasks, all of them, in their order, and with their tags.
+
+        For who draws conclusions from what a walk that came to its end has not shown.
+
+        Raises:
+            UnauthorizedError: The key is refused.
+        """
+        trail = self.trail
+        trail.flaw = self._disorder() or trail.flaw or await self._hole()
+        if not trail.flaw:
+            trail.tag_flaw = await self._missing_tag()
+
+    def _disorder(self) -> str:
+        """A task that the ledger knew before another was claimed is older, and lies below it."""
+        oldest_no: int | None = None
+        for _, task in self.trail.known:
+            if oldest_no is not None and oldest_no < task.claimed_no:
+                return f"the list is not in order: {task.intent.task_id} lies below an older task"
+            if task.accepted_no is not None:
+                oldest_no = min(task.accepted_no, oldest_no or task.accepted_no)
+        return ""
+
+    async def _hole(self) -> str:
+        """Between the newest and the oldest task of ours; at the end of the list, all of them."""
+        account = await self._session.account.number()
+        doubts, known = self._session.ledger.doubts, [task for _, task in self.trail.known]
+        if self.trail.is_at_end:
+            wanted = await asyncio.to_thread(doubts.tasks_until, account, self.trail.began_no)
+        else:
+            oldest_no = min(task.accepted_no for task in known if task.accepted_no is not None)
+            newest_no = max(task.claimed_no for task in known)
+            wanted = await asyncio.to_thread(doubts.tasks_between, account, oldest_no, newest_no)
+        missing = [task_id for task_id in wanted if task_id not in self._seen]
+        if not missing:
+            return ""
+        return f"the list does not show all tasks of this key that it has to, such as {missing[0]}"
+
+    async def _missing_tag(self) -> str:
+        """Tasks of ours at both ends are read: where tags are cut off, no tag says nothing."""
+        known = (task for _, task in self.trail.known)
+        ours = [task for task in known if task_type_of(task.intent.model) == IMAGE_TASK]
+        for end in (ours, ours[::-1]):
+            said = await self._tag_is_missing(end[:TAG_READINGS_MAX])
+            if said:
+                return said
+        return ""
+
+    async def _tag_is_missing(self, ours: Sequence[KnownTask]) -> str:
+        for known in ours:
+            assert known.intent.task_id is not None
+            read = await self._read(known.intent.task_id)
+            if isinstance(read, ApiError):
+                continue
+            tag = tag_of(read)
+            if tag is not None and tag.intent_id == known.intent.intent_id:
+                return ""
+            return f"{read.task_id} of this ledger comes back without the tag that it was sent with"
+        return "no task of ours could be read to see that it carries its tag"

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.engine.identity import is_own
+from mynth_dagster.engine.poll import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.ledger import SliceLookup

@@ -11,18 +11,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from mynth_dagster.engine.answers import SubmitCounts
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
 from mynth_dagster.engine.collect import read_unread
-from mynth_dagster.engine.inbox import work_inbox
-from mynth_dagster.engine.look import Waiting
-from mynth_dagster.engine.meanwhile import submit_and_look
-from mynth_dagster.engine.pipeline import SubmitReport
+from mynth_dagster.engine.events import work_inbox
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Survey
 from mynth_dagster.engine.quote import Quote
+from mynth_dagster.engine.reconcile import Waiting, wait_until_settled
+from mynth_dagster.engine.run import SubmitReport, submit_and_look
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.survey import Survey
-from mynth_dagster.engine.wait import wait_until_settled
+from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.ledger import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection

@@ -8,16 +8,184 @@ is done, or is held for evidence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
+from mynth_dagster.chunks import chunks
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.uploads import InputUploads
+from mynth_dagster.errors import ConfirmationNeededError
+from mynth_dagster.limits import RESEND_GUARD_ROWS, RESEND_GUARD_SHARE, UPLOADS_AHEAD_MAX
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
-from mynth_dagster.models.request import Wish
+from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.request import ImageRequest, InputImage, Wish
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 from mynth_dagster.tables.inputs import BadInput
+from mynth_dagster.tables.requests import (
+    PlannedBatch,
+    PromptRow,
+    iter_planned_batches,
+    iter_rows_to_inspect,
+)
+from mynth_dagster.tables.store import TableStore
+
+# What a person asks for beyond what is missing, and when that needs a second word. Pure.
+
+
+CONFIRM = "confirm it (`--confirm`, or `confirm: true` in the run's configuration)."
+
+
+class Retry(str, Enum):
+    """Which finished rows are asked for again, as a new generation that is paid for."""
+
+    NONE = "none"
+    RETRYABLE = "retryable"
+    FAILED = "failed"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """
+    A person's wishes for one run.
+
+    Args:
+        retry: `retryable` (failed or refused, and may end otherwise), `failed` (all failed and
+            refused rows), `partial` (also rows of which some images failed).
+        force: Ask for every finished row again, delivered or not.
+        prompt_ids: Only rows with these ids are sent at all; empty means every row.
+        confirm: The run may pay again for a large part of a partition.
+        begun_at_us: Since when rows are asked for again, by the ledger's clock: what was claimed
+            at or after it is left alone. None: a wish of this run alone.
+    """
+
+    retry: Retry = Retry.NONE
+    force: bool = False
+    prompt_ids: frozenset[str] = frozenset()
+    confirm: bool = False
+    begun_at_us: int | None = None
+
+    @property
+    def pays_again(self) -> bool:
+        """Whether finished rows are asked for again, so that a repetition would pay once more."""
+        return self.force or self.retry is not Retry.NONE
+
+    @property
+    def is_special(self) -> bool:
+        """Whether delivered rows may be asked for again, or some rows are left out."""
+        return self.force or bool(self.prompt_ids)
+
+    def covers(self, prompt_id: str) -> bool:
+        """Whether the run is for this row."""
+        return not self.prompt_ids or prompt_id in self.prompt_ids
+
+    def wants_again(self, intent: Intent) -> bool:
+        """Whether a finished row is to be asked for anew."""
+        if intent.state not in FINAL or self._was_asked_since(intent):
+            return False
+        if self.force:
+            return True
+        if intent.state is IntentState.COMPLETED or self.retry is Retry.NONE:
+            return False
+        if intent.state is IntentState.PARTIAL:
+            return self.retry is Retry.PARTIAL
+        return self.retry is not Retry.RETRYABLE or is_retryable(intent)
+
+    def _was_asked_since(self, intent: Intent) -> bool:
+        return self.begun_at_us is not None and intent.claimed_at_us >= self.begun_at_us
+
+
+NOTHING_SPECIAL = Asking()
+
+
+@dataclass
+class PaidAgain:
+    """
+    How much of one partition would be paid for again.
+
+    `n_paid` rows have a task; `n_again` of them would be sent anew; `n_present` of them are in
+    the prompt table; `n_new` rows to send were never asked for under their key.
+    """
+
+    n_paid: int = 0
+    n_again: int = 0
+    n_present: int = 0
+    n_new: int = 0
+
+    @property
+    def n_suspect(self) -> int:
+        """Rows paid again: asked anew, or gone while as many new ones came (another key)."""
+        return self.n_again + max(0, min(self.n_new, self.n_paid - self.n_present))
+
+    @property
+    def needs_confirmation(self) -> bool:
+        too_many = self.n_suspect > RESEND_GUARD_ROWS
+        return too_many and self.n_suspect > RESEND_GUARD_SHARE * self.n_paid
+
+
+@dataclass(frozen=True)
+class Stake:
+    """
+    What would be paid again because models or defaults are not those of the last submission.
+
+    Units of 10⁻⁸ USD; `units` is None where a price is not known.
+    """
+
+    units: int | None
+    limit_units: int
+
+    @property
+    def needs_confirmation(self) -> bool:
+        return self.units is None or self.units > self.limit_units
+
+
+NOTHING_AT_STAKE = Stake(0, 0)
+
+
+def require_confirmed(
+    asking: Asking,
+    by_partition: Mapping[str, PaidAgain],
+    quoted_units: int | None,
+    stake: Stake = NOTHING_AT_STAKE,
+) -> None:
+    """
+    Stop before a large part of a partition is paid for again, unless a person said so.
+
+    After a change of models or defaults a small sum is enough.
+
+    Raises:
+        ConfirmationNeededError: Names partitions, figures and price; nothing was sent.
+    """
+    if asking.confirm:
+        return
+    suspects = {
+        key: paid
+        for key, paid in by_partition.items()
+        if paid.needs_confirmation or (paid.n_suspect and stake.needs_confirmation)
+    }
+    if not suspects:
+        return
+    raise ConfirmationNeededError(
+        "confirmation_needed",
+        f"This would pay again for rows that were paid before: {_in_words(suspects)}. "
+        "Did a default, a model or the prompt ids change?",
+        money=f"nothing was sent; the run would reserve {format_usd(quoted_units)}.",
+        next_step=f"undo the change, or {CONFIRM}",
+    )
+
+
+def _in_words(suspects: Mapping[str, PaidAgain]) -> str:
+    shown: Sequence[str] = [
+        f"{paid.n_suspect} of {paid.n_paid} in {key}" for key, paid in list(suspects.items())[:5]
+    ]
+    more = len(suspects) - len(shown)
+    return ", ".join(shown) + (f" and {more} more partitions" if more > 0 else "")
 
 
 class Step(str, Enum):
@@ -146,3 +314,208 @@ def price_class(request: Wish) -> PriceClass:
         enhanced=request.enhance is not None,
         rated=request.rating is not None,
     )
+
+
+# Reading the prompt tables of partitions against the ledger: first to count and price, then to
+# send.
+#
+# Two passes, since a price is told before anything is sent. Between them the ledger may change;
+# whoever claims a row first wins it.
+
+
+ROWS_AT_ONCE = 500
+"""Rows that are requests, and decisions, at a time; cells of a table are far smaller."""
+
+
+@dataclass
+class Survey:
+    """
+    What a run would do.
+
+    `rows` counts rows by step, `to_send_in` those to send by partition; `n_again` of those to send
+    were asked for before, as they read now or otherwise; `n_repeated` rest in the middle of a
+    delivery. `paid` tells by partition how much would be paid again, `n_paid_again` the rows asked
+    anew of them by price. `moved` are the intents of
+    rows whose partition changed with the fan-out, each with its new key. `files` are the input
+    files of rows to send, each once, up to `UPLOADS_AHEAD_MAX`; `destinations` the storage that
+    they name.
+    """
+
+    rows: Counter[Step] = field(default_factory=Counter)
+    n_requests: Counter[PriceClass] = field(default_factory=Counter)
+    samples: dict[PriceClass, Wish] = field(default_factory=dict)
+    n_again: int = 0
+    n_repeated: int = 0
+    moved: list[tuple[str, str]] = field(default_factory=list)
+    paid: dict[str, PaidAgain] = field(default_factory=dict)
+    n_paid_again: Counter[PriceClass] = field(default_factory=Counter)
+    files: dict[str, InputImage] = field(default_factory=dict)
+    to_send_in: Counter[Slice] = field(default_factory=Counter)
+    destinations: set[str] = field(default_factory=set)
+
+    @property
+    def n_to_send(self) -> int:
+        return self.rows[Step.SEND]
+
+    def add_delivered(self, n_rows: int, slice_: Slice) -> None:
+        """Count rows that were delivered, and paid for, as they read now."""
+        self.rows[Step.DONE] += n_rows
+        self.paid.setdefault(slice_.key, PaidAgain()).n_present += n_rows
+
+    def add(self, row: PromptRow, decision: Decision, slice_: Slice) -> None:
+        """Count one row."""
+        self.rows[decision.step] += 1
+        rest = decision.rest
+        if rest is not None and rest.fan_out != slice_.fan_out:
+            self.moved.append((rest.intent_id, slice_.fan_out))
+        paid = self.paid.setdefault(slice_.key, PaidAgain())
+        paid.n_present += decision.was_paid
+        paid.n_again += decision.was_paid and decision.is_further_wish
+        paid.n_new += decision.is_first_wish
+        if decision.step is not Step.SEND:
+            return
+        self.to_send_in[slice_] += 1
+        kind = price_class(row.request)
+        self.n_requests[kind] += 1
+        self.samples.setdefault(kind, row.request)
+        self.n_again += decision.is_further_wish
+        self.n_paid_again[kind] += decision.was_paid and decision.is_further_wish
+        self.n_repeated += rest is not None
+        if isinstance(row.request, ImageRequest) and row.request.delivery.destination:
+            self.destinations.add(row.request.delivery.destination)
+        for image in row.request.inputs:
+            if image.content_hash and len(self.files) < UPLOADS_AHEAD_MAX:
+                self.files.setdefault(image.content_hash, image)
+
+
+async def survey(
+    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
+) -> Survey:
+    """Count and classify every row of these partitions; sends nothing."""
+    counted, reader = Survey(), session.ledger.read
+    for slice_ in slices:
+        n_paid = await asyncio.to_thread(reader.n_paid_rows, batch.ledger_name, slice_)
+        counted.paid[slice_.key] = PaidAgain(n_paid=n_paid)
+        async for decided in _decided(session, batch, slice_, asking):
+            counted.add_delivered(decided.n_delivered, slice_)
+            for row, decision in decided.others:
+                counted.add(row, decision, slice_)
+    return counted
+
+
+async def deliveries(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    uploads: InputUploads,
+    asking: Asking = NOTHING_SPECIAL,
+) -> AsyncGenerator[list[Delivery], None]:
+    """The rows to send, in the order of the tables, once their input files are at Mynth."""
+    for slice_ in slices:
+        async for decided in _decided(session, batch, slice_, asking):
+            to_send = [(row, how) for row, how in decided.others if how.step is Step.SEND]
+            await uploads.make_ready(image for row, _ in to_send for image in row.request.inputs)
+            yield [_delivery(row, decision, slice_, uploads) for row, decision in to_send]
+
+
+def _delivery(row: PromptRow, decision: Decision, slice_: Slice, uploads: InputUploads) -> Delivery:
+    resolved = uploads.resolve(row.request)
+    obstacle = resolved if isinstance(resolved, BadInput) else None
+    return Delivery(
+        prompt_id=row.prompt_id,
+        request_key=row.request_key,
+        request_hash=row.request_hash,
+        request=row.request if isinstance(resolved, BadInput) else resolved,
+        fan_out=slice_.fan_out,
+        generation=decision.generation,
+        rest=decision.rest,
+        obstacle=obstacle,
+    )
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Rows of which nothing is left to decide, and the others with what is decided of them."""
+
+    n_delivered: int
+    others: list[tuple[PromptRow, Decision]]
+
+
+async def _decided(
+    session: Session, batch: Batch, slice_: Slice, asking: Asking
+) -> AsyncIterator[_Decided]:
+    """Row batches with their decisions; files and ledger are read on a worker thread."""
+    batches = _decide_batches(session, batch, slice_, asking)
+    while (decided := await asyncio.to_thread(next, batches, None)) is not None:
+        yield decided
+
+
+def _decide_batches(
+    session: Session, batch: Batch, slice_: Slice, asking: Asking
+) -> Iterator[_Decided]:
+    store = TableStore(session.settings.root, batch.name)
+    if batch.inspection is not None:
+        for rows in iter_rows_to_inspect(store, slice_, batch=batch):
+            yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
+        return
+    for planned in iter_planned_batches(store, slice_, batch=batch):
+        open_ = _open_places(session, batch, slice_, planned, asking)
+        yield _Decided(len(planned.request_keys) - len(open_), [])
+        for places in chunks(open_, ROWS_AT_ONCE):
+            rows = planned.rows(places)
+            yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
+
+
+def _open_places(
+    session: Session, batch: Batch, slice_: Slice, planned: PlannedBatch, asking: Asking
+) -> list[int]:
+    """Where the rows are that were not delivered as they read now, or are asked for again."""
+    keys, hashes = planned.request_keys, planned.request_hashes
+    if asking.is_special:
+        return list(range(len(keys)))
+    settled = session.ledger.read.delivered(batch.ledger_name, slice_, keys)
+    each = enumerate(zip(keys, hashes, strict=True))
+    return [place for place, (key, identity) in each if settled.get(key) != identity]
+
+
+def _decide_each(
+    session: Session, batch: Batch, slice_: Slice, rows: Sequence[PromptRow], asking: Asking
+) -> list[tuple[PromptRow, Decision]]:
+    covered = [row for row in rows if asking.covers(row.prompt_id)]
+    keys = [row.request_key for row in covered]
+    known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
+
+    def decision(row: PromptRow) -> Decision:
+        intents = known.get(row.request_key, ())
+        return decide(row.request_hash, intents, asking, retries=batch.retries)
+
+    return [(row, decision(row)) for row in covered]
+
+
+# When a wish was uttered first, by the ledger's own clock, so that it can be taken up again.
+
+
+ASKED = "asked:"
+"""Before a batch and a wish: the ledger's fact when it was uttered first."""
+
+KEPT_US = 30 * 86_400 * US_PER_S
+"""Nobody takes up a run again after so long; a wish that is uttered then is a new one."""
+
+
+async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str) -> Asking:
+    """
+    The same wishes, leaving alone what was asked for since they were uttered first.
+
+    The moment is kept in the ledger and read off the clock that dates its intents: clocks of other
+    machines have no part in it. It is taken before anything is sent.
+
+    Args:
+        wish: What tells these wishes from others; the same in each try to fulfil them.
+    """
+    if not asking.pays_again:
+        return asking
+    now = await session.ledger.moment(session.clock.instant())
+    key = f"{ASKED}{batch.ledger_name}:{wish}"
+    kept = await session.ledger.ensure_meta(key, str(now.wall_us))
+    await session.ledger.forget_moments(ASKED, now.wall_us - KEPT_US, but=key)
+    return replace(asking, begun_at_us=int(kept))

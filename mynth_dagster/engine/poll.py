@@ -13,15 +13,77 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mynth_dagster.chunks import chunks
-from mynth_dagster.engine.missing import note_missing
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
-from mynth_dagster.ledger.observations import StatusNote
-from mynth_dagster.models.intent import Awaited
+from mynth_dagster.ledger.observations import Missing, StatusNote
+from mynth_dagster.models.intent import Awaited, Intent, tag_of
+from mynth_dagster.models.request import task_type_of
+from mynth_dagster.models.task import IMAGE_TASK, Task
+from mynth_dagster.printable import printable_logger
+
+# Tasks that Mynth says it does not know, although it accepted them.
+#
+# One 404 proves little: a cache, a router, a wrong server. So only the URL that a task was made at
+# can miss it, each look is made beside another task from there that is there, reads the whole task
+# by its id, and only several over an hour make it lost.
+
+
+async def note_missing(
+    session: Session, not_found: Sequence[Awaited], *, found: Sequence[Awaited]
+) -> int:
+    """
+    Count tasks of which a status said 404, and forgive those that are there again; how many
+    became lost.
+
+    Args:
+        found: Those whose tasks answered in the same round.
+    """
+    seen = [Missing(awaited.intent_id, is_missing=False) for awaited in found if awaited.missed]
+    if not_found:
+        certain = (await session.account.reach()).certain
+        not_found = [x for x in not_found if x.account in certain]
+        found = [x for x in found if x.account in certain]
+    if not_found and await _has_witness(session, not_found, found, certain):
+        looked = await asyncio.gather(*(_look(session, awaited) for awaited in not_found))
+        seen += [missing for missing in looked if missing is not None]
+    if not seen:
+        return 0
+    return await session.ledger.note_missing(seen, session.clock.instant())
+
+
+async def _look(session: Session, awaited: Awaited) -> Missing | None:
+    try:
+        await session.client.get_task(awaited.task_id)
+    except NotFoundError:
+        return Missing(awaited.intent_id, is_missing=True)
+    except ApiError:
+        return None
+    return Missing(awaited.intent_id, is_missing=False)
+
+
+async def _has_witness(
+    session: Session,
+    not_found: Sequence[Awaited],
+    found: Sequence[Awaited],
+    accounts: Collection[int],
+) -> bool:
+    """Another task of ours can be read now: the server is the right one and is well."""
+    if found:
+        return True
+    missing = [awaited.task_id for awaited in not_found]
+    other = await asyncio.to_thread(session.ledger.accounts.newest_task, accounts, missing)
+    if other is None:
+        return False
+    try:
+        await session.client.get_task(other)
+    except ApiError:
+        return False
+    return True
+
 
 OVERTAKING_MAX = 128
 """Answers may overtake each other: by so many places our order may differ from Mynth's."""
@@ -232,3 +294,49 @@ class Poller:
 
 def _is_wanted(task: Awaited, is_due: IsDue) -> bool:
     return not task.is_finished_remotely and is_due(task)
+
+
+# Whose task is it? Asked of each task that was read whole, before anything is filed under a row.
+#
+# A cache that mixes up answers, or an edge that rewrites them, must not put a picture, or its
+# price, on the wrong row.
+
+
+_log = printable_logger(__name__)
+PERSON = "person"
+"""The source of a sighting that a person vouches for."""
+
+
+async def is_own(session: Session, task: Task, intent: Intent | Awaited) -> bool:
+    """
+    Whether this task is what came of an intent; one that is not is kept as a dispute.
+
+    It carries the tag that the request was sent with. A server that was never seen to give a tag
+    back may leave it out; so may a task that a person attached. Looks at images carry none, and are
+    known by their type.
+    """
+    said = await _why_foreign(session, task, intent)
+    if not said:
+        return True
+    _log.warning("%s is not shown as the task of %s: %s", task.task_id, intent.intent_id, said)
+    now = session.clock.instant()
+    await session.ledger.record_dispute(intent.intent_id, task.task_id, now)
+    return False
+
+
+async def _why_foreign(session: Session, task: Task, intent: Intent | Awaited) -> str:
+    tag = tag_of(task)
+    if tag is not None:
+        if not tag.is_of(intent.intent_id, intent.request_hash):
+            return f"it carries the tag of {tag.intent_id}, or of another text of this row"
+        await session.account.note_echo()
+        return ""
+    wanted = task_type_of(intent.model)
+    if wanted != IMAGE_TASK:
+        return "" if task.type == wanted else f"it is of the type {task.type}"
+    if not await session.account.echoes_tags():
+        return ""
+    sources = await asyncio.to_thread(
+        session.ledger.doubts.sources_of, intent.intent_id, task.task_id
+    )
+    return "" if PERSON in sources else "it has no tag, which this server gives back"

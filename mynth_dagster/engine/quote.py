@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from mynth_dagster.client.client import MynthClient
-from mynth_dagster.engine.plan import PriceClass, price_class
-from mynth_dagster.engine.survey import Survey
-from mynth_dagster.errors import ApiError
+from mynth_dagster.engine.plan import (
+    NOTHING_SPECIAL,
+    Asking,
+    PriceClass,
+    Survey,
+    price_class,
+    survey,
+)
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import RERUN, StopReason
+from mynth_dagster.errors import ApiError, PriceUnknownError
+from mynth_dagster.ledger.claims import Claimed
+from mynth_dagster.ledger.queries import PartitionRow
 from mynth_dagster.limits import AUTO_MODEL
-from mynth_dagster.models.money import units_from_usd
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.money import NOTHING, Exposure, format_usd, units_from_usd
 from mynth_dagster.models.request import ImageRequest, Inspection, Wish
 from mynth_dagster.models.task import CatalogModel
 
@@ -185,3 +197,87 @@ def _unknown_notes(prices: Mapping[PriceClass, Price]) -> list[str]:
     models = sorted({kind.model for kind, price in prices.items() if price.units is None})
     hint = " (what 'auto' costs is known only afterwards)" if AUTO_MODEL in models else ""
     return [f"the price of {', '.join(models)} is unknown{hint}"] if models else []
+
+
+# What sending each of several partitions would cost; asks only for what is free.
+
+
+async def quote_each(
+    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
+) -> dict[Slice, tuple[Survey, Quote]]:
+    """A quote for each partition; each class of price is asked for once over all of them."""
+    surveys = {slice_: await survey(session, batch, [slice_], asking) for slice_ in slices}
+    samples: dict[PriceClass, Wish] = {}
+    n_requests: Counter[PriceClass] = Counter()
+    for surveyed in surveys.values():
+        samples = {**surveyed.samples, **samples}
+        n_requests += surveyed.n_requests
+    quote = await build_quote(session.client, samples, n_requests, batch.prices_usd)
+    return {slice_: (surveyed, _part_of(quote, surveyed)) for slice_, surveyed in surveys.items()}
+
+
+def _part_of(quote: Quote, surveyed: Survey) -> Quote:
+    return Quote(quote.prices, surveyed.n_requests, quote.notes if surveyed.n_to_send else ())
+
+
+# What a run may still spend: caps that are used up, and prices that a cap needs to know.
+
+
+BUDGET_EXCEEDED = "budget_exceeded"
+
+
+class Funds:
+    """
+    Which partitions of a run have no money left.
+
+    Once a row does not fit, no later row of the same scope is tried: what is sent is always the
+    beginning of the table, and the next run goes on behind it.
+    """
+
+    def __init__(self) -> None:
+        self._closed: set[tuple[str | None, str | None]] = set()
+
+    def close(self, claimed: Claimed, slice_: Slice) -> None:
+        """A row of this partition did not fit."""
+        whole_batch, window = (None, None), (slice_.window, None)
+        scope = {Claimed.OVER_BATCH: whole_batch, Claimed.OVER_WINDOW: window}
+        self._closed.add(scope.get(claimed, (slice_.window, slice_.fan_out)))
+
+    def is_closed(self, window: str, fan_out: str) -> bool:
+        """Whether nothing more may be sent into this partition."""
+        if not self._closed:
+            return False
+        return not self._closed.isdisjoint({(None, None), (window, None), (window, fan_out)})
+
+
+def require_prices(batch: Batch, quote: Quote) -> None:
+    """
+    A cap counts prices, so each has to be known, at least as an upper bound.
+
+    Raises:
+        PriceUnknownError: Names the models; nothing was sent.
+    """
+    if batch.budget.is_set and quote.total_units is None:
+        unknown = {kind.model for kind in quote.n_requests if quote.prices[kind].units is None}
+        raise PriceUnknownError(sorted(unknown), str(batch.budget))
+
+
+def budget_reason(
+    batch: Batch, rows: Sequence[PartitionRow], closed: Sequence[Slice], n_withheld: int
+) -> StopReason:
+    """Why a run ends that sent all that there was money for."""
+    places = {(slice_.window, slice_.fan_out) for slice_ in closed}
+    used = sum((r.exposure for r in rows if (r.window, r.fan_out) in places), NOTHING)
+    return StopReason(
+        BUDGET_EXCEEDED,
+        f"The budget ({batch.budget}) is used up in {len(closed)} partitions: {_in_words(used)}. "
+        f"{n_withheld} rows were not sent.",
+        f"raise the budget, then {RERUN}",
+    )
+
+
+def _in_words(used: Exposure) -> str:
+    return (
+        f"{format_usd(used.spent)} charged, {format_usd(used.reserved)} reserved, "
+        f"{format_usd(used.unknown)} unknown"
+    )

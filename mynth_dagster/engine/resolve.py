@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.identity import PERSON
+from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
+from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.absence import (
+    ListWalk,
+    is_cleared,
+    is_walk_due,
+    next_page_size,
+    why_not_absent,
+)
+from mynth_dagster.engine.poll import PERSON
 from mynth_dagster.engine.session import Session
-from mynth_dagster.errors import ConfigError
+from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.observations import Attachment, Sighting
 from mynth_dagster.ledger.queries import Evidence
 from mynth_dagster.limits import TASK_DEADLINE_S
-from mynth_dagster.models.intent import Intent, tag_of
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.intent import Doubt, Intent, Trail, Walk, tag_of
+from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import Task
-from mynth_dagster.models.transitions import HELD, RESUBMIT
+from mynth_dagster.models.transitions import HELD, RESUBMIT, IntentState
+from mynth_dagster.tables.requests import iter_planned_batches
+from mynth_dagster.tables.store import TableStore
 
 GIVEN_UP = "given up by a person"
 
@@ -101,3 +115,166 @@ def _require_no_other_owner(task: Task, intent: Intent) -> None:
         raise ConfigError("--attach", f"{task.task_id} was made for {tag.intent_id}")
     if tag is not None and not tag.matches(intent.request_hash):
         raise ConfigError("--attach", f"{task.task_id} was made for another text of this row")
+
+
+# Finding out what happened to a POST whose answer was lost.
+#
+# Only evidence attaches a task to an intent: the tag that we sent along, read from the whole task.
+# A walk over the task list can find that evidence, and two of them can prove that there is none
+# (`engine.absence` says when). Where there is no list, the intent is held.
+
+
+UNRESOLVED = (IntentState.UNRESOLVED,)
+ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a search came to: tasks found, and requests proved not to have been accepted."""
+
+    n_attached: int = 0
+    n_cleared: int = 0
+
+
+NOTHING_SETTLED = Settled()
+
+
+async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[str]) -> int:
+    """
+    Rows that a gone process left `sending` become `unresolved`; how many.
+
+    A row counts as interrupted once its time to send and the whole deadline of the POST are over,
+    whoever owned it.
+    """
+    grace_us = round(session.settings.client.request_timeout_s * US_PER_S)
+    now = session.clock.instant()
+    expired = [
+        await session.ledger.expire_sending(batch.ledger_name, window, grace_us, now)
+        for window in windows
+    ]
+    return sum(expired)
+
+
+async def settle(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice] | None,
+    *,
+    states: Sequence[IntentState] = UNRESOLVED,
+    until_s: float | None = None,
+) -> Settled:
+    """
+    Search for the tasks of deliveries in doubt, if a search is due.
+
+    Costs nothing where nothing is open or where the revision has no list. A list that cannot be
+    read proves nothing and is no error: the rows stay in doubt.
+
+    Args:
+        slices: None: all partitions of the batch.
+        states: `ALL_OPEN` also looks for requests that a killed process may have sent just now.
+        until_s: On `Clock.elapsed_s`; no page is asked for later.
+
+    Raises:
+        UnauthorizedError: The key is refused.
+    """
+    if not session.client.profile.HAS_TASK_LIST:
+        return NOTHING_SETTLED
+    open_ = await _doubts(session, batch, slices, states)
+    if not open_:
+        return NOTHING_SETTLED
+    account = await session.account.number()
+    walks = await asyncio.to_thread(session.ledger.doubts.walks, account)
+    now = await _now(session)
+    may_clear = batch.clears_unresolved
+    if not any(is_walk_due(doubt, walks, now, may_clear=may_clear) for doubt in open_):
+        return NOTHING_SETTLED
+    page_size = next_page_size(walks)
+    oldest_no = min(doubt.claimed_no for doubt in open_)
+    searching = ListWalk(session, batch, page_size=page_size, older_than_no=oldest_no)
+    if not await searching.go(until_s=until_s):
+        return Settled(searching.n_attached)
+    await searching.look_for_flaws()
+    reach(CrashPoint.WALKED)
+    ended = await _now(session)
+    left = await _doubts(session, batch, slices, UNRESOLVED)
+    searched = {doubt.intent.intent_id for doubt in open_}
+    left = [doubt for doubt in left if doubt.intent.intent_id in searched]
+    said = await _said_of(session, batch, left, searching.trail, now, account)
+    walk = Walk(account, page_size, now, ended, said)
+    await session.ledger.record_walk(walk)
+    reach(CrashPoint.WALK_RECORDED)
+    n_cleared = 0
+    if may_clear:
+        n_cleared = await _clear(session, left, [*walks, walk])
+        reach(CrashPoint.CLEARED)
+    return Settled(searching.n_attached, n_cleared)
+
+
+async def _said_of(
+    session: Session,
+    batch: Batch,
+    doubts: Sequence[Doubt],
+    trail: Trail,
+    began: Instant,
+    account: int,
+) -> dict[str, str]:
+    """By intent, why the walk does not prove that there is no task of it; empty where it does."""
+    tells = any(strange.asked is not None for _, strange in trail.strange)
+    asked = await asyncio.to_thread(_asked_by, session, batch, doubts) if tells else {}
+
+    def said(doubt: Doubt) -> str:
+        by_it = asked.get((doubt.intent.row.request_key, doubt.intent.request_hash))
+        return why_not_absent(doubt, trail, began=began, account=account, asked=by_it)
+
+    return {doubt.intent.intent_id: said(doubt) for doubt in doubts}
+
+
+def _asked_by(
+    session: Session, batch: Batch, doubts: Sequence[Doubt]
+) -> dict[tuple[str, str], str]:
+    """
+    What these rows ask for, by key and hash: the image that they look at, or their prompt, as far
+    as the prompt tables still have it.
+    """
+    if batch.inspection is not None:
+        return {
+            (candidate.intent.row.request_key, candidate.intent.request_hash): url
+            for (_, url), candidates in session.ledger.subjects.open().items()
+            for candidate in candidates
+        }
+    store = TableStore(session.settings.root, batch.name)
+    wanted = {(doubt.intent.row.request_key, doubt.intent.request_hash) for doubt in doubts}
+    places = {(doubt.intent.row.window, doubt.intent.fan_out) for doubt in doubts}
+    found: dict[tuple[str, str], str] = {}
+    for window, fan_out in sorted(places):
+        with suppress(TableError):
+            for planned in iter_planned_batches(store, batch.slice(window, fan_out), batch=batch):
+                each = enumerate(zip(planned.request_keys, planned.request_hashes, strict=True))
+                rows = planned.rows([place for place, key in each if key in wanted])
+                for row in rows:
+                    assert isinstance(row.request, ImageRequest)
+                    found[row.request_key, row.request_hash] = row.request.prompt
+    return found
+
+
+async def _clear(session: Session, doubts: Sequence[Doubt], walks: Sequence[Walk]) -> int:
+    cleared = [doubt for doubt in doubts if is_cleared(doubt, walks)]
+    if not cleared:
+        return 0
+    last = utc_from_us(walks[-1].ended.wall_us)
+    said = f"two complete walks over the task list found nothing, the last at {last:%F %TZ}"
+    return await session.ledger.clear(cleared, said)
+
+
+async def _doubts(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice] | None,
+    states: Sequence[IntentState],
+) -> list[Doubt]:
+    read = session.ledger.doubts.doubts
+    return await asyncio.to_thread(read, batch.ledger_name, slices, states)
+
+
+async def _now(session: Session) -> Instant:
+    return await session.ledger.moment(session.clock.instant())

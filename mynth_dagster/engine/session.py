@@ -7,28 +7,356 @@ hands it down; nothing below reads settings or the environment.
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import hashlib
+import hmac
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
 
 from mynth_dagster.client.client import MynthClient, RevisionVerdict, ask_revision
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.limiter import Throttle
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import Clock, SystemClock
-from mynth_dagster.engine.account import PayingAccount
-from mynth_dagster.engine.event_loop import lean_memory
-from mynth_dagster.engine.spooled import take_in_spools
-from mynth_dagster.errors import ApiError, ConfigError, RevisionUnknownError
+from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.errors import (
+    AccountMismatchError,
+    ApiError,
+    ConfigError,
+    NotFoundError,
+    RevisionUnknownError,
+    UnauthorizedError,
+)
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.journal import remove_if_empty
+from mynth_dagster.ledger.journal import read_left_behind, remove_if_empty
+from mynth_dagster.ledger.ledger import AccountRow
+from mynth_dagster.ledger.observations import Sighting
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
+from mynth_dagster.models.task import Account
 from mynth_dagster.printable import printable_logger
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 
+# Whose money it is: the account behind the key, and that it is the one which the ledger knows.
+#
+# The same key at the same address is the same account. Another key is taken in when it can be shown
+# to belong to the account that paid for the ledger's tasks; a foreign one stops before anything is
+# asked about those tasks or spent.
+
+
 _log = printable_logger(__name__)
+FINGERPRINT_CHARS = 32
+ECHO_META = "echoes_tags:"
+"""Before an account's number: the ledger's fact that its tasks come back with our tags."""
+
+COLLECT_ELSEWHERE = "point a session there, with its key, to collect them"
+
+GENERATE, MANAGE = "generate", "manage"
+"""Scopes of keys: to make tasks, and to see the account's money, webhooks and destinations."""
+
+
+def require_may_generate(account: Account | None) -> None:
+    """
+    Stop before the first row where the key is known to be unable to create tasks.
+
+    Raises:
+        ConfigError: The key lacks the scope.
+    """
+    if account is not None and not account.may(GENERATE):
+        raise ConfigError(
+            "API key",
+            f"it lacks the scope {GENERATE!r}; it has {scopes_in_words(account)}. Nothing was sent "
+            "and nothing was charged. Use a key with that scope, then run again.",
+        )
+
+
+def scopes_in_words(account: Account) -> str:
+    """The scopes of a key, for people."""
+    return ", ".join(sorted(account.scopes or ())) or "none"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """
+    Whose tasks a session may ask its server about, as the ledger's numbers of accounts.
+
+    Args:
+        asked: Accounts whose tasks this server has, as far as is known.
+        certain: Those of them that sent to this very base URL: of their tasks alone does an
+            answer that there is no such task mean anything.
+        elsewhere: The others: their tasks are collected by sessions with their URL and key.
+    """
+
+    asked: frozenset[int]
+    certain: frozenset[int]
+    elsewhere: tuple[AccountRow, ...] = ()
+
+
+def reach_of(mine: AccountRow, known: Sequence[AccountRow]) -> Reach:
+    """
+    What the server at my base URL may be asked about.
+
+    The same URL is the same server. Another path on the same host is, where both name the same
+    account; another host never is, since a copy of a server names the same account and has other
+    tasks. What another account paid for cannot be read with my key.
+    """
+    others = [account for account in known if account.number != mine.number]
+    asked = [mine, *(account for account in others if _is_served_with(mine, account))]
+    numbers = frozenset(account.number for account in asked)
+    certain = frozenset(a.number for a in asked if a.base_url == mine.base_url)
+    return Reach(numbers, certain, tuple(a for a in others if a.number not in numbers))
+
+
+def _is_served_with(mine: AccountRow, other: AccountRow) -> bool:
+    if mine.user_id and other.user_id:
+        return mine.user_id == other.user_id and _host(mine.base_url) == _host(other.base_url)
+    return mine.base_url == other.base_url
+
+
+def _host(base_url: str) -> str:
+    return urlsplit(base_url).netloc.lower()
+
+
+def tasks_elsewhere(reach: Reach, n_awaited: Mapping[int, int]) -> dict[str, int]:
+    """How many tasks are waited for that this server is not asked about, by where they are."""
+    n_of: dict[str, int] = {}
+    for account in reach.elsewhere:
+        place = account.base_url + (f" by account {account.user_id}" if account.user_id else "")
+        n_of[place] = n_of.get(place, 0) + n_awaited.get(account.number, 0)
+    return {place: n for place, n in n_of.items() if n}
+
+
+def my_account(known: Sequence[AccountRow], base_url: str, fingerprint: str) -> AccountRow:
+    """The row of a key at a URL; one with the number 0 where the ledger does not know it."""
+    mine = (a for a in known if (a.base_url, a.fingerprint) == (base_url, fingerprint))
+    return next(mine, AccountRow(0, base_url, fingerprint, "", ""))
+
+
+def fingerprint_of(salt: str, api_key: str | None) -> str:
+    """The key under the ledger's salt: equal keys are recognised, and none can be read."""
+    key = (api_key or "").encode("ascii")
+    digest = hmac.new(salt.encode("ascii"), key, hashlib.sha256)
+    return digest.hexdigest()[:FINGERPRINT_CHARS]
+
+
+class PayingAccount:
+    """The account of one session, found out when it is first needed."""
+
+    def __init__(self, client: MynthClient, ledger: Ledger, clock: Clock) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._clock = clock
+        self._number: int | None = None
+        self._is_nameless = False
+        self._echoes_tags: bool | None = None
+
+    async def number(self) -> int:
+        """
+        The ledger's number of the account and key in use; asks Mynth only about a new key.
+
+        Raises:
+            AccountMismatchError: The key belongs, or may belong, to another account than the one
+                that paid for the ledger's tasks.
+            ApiError: Mynth could not be asked about a new key.
+        """
+        if self._number is None:
+            self._number = await self._find()
+            for place, n in (await asyncio.to_thread(self._elsewhere)).items():
+                _log.warning("%d tasks were made at %s; %s", n, place, COLLECT_ELSEWHERE)
+        return self._number
+
+    async def reach(self) -> Reach:
+        """Whose tasks this session's server may be asked about; found out as `number` is."""
+        await self.number()
+        return await asyncio.to_thread(self._reach)
+
+    async def may_ask_about(self, task_id: str) -> bool:
+        """Whether a task is not known to be another server's or another account's."""
+        reach = await self.reach()
+        if not reach.elsewhere:
+            return True
+        account = await asyncio.to_thread(self._ledger.accounts.of_task, task_id)
+        return account is None or account in reach.asked
+
+    async def adopt(self) -> int:
+        """Take in the key without asking whose it is, by a person's word."""
+        return await self._remember(await self._client.check_key())
+
+    async def note_owner(self, user_id: str | None) -> None:
+        """Remember whose task was read, where the server would not tell whose the key is."""
+        if self._is_nameless and user_id and self._number is not None:
+            self._is_nameless = False
+            await self._ledger.name_account(self._number, user_id)
+
+    async def echoes_tags(self) -> bool:
+        """Whether a task of this account was ever seen to carry the tag that it was sent with."""
+        if self._echoes_tags is None:
+            key = f"{ECHO_META}{await self.number()}"
+            self._echoes_tags = bool(await asyncio.to_thread(self._ledger.read.meta, key))
+        return self._echoes_tags
+
+    async def note_echo(self) -> None:
+        """Remember that tags come back."""
+        if not await self.echoes_tags():
+            self._echoes_tags = True
+            await self._ledger.ensure_meta(f"{ECHO_META}{await self.number()}", "yes")
+
+    async def _find(self) -> int:
+        known = await asyncio.to_thread(self._ledger.accounts.all)
+        base_url = self._base_url
+        mine = my_account(known, base_url, self._fingerprint())
+        if mine.number:
+            self._is_nameless = not mine.user_id
+            return mine.number
+        found = await self._client.check_key()
+        if known and not await self._is_same(found, known):
+            raise AccountMismatchError(base_url, [account.user_id for account in known])
+        number = await self._remember(found)
+        if known:
+            is_known = any(account.fingerprint == self._fingerprint() for account in known)
+            what = "the same key" if is_known else "a new key of the same account"
+            _log.warning("%s is used from now on at %s", what, base_url)
+        return number
+
+    async def _is_same(self, found: Account | None, known: Sequence[AccountRow]) -> bool:
+        """
+        By the vendor's user id, else by a task that only the account's own keys can read.
+
+        A task is asked about where it was made: another host could only say that it has none.
+        """
+        users = {account.user_id for account in known if account.user_id}
+        if found is not None and users:
+            return found.user_id in users
+        newest_task, here = self._ledger.accounts.newest_task, _host(self._base_url)
+        if await asyncio.to_thread(newest_task, None) is None:
+            return True
+        local = [account.number for account in known if _host(account.base_url) == here]
+        task_id = await asyncio.to_thread(newest_task, local)
+        if task_id is None:
+            doubt = "this server does not tell, and none of their tasks was made there"
+            raise AccountMismatchError(self._base_url, sorted(users), doubt)
+        try:
+            task = await self._client.get_task(task_id)
+        except (NotFoundError, UnauthorizedError):
+            return False
+        except ApiError as error:
+            raise AccountMismatchError(self._base_url, sorted(users), error.reason) from error
+        return not users or task.user_id is None or task.user_id in users
+
+    async def _remember(self, found: Account | None) -> int:
+        self._is_nameless = found is None
+        return await self._ledger.ensure_account(
+            self._base_url,
+            self._fingerprint(),
+            user_id=found.user_id if found else "",
+            key_id=(found.key_id if found else None) or "",
+            now_us=self._clock.now_us(),
+        )
+
+    @property
+    def _base_url(self) -> str:
+        return self._client.settings.normalised_base_url
+
+    def _reach(self) -> Reach:
+        known = self._ledger.accounts.all()
+        return reach_of(my_account(known, self._base_url, self._fingerprint()), known)
+
+    def _elsewhere(self) -> dict[str, int]:
+        reach = self._reach()
+        return tasks_elsewhere(reach, self._ledger.accounts.n_awaited()) if reach.elsewhere else {}
+
+    def _fingerprint(self) -> str:
+        return fingerprint_of(self._ledger.salt, self._client.settings.api_key)
+
+
+# The loop that the engine runs on, and how the process keeps its memory meanwhile.
+
+
+T = TypeVar("T")
+
+COLLECT_AFTER_OBJECTS = 50_000
+"""
+New objects between two searches for garbage; by default Python searches after 700.
+
+Thousands of requests in flight are as many living objects, and next to nothing of ours is cyclic:
+searching so often costs a fifth of the time of a submission and finds nothing.
+"""
+
+_lock = threading.Lock()
+_open: list[tuple[tuple[int, int, int], pa.MemoryPool]] = []
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+@contextmanager
+def lean_memory() -> Iterator[None]:
+    """
+    Search for garbage rarely, and have Arrow give back at once what it has used.
+
+    As before once nobody of this process is here any more. Arrow's usual pool keeps freed pages
+    for itself, in each thread: half of what a run with many tasks in flight would take.
+    """
+    with _lock:
+        _open.append((gc.get_threshold(), pa.default_memory_pool()))
+        gc.set_threshold(COLLECT_AFTER_OBJECTS, *_open[0][0][1:])
+        pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        with _lock:
+            thresholds, pool = _open.pop()  # the first one's stays below: what the process had
+            if not _open:
+                gc.set_threshold(*thresholds)
+                pa.set_memory_pool(pool)
+
+
+# Answers that an earlier process could not write into the ledger are taken in as sightings.
+
+
+async def take_in_spools(ledger: Ledger, folder: Path) -> int:
+    """
+    Bring what gone processes left behind into the ledger; how many answers.
+
+    A spool is deleted only when all of it is committed. An answer to an intent that this ledger
+    does not know is another ledger's: its spool is left alone.
+    """
+    n_taken = 0
+    for path, answers in await asyncio.to_thread(lambda: list(read_left_behind(folder))):
+        ids = [answer.intent_id for answer in answers]
+        intents = await asyncio.to_thread(ledger.read.intents_by_id, ids)
+        if set(ids) - set(intents):
+            continue
+        for answer in answers:
+            sighting = Sighting(
+                intent=intents[answer.intent_id],
+                task_id=answer.task_id,
+                source="spool",
+                seen_at_us=answer.seen_at_us,
+                deadline_at_us=answer.deadline_at_us,
+                reserved_units=answer.reserved_units,
+            )
+            await ledger.record_sighting(sighting)
+            n_taken += 1
+        reach(CrashPoint.SPOOL_TAKEN_IN)
+        path.unlink(missing_ok=True)
+    return n_taken
+
+
 REVISION_META = "revision:"
 """Before a base URL: the ledger's fact that holds the revision last seen there."""
 

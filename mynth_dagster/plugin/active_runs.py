@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.resend import Asked
+from mynth_dagster.engine.auto_resubmit import Asked
 from mynth_dagster.limits import RESENDS_WITHIN_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets

@@ -8,8 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.asking import Asking, Retry
-from mynth_dagster.engine.beginning import asking_since
+from mynth_dagster.engine.plan import Asking, Retry, asking_since
 from mynth_dagster.engine.session import Session
 from mynth_dagster.models.batch import Batch
 

@@ -13,16 +13,15 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.answers import SubmitCounts
+from mynth_dagster.engine.auto_resubmit import NOT_PREPARED
 from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.download import FilesReport, keep_files
-from mynth_dagster.engine.look import Waiting
-from mynth_dagster.engine.pipeline import SubmitReport, collect, prepare, submit
-from mynth_dagster.engine.resend import NOT_PREPARED
+from mynth_dagster.engine.plan import survey
+from mynth_dagster.engine.reconcile import Waiting, wait_until_settled
+from mynth_dagster.engine.run import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.survey import survey
-from mynth_dagster.engine.wait import wait_until_settled
+from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import RunStoppedError
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import format_usd

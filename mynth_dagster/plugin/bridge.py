@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.event_loop import run
+from mynth_dagster.engine.session import run
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch, shut_out
 from mynth_dagster.limits import DRAIN_GRACE_S
 

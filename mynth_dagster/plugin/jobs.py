@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.asking import Retry
+from mynth_dagster.engine.plan import Retry
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.inspections import tables_of

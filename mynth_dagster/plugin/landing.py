@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mynth_dagster.engine.quotes import quote_each
+from mynth_dagster.engine.download import Thumbnails, make_thumbnails
+from mynth_dagster.engine.quote import quote_each
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.thumbnails import Thumbnails, make_thumbnails
 from mynth_dagster.limits import THUMBNAILS_BUDGET_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import Receipt

@@ -11,11 +11,10 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.download import FilesReport
-from mynth_dagster.engine.pipeline import SubmitReport
+from mynth_dagster.engine.download import NO_THUMBNAILS, FilesReport, Thumbnails
+from mynth_dagster.engine.plan import Survey
 from mynth_dagster.engine.quote import Quote
-from mynth_dagster.engine.survey import Survey
-from mynth_dagster.engine.thumbnails import NO_THUMBNAILS, Thumbnails
+from mynth_dagster.engine.run import SubmitReport
 from mynth_dagster.errors import cut
 from mynth_dagster.limits import TABLE_ROWS_MAX
 from mynth_dagster.models.money import NO_MONEY, Receipt, usd_from_units

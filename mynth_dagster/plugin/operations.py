@@ -12,10 +12,10 @@ from typing import Any
 import dagster as dg
 
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.quotes import quote_each
+from mynth_dagster.engine.quote import quote_each
 from mynth_dagster.engine.resolve import InDoubt, attach, find_in_doubt, give_up, list_in_doubt
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stopping import StopTarget, lift_stops, stop_sending, stops_of
+from mynth_dagster.engine.stop import StopTarget, lift_stops, stop_sending, stops_of
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import TABLE_ROWS_MAX

@@ -10,9 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.answers import SubmitCounts
-from mynth_dagster.engine.resend import leave_to_sensor
+from mynth_dagster.engine.auto_resubmit import leave_to_sensor
 from mynth_dagster.engine.stop import StopReason, passing_reason
+from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import MynthError, name_some
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from mynth_dagster.engine.thumbnails import Thumbnails
+from mynth_dagster.engine.download import Thumbnails
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS
 from mynth_dagster.plugin.markdown import as_link, as_picture, as_table, as_text, as_usd
 from mynth_dagster.tables.images import draw_strip

@@ -16,11 +16,10 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.announced import hearing_of
-from mynth_dagster.engine.resend import Reason, Unsent, choose_due
+from mynth_dagster.engine.auto_resubmit import Reason, Unsent, choose_due
+from mynth_dagster.engine.reconcile import WatchedPartition, hearing_of, watch
 from mynth_dagster.engine.session import EngineSettings, Session
-from mynth_dagster.engine.stopping import stops_of
-from mynth_dagster.engine.watch import WatchedPartition, watch
+from mynth_dagster.engine.stop import stops_of
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
 from mynth_dagster.models.batch import Slice

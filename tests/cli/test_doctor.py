@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from mynth_dagster.clock import US_PER_S, ManualClock, SystemClock
-from mynth_dagster.engine import doctor
-from mynth_dagster.engine.doctor import file_system_of
-from mynth_dagster.engine.webhook_health import webhook_findings
+from mynth_dagster.engine import health as health_module
+from mynth_dagster.engine.health import Level, file_system_of, webhook_findings
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.models.finding import Level
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
 from tests.factories import KEY, delete_destinations
 
@@ -315,7 +313,7 @@ def test_a_sqlite_ledger_on_a_network_file_system_is_a_problem(
     work.run(work.prompts(1))
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver {work.root.resolve()} {kind} rw 0 0\n")
-    monkeypatch.setattr(doctor, "MOUNTS", mounts)
+    monkeypatch.setattr(health_module, "MOUNTS", mounts)
 
     found, code = look(work)
 
@@ -328,6 +326,6 @@ def test_where_the_system_tells_no_mounts_nothing_is_said_of_them(new_shell, mon
     """As on other systems than Linux."""
     work = new_shell()
     work.run(work.prompts(1))
-    monkeypatch.setattr(doctor, "MOUNTS", Path("/no/such/file"))
+    monkeypatch.setattr(health_module, "MOUNTS", Path("/no/such/file"))
 
     assert "ledger's disk" not in look(work)[0]

@@ -22,7 +22,7 @@ from mynth_dagster import (
     RequestDefaults,
     build_image_batch,
 )
-from mynth_dagster.engine.funds import BUDGET_EXCEEDED
+from mynth_dagster.engine.quote import BUDGET_EXCEEDED
 from mynth_dagster.engine.stop import CANCELLED
 from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
@@ -163,7 +163,7 @@ def test_operations_page_has_the_codes_of_a_stop():
     given |= set(re.findall(r'Cause\.\w+: \(\s*"(\w+)"', text)) | {CANCELLED.code}
     given |= set(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
     given |= {BUDGET_EXCEEDED, PriceUnknownError([], "").code}
-    asked = read(ROOT / "mynth_dagster" / "engine" / "asking.py")
+    asked = read(ROOT / "mynth_dagster" / "engine" / "plan.py")
     given |= set(re.findall(r'ConfirmationNeededError\(\s*"(\w+)"', asked))
     told = {code_in(code)[0] for code, *_ in rows(read(OPERATIONS), "code")}
     assert told == given
@@ -319,7 +319,7 @@ def test_reference_names_the_steps_whose_launchpad_asks():
 
 def test_tables_page_has_each_code_of_a_download():
     """Each reason that the code gives for an image without a file."""
-    names = ("client/download.py", "engine/fetch.py")
+    names = ("client/download.py", "engine/download.py")
     sources = [ROOT / "mynth_dagster" / name for name in names]
     sources += [*(ROOT / "mynth_dagster" / "tables").glob("*.py")]
     text = "".join(map(read, sources))

@@ -16,12 +16,11 @@ import sqlalchemy as sa
 
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
-from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.absence import ListWalk
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking
+from mynth_dagster.engine.run import Progress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
-from mynth_dagster.engine.walk import ListWalk
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow

@@ -10,11 +10,11 @@ import orjson
 import pyarrow as pa
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.inbox import work_inbox
-from mynth_dagster.engine.pipeline import collect, prepare, submit
+from mynth_dagster.engine.events import work_inbox
+from mynth_dagster.engine.reconcile import wait_until_settled
+from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.wait import wait_until_settled
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.watch import watch
+from mynth_dagster.engine.reconcile import watch
 from mynth_dagster.errors import AccountMismatchError, ConfigError
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench

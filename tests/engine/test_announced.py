@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.engine.announced import Hearing, Unannounced, hearing_of, is_due_by
+from mynth_dagster.engine.reconcile import Hearing, Unannounced, hearing_of, is_due_by, watch
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger.events import Heard
 from mynth_dagster.limits import ANNOUNCED_AFTER_MAX_S, ANNOUNCED_AFTER_MIN_S, HEARD_WITHIN_S
 from mynth_dagster.models.intent import Awaited

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, PaidAgain, Retry
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, PaidAgain, Retry
+from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.errors import ConfirmationNeededError
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.transitions import FINAL, IntentState

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking
-from mynth_dagster.engine.beginning import KEPT_US, asking_since
+from mynth_dagster.engine.plan import KEPT_US, NOTHING_SPECIAL, Asking, asking_since
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
 

@@ -10,7 +10,7 @@ import threading
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.event_loop import COLLECT_AFTER_OBJECTS, lean_memory, run
+from mynth_dagster.engine.session import COLLECT_AFTER_OBJECTS, lean_memory, run
 
 
 async def kind_of_loop() -> str:

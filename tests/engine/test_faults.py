@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.settle import Settled, settle
-from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.resolve import Settled, settle
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mynth_dagster.engine.settle import settle
+from mynth_dagster.engine.resolve import settle
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.engine.edge import Change, HostileEdge, of_list, of_tasks, without_tag

@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from mynth_dagster.engine.inbox import work_inbox
+from mynth_dagster.engine.events import work_inbox
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger.claims import Claim, Claimed
@@ -425,7 +425,7 @@ def test_two_workers_on_one_inbox_have_one_effect(new_bench):
 
 def test_a_backlog_longer_than_one_reading_is_worked_whole(new_bench, monkeypatch):
     """Page by page."""
-    monkeypatch.setattr("mynth_dagster.engine.inbox.INBOX_BATCH", 4)
+    monkeypatch.setattr("mynth_dagster.engine.events.INBOX_BATCH", 4)
     work_bench = new_bench()
     send_all(work_bench, 11)
     deliver(work_bench, events(work_bench.server))

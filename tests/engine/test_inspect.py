@@ -12,9 +12,9 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, Retry
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
-from mynth_dagster.engine.rebuild import rebuild
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Retry
+from mynth_dagster.engine.recover import rebuild
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import (
     ConfigError,

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine import meanwhile, pace, survey
-from mynth_dagster.engine.answers import SubmitCounts
+from mynth_dagster.engine import plan, reconcile, run
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.submit import SubmitCounts
 from tests.engine.bench import Bench
 from tests.factories import KEY
 
@@ -26,7 +26,7 @@ def n_read(work: Bench) -> int:
 @pytest.fixture
 def work(simulator, tmp_path, monkeypatch) -> Bench:
     """Tasks finish at once, and nobody waits a second before the first look."""
-    monkeypatch.setattr(pace, "PROBE_MIN_S", 0.001)
+    monkeypatch.setattr(reconcile, "PROBE_MIN_S", 0.001)
     server = simulator(clock=SystemClock(), revision="2026-10", progress="immediate")
     return Bench(server, SystemClock(), tmp_path)
 
@@ -87,13 +87,13 @@ def test_a_key_that_is_refused_meanwhile_ends_the_run_as_ever(work):
 
 def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
     """It is not lost with the task that met it."""
-    from mynth_dagster.engine import look  # noqa: PLC0415
+    from mynth_dagster.engine import reconcile  # noqa: PLC0415
 
     async def fail(*_: object) -> int:
         await asyncio.sleep(0)
         raise LookupError("ours")
 
-    monkeypatch.setattr(look, "work_inbox", fail)
+    monkeypatch.setattr(reconcile, "work_inbox", fail)
 
     with pytest.raises(LookupError, match="ours"):
         work.run(100)
@@ -101,16 +101,16 @@ def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
 
 def test_sending_waits_for_reading_where_much_is_unread(work, monkeypatch):
     """What is accepted and not read stays within some rows, however large the table is."""
-    monkeypatch.setattr(meanwhile, "UNREAD_MAX", 20)
-    monkeypatch.setattr(survey, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(run, "UNREAD_MAX", 20)
+    monkeypatch.setattr(plan, "ROWS_AT_ONCE", 20)
     waits = []
-    catch_up = meanwhile._Meanwhile.catch_up
+    catch_up = run._Meanwhile.catch_up
 
     async def caught_up(self) -> None:
         await catch_up(self)
         waits.append(self._looker.n_reading)
 
-    monkeypatch.setattr(meanwhile._Meanwhile, "catch_up", caught_up)
+    monkeypatch.setattr(run._Meanwhile, "catch_up", caught_up)
 
     assert work.run(2_000).images == 2_000
 

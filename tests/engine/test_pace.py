@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from mynth_dagster.engine.pace import PROBE_MIN_S, Look, Pace
 from mynth_dagster.engine.poll import ListWalk
+from mynth_dagster.engine.reconcile import PROBE_MIN_S, Look, Pace
 
 MIN_S, MAX_S, PAGE = 0.25, 20.0, 100
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mynth_dagster.engine.watch import watch
+from mynth_dagster.engine.reconcile import watch
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Batch, Slice
 from tests.engine.bench import Bench

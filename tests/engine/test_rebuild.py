@@ -7,9 +7,9 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from mynth_dagster.engine.rebuild import Rebuilt, rebuild
+from mynth_dagster.engine.recover import Rebuilt, rebuild
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import ApiError, LedgerMismatchError, TableError
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench

@@ -13,11 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.asking import NOTHING_SPECIAL, Asking, Retry
-from mynth_dagster.engine.pipeline import prepare, submit
-from mynth_dagster.engine.plan import Step
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Retry, Step, Survey, survey
+from mynth_dagster.engine.run import prepare, submit
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.survey import Survey, survey
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
 from tests.engine.bench import Bench, prompts

@@ -8,8 +8,8 @@ from types import MappingProxyType
 import pytest
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.asking import Asking
-from mynth_dagster.engine.resend import Asked, Reason, is_due, reasons_to_resend
+from mynth_dagster.engine.auto_resubmit import Asked, Reason, is_due, reasons_to_resend
+from mynth_dagster.engine.plan import Asking
 from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.ledger.queries import PartitionRow, Resting
 from mynth_dagster.models.batch import Slice

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from mynth_dagster.cli.main import app
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.resolve import attach
+from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source

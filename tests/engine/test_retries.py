@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from mynth_dagster.engine.asking import Asking
+from mynth_dagster.engine.plan import Asking
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import units_from_usd

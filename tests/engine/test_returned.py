@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from tests.factories import KEY, MODEL, delete_destinations

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.engine.watch import watch
+from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
 

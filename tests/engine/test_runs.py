@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch
-from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import ConfigError, ConfirmationNeededError, UnauthorizedError
 from mynth_dagster.models.batch import RequestDefaults
 from tests.engine.bench import Bench, prompts

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.engine.settle import NOTHING_SETTLED, Settled, settle
-from mynth_dagster.engine.watch import watch
+from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.resolve import NOTHING_SETTLED, Settled, settle
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL, LeapingClock

@@ -15,10 +15,9 @@ import pytest
 from httpx_aiohttp import AiohttpTransport
 
 from mynth_dagster.clock import US_PER_S, Instant
-from mynth_dagster.engine.answers import SubmitCounts
-from mynth_dagster.engine.pipeline import prepare, submit
+from mynth_dagster.engine.run import Progress, prepare, submit
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed

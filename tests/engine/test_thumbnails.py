@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.engine import thumbnails
-from mynth_dagster.engine.thumbnails import make_thumbnails
+from mynth_dagster.engine import download
+from mynth_dagster.engine.download import make_thumbnails
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.tables.results import SampleImage
 
@@ -100,7 +100,7 @@ def test_broken_store_is_survived(collected, monkeypatch):
 
 def test_no_images_need_no_thumbnails(collected):
     """Nothing is asked for an empty partition."""
-    assert _make(collected, []) == thumbnails.NO_THUMBNAILS
+    assert _make(collected, []) == download.NO_THUMBNAILS
     assert _n_downloads(collected) == 0
 
 

@@ -6,11 +6,10 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine import tour
+from mynth_dagster.engine import reconcile
+from mynth_dagster.engine.reconcile import in_stages, watch
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.engine.tour import in_stages
-from mynth_dagster.engine.watch import watch
 from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
@@ -40,7 +39,7 @@ def test_a_tour_that_ended_or_whose_end_is_gone_begins_at_the_first(after):
 
 def test_stages_are_bounded_and_a_large_partition_is_one_of_its_own(monkeypatch):
     """What is in memory at a time does not grow with the number of partitions."""
-    monkeypatch.setattr(tour, "STAGE_TASKS", 20)
+    monkeypatch.setattr(reconcile, "STAGE_TASKS", 20)
     moving = {place: Moving(n_pending=30 if n == 3 else 10) for n, place in enumerate(PLACES)}
 
     assert [len(stage) for stage in in_stages(moving, None)] == [2, 2, 2]
@@ -49,8 +48,8 @@ def test_stages_are_bounded_and_a_large_partition_is_one_of_its_own(monkeypatch)
 def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock, monkeypatch):
     """Each has time for one partition of six: after six ticks everything is noticed."""
     work = new_bench(progress="manual")
-    monkeypatch.setattr(tour, "STAGE_TASKS", 1)
-    monkeypatch.setattr(tour, "STAGES_AT_ONCE", 1)
+    monkeypatch.setattr(reconcile, "STAGE_TASKS", 1)
+    monkeypatch.setattr(reconcile, "STAGES_AT_ONCE", 1)
     stop = StopSwitch()
 
     def cancel_before_waiting(phase: str) -> None:
@@ -63,8 +62,8 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
         clock.advance(30)
         return plainly(self, places, accounts)
 
-    plainly = tour.Tour._awaited
-    monkeypatch.setattr(tour.Tour, "_awaited", read_slowly)
+    plainly = reconcile.Tour._awaited
+    monkeypatch.setattr(reconcile.Tour, "_awaited", read_slowly)
 
     async def tick() -> tuple[int, bool]:
         async with work.session() as session:

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from mynth_dagster.cli.main import app
 from mynth_dagster.client.client import MynthClient
-from mynth_dagster.engine.account import Reach, reach_of
-from mynth_dagster.engine.doctor import examine
+from mynth_dagster.engine.health import examine
+from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.session import Reach, reach_of
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.table_run import Progress
-from mynth_dagster.engine.watch import watch
 from mynth_dagster.errors import AccountMismatchError
 from mynth_dagster.ledger.events import InboxEvent
 from mynth_dagster.ledger.ledger import AccountRow

@@ -14,8 +14,8 @@ import pytest
 from httpx_aiohttp import AiohttpTransport
 
 from mynth_dagster.engine import uploads as module
+from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
 from tests.engine.bench import Bench

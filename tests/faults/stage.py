@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mynth_dagster.engine.report import RunReport
-from mynth_dagster.engine.watch import watch
+from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.run import RunReport
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from tests.engine.bench import Bench

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.crash_points import EVENT
-from mynth_dagster.engine.pipeline import collect, prepare
+from mynth_dagster.engine.run import Progress, collect, prepare
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
 from tests.engine.bench import prompts

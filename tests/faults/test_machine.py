@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 )
 
 from mynth_dagster.crash_points import EVENT, CrashPoint
-from mynth_dagster.engine.asking import Asking, Retry
+from mynth_dagster.engine.plan import Asking, Retry
 from mynth_dagster.engine.resolve import attach, give_up
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.table_run import Progress
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.events import InboxEvent

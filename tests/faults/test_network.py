@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from mynth_dagster.engine.table_run import Progress
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.errors import ApiError, ConfigError, PollFetchError
 from mynth_dagster.limits import REVISIONS
 from tests.faults.stage import MINUTE_S

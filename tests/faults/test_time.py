@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.stop import CANCELLED, StopSwitch
-from mynth_dagster.engine.table_run import Progress
 from tests.faults.stage import MINUTE_S
 
 HOUR_S = 60 * MINUTE_S

@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant(
         "a list with holes is proof enough",
-        "mynth_dagster/engine/walk.py",
+        "mynth_dagster/engine/absence.py",
         "        missing = [task_id for task_id in wanted if task_id not in self._seen]\n",
         "        missing = [task_id for task_id in wanted if task_id == account]\n",
         ("tests/engine/test_hostile_list.py",),
@@ -201,21 +201,21 @@ MUTANTS = (
     ),
     Mutant(
         "a task without its row's tag is shown",
-        "mynth_dagster/engine/identity.py",
+        "mynth_dagster/engine/poll.py",
         "        if not tag.is_of(intent.intent_id, intent.request_hash):\n",
         "        if tag.intent_id == '':\n",
         ("tests/engine/test_hostile_reads.py",),
     ),
     Mutant(
         "an older copy of the ledger may spend",
-        "mynth_dagster/engine/guard.py",
+        "mynth_dagster/engine/recover.py",
         "    if mark.number > number:\n",
         "    if mark.number < 0:\n",
         ("tests/engine/test_guard.py",),
     ),
     Mutant(
         "any key may go on with any ledger",
-        "mynth_dagster/engine/account.py",
+        "mynth_dagster/engine/session.py",
         "        if known and not await self._is_same(found, known):\n",
         "        if not known and await self._is_same(found, known) is None:\n",
         ("tests/engine/test_account.py",),
@@ -229,7 +229,7 @@ MUTANTS = (
     ),
     Mutant(
         "an unsigned webhook is evidence",
-        "mynth_dagster/engine/inbox.py",
+        "mynth_dagster/engine/events.py",
         "            if letter.event.is_signed:\n",
         "            if letter.event:\n",
         ("tests/engine/test_inbox.py",),
@@ -306,7 +306,7 @@ MUTANTS = (
     ),
     Mutant(
         "an empty balance is taken for what passes by itself",
-        "mynth_dagster/engine/resend.py",
+        "mynth_dagster/engine/auto_resubmit.py",
         '    "unreachable": Reason.OUTAGE,\n',
         '    "unreachable": Reason.OUTAGE,\n    "insufficient_balance": Reason.OUTAGE,\n',
         ("tests/engine/test_resend.py",),
@@ -327,7 +327,7 @@ MUTANTS = (
     ),
     Mutant(
         "a key that may not create tasks is found out by the first row",
-        "mynth_dagster/engine/account.py",
+        "mynth_dagster/engine/session.py",
         "    if account is not None and not account.may(GENERATE):\n",
         "    if account is not None and account.scopes == frozenset():\n",
         ("tests/engine/test_account.py",),

@@ -8,10 +8,9 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from mynth_dagster.engine.plan import PriceClass
+from mynth_dagster.engine.download import Thumbnails
+from mynth_dagster.engine.plan import PriceClass, Survey
 from mynth_dagster.engine.quote import Price, Quote
-from mynth_dagster.engine.survey import Survey
-from mynth_dagster.engine.thumbnails import Thumbnails
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import MoneyOutcome

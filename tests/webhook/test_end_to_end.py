@@ -14,10 +14,9 @@ import pytest
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.report import RunReport
+from mynth_dagster.engine.run import Progress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import StopSwitch
-from mynth_dagster.engine.table_run import Progress, run_table
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.simulator import SimulatorServer

@@ -7,7 +7,7 @@ import logging
 import orjson
 import pytest
 
-from mynth_dagster.engine.webhook_health import webhook_findings
+from mynth_dagster.engine.health import webhook_findings
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
 from tests.webhook.conftest import (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.engine.identity import is_own
+from mynth_dagster.engine.poll import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
 from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent, Postponement

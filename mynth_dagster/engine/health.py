@@ -8,32 +8,223 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mynth_dagster.client.client import MynthClient, ask_revision
 from mynth_dagster.client.http import Transport
-from mynth_dagster.clock import US_PER_S, Clock, SystemClock
-from mynth_dagster.engine.account import (
+from mynth_dagster.clock import US_PER_S, Clock, SystemClock, utc_from_us
+from mynth_dagster.engine.reconcile import Hearing, read_hearing
+from mynth_dagster.engine.session import (
     COLLECT_ELSEWHERE,
     GENERATE,
     MANAGE,
+    SQLITE,
+    EngineSettings,
+    Session,
     fingerprint_of,
     my_account,
     reach_of,
     scopes_in_words,
     tasks_elsewhere,
 )
-from mynth_dagster.engine.session import SQLITE, EngineSettings
-from mynth_dagster.engine.webhook_health import webhook_findings
-from mynth_dagster.errors import ApiError, MynthError, UnauthorizedError
+from mynth_dagster.errors import (
+    ApiError,
+    ConfigError,
+    InvalidRequestError,
+    MynthError,
+    NotFoundError,
+    RefusedError,
+    UnauthorizedError,
+)
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.limits import CLOCK_SKEW_MAX_S
-from mynth_dagster.models.finding import Finding, note, ok, problem
+from mynth_dagster.ledger.events import EventOutcome, InboxCounts
+from mynth_dagster.limits import BACKLOG_AGE_MAX_S, CLOCK_SKEW_MAX_S
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.task import Account
+from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
+from mynth_dagster.models.request import INSPECTION_TASKS
+from mynth_dagster.models.task import IMAGE_TASK, Account
 from mynth_dagster.tables.prompts import named_destinations
 from mynth_dagster.wire import AUTO_REVISION, profile_of
+from mynth_dagster.wire.events import events_of
+from mynth_dagster.wire.revision import RevisionProfile
+
+# Having Mynth send its events to a receiver, where a key may ask for that.
+
+
+REGISTERED_META = "webhook:registered"
+"""The ledger's fact that holds the id of the webhook that was registered with it."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What came of it; `note` says what a person has to do where the key may not."""
+
+    webhook_id: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    note: str | None = None
+
+
+async def register(session: Session, url: str, webhook_id: str | None = None) -> Registration:
+    """
+    Register an endpoint for the end of image tasks, or enable and move a registered one.
+
+    A registered one is replaced whole: what revision 2026-10 can choose beside URL and events
+    (`api_key_ids`, `include_session_tasks`) is at its default again.
+
+    Raises:
+        ConfigError: The URL is none, or Mynth refuses it.
+        ApiError: No answer came; a webhook may have been made, see the dashboard.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("URL", "an http or https URL is needed, such as https://hooks.…/")
+    events = events_wanted(session.client.profile)
+    try:
+        made = await session.client.put_webhook(url, events, webhook_id)
+    except (UnauthorizedError, NotFoundError) as error:
+        return Registration(note=_by_hand(events, url, webhook_id, error))
+    except InvalidRequestError as error:
+        raise ConfigError("URL", f"Mynth refuses it: {error.reason}") from None
+    await session.ledger.set_meta(REGISTERED_META, made.webhook_id)
+    return Registration(made.webhook_id, made.secret)
+
+
+def events_wanted(profile: RevisionProfile) -> list[str]:
+    """The events that the revision has and that finish a task of ours; each by its own name."""
+    inspections = INSPECTION_TASKS if profile.HAS_INSPECTIONS else ()
+    return events_of(IMAGE_TASK, *inspections)
+
+
+def _by_hand(events: list[str], url: str, webhook_id: str | None, error: RefusedError) -> str:
+    status = f"HTTP {error.status}"
+    if webhook_id is not None:
+        refused = f"Mynth does not let this key change webhook {webhook_id} ({status})"
+        step = f"enable it and set its URL to {url}; its secret stays."
+    else:
+        refused = f"Mynth does not let this key manage webhooks ({status})"
+        step = (
+            f"add a webhook with the URL {url} and the events {', '.join(events)}, "
+            "and set MYNTH_WEBHOOK_SECRET to the secret that is shown once."
+        )
+    if error.code == "insufficient_scope":
+        refused += ": the key lacks the scope `manage`. Use a key that has it, or do it by hand"
+    return f"{refused}. In Mynth's dashboard, {step}"
+
+
+# What a look at the installation found.
+
+
+class Level(str, Enum):
+    """How it is: a `note` is worth knowing, a `problem` stops something from working."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it is, and what to do where it is not well."""
+
+    subject: str
+    level: Level
+    said: str
+    next_step: str | None = None
+
+
+def ok(subject: str, said: str) -> Finding:
+    """All is well."""
+    return Finding(subject, Level.OK, said)
+
+
+def note(subject: str, said: str, next_step: str) -> Finding:
+    """Worth knowing."""
+    return Finding(subject, Level.NOTE, said, next_step)
+
+
+def problem(subject: str, said: str, next_step: str) -> Finding:
+    """Something does not work."""
+    return Finding(subject, Level.PROBLEM, said, next_step)
+
+
+# How webhooks are, from what the ledger remembers of them; pure but for reading it.
+
+
+REFUSED_LATELY_US = 86_400 * US_PER_S
+SUBJECT = "webhooks"
+
+
+def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
+    """Receiver, inbox and deliveries; call it from a worker thread."""
+    told = ledger.read.meta(RECEIVER_META)
+    receiver = ReceiverReport.from_json(told) if told else None
+    counts = ledger.inbox.counts()
+    if receiver is None and counts.last_received_at_us is None:
+        return [ok(SUBJECT, "never used with this ledger; polling does everything")]
+    found = [_deliveries(counts, now_us)]
+    if receiver is not None:
+        found += _refusals(receiver, now_us)
+    found += _backlog(counts, now_us)
+    webhook_id = ledger.read.meta(REGISTERED_META)
+    for batch in ledger.read.batches():
+        found += _silence(batch, read_hearing(ledger, batch), webhook_id)
+    return found
+
+
+def _deliveries(counts: InboxCounts, now_us: int) -> Finding:
+    if counts.last_received_at_us is None:
+        said = "a receiver runs, and no event ever came"
+        return note(SUBJECT, said, "register its URL at Mynth: mynth-dagster webhook-register")
+    ago = _ago(counts.last_received_at_us, now_us)
+    n_read = counts.n_by_outcome.get(EventOutcome.READ, 0)
+    return ok(SUBJECT, f"last event {ago}; {n_read} tasks were told that way")
+
+
+def _refusals(receiver: ReceiverReport, now_us: int) -> list[Finding]:
+    if receiver.refused_at_us is None or now_us - receiver.refused_at_us > REFUSED_LATELY_US:
+        return []
+    reasons = "; ".join(f"{n} × {reason}" for reason, n in receiver.n_refused.items())
+    said = f"the receiver refused requests, the last {_ago(receiver.refused_at_us, now_us)}"
+    step = "if they were Mynth's: compare MYNTH_WEBHOOK_SECRET with the dashboard, and the clock"
+    return [note("refusals", f"{said}: {reasons}", step)]
+
+
+def _backlog(counts: InboxCounts, now_us: int) -> list[Finding]:
+    found = []
+    oldest_us = counts.oldest_open_at_us
+    if oldest_us is not None and now_us - oldest_us > BACKLOG_AGE_MAX_S * US_PER_S:
+        said = (
+            f"{counts.n_open} events wait to be worked, the oldest came {_ago(oldest_us, now_us)}"
+        )
+        found.append(note("inbox", said, "see that the completion sensor runs"))
+    n_unmatched = counts.n_by_outcome.get(EventOutcome.UNMATCHED, 0)
+    if n_unmatched:
+        said = f"{n_unmatched} events name this ledger, but no row of it"
+        step = "was the ledger restored from an older copy? Their bodies are kept in the inbox"
+        found.append(problem("inbox", said, step))
+    return found
+
+
+def _silence(batch: str, hearing: Hearing, webhook_id: str | None) -> list[Finding]:
+    said = hearing.in_words()
+    if said is None:
+        return []
+    enable = f"mynth-dagster webhook-register URL --id {webhook_id}" if webhook_id else "dashboard"
+    step = (
+        "see that the receiver runs and can be reached from outside. Mynth may disable an "
+        f"endpoint that keeps failing, and tells no key so: enable it again ({enable})"
+    )
+    return [problem(f"webhooks of {batch}", said, step)]
+
+
+def _ago(at_us: int, now_us: int) -> str:
+    minutes = max(0, now_us - at_us) / US_PER_S / 60
+    words = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    return f"{words} ago ({utc_from_us(at_us):%Y-%m-%d %H:%M:%S} UTC)"
+
 
 MOUNTS = Path("/proc/self/mounts")
 NETWORK_FILE_SYSTEMS = frozenset(

@@ -1,0 +1,756 @@
+"""
+The phases of a run, each of which can be repeated safely: prepare, submit, wait, collect.
+
+The command line runs them one after the other; Dagster runs them as assets, on other machines
+and days if need be. What a phase needs to know lies in the tables and the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from mynth_dagster.crash_points import CrashPoint, reach
+from mynth_dagster.engine.collect import collect_slice, write_tables
+from mynth_dagster.engine.download import FilesReport, keep_files
+from mynth_dagster.engine.events import work_inbox
+from mynth_dagster.engine.plan import (
+    NOTHING_AT_STAKE,
+    NOTHING_SPECIAL,
+    Asking,
+    Stake,
+    Survey,
+    deliveries,
+    require_confirmed,
+    survey,
+)
+from mynth_dagster.engine.quote import (
+    Funds,
+    Quote,
+    budget_reason,
+    build_quote,
+    paid_again_units,
+    require_prices,
+    total_of,
+)
+from mynth_dagster.engine.reconcile import LOOK_UP_S, Looker, Waiting, wait_until_settled
+from mynth_dagster.engine.recover import mark_tables, require_right_ledger
+from mynth_dagster.engine.resolve import (
+    ALL_OPEN,
+    NOTHING_SETTLED,
+    Settled,
+    expire_interrupted,
+    settle,
+)
+from mynth_dagster.engine.session import Session, require_may_generate
+from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch, key_refused
+from mynth_dagster.engine.submit import (
+    Sender,
+    SubmitCounts,
+    Submitter,
+    ask_offers,
+    list_destinations,
+)
+from mynth_dagster.engine.uploads import InputUploads
+from mynth_dagster.errors import UnauthorizedError, name_some
+from mynth_dagster.ledger import Stopped
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.money import NO_MONEY, Receipt, units_from_usd, usd_from_units
+from mynth_dagster.tables.columns import find_columns
+from mynth_dagster.tables.manifest import require_same_source, write_source_mark
+from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
+from mynth_dagster.tables.requests import said_by_table, settings_of
+from mynth_dagster.tables.results import ResultsSummary
+from mynth_dagster.tables.source import PromptSource
+from mynth_dagster.tables.store import TableStore
+
+
+@dataclass(frozen=True)
+class SubmitReport:
+    """
+    What a submission found, told and did.
+
+    `stopped` is None when every row that was to be sent was delivered to its end.
+    """
+
+    survey: Survey
+    quote: Quote
+    counts: SubmitCounts
+    api_revision: str
+    settled: Settled = NOTHING_SETTLED
+    stopped: StopReason | None = None
+
+
+async def prepare(
+    session: Session,
+    batch: Batch,
+    source: PromptSource,
+    *,
+    window: str,
+    wanted: Sequence[Slice] | None = None,
+    is_same_batch: bool = False,
+) -> list[PromptsSummary]:
+    """
+    Check the prompts of a window and write them, normalised, into its partitions.
+
+    Spends nothing. Models are checked against the server's catalogue where it has one, and named
+    destinations against the account's own, where the key may list them.
+
+    Args:
+        is_same_batch: Somebody said that the source is the batch's own, wherever it lies now.
+
+    Raises:
+        ConfigError: The batch asks for a model or default that does not exist, or its window was
+            made from another source.
+        TableError: The source is unusable; no partition was changed.
+    """
+    loop = asyncio.get_running_loop()
+    store, whole_window = TableStore(session.settings.root, batch.name), batch.slice(window)
+    if not is_same_batch:
+        await asyncio.to_thread(require_same_source, store, whole_window, source)
+
+    def announce(summaries: list[PromptsSummary]) -> None:
+        write_source_mark(store, whole_window, source)
+        asyncio.run_coroutine_threadsafe(_raise(session, batch, summaries), loop).result()
+
+    found = await asyncio.to_thread(find_columns, source, batch.columns)
+    names_storage = batch.defaults.destination is not None or "destination" in found.ours
+    summaries = await asyncio.to_thread(
+        write_prompts,
+        source,
+        batch=batch,
+        window=window,
+        limits=session.client.profile.LIMITS,
+        store=store,
+        wanted=wanted,
+        offers=await ask_offers(session, with_destinations=names_storage),
+        before_publishing=announce,
+    )
+    await _raise(session, batch, summaries)
+    return summaries
+
+
+async def _raise(session: Session, batch: Batch, summaries: Sequence[PromptsSummary]) -> None:
+    """
+    Changed prompts make the results of their partitions old.
+
+    Before the rows are visible, so that a crash in between writes results once too often and never
+    too seldom; and after, since a collection in between may have shown the rows before.
+    """
+    changed = [summary.slice for summary in summaries if summary.is_changed]
+    await session.ledger.raise_partitions(batch.ledger_name, changed)
+
+
+async def draft_quote(
+    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
+) -> tuple[Survey, Quote]:
+    """What a submission of these partitions would send, and what it would reserve."""
+    surveyed = await survey(session, batch, slices, asking)
+    quote = await build_quote(
+        session.client, surveyed.samples, surveyed.n_requests, batch.prices_usd
+    )
+    notes = await asyncio.to_thread(_from_table, session, batch, surveyed)
+    notes += await _missing_destinations(session, surveyed)
+    return surveyed, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
+
+
+def _from_table(session: Session, batch: Batch, surveyed: Survey) -> list[str]:
+    """In words, where what multiplies money comes from, if it is from the prompt table."""
+    if batch.inspection is not None:
+        return []
+    store = TableStore(session.settings.root, batch.name)
+    said = {name for slice_ in surveyed.to_send_in for name in said_by_table(store, slice_)}
+    n_images = sum(kind.count * n for kind, n in surveyed.n_requests.items())
+    models = {kind.model for kind in surveyed.n_requests}
+    words = {"count": f"{n_images} images", "model": name_some(sorted(models))}
+    return [f"{name} from the table: {words[name]}" for name in sorted(said)]
+
+
+async def _missing_destinations(session: Session, surveyed: Survey) -> list[str]:
+    """In words, the destinations that rows to be sent name and the account does not have."""
+    if not surveyed.destinations:
+        return []
+    known = await list_destinations(session)
+    missing = sorted(surveyed.destinations - known) if known is not None else []
+    return [
+        f"the account has no destination {name!r}: Mynth will refuse the rows that name it"
+        for name in missing
+    ]
+
+
+async def submit(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    *,
+    submitter: str,
+    stop: StopSwitch,
+    asking: Asking = NOTHING_SPECIAL,
+    counts: SubmitCounts | None = None,
+    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None,
+) -> SubmitReport:
+    """
+    Send what is missing in these partitions and what a person asks for again, nothing else.
+
+    Args:
+        submitter: Names the run in the ledger while it sends.
+        stop: Set it to end early; what is in flight is recorded.
+        asking: What a person wants beyond what is missing.
+        counts: Kept up to date while sending, to be shown as progress.
+        on_quote: Called before the first paid request.
+
+    Raises:
+        UnauthorizedError: The key is refused; nothing was sent.
+        ConfigError: The key may not create tasks; nothing was sent.
+        ConfirmationNeededError: Much would be paid again and nobody confirmed it.
+        PriceUnknownError: There is a budget and not every price is known; nothing was sent.
+        AccountMismatchError: The key is another account's; nothing was sent.
+        LedgerMismatchError: The tables know more than the ledger; nothing was sent.
+        LedgerError: The ledger failed; what could be recorded was.
+    """
+    require_may_generate(await session.client.check_key())
+    account = await session.account.number()
+    await require_right_ledger(session, batch)
+    session.ledger.prepare_to_send(session.settings.spool_folder)
+    counts, funds = counts or SubmitCounts(), Funds()
+    windows = sorted({slice_.window for slice_ in slices})
+    await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
+    is_through = False
+    try:
+        await expire_interrupted(session, batch, windows)
+        await work_inbox(session, batch)
+        settled = await settle(session, batch, slices, states=ALL_OPEN)
+        surveyed, quote = await draft_quote(session, batch, slices, asking)
+        await session.ledger.move_intents(surveyed.moved)
+        on_quote(surveyed, quote)
+        require_prices(batch, quote)
+        await _require_confirmed(session, batch, slices, asking, surveyed, quote)
+        uploads = InputUploads(session, account, counts.uploads)
+        await uploads.make_ready(surveyed.files.values())
+        for window in windows:
+            of_window = [s for s in slices if s.window == window and surveyed.to_send_in[s]]
+            sender = Submitter(
+                session,
+                batch,
+                window,
+                quote,
+                sender=Sender(account, submitter),
+                stop=stop,
+                funds=funds,
+                counts=counts,
+            )
+            await sender.send_all(deliveries(session, batch, of_window, uploads, asking))
+        reach(CrashPoint.SUBMITTED)
+        is_through = True
+    finally:
+        if stop.is_cancelled:
+            now = session.clock.instant()
+            await session.ledger.stops.fence(submitter, CANCELLED.message, now)
+        if is_through or stop.is_set:
+            close = _close_for if not asking.prompt_ids else _leave
+            await _close(session, batch, slices, stop, funds, counts, close)
+        else:
+            await session.ledger.leave_partitions(batch.ledger_name, slices)
+        await mark_tables(session, batch)
+    revision = session.client.profile.REVISION
+    return SubmitReport(surveyed, quote, counts, revision, settled, stop.reason)
+
+
+async def _require_confirmed(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    asking: Asking,
+    surveyed: Survey,
+    quote: Quote,
+) -> None:
+    """
+    Compare models and defaults with those of the last submission, and remember them.
+
+    A run for some rows leaves the others as they were asked for.
+    """
+    now, prefix = settings_of(batch), f"settings:{batch.ledger_name}:"
+    before: dict[str, str] = {}
+    for window in {slice_.window for slice_ in slices}:
+        facts = await asyncio.to_thread(session.ledger.read.facts, f"{prefix}{window}")
+        before.update({f"{window}{rest}": value for rest, value in facts.items()})
+    changed = [slice_ for slice_ in slices if before.get(_place(slice_)) != now]
+    limit_units = units_from_usd(batch.confirm_above_usd)
+    stake = Stake(paid_again_units(surveyed, quote), limit_units) if changed else NOTHING_AT_STAKE
+    require_confirmed(asking, surveyed.paid, quote.total_units, stake)
+    for slice_ in changed if not asking.prompt_ids else []:
+        await session.ledger.set_meta(f"{prefix}{_place(slice_)}", now)
+
+
+def _place(slice_: Slice) -> str:
+    return f"{slice_.window}|{slice_.fan_out}"
+
+
+async def collect(
+    session: Session, batch: Batch, slices: Sequence[Slice], *, collector: str | None = None
+) -> AsyncIterator[ResultsSummary]:
+    """
+    Bring the tables of these partitions up to date, one after the other; idempotent.
+
+    Args:
+        collector: A run of Dagster's that has to tell so.
+    """
+    await session.account.number()
+    windows = sorted({slice_.window for slice_ in slices})
+    await expire_interrupted(session, batch, windows)
+    await work_inbox(session, batch)
+    for slice_ in slices:
+        yield await collect_slice(session, batch, slice_, collector)
+
+
+async def _close(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    stop: StopSwitch,
+    funds: Funds,
+    counts: SubmitCounts,
+    close: Close,
+) -> None:
+    """Nobody sends any more; each partition is told why it was left, if it was left early."""
+    for slice_, halted in stop.halted.items():
+        await close(session, batch, [slice_], halted)
+    left = [slice_ for slice_ in slices if slice_ not in stop.halted]
+    closed = [slice_ for slice_ in left if funds.is_closed(slice_.window, slice_.fan_out)]
+    others = [slice_ for slice_ in left if slice_ not in closed]
+    await close(session, batch, others, stop.reason)
+    if closed:
+        rows = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
+        reason = budget_reason(batch, rows, closed, counts.n_over_budget)
+        await close(session, batch, closed, reason)
+        stop.set(reason)
+    for halted in stop.halted.values():
+        stop.set(halted)
+
+
+Close = Callable[[Session, Batch, Sequence[Slice], StopReason | None], Awaitable[None]]
+
+
+async def _leave(
+    session: Session, batch: Batch, slices: Sequence[Slice], _: StopReason | None
+) -> None:
+    """
+    A run for some rows says nothing of the others.
+
+    Why those were not sent stays known, and nobody is asked to send them for what stopped it.
+    """
+    await session.ledger.leave_partitions(batch.ledger_name, slices)
+
+
+async def _close_for(
+    session: Session, batch: Batch, slices: Sequence[Slice], reason: StopReason | None
+) -> None:
+    at = session.clock.instant()
+    stop = Stopped(reason.code, reason.message, at) if reason else None
+    await session.ledger.close_partitions(batch.ledger_name, slices, stop)
+
+
+# All that a run learned, as one value; everything that shows figures shows these.
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """
+    What a table came to. Money in units of 10⁻⁸ USD.
+
+    Args:
+        rows: Request rows (prompts × models), rejected ones included.
+        images_asked: Images asked for by good rows.
+        images_missing: Those of them that are not there.
+        images_beyond_asked: Images that rows were given beyond their count; each is paid for.
+        failures: Rows of the failure table by code.
+        api_revision: The API revision that the server spoke.
+        posts_sent: Paid requests of this run.
+        requests: HTTP requests of this run, of every kind.
+        quoted_units: What this run's quotes said, first sending and retries together; None where
+            a price was unknown.
+        reserved_units: Reserved by this run's accepted requests, as far as known.
+        receipt: The money of all the table's rows, over all runs.
+        charged_units: Known charges of all the table's tasks, over all runs.
+        files: Images whose file is kept; None: the batch keeps none.
+        file_bytes: Of all kept files together.
+        n_cost_unknown: Tasks that may have cost something which is not known yet.
+        stopped: The code of why the run ended early, if it did; `stop_message` and
+            `stop_next_step` are its sentences.
+    """
+
+    rows: int
+    images_asked: int
+    images_missing: int
+    images: int
+    failures: dict[str, int]
+    rows_by_status: dict[str, int]
+    posts_sent: int
+    accepted: int
+    requests: int
+    quoted_units: int | None
+    quote_is_exact: bool
+    reserved_units: int
+    charged_units: int
+    n_cost_unknown: int
+    unresolved: int
+    stalled: int
+    pending: int
+    withheld: int
+    api_revision: str
+    receipt: Receipt = NO_MONEY
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    files: int | None = None
+    file_bytes: int = 0
+    stopped: str | None = None
+    stop_message: str | None = None
+    stop_next_step: str | None = None
+    images_beyond_asked: int = 0
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Nothing is still moving, unresolved, stalled or kept back."""
+        open_rows = self.unresolved + self.stalled + self.pending + self.withheld
+        return open_rows == 0 and self.stopped is None
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: plain JSON types, money as decimal strings in USD."""
+        return {
+            "rows": self.rows,
+            "images_asked": self.images_asked,
+            "images_missing": self.images_missing,
+            "images": self.images,
+            "images_beyond_asked": self.images_beyond_asked,
+            "failures": self.failures,
+            "rows_by_status": self.rows_by_status,
+            "api_revision": self.api_revision,
+            "posts_sent": self.posts_sent,
+            "accepted": self.accepted,
+            "requests": self.requests,
+            "quoted_usd": usd(self.quoted_units),
+            "quote_is_exact": self.quote_is_exact,
+            "reserved_usd": usd(self.reserved_units),
+            "charged_usd": usd(self.charged_units),
+            "cost_unknown": self.n_cost_unknown,
+            "unresolved": self.unresolved,
+            "stalled": self.stalled,
+            "pending": self.pending,
+            "withheld": self.withheld,
+            "receipt": receipt_json(self.receipt),
+            "tables": self.tables,
+            "notes": list(self.notes),
+            "files": self.files,
+            "file_bytes": self.file_bytes,
+            "stopped": self.stopped,
+            "stop_message": self.stop_message,
+            "stop_next_step": self.stop_next_step,
+        }
+
+
+def build_report(
+    submitted: SubmitReport,
+    quotes: Sequence[Quote],
+    results: Sequence[ResultsSummary],
+    *,
+    n_requests: int,
+    receipt: Receipt = NO_MONEY,
+    files: Sequence[FilesReport] = (),
+) -> RunReport:
+    """
+    Add up the partitions of one run.
+
+    ``submitted`` is its last submission, which has the counts of all; ``quotes`` are those of each.
+    """
+    stop = submitted.stopped
+    statuses = _added(summary.rows_by_status for summary in results)
+    return RunReport(
+        rows=sum(summary.n_rows for summary in results),
+        images_asked=sum(summary.n_images_asked for summary in results),
+        images_missing=sum(summary.n_images_missing for summary in results),
+        images=sum(summary.n_images for summary in results),
+        images_beyond_asked=sum(summary.n_images_beyond_asked for summary in results),
+        failures=dict(sorted(_added(summary.failures_by_code for summary in results).items())),
+        rows_by_status=dict(sorted(statuses.items())),
+        posts_sent=submitted.counts.n_posts,
+        accepted=submitted.counts.n_accepted,
+        requests=n_requests,
+        quoted_units=total_of(quotes),
+        quote_is_exact=all(quote.is_exact for quote in quotes),
+        reserved_units=submitted.counts.reserved_units,
+        charged_units=sum(summary.charged_units for summary in results),
+        n_cost_unknown=sum(summary.n_cost_unknown for summary in results),
+        unresolved=sum(summary.n_unresolved for summary in results),
+        stalled=sum(summary.n_stalled for summary in results),
+        pending=sum(summary.n_pending for summary in results),
+        withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["cleared"],
+        api_revision=submitted.api_revision,
+        receipt=receipt,
+        tables=_tables(results),
+        notes=tuple(dict.fromkeys(note for quote in quotes for note in quote.notes)),
+        files=sum(report.summary.n_files for report in files) if files else None,
+        file_bytes=sum(report.summary.n_bytes for report in files),
+        stopped=stop.code if stop else None,
+        stop_message=stop.message if stop else None,
+        stop_next_step=stop.next_step if stop else None,
+    )
+
+
+def _added(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return total
+
+
+def _tables(results: Sequence[ResultsSummary]) -> dict[str, list[str]]:
+    tables: dict[str, list[str]] = {}
+    for summary in results:
+        for name, uri in summary.uris.items():
+            tables.setdefault(name, []).append(uri)
+    return tables
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """For machines: amounts as decimal strings in USD, counts as numbers."""
+    return {
+        name if name.startswith("n_") else f"{name}_usd": (
+            value if name.startswith("n_") else usd(value)
+        )
+        for name, value in asdict(receipt).items()
+    }
+
+
+def usd(units: int | None) -> str | None:
+    """An amount for machines: a decimal string in USD."""
+    return None if units is None else f"{usd_from_units(units):f}"
+
+
+# Sending in a run that also waits: what is finished already is read while the rest is sent.
+
+
+async def submit_and_look(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    *,
+    submitter: str,
+    stop: StopSwitch,
+    asking: Asking,
+    counts: SubmitCounts,
+    on_quote: Callable[[Survey, Quote], None],
+) -> tuple[SubmitReport, Looker]:
+    """
+    As `submit`; returns who looked meanwhile too, for the waiting to go on with.
+
+    Raises:
+        MynthError: As `submit`, and what the ledger says to a look.
+    """
+    looker = Looker(session, batch, slices)
+    meanwhile = _Meanwhile(session, looker, stop)
+    counts.on_accepted = meanwhile.look_if_due
+    counts.before_more = meanwhile.catch_up
+    try:
+        report = await submit(
+            session,
+            batch,
+            slices,
+            submitter=submitter,
+            stop=stop,
+            asking=asking,
+            counts=counts,
+            on_quote=on_quote,
+        )
+    except BaseException:
+        await meanwhile.give_up()
+        raise
+    if stop.is_cancelled:
+        await meanwhile.give_up()
+    await meanwhile.end()
+    return report, looker
+
+
+UNREAD_MAX = 2_000
+"""
+Finished tasks that may be read while more rows are taken to be sent.
+
+Where sending is faster than reading, what is unread would grow with the table, and with it what
+each look holds.
+"""
+
+
+class _Meanwhile:
+    """One look at a time, driven by the answers that come: no look without a task since."""
+
+    def __init__(self, session: Session, looker: Looker, stop: StopSwitch) -> None:
+        self._clock = session.clock
+        self._looker = looker
+        self._stop = stop
+        self._look: asyncio.Task[object] | None = None
+
+    def look_if_due(self) -> None:
+        """A task was accepted."""
+        now_s = self._clock.elapsed_s()
+        self._looker.pace.begin(now_s)
+        is_due = now_s >= self._looker.pace.next_at_s
+        if is_due and not self._is_looking and not self._has_failed:
+            self._look = asyncio.create_task(self._looker.look())
+
+    async def catch_up(self) -> None:
+        """More is sent when what is finished is read, or little of it is left unread."""
+        while self._has_much_to_read and not self._stop.is_set:
+            assert self._look is not None
+            await asyncio.wait([self._look], timeout=LOOK_UP_S)
+
+    async def end(self) -> None:
+        """Let the look that is under way end; a refused key is found again by whoever waits."""
+        if self._look is not None:
+            with suppress(UnauthorizedError):
+                await self._look
+
+    async def give_up(self) -> None:
+        """Read no further; what was read is kept."""
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
+            await asyncio.gather(look, return_exceptions=True)
+
+    @property
+    def _has_much_to_read(self) -> bool:
+        return self._is_looking and self._looker.n_reading > UNREAD_MAX
+
+    @property
+    def _is_looking(self) -> bool:
+        return self._look is not None and not self._look.done()
+
+    @property
+    def _has_failed(self) -> bool:
+        """The error is for whoever comes next; another look would meet it too."""
+        look = self._look
+        return look is not None and (look.cancelled() or look.exception() is not None)
+
+
+# One table from prompts to images in one go: the four phases, one after the other.
+
+
+@dataclass
+class Progress:
+    """
+    Where a run is; written by the run, read by whoever shows it.
+
+    Args:
+        on_phase: Called with `prepare`, `submit`, `wait`, `collect` and, where files are kept,
+            `download` as each begins.
+        on_prepared: Called with what the prompts table holds.
+        on_quote: Called before the first paid request.
+        on_round: Called after each round of polling.
+    """
+
+    counts: SubmitCounts = field(default_factory=SubmitCounts)
+    on_phase: Callable[[str], None] = lambda _: None
+    on_prepared: Callable[[list[PromptsSummary]], None] = lambda _: None
+    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None
+    on_round: Callable[[Waiting], None] = lambda _: None
+
+
+async def run_table(
+    session: Session,
+    batch: Batch,
+    source: PromptSource,
+    *,
+    window: str,
+    stop: StopSwitch,
+    progress: Progress,
+    asking: Asking = NOTHING_SPECIAL,
+    is_same_batch: bool = False,
+) -> RunReport:
+    """
+    Check, price, send, wait and write; to be repeated as often as wanted.
+
+    Ends when nothing is pending before its deadline, or when `stop` is cancelled. Whatever stops
+    it after the first paid request, the tables show what is known by then.
+
+    Args:
+        is_same_batch: Somebody said that the source is the batch's own, wherever it lies now.
+
+    Raises:
+        UnauthorizedError: The key is refused from the start; nothing was sent.
+        ConfigError: The key may not create tasks; nothing was sent.
+        ConfirmationNeededError: Much would be paid again and nobody confirmed it.
+    """
+    slices = batch.slices(window)
+    require_may_generate(await session.client.check_key())
+    progress.on_phase("prepare")
+    prepared = await prepare(session, batch, source, window=window, is_same_batch=is_same_batch)
+    progress.on_prepared(prepared)
+    quotes: list[Quote] = []
+    submitter = f"command line {os.urandom(4).hex()}"
+    for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
+        progress.on_phase("submit")
+        submitted, looker = await submit_and_look(
+            session,
+            batch,
+            slices,
+            submitter=submitter,
+            stop=stop,
+            asking=asked,
+            counts=progress.counts,
+            on_quote=progress.on_quote,
+        )
+        quotes.append(submitted.quote)
+        results = await _results(session, batch, slices, stop, progress, looker)
+        if stop.is_set or not await _has_retries(session, batch, slices):
+            break
+    files = await _files(session, batch, slices, stop, progress)
+    newest = {report.summary.slice: report.results for report in files}
+    results = [newest.get(summary.slice) or summary for summary in results]
+    submitted = replace(submitted, stopped=stop.reason)
+    receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
+    n_requests = session.client.n_requests
+    report = build_report(
+        submitted, quotes, results, n_requests=n_requests, receipt=receipt, files=files
+    )
+    notes = [note for summary in prepared for note in summary.notes]
+    return replace(report, notes=tuple(dict.fromkeys([*notes, *report.notes])))
+
+
+async def _files(
+    session: Session, batch: Batch, slices: Sequence[Slice], stop: StopSwitch, progress: Progress
+) -> list[FilesReport]:
+    """The files of the images, where the batch keeps any."""
+    if batch.files is None or stop.is_cancelled:
+        return []
+    progress.on_phase("download")
+    return [await keep_files(session, batch, slice_, stop=stop) for slice_ in slices]
+
+
+async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) -> bool:
+    """Whether tasks failed that are asked for again by themselves."""
+    if not batch.retries:
+        return False
+    return (await survey(session, batch, slices)).n_again > 0
+
+
+async def _results(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    stop: StopSwitch,
+    progress: Progress,
+    looker: Looker,
+) -> list[ResultsSummary]:
+    try:
+        progress.on_phase("wait")
+        await wait_until_settled(
+            session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
+        )
+        progress.on_phase("collect")
+        return [summary async for summary in collect(session, batch, slices)]
+    except UnauthorizedError as error:
+        stop.set(key_refused(error))
+        return [await write_tables(session, batch, slice_) for slice_ in slices]
