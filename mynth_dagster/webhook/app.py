@@ -9,19 +9,434 @@ All refusals carry the same text, so that they teach nobody anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
 
-from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.clock import US_PER_S, Clock, SystemClock
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.errors import ConfigError, LedgerError, MynthError, SchemaVersionError
-from mynth_dagster.limits import WEBHOOK_BODY_MAX_BYTES, WEBHOOK_REQUEST_TIMEOUT_S
-from mynth_dagster.models.receiver import RECEIVER_META
-from mynth_dagster.webhook.gate import Refused, admit, require_bounded_head, require_known_place
-from mynth_dagster.webhook.settings import WebhookSettings
-from mynth_dagster.webhook.shelf import Shelf
-from mynth_dagster.webhook.tally import Tally
+from mynth_dagster.errors import (
+    ConfigError,
+    LedgerError,
+    LedgerUnavailableError,
+    MynthError,
+    SchemaVersionError,
+    WebhookRejectedError,
+)
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.events import InboxEvent
+from mynth_dagster.limits import (
+    INBOX_KEPT_S,
+    WEBHOOK_BODY_MAX_BYTES,
+    WEBHOOK_COMMIT_TIMEOUT_S,
+    WEBHOOK_HEAD_MAX_BYTES,
+    WEBHOOK_HEADERS_MAX,
+    WEBHOOK_REQUEST_TIMEOUT_S,
+    WEBHOOK_TOKEN_MIN_CHARS,
+    WEBHOOK_WAITING_MAX,
+)
+from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
+from mynth_dagster.printable import printable_logger
+from mynth_dagster.wire.decode import parse_json
+from mynth_dagster.wire.events import FINAL_EVENTS, EventHead, read_head
+from mynth_dagster.wire.signatures import Stamp, read_stamp, verify, verify_standard
+
+# What a receiver has to know: where the inbox is, and by what it recognises Mynth.
+
+
+SECRETS_MAX = 2
+"""The one in use, and the one that it replaces."""
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """
+    Settings of a receiver; secrets and tokens are never part of a repr.
+
+    Args:
+        ledger_url: SQLAlchemy URL of the ledger whose inbox is filled.
+        secrets: Secrets of registered webhooks, the whole text as Mynth shows it; two while one
+            is being replaced, of either form. None: signed events are refused.
+        tokens: Secrets in the URLs of custom endpoints, two while one is being replaced.
+            None: there are no custom endpoints.
+
+    Raises:
+        ConfigError: Neither is given, or one of them is unfit.
+    """
+
+    ledger_url: str
+    secrets: Sequence[str] = field(default=(), repr=False)
+    tokens: Sequence[str] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.secrets and not self.tokens:
+            raise ConfigError(
+                "MYNTH_WEBHOOK_SECRET",
+                "a receiver without a secret would believe anybody: set it to the secret of the "
+                "registered webhook, or MYNTH_WEBHOOK_TOKEN for custom endpoints",
+            )
+        for name, values in (("secret", self.secrets), ("token", self.tokens)):
+            if isinstance(values, str) or len(values) > SECRETS_MAX:
+                raise ConfigError(f"webhook {name}s", f"a list of at most {SECRETS_MAX}")
+            if not all(_is_plain(value) for value in values):
+                raise ConfigError(f"webhook {name}", "empty, or with spaces or odd characters")
+        if any(len(token) < WEBHOOK_TOKEN_MIN_CHARS or "/" in token for token in self.tokens):
+            raise ConfigError(
+                "webhook token",
+                f"at least {WEBHOOK_TOKEN_MIN_CHARS} characters, none of them a slash",
+            )
+
+    def knows_token(self, given: str) -> bool:
+        """Whether this is one of the tokens; takes as long for every wrong one."""
+        raw = given.encode("utf-8", "replace")
+        matches = [hmac.compare_digest(token.encode("utf-8"), raw) for token in self.tokens]
+        return any(matches)
+
+
+def _is_plain(value: object) -> bool:
+    is_text = isinstance(value, str) and bool(value) and value.isascii()
+    return is_text and all(" " < char < "\x7f" for char in str(value))
+
+
+# Who is let in: pure decisions about one request, from its raw bytes.
+#
+# A signature proves the sender; a token in the URL proves only that somebody knows the URL, so
+# what comes that way is a hint and no more. The headers say which form a request has, that of
+# revision 2026-10 or the older one; a request with headers of both is refused.
+
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+ID, TIMESTAMP, SIGNATURE = b"webhook-id", b"webhook-timestamp", b"webhook-signature"
+"""Of revision 2026-10; one of them is enough for a request to be judged by its rules."""
+
+OLDER_SIGNATURE, OLDER_EVENT = b"x-mynth-signature", b"x-mynth-event"
+"""Of the revisions before."""
+
+CUSTOM = "/custom/"
+
+
+class Refused(Exception):  # noqa: N818 - an outcome of the gate, told as a status
+    """A request that is not let in; `reason` is one of a few fixed texts, for our own log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def require_known_place(settings: WebhookSettings, method: str, path: str) -> bool:
+    """
+    Whether a request came to the signed endpoint (else to a custom one, with its token).
+
+    Raises:
+        Refused: There is no such endpoint.
+    """
+    is_custom = path.startswith(CUSTOM)
+    if path not in ("", "/") and not is_custom:
+        raise Refused(404, "no such path")
+    if is_custom and not settings.knows_token(path.removeprefix(CUSTOM)):
+        raise Refused(404, "the token in the URL is wrong")
+    if method != "POST":
+        raise Refused(405, "the method is not POST")
+    return not is_custom
+
+
+def require_bounded_head(headers: Headers) -> None:
+    """
+    Refuse heads that no sender of ours makes.
+
+    Raises:
+        Refused: Too many headers, or too long.
+    """
+    n_bytes = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > WEBHOOK_HEADERS_MAX or n_bytes > WEBHOOK_HEAD_MAX_BYTES:
+        raise Refused(431, "too many or too long headers")
+
+
+def admit(
+    settings: WebhookSettings, *, is_signed: bool, headers: Headers, body: bytes, now_us: int
+) -> InboxEvent | None:
+    """
+    The event in a request; None where it is genuine and means nothing to us.
+
+    Raises:
+        Refused: Not signed by a secret of ours, stale, or no event.
+    """
+    try:
+        stamp, signed_at_s = _prove(settings, headers, body, now_us, is_signed=is_signed)
+    except WebhookRejectedError as error:
+        raise Refused(401, error.reason) from None
+    head = read_head(parse_json(body))
+    if head is None:
+        raise Refused(400, "the body is no event")
+    _require_agreement(headers, stamp, head)
+    if head.name not in FINAL_EVENTS:
+        return None
+    # Mynth gives an event one id for all its deliveries; before 2026-10 it had none.
+    shared = f"{head.name}:{head.task_id}" if stamp is None else stamp.event_id
+    return InboxEvent(
+        event_id=f"{'signed' if is_signed else 'hint'}:{shared}",
+        is_signed=is_signed,
+        event=head.name,
+        task_id=head.task_id,
+        # A hint is confirmed by a reading: what else it says is never looked at.
+        body=body.decode("utf-8") if is_signed else None,
+        received_at_us=now_us,
+        signed_at_us=None if signed_at_s is None else signed_at_s * US_PER_S,
+        body_sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
+def _prove(
+    settings: WebhookSettings, headers: Headers, body: bytes, now_us: int, *, is_signed: bool
+) -> tuple[Stamp | None, int | None]:
+    """
+    The stamp, which the newer form alone has; and when the sender signed, where it has to.
+
+    Raises:
+        WebhookRejectedError: The headers do not prove what they have to.
+    """
+    if not any(name.lower() in (ID, TIMESTAMP, SIGNATURE) for name, _ in headers):
+        if not is_signed:
+            return None, None
+        header = _only(headers, OLDER_SIGNATURE)
+        return None, verify(body, header, settings.secrets, now_us=now_us)
+    if _values(headers, OLDER_SIGNATURE):
+        raise WebhookRejectedError("headers of both forms")
+    stamp = read_stamp(_only(headers, ID), _only(headers, TIMESTAMP), now_us=now_us)
+    if is_signed:
+        verify_standard(body, stamp, _only(headers, SIGNATURE), settings.secrets)
+    return stamp, stamp.at_s if is_signed else None
+
+
+def _require_agreement(headers: Headers, stamp: Stamp | None, head: EventHead) -> None:
+    """
+    Headers and body are of one form and name one event.
+
+    Raises:
+        Refused: They do not.
+    """
+    if (stamp is None) is not (head.event_id is None):
+        raise Refused(400, "the body is of another form than the headers")
+    said = _values(headers, OLDER_EVENT) if stamp is None else []
+    is_other = stamp is not None and stamp.event_id != head.event_id
+    if is_other or len(said) > 1 or (said and said[0] != head.name.encode("utf-8")):
+        raise Refused(400, "header and body name different events")
+
+
+def _only(headers: Headers, name: bytes) -> str | None:
+    values = _values(headers, name)
+    if len(values) > 1:
+        raise WebhookRejectedError(f"several {name.decode('ascii')} headers")
+    return values[0].decode("latin-1") if values else None
+
+
+def _values(headers: Headers, name: bytes) -> list[bytes]:
+    return [value for key, value in headers if key.lower() == name]
+
+
+# Where events are put: the ledger's inbox, opened when first needed and again when it is back.
+
+
+T = TypeVar("T")
+TIDIED_EVERY_S = 86_400.0
+
+
+class Shelf:
+    """
+    One ledger, shared by all requests of a receiver; lives on one event loop.
+
+    A ledger that does not answer costs each request `WEBHOOK_COMMIT_TIMEOUT_S` at most, and all
+    of them together a bounded number of writes that wait.
+    """
+
+    def __init__(self, ledger_url: str, clock: Clock) -> None:
+        self._ledger_url = ledger_url
+        self._clock = clock
+        self._opening: asyncio.Task[Ledger] | None = None
+        self._tidied_at_s: float | None = None
+        self._waiting: set[asyncio.Future[bool]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the ledger was reached."""
+        opening = self._opening
+        is_done = opening is not None and opening.done() and not opening.cancelled()
+        return is_done and opening is not None and opening.exception() is None
+
+    async def open(self) -> Ledger:
+        """
+        The ledger, opened if need be.
+
+        Raises:
+            LedgerError: It cannot be opened; the next call tries again.
+            ConfigError: The URL is no ledger's.
+        """
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._open())
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._opening is opening:
+                self._opening = None
+            raise
+
+    async def keep(self, event: InboxEvent) -> bool:
+        """
+        Commit an event; False if it was kept before.
+
+        Raises:
+            LedgerError: The ledger did not confirm.
+            ConfigError: The ledger cannot be opened at all.
+        """
+        if len(self._waiting) >= WEBHOOK_WAITING_MAX:
+            raise LedgerUnavailableError("too many events wait for the ledger")
+        write = asyncio.ensure_future(self._keep(event))
+        self._waiting.add(write)
+        write.add_done_callback(self._done)
+        return await _in_time(asyncio.shield(write))
+
+    async def differs(self, event: InboxEvent) -> bool:
+        """
+        Whether an event with this id was kept before with another body.
+
+        Raises:
+            LedgerError: The ledger does not answer.
+        """
+        ledger = await _in_time(self.open())
+        return await _in_time(asyncio.to_thread(ledger.inbox.differs, event))
+
+    async def ping(self) -> None:
+        """
+        Prove that the ledger answers.
+
+        Raises:
+            LedgerError: It does not.
+        """
+        ledger = await _in_time(self.open())
+        await _in_time(asyncio.to_thread(ledger.read.meta, "ledger_id"))
+
+    async def remember(self, key: str, value: str) -> None:
+        """
+        Remember one fact in the ledger.
+
+        Raises:
+            LedgerError: The ledger did not confirm.
+        """
+        ledger = await _in_time(self.open())
+        await _in_time(ledger.set_meta(key, value))
+
+    async def tidy(self) -> None:
+        """
+        Forget events that were worked long ago; once a day.
+
+        Raises:
+            LedgerError: The ledger did not confirm.
+        """
+        now_s = self._clock.elapsed_s()
+        if self._tidied_at_s is not None and now_s - self._tidied_at_s < TIDIED_EVERY_S:
+            return
+        self._tidied_at_s = now_s
+        ledger = await _in_time(self.open())
+        kept_us = round(INBOX_KEPT_S * US_PER_S)
+        await _in_time(ledger.inbox.forget(self._clock.now_us() - kept_us))
+
+    async def close(self) -> None:
+        """Commit what waits and let go of the database."""
+        if self._opening is None:
+            return
+        opened = (await asyncio.gather(self._opening, return_exceptions=True))[0]
+        self._opening = None
+        if isinstance(opened, Ledger):
+            await asyncio.to_thread(opened.close)
+
+    async def _open(self) -> Ledger:
+        return await asyncio.to_thread(Ledger.open, self._ledger_url)
+
+    async def _keep(self, event: InboxEvent) -> bool:
+        ledger = await self.open()
+        return await ledger.inbox.receive(event)
+
+    def _done(self, write: asyncio.Future[bool]) -> None:
+        self._waiting.discard(write)
+        if not write.cancelled():
+            write.exception()  # whoever waited may have left; the error is not lost on anybody
+
+
+async def _in_time(waiting: Awaitable[T]) -> T:
+    try:
+        return await asyncio.wait_for(waiting, WEBHOOK_COMMIT_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        said = f"the ledger did not answer within {WEBHOOK_COMMIT_TIMEOUT_S:g} s"
+        raise LedgerUnavailableError(said) from None
+
+
+# What a receiver counts and says: refusals by reason, loudly but never in a flood.
+
+
+TOLD_EVERY_S = 60.0
+REPORTED_EVERY_S = 5.0
+
+_log = printable_logger("mynth_dagster.webhook")
+
+
+class Tally:
+    """Counts of one receiver since its start."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_at_us = self._seen_at_us = clock.now_us()
+        self._refused_at_us: int | None = None
+        self._n_kept = self._n_repeated = 0
+        self._refused: Counter[str] = Counter()
+        self._told_at_s: dict[str, float] = {}
+        self._reported_at_s: float | None = None
+
+    def kept(self, *, is_new: bool) -> None:
+        """An event was acknowledged."""
+        self._seen_at_us = self._clock.now_us()
+        self._n_kept += is_new
+        self._n_repeated += not is_new
+
+    def refused(self, reason: str) -> None:
+        """A request was not let in; each reason is logged once a minute at most."""
+        self._refused[reason] += 1
+        self._refused_at_us = self._clock.now_us()
+        self.warn(f"refused: {reason}", f"{self._refused[reason]} since the start")
+
+    def warn(self, what: str, details: str) -> None:
+        """Log a fixed text with details, if it was not logged within the minute."""
+        now_s = self._clock.elapsed_s()
+        if now_s - self._told_at_s.get(what, -TOLD_EVERY_S) >= TOLD_EVERY_S:
+            self._told_at_s[what] = now_s
+            _log.warning("%s (%s)", what, details)
+
+    def take_report(self) -> ReceiverReport | None:
+        """What is to be remembered now; None where that was done seconds ago."""
+        now_s = self._clock.elapsed_s()
+        if self._reported_at_s is not None and now_s - self._reported_at_s < REPORTED_EVERY_S:
+            return None
+        self._reported_at_s = now_s
+        return self.report()
+
+    def report(self) -> ReceiverReport:
+        """The counts as they are."""
+        return ReceiverReport(
+            started_at_us=self._started_at_us,
+            seen_at_us=self._seen_at_us,
+            n_kept=self._n_kept,
+            n_repeated=self._n_repeated,
+            n_refused=dict(self._refused),
+            refused_at_us=self._refused_at_us,
+        )
+
 
 REFUSED = b"refused\n"
 HEALTH = "/health"

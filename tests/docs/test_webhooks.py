@@ -17,7 +17,7 @@ from mynth_dagster.limits import (
     WEBHOOK_PORT,
     WEBHOOK_TOKEN_MIN_CHARS,
 )
-from mynth_dagster.webhook import gate
+from mynth_dagster.webhook import app
 from mynth_dagster.wire import signatures
 from mynth_dagster.wire.events import FINAL_EVENTS
 from mynth_dagster.wire.signatures import SECRET_PREFIX, TOLERANCE_S
@@ -55,8 +55,8 @@ def test_figures_are_those_of_the_code():
     assert f"larger than {WEBHOOK_BODY_MAX_BYTES >> 20} MiB" in text
     assert f"more than {WEBHOOK_HEADERS_MAX} headers" in text
     assert f"{WEBHOOK_TOKEN_MIN_CHARS} characters or more" in text
-    assert all(f"`{name.decode()}`" in text for name in (gate.ID, gate.TIMESTAMP, gate.SIGNATURE))
-    assert gate.OLDER_SIGNATURE.decode() in text.lower()
+    assert all(f"`{name.decode()}`" in text for name in (app.ID, app.TIMESTAMP, app.SIGNATURE))
+    assert app.OLDER_SIGNATURE.decode() in text.lower()
     assert SECRET_PREFIX in text
     least, most = int(ANNOUNCED_AFTER_MIN_S), int(ANNOUNCED_AFTER_MAX_S / 60)
     assert re.search(rf"between {least} seconds and {most} minutes", text)

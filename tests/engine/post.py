@@ -18,8 +18,7 @@ from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
-from mynth_dagster.webhook.gate import admit
-from mynth_dagster.webhook.settings import WebhookSettings
+from mynth_dagster.webhook.app import WebhookSettings, admit
 from mynth_dagster.wire.decode import parse_json
 from mynth_dagster.wire.events import read_head
 from mynth_dagster.wire.signatures import Stamp, sign, sign_standard

@@ -30,7 +30,7 @@ class Mutant:
 
 SUBMIT = "mynth_dagster/engine/submit.py"
 PICTURES = "mynth_dagster/client/download.py"
-GATE = "mynth_dagster/webhook/gate.py"
+GATE = "mynth_dagster/webhook/app.py"
 ABSENCE = "mynth_dagster/engine/absence.py"
 
 MUTANTS = (

@@ -10,7 +10,7 @@ from typing import Any
 from mynth_dagster.clock import US_PER_S, SystemClock
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent
-from mynth_dagster.webhook.gate import admit
+from mynth_dagster.webhook.app import admit
 from tests.engine.post import SETTINGS, events, headers_of
 from tests.plugin.conftest import Project
 

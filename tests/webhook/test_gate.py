@@ -19,7 +19,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import WEBHOOK_BODY_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
 from mynth_dagster.webhook import WebhookSettings, create_app
-from mynth_dagster.webhook.gate import Refused, admit
+from mynth_dagster.webhook.app import Refused, admit
 from tests.webhook.conftest import DONE, OLD_SECRET, SECRET, TOKEN, event_body
 
 BODY = event_body(request={"prompt": "ü", "n": 1.0})

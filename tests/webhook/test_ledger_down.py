@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
+from mynth_dagster.webhook import app as shelf_module
 from mynth_dagster.webhook import create_app
-from mynth_dagster.webhook import shelf as shelf_module
 from tests.webhook.conftest import SECRET, event_body
 
 BODY = event_body()

@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 
-from mynth_dagster.webhook import protocol as protocol_module
-from mynth_dagster.webhook.protocol import BoundedProtocol
+from mynth_dagster.webhook import server as protocol_module
+from mynth_dagster.webhook.server import BoundedProtocol
 from mynth_dagster.wire.signatures import sign
 from tests.webhook.conftest import event_body, new_body, new_headers
 from tests.webhook.process import NEW_SECRET, SECRET, TOKEN, Receiver, receiver
