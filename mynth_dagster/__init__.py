@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from mynth_dagster.models.batch import RequestDefaults as RequestDefaults
     from mynth_dagster.models.request import Rating as Rating
     from mynth_dagster.models.request import RatingLevel as RatingLevel
-    from mynth_dagster.plugin.automation import eager_any_date as eager_any_date
+    from mynth_dagster.plugin.assets import eager_any_date as eager_any_date
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
-    from mynth_dagster.plugin.check_limits import CheckLimits as CheckLimits
+    from mynth_dagster.plugin.checks import CheckLimits as CheckLimits
     from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
     from mynth_dagster.plugin.inspections import Inspect as Inspect
     from mynth_dagster.plugin.io_manager import MynthTables as MynthTables
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
-    "CheckLimits": "mynth_dagster.plugin.check_limits",
+    "CheckLimits": "mynth_dagster.plugin.checks",
     "FileSettings": "mynth_dagster.models.batch",
     "Inspect": "mynth_dagster.plugin.inspections",
     "MynthError": "mynth_dagster.errors",
@@ -38,7 +38,7 @@ _OWNERS = {
     "RatingLevel": "mynth_dagster.models.request",
     "RequestDefaults": "mynth_dagster.models.batch",
     "build_image_batch": "mynth_dagster.plugin.batch",
-    "eager_any_date": "mynth_dagster.plugin.automation",
+    "eager_any_date": "mynth_dagster.plugin.assets",
 }
 
 __all__ = [

@@ -12,15 +12,32 @@ import dagster as dg
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.request import KINDS_BY_TABLE
-from mynth_dagster.plugin.asking import ASKING_CONFIG
-from mynth_dagster.plugin.automation import eager_any_date
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
-from mynth_dagster.plugin.bodies import execute
 from mynth_dagster.plugin.checks import check_specs
-from mynth_dagster.plugin.column_metadata import defined_columns
+from mynth_dagster.plugin.execution import execute
 from mynth_dagster.plugin.failing import errors_as_failures
+from mynth_dagster.plugin.metadata import defined_columns
 from mynth_dagster.plugin.resource import MynthResource
-from mynth_dagster.plugin.upstream import INPUT, with_upstream
+from mynth_dagster.plugin.run_options import ASKING_CONFIG
+from mynth_dagster.plugin.upstream_input import INPUT, with_upstream
+
+# Automation of what stands downstream of a batch.
+
+
+def eager_any_date() -> dg.AutomationCondition:  # type: ignore[type-arg]
+    """
+    Dagster's `eager()`, for windows of any date.
+
+    `eager()` looks at the latest window only. With this, an asset by day over all shards of a
+    batch is requested once the last shard of its day has landed, also when an old day is
+    backfilled. Every shard lands, with or without failures, so no day waits for ever.
+
+    Dagster's sensor `default_automation_condition_sensor` does this; it is off until you switch it
+    on.
+    """
+    latest_only = dg.AutomationCondition.in_latest_time_window()
+    return dg.AutomationCondition.eager().without(latest_only).with_label("eager_any_date")
+
 
 _DESCRIPTIONS = {
     "prompts": "Prompt rows, checked and completed: one for each request. A row that breaks a "

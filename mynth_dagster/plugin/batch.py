@@ -24,15 +24,13 @@ from mynth_dagster.plugin.assets import (
     with_keys,
 )
 from mynth_dagster.plugin.batch_assets import BatchAssets
-from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
-from mynth_dagster.plugin.component_models import usd_from_setting
-from mynth_dagster.plugin.inbox import WINDOW_FIELD, Inbox, build_inbox_sensor
+from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.inspections import Inspect
-from mynth_dagster.plugin.jobs import build_jobs, build_schedule, job_name
-from mynth_dagster.plugin.operations import build_operations
+from mynth_dagster.plugin.jobs import build_jobs, build_operations, build_schedule, job_name
 from mynth_dagster.plugin.partitions import BatchPartitions
-from mynth_dagster.plugin.sensor import build_sensor
-from mynth_dagster.plugin.upstream import upstream_from
+from mynth_dagster.plugin.sensors import WINDOW_FIELD, Inbox, build_inbox_sensor, build_sensor
+from mynth_dagster.plugin.settings import usd_from_setting
+from mynth_dagster.plugin.upstream_input import upstream_from
 from mynth_dagster.tables.prompts import require_sound_defaults
 from mynth_dagster.tables.source import PromptSource, open_source
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import dagster as dg
 
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.plugin.check_limits import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.inspections import Inspect, tables_of
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.tables.source import PromptSource

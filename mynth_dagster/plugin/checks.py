@@ -7,21 +7,172 @@ Each gives one result for a run over all its partitions: the worst of them wins,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 import dagster as dg
 
-from mynth_dagster.errors import name_some
+from mynth_dagster.errors import ConfigError, name_some
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
-from mynth_dagster.plugin.check_limits import CheckLimits, thresholds
 from mynth_dagster.plugin.metadata import failure_rate, name_rows
-from mynth_dagster.plugin.rating_check import content_rating_spec
 from mynth_dagster.tables.audit import Audit
 from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.results import FailureKind, ResultsSummary
+from mynth_dagster.tables.results import UNRATED, FailureKind, ResultsSummary
+
+# What the checks of a batch allow before they warn or fail.
+
+
+@dataclass(frozen=True)
+class CheckLimits:
+    """
+    What the checks allow. Rates are shares, 0 to 1, each of one partition.
+
+    Args:
+        rejected_rate_warn: More rejected prompt rows than this share is a warning …
+        rejected_rate_error: … and more than this an error.
+        failure_rate_warn: More of the images asked for missing than this share is a warning …
+        failure_rate_error: … and more than this an error.
+        missing_file_rate_warn: More images without a file is a warning …
+        missing_file_rate_error: … and more than this an error; judged where files are kept.
+        budget_usd_per_window: USD that all partitions of one window together may be charged;
+            None: the batch's own cap on a window, else there is no such check. It judges
+            afterwards and stops nothing.
+        forbidden_levels: Levels of the content rating that no image may have.
+        unrated_share_warn: More images whose rating failed than this share is a warning.
+    """
+
+    rejected_rate_warn: float = 0.0
+    rejected_rate_error: float = 1.0
+    failure_rate_warn: float = 0.05
+    failure_rate_error: float = 0.5
+    missing_file_rate_warn: float = 0.0
+    missing_file_rate_error: float = 1.0
+    budget_usd_per_window: Decimal | None = None
+    forbidden_levels: tuple[str, ...] = ()
+    unrated_share_warn: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("rejected_rate", "failure_rate", "missing_file_rate"):
+            warn, error = getattr(self, f"{name}_warn"), getattr(self, f"{name}_error")
+            if not 0 <= warn <= error <= 1:
+                reason = f"{warn} and {error}: 0 ≤ {name}_warn ≤ {name}_error ≤ 1 is needed"
+                raise ConfigError(f"checks.{name}_warn", reason)
+        if not 0 <= self.unrated_share_warn <= 1:
+            raise ConfigError("checks.unrated_share_warn", "a share from 0 to 1 is needed")
+        budget = self.budget_usd_per_window
+        if budget is not None and not (budget.is_finite() and budget > 0):
+            raise ConfigError("checks.budget_usd_per_window", f"{budget} is not above 0")
+
+
+DEFAULT_LIMITS = CheckLimits()
+
+
+def percent(share: float) -> str:
+    """A share for people, as exact as it was given."""
+    return f"{share * 100:g}%"
+
+
+def thresholds(what: str, warn: float, error: float) -> str:
+    """When a check warns and fails; ``what`` is whose share it judges, with its verb."""
+    fails = f", fails if {_more_than(error)}" if error < 1 else ""
+    return f"Warns if {_more_than(warn)} of a partition's {what}{fails}."
+
+
+def _more_than(share: float) -> str:
+    return f"more than {percent(share)}" if share else "any"
+
+
+# The check of content ratings: which levels images have, and which they must not have.
+
+
+CONTENT_RATING = "content_rating"
+
+Levels = Mapping[Slice, Mapping[str, int]]
+
+
+def content_rating_spec(
+    images: dg.AssetKey, forbidden: Sequence[str], unrated_share_warn: float
+) -> dg.AssetCheckSpec:
+    """What the check is for; levels that are forbidden, and the share that may stay unrated."""
+    return dg.AssetCheckSpec(
+        CONTENT_RATING,
+        asset=images,
+        description=f"No image has a forbidden level ({', '.join(forbidden) or 'none is named'}), "
+        f"and {_unrated_in_words(unrated_share_warn)}. "
+        "If it fails: look at `rating_level` in `images` before anybody else does, and edit these "
+        "prompts. Ratings describe; borderline images may be rated otherwise another time.",
+    )
+
+
+def _unrated_in_words(share_warn: float) -> str:
+    if not share_warn:
+        return "every image could be rated"
+    return f"at most {percent(share_warn)} of a partition's images could not be rated"
+
+
+def content_rated(
+    images: dg.AssetKey,
+    summaries: Sequence[ResultsSummary],
+    forbidden: Sequence[str],
+    unrated_share_warn: float,
+) -> dg.AssetCheckResult:
+    """Whether no image has a level that is forbidden, and enough could be rated."""
+    by_slice = {summary.slice: _with_unrated(summary) for summary in summaries}
+    levels = sum((Counter(found) for found in by_slice.values()), Counter[str]())
+    n_forbidden = sum(levels[level] for level in forbidden)
+    bad = _forbidden(by_slice, forbidden) + _unrated(by_slice, unrated_share_warn)
+    n_rated = levels.total()
+    rows = _rows(summaries, [*forbidden, UNRATED]) if bad else []
+    return dg.AssetCheckResult(
+        check_name=CONTENT_RATING,
+        asset_key=images,
+        passed=not bad,
+        severity=dg.AssetCheckSeverity.ERROR if n_forbidden else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "mynth/images_by_level": dg.MetadataValue.json(dict(levels)),
+            **{f"mynth/share_{level}": round(n / n_rated, 4) for level, n in levels.items()},
+            "mynth/forbidden": n_forbidden,
+            "mynth/rows": name_some(rows) or "none",
+            "mynth/partitions": name_some(bad) or "none",
+        },
+    )
+
+
+def _rows(summaries: Iterable[ResultsSummary], levels: Iterable[str]) -> list[str]:
+    """The first rows with images of these levels."""
+    return [
+        f"{level}, as in {name_rows(summary.rows_by_level[level])}"
+        for summary in summaries
+        for level in levels
+        if level in summary.rows_by_level
+    ]
+
+
+def _with_unrated(summary: ResultsSummary) -> dict[str, int]:
+    """Images without any word about their content are not rated either."""
+    levels = dict(summary.images_by_level)
+    n_silent = summary.n_images - sum(levels.values())
+    return {**levels, UNRATED: levels.get(UNRATED, 0) + n_silent} if n_silent > 0 else levels
+
+
+def _forbidden(by_slice: Levels, forbidden: Sequence[str]) -> list[str]:
+    return [
+        f"{slice_.key}: {found[level]} {level}"
+        for slice_, found in by_slice.items()
+        for level in forbidden
+        if level in found
+    ]
+
+
+def _unrated(by_slice: Levels, share_warn: float) -> list[str]:
+    shares = {
+        s: found.get(UNRATED, 0) / sum(found.values()) for s, found in by_slice.items() if found
+    }
+    return [f"{s.key}: {share:.1%} not rated" for s, share in shares.items() if share > share_warn]
+
 
 ACCOUNTED_FOR = "every_prompt_accounted_for"
 PROMPTS_VALID = "prompts_valid"

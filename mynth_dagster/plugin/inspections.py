@@ -16,10 +16,9 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import budget_from_usd, format_usd, usd_from_units
 from mynth_dagster.models.request import KINDS_BY_TABLE, InspectionSettings, RatingLevel
-from mynth_dagster.plugin.asking import RunsWishes
-from mynth_dagster.plugin.bridge import Notices, run_watch
 from mynth_dagster.plugin.metadata import Metadata
-from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.plugin.resource import MynthResource, Notices, run_watch
+from mynth_dagster.plugin.run_options import RunsWishes
 from mynth_dagster.tables.inspection_tables import InspectionSummary
 
 

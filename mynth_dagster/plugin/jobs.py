@@ -1,17 +1,31 @@
 """The jobs of a batch and its nightly schedule."""
 
-from __future__ import annotations
-
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
+from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.plan import Retry
-from mynth_dagster.errors import ConfigError
+from mynth_dagster.engine.quote import quote_each
+from mynth_dagster.engine.resolve import InDoubt, attach, find_in_doubt, give_up, list_in_doubt
+from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.stop import StopTarget, lift_stops, stop_sending, stops_of
+from mynth_dagster.errors import ConfigError, LedgerUnavailableError, MynthError
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.limits import TABLE_ROWS_MAX
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.money import format_usd
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
+from mynth_dagster.plugin.failing import NOTHING_SENT, errors_as_failures
 from mynth_dagster.plugin.inspections import tables_of
-from mynth_dagster.plugin.upstream import FittingAssets
+from mynth_dagster.plugin.metadata import as_table, as_text
+from mynth_dagster.plugin.resource import MynthResource
+from mynth_dagster.plugin.run_options import ASKING_CONFIG, asking_from
+from mynth_dagster.plugin.upstream_input import FittingAssets
 
 _TABLES = {
     "submit": ("prompts", "tasks"),
@@ -111,3 +125,240 @@ def _requests(
     if per_partition or len(slices) == 1:
         return [dg.RunRequest(run_key=s.key, partition_key=s.key) for s in slices]
     return dg.RunRequest(run_key=window, tags=assets.partitions.range_tags(slices))
+
+
+# Operations that materialize nothing: a quote, the settling of what is in doubt, and a stop.
+#
+# Annotations are real objects in this module (no postponed evaluation): Dagster reads them.
+
+
+LIST, ATTACH, RESUBMIT, ABANDON = "list", "attach", "resubmit", "abandon"
+
+SETTLE_CONFIG = {
+    "action": dg.Field(
+        dg.Enum("MynthSettle", [dg.EnumValue(a) for a in (LIST, ATTACH, RESUBMIT, ABANDON)]),
+        default_value=LIST,
+        description="list: tell what is in doubt, change nothing. attach: it was the task in "
+        "task_id, which is read and checked. resubmit: the next submission sends the row anew, "
+        "and it may then be paid twice. abandon: the row is not wanted any more.",
+    ),
+    "intent_ids": dg.Field(
+        [str], default_value=[], description="int_…, as listed; one for attach."
+    ),
+    "task_id": dg.Field(
+        str, default_value="", description="tsk_…, for attach: the task that it was."
+    ),
+}
+"""The launchpad's fields of `<batch>__settle`."""
+
+STOP, RESUME = "stop", "resume"
+
+STOP_CONFIG = {
+    "action": dg.Field(
+        dg.Enum("MynthStop", [dg.EnumValue(a) for a in (STOP, RESUME)]),
+        default_value=STOP,
+        description="stop: nothing more is sent. resume: lift the stop; what is left is sent by a "
+        "run that the completion sensor starts, or by yours.",
+    ),
+    "partition": dg.Field(
+        str, default_value="", description="Key of the only partition that is meant; empty: all."
+    ),
+    "reason": dg.Field(
+        str, default_value="", description="Why; shown to whoever finds rows unsent."
+    ),
+}
+"""The launchpad's fields of `<batch>__stop`."""
+
+
+def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
+    """The jobs `<batch>_quote`, `<batch>_settle` and `<batch>_stop`."""
+    return [
+        _job(
+            assets,
+            resource_key,
+            "quote",
+            tell_quote,
+            ASKING_CONFIG,
+            "A dry run: tells what `submit` would send of a partition and what it would reserve, "
+            "with the same launchpad fields. Sends nothing and spends nothing; `prompts` must be "
+            "there.",
+            partitions_def=assets.partitions.definition,
+        ),
+        _job(
+            assets,
+            resource_key,
+            "settle",
+            settle_in_doubt,
+            SETTLE_CONFIG,
+            "Lists the paid requests of this batch whose outcome is unknown, with their evidence "
+            "and what they may have cost, or settles them as the launchpad says.",
+        ),
+        _job(
+            assets,
+            resource_key,
+            "stop",
+            stop_or_resume,
+            STOP_CONFIG,
+            "Has nothing more sent of this batch, or of one partition, by any run on any machine, "
+            "until it is resumed: when it succeeds, no further row is claimed. Requests that have "
+            "left are paid for, and recorded.",
+        ),
+    ]
+
+
+_RERUN = "run this job again."
+
+Operation = Callable[[dg.OpExecutionContext, MynthResource, BatchAssets], None]
+
+
+def _job(
+    assets: BatchAssets,
+    resource_key: str,
+    doing: str,
+    work: Operation,
+    config: Any,
+    description: str,
+    *,
+    partitions_def: dg.PartitionsDefinition[Any] | None = None,
+) -> dg.JobDefinition:
+    """A job of one operation, in the process of its run."""
+
+    @dg.op(
+        name=f"{assets.batch.name}__{doing}",
+        required_resource_keys={resource_key},
+        config_schema=config,
+    )
+    def operation(context: dg.OpExecutionContext) -> None:
+        with errors_as_failures(rerun=_RERUN):
+            work(context, getattr(context.resources, resource_key), assets)
+
+    @dg.job(
+        name=assets.job_names[doing],
+        partitions_def=partitions_def,
+        executor_def=dg.in_process_executor,
+        description=description,
+    )
+    def job() -> None:
+        operation()
+
+    return job
+
+
+def stop_or_resume(
+    context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> None:
+    """Do what the launchpad says, and tell what is stopped then."""
+    config, name = context.op_config, assets.batch.ledger_name
+    target, clock = StopTarget(name, config["partition"] or None), SystemClock()
+    who = f"{context.run.tags.get('user', 'somebody')} by Dagster run {context.run.run_id[:8]}"
+
+    async def work() -> list[str]:
+        with closing(Ledger.open(mynth.engine_settings().ledger_url)) as ledger:
+            if config["action"] == STOP:
+                reason = config["reason"]
+                await stop_sending(ledger, target, who=who, reason=reason, clock=clock)
+            else:
+                await lift_stops(ledger, target, who=who, clock=clock)
+            return stops_of(ledger, name)
+
+    with errors_as_failures(money=_changed([]), rerun=_RERUN):
+        stopped = asyncio.run(work())
+    for line in stopped:
+        context.log.info(f"stopped: {line}")
+    told = "\n\n".join(map(as_text, stopped)) or "nothing is stopped"
+    context.add_output_metadata({"mynth/stopped": dg.MetadataValue.md(told)})
+
+
+def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:
+    """Log and record what a submission of the run's partitions would do."""
+    slices = assets.partitions.in_run(context)
+    asking = asking_from(context.op_config)
+
+    async def work(session: Session) -> list[tuple[str, ...]]:
+        quotes = await quote_each(session, assets.batch, slices, asking)
+        return [
+            (as_text(slice_.key), str(surveyed.n_to_send), format_usd(quote.total_units))
+            for slice_, (surveyed, quote) in quotes.items()
+        ]
+
+    rows = mynth.run(work)
+    heads = ("partition", "rows to send", "would reserve")
+    context.add_output_metadata({"mynth/quote": dg.MetadataValue.md(as_table(heads, rows))})
+    for partition, n_rows, price in rows:
+        context.log.info(f"{partition}: {n_rows} rows would be sent, {price}")
+
+
+def settle_in_doubt(
+    context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
+) -> None:
+    """Do what the launchpad says, then tell what is still in doubt."""
+    config, name = context.op_config, assets.batch.ledger_name
+
+    done: list[str] = []
+
+    async def work(session: Session) -> list[InDoubt]:
+        await _settle(session, config, done)
+        now_us = session.clock.now_us()
+        return await asyncio.to_thread(list_in_doubt, session.ledger, name, now_us=now_us)
+
+    with errors_as_failures(money=_changed(done), rerun=_RERUN):
+        left = mynth.run(work)
+    for line in done:
+        context.log.info(line)
+    context.add_output_metadata(
+        {
+            "mynth/in_doubt": len(left),
+            "mynth/list": dg.MetadataValue.md(_in_doubt_table(left)),
+        }
+    )
+    context.log.info(f"{len(left)} in doubt")
+
+
+async def _settle(session: Session, config: Any, done: list[str]) -> None:
+    """Settle one intent after the other, and note each in `done`."""
+    action, intent_ids = config["action"], list(config["intent_ids"])
+    if action == LIST:
+        return
+    if not intent_ids or (action == ATTACH and (len(intent_ids) > 1 or not config["task_id"])):
+        needed = "one intent id and a task_id" if action == ATTACH else "intent_ids"
+        raise ConfigError(action, f"needs {needed}")
+    if action == ATTACH:
+        said = await attach(session, intent_ids[0], config["task_id"])
+        done.append(f"{intent_ids[0]}: {config['task_id']} {said.value}; collect to read it")
+        return
+    for intent_id in intent_ids:
+        await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
+    then = "the next submission sends it anew" if action == RESUBMIT else "it is given up"
+    for intent_id in intent_ids:
+        await give_up(session.ledger, intent_id, ask_again=action == RESUBMIT)
+        done.append(f"{intent_id}: {then}")
+
+
+def _changed(done: Sequence[str]) -> Callable[[MynthError], str]:
+    """What a decision that failed has changed."""
+
+    def told(error: MynthError) -> str:
+        rest = "Nothing else was changed." if done else "Nothing was changed."
+        if isinstance(error, LedgerUnavailableError):
+            rest = "Whether the ledger kept the last change is not known."
+        return " ".join([NOTHING_SENT, *(f"{line}." for line in done), rest])
+
+    return told
+
+
+def _in_doubt_table(left: list[InDoubt]) -> str:
+    rows = [
+        (
+            as_text(doubt.intent.intent_id),
+            doubt.intent.state.value,
+            as_text(Slice(doubt.intent.row.window, doubt.intent.fan_out).key),
+            as_text(doubt.intent.prompt_id),
+            f"{doubt.age_s / 60:.0f} min",
+            format_usd(doubt.exposure_units),
+            as_text("; ".join(seen.detail or seen.outcome for seen in doubt.evidence)),
+        )
+        for doubt in left[:TABLE_ROWS_MAX]
+    ]
+    heads = ("intent", "state", "partition", "prompt id", "age", "may have cost", "evidence")
+    n_left = len(left) - len(rows)
+    return as_table(heads, rows) + (f"\n\nand {n_left} more" if n_left else "")

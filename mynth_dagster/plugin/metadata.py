@@ -6,23 +6,142 @@ Every text is bounded here, and says what it leaves out: metadata is kept for ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from mynth_dagster.engine.download import NO_THUMBNAILS, FilesReport, Thumbnails
 from mynth_dagster.engine.plan import Survey
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.run import SubmitReport
 from mynth_dagster.errors import cut
-from mynth_dagster.limits import TABLE_ROWS_MAX
-from mynth_dagster.models.money import NO_MONEY, Receipt, usd_from_units
-from mynth_dagster.plugin.markdown import as_table, as_text, as_usd
-from mynth_dagster.plugin.previews import gallery, strip
+from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
+from mynth_dagster.models.money import NO_MONEY, Receipt, format_usd, usd_from_units
+from mynth_dagster.models.request import InspectionKind
 from mynth_dagster.printable import printable
+from mynth_dagster.tables.images import draw_strip
+from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.results import FailureKind, ResultsSummary
+from mynth_dagster.tables.results import FailureKind, ResultsSummary, SampleImage
+from mynth_dagster.tables.schemas import (
+    MEANINGS,
+    OUR_COLUMNS,
+    TASKS_SCHEMA,
+    failures_schema,
+    images_schema,
+    prompts_schema,
+)
+
+# Markdown that Dagster's UI renders, made of texts that may be anything. Pure.
+#
+# The UI drops raw HTML and shows images at their own size, from https or data URIs only.
+# Prompts are escaped: one that is itself markdown must not load a picture into the page.
+
+
+CELL_MAX_CHARS = 80
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#+!|~])")
+_AUTOLINK = re.compile(r"://|(?<=www)\.", re.IGNORECASE)
+_BLANKS = re.compile(r"\s+")
+_LINKABLE = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+_URL_UNSAFE = {"(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "\\": "%5C", "|": "%7C"}
+
+
+def as_text(value: object, *, max_chars: int = CELL_MAX_CHARS) -> str:
+    """Any value as one line of plain text that stays so in a table's cell; None is empty."""
+    text = "" if value is None else _BLANKS.sub(" ", str(value)).strip()
+    shown = text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
+    return _AUTOLINK.sub(lambda found: f"\\{found[0]}", _SPECIAL.sub(r"\\\1", shown))
+
+
+def as_usd(units: int) -> str:
+    """An amount as the figures beside it are written: a number, its unit in the heading."""
+    return format_usd(units).removeprefix("$")
+
+
+def as_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are markdown already; "no rows" where there are none."""
+    if not rows:
+        return "no rows"
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join(lines)
+
+
+def as_link(shown: str, url: str | None) -> str:
+    """``shown`` (markdown already) as a link; alone where the URL is none that may be linked."""
+    if url is None or not _LINKABLE.fullmatch(url):
+        return shown
+    return f"[{shown}]({''.join(_URL_UNSAFE.get(char, char) for char in url)})"
+
+
+def as_picture(alt: str, webp: bytes) -> str:
+    """A WebP file as a picture that needs no network."""
+    return f"![{as_text(alt)}](data:image/webp;base64,{b64encode(webp).decode('ascii')})"
+
+
+# What the UI shows of images: a strip within the page, and a gallery in a window. Pure.
+
+
+_STRIP_IMAGES = 4
+_STRIP_ROOM_CHARS = 80  # for alt text and type
+_LINK_NAME_CHARS = 24
+_PROMPT_CHARS = 160
+_HEADS = ("image", "prompt id", "prompt", "model", "size", "cost USD")
+
+
+def strip(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
+    """The first thumbnails side by side, short enough to be shown within the page; else links."""
+    first = list(islice(thumbnails.by_image.values(), _STRIP_IMAGES))
+    told = f"{summary.n_images} images"
+    room = (INLINE_MARKDOWN_MAX_CHARS - _STRIP_ROOM_CHARS) * 3 // 4
+    drawn = draw_strip(first, room)
+    if drawn is None:
+        return _links(summary.images, told)
+    return as_picture(f"the first {len(first)} of {told}", drawn)
+
+
+def gallery(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
+    """A row for each of the first images: picture, id, prompt, model, size, cost; not too long."""
+    rows, n_chars = list[Sequence[str]](), 0
+    for image in summary.images:
+        row = _row(image, thumbnails.by_image.get(image))
+        n_chars += sum(map(len, row)) + 3 * len(row)
+        if n_chars > GALLERY_MAX_CHARS:
+            break
+        rows.append(row)
+    left = summary.n_images - len(rows)
+    more = f"\n\n{len(rows)} of {summary.n_images} images; the table has all." if left else ""
+    return as_table(_HEADS, rows) + more
+
+
+def _row(image: SampleImage, thumbnail: bytes | None) -> Sequence[str]:
+    shown = "" if thumbnail is None else as_picture(image.prompt_id, thumbnail)
+    return (
+        shown and as_link(shown, image.link),
+        as_link(as_text(image.prompt_id), image.link),
+        as_text(image.prompt, max_chars=_PROMPT_CHARS),
+        as_text(image.model),
+        f"{image.width}×{image.height}" if image.width and image.height else "",
+        "" if image.cost_units is None else as_usd(image.cost_units),
+    )
+
+
+def _links(images: Iterable[SampleImage], told: str) -> str:
+    text = told
+    for image in images:
+        name = as_text(image.prompt_id, max_chars=_LINK_NAME_CHARS)
+        longer = f"{text} · {as_link(name, image.link)}"
+        if len(longer) > INLINE_MARKDOWN_MAX_CHARS:
+            break
+        text = longer
+    return text
+
 
 Metadata = dict[str, Any]
 
@@ -211,3 +330,101 @@ def _sampled(row: Mapping[str, object]) -> str:
     asked = as_text(f"{row.get('count')} of {row.get('model')}{problem}")
     prompt = as_text(row.get("prompt"), max_chars=_SAMPLE_CHARS)
     return f"**{as_text(row.get('prompt_id'))}** ({asked}) {prompt}"
+
+
+# Columns as the UI shows them: their types and meanings, and where they come from. Pure.
+
+
+SCHEMA = "dagster/column_schema"
+SCHEMA_IN_A_WINDOW = "mynth/columns"
+"""Where there are pictures: Dagster's page lists the columns of `SCHEMA` above all metadata."""
+LINEAGE = "dagster/column_lineage"
+
+_ROW = {"prompt_id": "prompt_id", "request_key": "request_key"}
+_ORIGINS: dict[str, dict[str, dict[str, str]]] = {
+    "tasks": {"prompts": _ROW},
+    "images": {
+        "prompts": {
+            **_ROW,
+            "model_requested": "model",
+            "prompt": "prompt",
+            "prompt_sent": "prompt",
+        },
+        "tasks": {name: name for name in ("task_id", "intent_id", "submitted_at", "completed_at")},
+    },
+    "failures": {
+        "prompts": {**_ROW, "error_message": "problem_message", "field": "problem_field"},
+        "tasks": {
+            "task_id": "task_id",
+            "intent_id": "intent_id",
+            "status": "status",
+            "attempts": "attempt",
+            "error_code": "error_code",
+        },
+    },
+}
+"""Table -> upstream table -> column -> the column it comes from; carried ones keep their name."""
+
+
+def _fixed(schema: pa.Schema) -> Callable[[pa.Schema], pa.Schema]:
+    """A table without carried columns."""
+    return lambda _: schema
+
+
+_FIXED: dict[str, Callable[[pa.Schema], pa.Schema]] = {
+    "prompts": prompts_schema,
+    "tasks": _fixed(TASKS_SCHEMA),
+    "images": images_schema,
+    "failures": failures_schema,
+    **{kind.table: _fixed(inspection_schema(kind)) for kind in InspectionKind},
+}
+
+
+def defined_columns(table: str, *, below_pictures: bool = False) -> dict[str, Any]:
+    """Metadata of the asset's definition: the columns that the table has in any case."""
+    return _columns(_schema(table, _FIXED[table](pa.schema([]))), below_pictures=below_pictures)
+
+
+def written_columns(
+    table: str,
+    schema: pa.Schema,
+    key: Callable[[str], dg.AssetKey],
+    *,
+    below_pictures: bool = False,
+) -> dict[str, Any]:
+    """Metadata of a materialization: the columns that were written, and their origins."""
+    metadata = _columns(_schema(table, schema), below_pictures=below_pictures)
+    lineage = _lineage(table, schema, key)
+    if lineage:
+        metadata[LINEAGE] = dg.TableColumnLineage(lineage)
+    return metadata
+
+
+def _columns(schema: dg.TableSchema, *, below_pictures: bool) -> dict[str, Any]:
+    return {SCHEMA_IN_A_WINDOW if below_pictures else SCHEMA: schema}
+
+
+def _schema(table: str, schema: pa.Schema) -> dg.TableSchema:
+    meanings = MEANINGS[table]
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                field.name, str(field.type), description=meanings.get(field.name) or None
+            )
+            for field in schema
+        ]
+    )
+
+
+def _lineage(
+    table: str, schema: pa.Schema, key: Callable[[str], dg.AssetKey]
+) -> dict[str, list[dg.TableColumnDep]]:
+    deps: dict[str, list[dg.TableColumnDep]] = {}
+    for upstream, columns in _ORIGINS.get(table, {}).items():
+        for column, origin in columns.items():
+            deps.setdefault(column, []).append(dg.TableColumnDep(key(upstream), origin))
+    if table in ("images", "failures"):
+        own = set(_FIXED[table](pa.schema([])).names) | set(OUR_COLUMNS)
+        carried = [name for name in schema.names if name not in own]
+        deps |= {name: [dg.TableColumnDep(key("prompts"), name)] for name in carried}
+    return deps

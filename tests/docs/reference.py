@@ -22,15 +22,13 @@ from mynth_dagster import (
     RequestDefaults,
     build_image_batch,
 )
-from mynth_dagster.plugin import component_models
-from mynth_dagster.plugin.asking import ASKING_CONFIG
+from mynth_dagster.plugin import settings
 from mynth_dagster.plugin.assets import _PAID, PHASES
 from mynth_dagster.plugin.batch_assets import BatchAssets
-from mynth_dagster.plugin.check_limits import CheckLimits
-from mynth_dagster.plugin.checks import check_specs
-from mynth_dagster.plugin.jobs import build_jobs
-from mynth_dagster.plugin.operations import SETTLE_CONFIG, STOP_CONFIG, build_operations
+from mynth_dagster.plugin.checks import CheckLimits, check_specs
+from mynth_dagster.plugin.jobs import SETTLE_CONFIG, STOP_CONFIG, build_jobs, build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.plugin.run_options import ASKING_CONFIG
 from mynth_dagster.tables.source import open_source
 from tests.docs.markdown import DOCS
 
@@ -70,15 +68,13 @@ def render() -> str:
         _section(
             "`MynthImagesComponent`", MynthImagesComponent, "The attributes of a `defs.yaml`."
         ),
-        _section("`windows`", component_models.WindowsModel, "", level=3),
-        _section("`defaults`", component_models.DefaultsModel, "", level=3),
-        _section("`files`", component_models.FilesModel, "", level=3),
-        _section("`inspections`", component_models.InspectModel, "Of each entry:", level=3),
-        _section(
-            "`rating_levels` and `levels`", component_models.RatingLevelModel, "Of each entry:", 3
-        ),
-        _section("`checks`", component_models.ChecksModel, "", level=3),
-        _section("`freshness`", component_models.FreshnessModel, "", level=3),
+        _section("`windows`", settings.WindowsModel, "", level=3),
+        _section("`defaults`", settings.DefaultsModel, "", level=3),
+        _section("`files`", settings.FilesModel, "", level=3),
+        _section("`inspections`", settings.InspectModel, "Of each entry:", level=3),
+        _section("`rating_levels` and `levels`", settings.RatingLevelModel, "Of each entry:", 3),
+        _section("`checks`", settings.ChecksModel, "", level=3),
+        _section("`freshness`", settings.FreshnessModel, "", level=3),
         "## Jobs\n",
         _table(("job", "what it does"), _jobs()),
         f"## Launchpad\n\nOf {_paid_ops()}, and of `<batch>__quote`:\n",
@@ -190,7 +186,7 @@ def _jobs() -> list[tuple[str, str]]:
 
 def _checks() -> list[tuple[str, ...]]:
     limits = CheckLimits(
-        budget_usd_per_window=component_models.usd_from_setting("budget", 25),
+        budget_usd_per_window=settings.usd_from_setting("budget", 25),
         forbidden_levels=("`forbidden_levels`",),
     )
     return [

@@ -313,7 +313,7 @@ MUTANTS = (
     ),
     Mutant(
         "a run that the sensor asks for reads the prompts anew",
-        "mynth_dagster/plugin/sensor.py",
+        "mynth_dagster/plugin/sensors.py",
         ", asset_selection=selection)",
         ")",
         ("tests/plugin/test_resend.py",),

@@ -11,7 +11,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import MoneyOutcome
 from mynth_dagster.plugin import checks
-from mynth_dagster.plugin.check_limits import CheckLimits
+from mynth_dagster.plugin.checks import CheckLimits
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import FailureKind, ResultsSummary
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mynth_dagster.plugin import inbox
-from mynth_dagster.plugin.inbox import Inbox, key_of, name_of
+from mynth_dagster.plugin import sensors
+from mynth_dagster.plugin.sensors import Inbox, key_of, name_of
 from tests.plugin.conftest import range_tags
 
 FILES = dg.DynamicPartitionsDefinition(name="shots_files")
@@ -114,7 +114,7 @@ def test_changed_file_is_launched_again(dropped):
 def test_many_files_are_launched_over_several_ticks(dropped, monkeypatch):
     """A tick takes so many, the next one goes on where it ended."""
     _, _, drop, tick = dropped
-    monkeypatch.setattr(inbox, "NEW_FILES_MAX", 2)
+    monkeypatch.setattr(sensors, "NEW_FILES_MAX", 2)
     for name in "abc":
         drop(f"drop_{name}.parquet", n_rows=1)
 

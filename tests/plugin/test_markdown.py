@@ -7,7 +7,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from mynth_dagster.plugin.markdown import as_link, as_picture, as_table, as_text
+from mynth_dagster.plugin.metadata import as_link, as_picture, as_table, as_text
 
 RENDER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render
 

@@ -8,8 +8,7 @@ import pytest
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import RequestDefaults, Slice
 from mynth_dagster.models.request import Rating, RatingLevel
-from mynth_dagster.plugin.check_limits import CheckLimits
-from mynth_dagster.plugin.rating_check import content_rated
+from mynth_dagster.plugin.checks import CheckLimits, content_rated
 from mynth_dagster.tables.results import ResultsSummary
 
 KEY = dg.AssetKey(["shots", "images"])

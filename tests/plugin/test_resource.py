@@ -11,7 +11,7 @@ import pytest
 from mynth_dagster import MynthResource
 from mynth_dagster.engine.stop import StopSwitch
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.plugin.bridge import Notices, run_on_engine_thread
+from mynth_dagster.plugin.resource import Notices, run_on_engine_thread
 
 CANARY = "mak_canary_7f3a"
 

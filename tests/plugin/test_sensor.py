@@ -299,7 +299,7 @@ def test_an_event_that_was_lost_is_noticed_and_made_up_for(project, monkeypatch)
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mynth_dagster.plugin.bodies.record_all", die)
+        patched.setattr("mynth_dagster.plugin.execution.record_all", die)
         (lost,) = _collect(project, project.tick().run_requests, raise_on_error=False)
     assert not lost.success
     assert project.recorded("images") == []

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mynth_dagster.plugin.check_limits import CheckLimits
+from mynth_dagster.plugin.checks import CheckLimits
 
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
 ONE = {"windows": None, "shards": 1}

@@ -11,7 +11,7 @@ from pydantic import Field
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import FileSettings, RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
-from mynth_dagster.plugin.check_limits import CheckLimits
+from mynth_dagster.plugin.checks import CheckLimits
 from mynth_dagster.plugin.inspections import Inspect
 
 Amount = str | float
