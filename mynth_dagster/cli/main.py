@@ -7,20 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mynth_dagster.cli import (
-    account,
-    doctor,
-    inspect,
-    ledger,
-    receipt,
-    resolve,
-    run,
-    simulate,
-    status,
-    stop,
-    task,
-    webhook,
-)
+from mynth_dagster.cli import ledger, results, run, tools, webhook
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,19 +34,19 @@ def main_options(
 
 
 app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("receipt")(receipt.receipt)
-app.add_typer(account.app, name="account")
+app.command("status")(results.status)
+app.command("receipt")(results.receipt)
+app.add_typer(ledger.account_app, name="account")
 app.add_typer(ledger.app, name="ledger")
-app.command("inspect")(inspect.inspect)
-app.command("task")(task.task)
-app.command("resolve")(resolve.resolve)
-app.command("stop")(stop.stop)
-app.command("resume")(stop.resume)
-app.command("doctor")(doctor.doctor)
+app.command("inspect")(results.inspect)
+app.command("task")(results.task)
+app.command("resolve")(ledger.resolve)
+app.command("stop")(run.stop)
+app.command("resume")(run.resume)
+app.command("doctor")(tools.doctor)
 app.command("webhook")(webhook.webhook)
 app.command("webhook-register")(webhook.webhook_register)
-app.command("simulate")(simulate.simulate)
+app.command("simulate")(tools.simulate)
 
 
 def main() -> None:

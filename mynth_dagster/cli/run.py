@@ -3,44 +3,213 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
-from typing import Annotated
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
+from types import TracebackType
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bars
 
-from mynth_dagster.cli.failing import (
+from mynth_dagster.cli.options import (
     EXIT_OK,
     EXIT_OPEN,
     EXIT_OTHER,
-    ask_if_needed,
-    errors_as_exit_codes,
-    say_json,
-)
-from mynth_dagster.cli.options import (
+    PAYS_AGAIN,
     BaseUrl,
     Ledger,
     Revision,
     Root,
     amount,
+    ask_if_needed,
     batch_name,
     columns,
+    drain_on_signals,
     engine_settings,
+    errors_as_exit_codes,
     prices,
+    say,
+    say_json,
 )
-from mynth_dagster.cli.progress import ShownProgress, print_report
-from mynth_dagster.cli.stopping import drain_on_signals
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
-from mynth_dagster.engine.plan import Asking, Retry
+from mynth_dagster.clock import SystemClock
+from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Retry, Survey
+from mynth_dagster.engine.quote import Quote
+from mynth_dagster.engine.reconcile import Waiting
 from mynth_dagster.engine.run import Progress, RunReport, run_table
-from mynth_dagster.engine.session import EngineSettings, open_session
+from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.engine.session import run as run_on_loop
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import StopSwitch, StopTarget, lift_stops, stop_sending
+from mynth_dagster.errors import ConfigError
+from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, FileSettings, RequestDefaults
-from mynth_dagster.models.money import budget_from_usd
+from mynth_dagster.models.money import Receipt, budget_from_usd, format_usd
+from mynth_dagster.tables.prompts import PromptsSummary
+from mynth_dagster.tables.results import rows_in_words
 from mynth_dagster.tables.source import open_source
 from mynth_dagster.wire import AUTO_REVISION
+
+# What a run looks like on a terminal.
+
+
+class _Bars(Bars):
+    """Bars that look up how far the work is whenever they are drawn."""
+
+    look_up: Callable[[], None] = staticmethod(lambda: None)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        self.look_up()
+        yield from super().get_renderables()
+
+
+class ShownProgress:
+    """Bars and short lines on stderr while a run goes on; silent when `quiet`."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._bars = _Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet,
+            transient=True,
+        )
+        self._bar = self._bars.add_task("checking prompts", total=None)
+        self._n_waiting = 0
+        self._is_sending = False
+        self.progress = Progress(
+            on_phase=self._phase,
+            on_prepared=self._prepared,
+            on_quote=self._quoted,
+            on_round=self._round,
+        )
+        self._bars.look_up = self._sent
+
+    def __enter__(self) -> ShownProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def _phase(self, phase: str) -> None:
+        names = {
+            "submit": "sending",
+            "wait": "waiting",
+            "collect": "writing tables",
+            "download": "downloading",
+        }
+        self._is_sending = phase == "submit"
+        self._bars.update(self._bar, description=names.get(phase, phase))
+
+    def _sent(self) -> None:
+        if self._is_sending:
+            counts = self.progress.counts
+            self._bars.update(self._bar, completed=counts.n_accepted + counts.n_rejected)
+
+    def _prepared(self, summaries: list[PromptsSummary]) -> None:
+        rows = sum(summary.n_rows for summary in summaries)
+        rejected = sum(summary.n_rejected for summary in summaries)
+        self._say(f"{rows} rows, {rejected} rejected before sending.")
+        for note in dict.fromkeys(note for summary in summaries for note in summary.notes):
+            self._say(f"  {note}")
+
+    def _quoted(self, survey: Survey, quote: Quote) -> None:
+        kind = "exactly" if quote.is_exact else "about"
+        price = format_usd(quote.total_units)
+        told = f"{kind} {price}" if quote.total_units is not None else "price unknown"
+        self._say(f"{survey.n_to_send} to send, {told}.")
+        for note in quote.notes:
+            self._say(f"  {note}")
+        self._n_waiting = survey.n_to_send
+        self._bars.update(self._bar, total=survey.n_to_send or None)
+
+    def _round(self, waiting: Waiting) -> None:
+        if self._is_sending:
+            return
+        self._n_waiting = max(self._n_waiting, waiting.n_pending)
+        done = self._n_waiting - waiting.n_pending
+        self._bars.update(self._bar, completed=done, total=self._n_waiting or None)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            say(self._console, text)
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """The money of a table over all its runs, in one line."""
+    parts = [
+        f"reserved {format_usd(receipt.reserved)}",
+        f"charged {format_usd(receipt.charged)} for {receipt.n_charged} tasks",
+        f"given back {format_usd(receipt.refunded)}",
+        f"still held {format_usd(receipt.open)}",
+        f"unknown at most {format_usd(receipt.unknown)} in {receipt.n_unknown}",
+    ]
+    return f"Over all runs: {', '.join(parts)}; {receipt.n_not_charged} requests cost nothing."
+
+
+def stopped_early(code: str, message: str, next_step: str) -> str:
+    """Why no more was sent, and what to do, in one line."""
+    return f"Stopped early ({code}): {message} Next: {next_step}"
+
+
+def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_SPECIAL) -> None:
+    """The end of a run in a few lines; ``asking`` is what it was to ask for again."""
+    failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
+    say(console, f"{rows_in_words(report.rows_by_status)}.")
+    told = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
+    say(console, f"{told}; failures: {failures}.")
+    if report.images_beyond_asked:
+        extra = f"{report.images_beyond_asked} images are more than their rows asked for"
+        say(console, f"{extra}: each is paid for, and is in `images`.")
+    say(
+        console,
+        f"{report.accepted} paid requests of {report.posts_sent} sent, {report.requests} requests "
+        "in all, "
+        f"API revision {report.api_revision}. "
+        f"Quoted {format_usd(report.quoted_units)}, charged {format_usd(report.charged_units)}"
+        + (f", {report.n_cost_unknown} tasks of unknown cost." if report.n_cost_unknown else "."),
+    )
+    if report.files is not None:
+        n_missing = report.images - report.files
+        missing = f", {n_missing} images have none: see `failures`" if n_missing else ""
+        say(console, f"{report.files} files kept, {report.file_bytes} bytes{missing}.")
+    say(console, receipt_line(report.receipt))
+    for name, uris in report.tables.items():
+        say(console, f"{name}: {uris[0]}" + (f" and {len(uris) - 1} more" if uris[1:] else ""))
+    if report.stopped:
+        said = (report.stop_message or "", report.stop_next_step or "")
+        say(console, stopped_early(report.stopped, *said))
+    if report.unresolved:
+        say(
+            console,
+            f"{report.unresolved} rows are unresolved; they are not sent again by themselves.",
+        )
+    if report.stalled:
+        say(console, f"{report.stalled} rows are past their deadline; run again to collect them.")
+    if asking.pays_again and report.posts_sent and not report.is_accounted_for:
+        say(console, PAYS_AGAIN)
 
 
 def run(
@@ -184,3 +353,83 @@ def exit_code(report: RunReport) -> int:
     is_under_way = report.pending and report.stopped is None
     is_open = report.unresolved or report.stalled or is_under_way
     return EXIT_OPEN if is_open else EXIT_OTHER
+
+
+# `mynth-dagster stop` and `mynth-dagster resume`: a person's word that nothing more is sent.
+
+
+T = TypeVar("T")
+BatchName = Annotated[str | None, typer.Option("--batch", help="Name of the batch.")]
+PartitionKey = Annotated[
+    str | None, typer.Option("--partition", help="Only this partition, as `status` names it.")
+]
+All = Annotated[bool, typer.Option("--all", help="Every batch of the ledger.")]
+
+
+def stop(
+    root: Root,
+    batch: BatchName = None,
+    partition: PartitionKey = None,
+    everything: All = False,
+    reason: Annotated[str, typer.Option(help="Why; shown to whoever finds rows unsent.")] = "",
+    ledger: Ledger = None,
+) -> None:
+    """
+    Send nothing more, from any run on any machine, until `mynth-dagster resume`.
+
+    When it returns no further row is claimed. Requests that have left are paid for, and recorded.
+    """
+    with errors_as_exit_codes(Console(stderr=True)):
+        target = _target(batch, partition, everything=everything)
+
+        async def work(opened: OpenLedger) -> str:
+            await stop_sending(opened, target, who=_who(), reason=reason, clock=SystemClock())
+            return (
+                f"Stopped: nothing more is sent of {target}. To go on: `{target.resume_command}`."
+            )
+
+        say(Console(), _with_ledger(ledger or ledger_url_in(root, must_exist=True), work))
+
+
+def resume(
+    root: Root,
+    batch: BatchName = None,
+    partition: PartitionKey = None,
+    everything: All = False,
+    ledger: Ledger = None,
+) -> None:
+    """
+    Lift a stop. What was not sent is sent by the next run, which the sensor starts by itself.
+    """
+    with errors_as_exit_codes(Console(stderr=True)):
+        target = _target(batch, partition, everything=everything)
+
+        async def work(opened: OpenLedger) -> str:
+            lifted, left = await lift_stops(opened, target, who=_who(), clock=SystemClock())
+            told = [f"{len(lifted)} stops lifted of {target}."]
+            told += [f"Still stopped: {each}" for each in left]
+            if lifted and not left:
+                told.append("The next run sends what is left; the completion sensor starts one.")
+            return "\n".join(told)
+
+        say(Console(), _with_ledger(ledger or ledger_url_in(root, must_exist=True), work))
+
+
+def _target(batch: str | None, partition: str | None, *, everything: bool) -> StopTarget:
+    if everything is (batch is not None):
+        raise ConfigError("--batch", "name a batch, or say --all")
+    if everything and partition is not None:
+        raise ConfigError("--partition", "a partition is one of a batch: name that, too")
+    return StopTarget(batch or "", partition)
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _with_ledger(url: str, work: Callable[[OpenLedger], Awaitable[str]]) -> str:
+    async def opened() -> str:
+        with closing(OpenLedger.open(url)) as ledger:
+            return await work(ledger)
+
+    return asyncio.run(opened())

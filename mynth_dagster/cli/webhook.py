@@ -10,8 +10,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mynth_dagster.cli.failing import EXIT_INPUT, EXIT_OTHER, errors_as_exit_codes, say
-from mynth_dagster.cli.options import BaseUrl, Ledger, Revision, Root, engine_settings
+from mynth_dagster.cli.options import (
+    EXIT_INPUT,
+    EXIT_OTHER,
+    BaseUrl,
+    Ledger,
+    Revision,
+    Root,
+    engine_settings,
+    errors_as_exit_codes,
+    say,
+)
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.health import Registration, register
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session

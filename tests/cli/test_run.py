@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from mynth_dagster.cli.options import batch_name, columns
-from mynth_dagster.cli.progress import ShownProgress
+from mynth_dagster.cli.run import ShownProgress
 from mynth_dagster.errors import ConfigError
 from tests.factories import MODEL
 

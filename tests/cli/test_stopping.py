@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import asyncio, os, sys
-from mynth_dagster.cli.stopping import drain_on_signals
+from mynth_dagster.cli.options import drain_on_signals
 from mynth_dagster.engine.stop import StopReason, StopSwitch
 
 async def work():

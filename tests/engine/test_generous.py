@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mynth_dagster.cli.progress import print_report
+from mynth_dagster.cli.run import print_report
 from mynth_dagster.models.batch import RequestDefaults, Slice
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.store import TableStore

@@ -1,0 +1,423 @@
+"""`mynth-dagster status`: what the ledger knows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mynth_dagster.cli.options import (
+    EXIT_OPEN,
+    EXIT_OTHER,
+    PAYS_AGAIN,
+    BaseUrl,
+    Identity,
+    Ledger,
+    Revision,
+    Root,
+    Window,
+    ask_if_needed,
+    drain_on_signals,
+    engine_settings,
+    errors_as_exit_codes,
+    mapping,
+    prices,
+    say,
+    say_json,
+    written_batch,
+)
+from mynth_dagster.cli.run import stopped_early
+from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
+from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
+from mynth_dagster.clock import SystemClock
+from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.plan import Asking, Retry
+from mynth_dagster.engine.run import receipt_json, usd
+from mynth_dagster.engine.session import (
+    REVISION_META,
+    EngineSettings,
+    find_revision,
+    ledger_url_in,
+    open_session,
+)
+from mynth_dagster.engine.session import run as run_on_loop
+from mynth_dagster.engine.stop import StopSwitch, in_words
+from mynth_dagster.errors import ConfigError, RefusedError
+from mynth_dagster.ledger import Ledger as OpenLedger
+from mynth_dagster.ledger.queries import LedgerReader, StateCount
+from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.money import (
+    NO_MONEY,
+    Receipt,
+    budget_from_usd,
+    format_usd,
+    usd_from_units,
+)
+from mynth_dagster.models.request import KINDS_BY_TABLE, InspectionSettings, RatingLevel
+from mynth_dagster.models.task import Task
+from mynth_dagster.printable import printable
+from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.tables.store import IMAGES, TableStore
+from mynth_dagster.wire import AUTO_REVISION, profile_of
+
+
+def status(
+    root: Root,
+    ledger: Ledger = None,
+    batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show, by batch and partition, what was asked, what came back and what it cost."""
+    console = Console()
+    with errors_as_exit_codes(Console(stderr=True)):
+        opened = OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))
+        try:
+            known = _known(opened.read, batch)
+            revisions = opened.read.facts(REVISION_META)
+            waited_for = _waited_for(opened)
+            stops = [in_words(stop) for stop in opened.stops.active()]
+            ledger_id = opened.ledger_id
+        finally:
+            opened.close()
+    if as_json:
+        told = {
+            "ledger_id": ledger_id,
+            "api_revisions": revisions,
+            "awaited_at": waited_for,
+            "stops": stops,
+            "batches": _as_json(known),
+        }
+        say_json(told)
+        return
+    say(console, f"Ledger {ledger_id}")
+    for url, revision in revisions.items():
+        say(console, f"{url} spoke API revision {revision} when it was last asked")
+    for url, n in waited_for.items():
+        say(console, f"{n} tasks were made at {url}: a session there collects them")
+    for stop in stops:
+        say(console, f"Stopped: {stop}")
+    console.print(_as_table(known))
+
+
+def _waited_for(ledger: OpenLedger) -> dict[str, int]:
+    """By base URL, how many tasks are to be collected there; only where there are several."""
+    url_of = {account.number: account.base_url for account in ledger.accounts.all()}
+    if len(set(url_of.values())) < 2:
+        return {}
+    n_at: dict[str, int] = {}
+    for account, n in ledger.accounts.n_awaited().items():
+        n_at[url_of[account]] = n_at.get(url_of[account], 0) + n
+    return n_at
+
+
+def _known(reader: LedgerReader, batch: str | None) -> dict[str, list[StateCount]]:
+    names = reader.batches() if batch is None else [reader.require_batch(batch)]
+    return {name: reader.counts(name) for name in names}
+
+
+def _as_table(known: dict[str, list[StateCount]]) -> Table:
+    table = Table("batch", "partition", "state", "rows", "reserved", "charged")
+    for name, counts in known.items():
+        for count in counts:
+            key = Slice(count.window, count.fan_out).key
+            money = (format_usd(count.reserved_units), format_usd(count.charged_units))
+            cells = (name, key, _state(count), str(count.n_intents), *money)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def _as_json(known: dict[str, list[StateCount]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: [
+            {
+                "window": count.window,
+                "fan_out": count.fan_out,
+                "state": _state(count),
+                "rows": count.n_intents,
+                "reserved_usd": f"{usd_from_units(count.reserved_units):f}",
+                "charged_usd": f"{usd_from_units(count.charged_units):f}",
+            }
+            for count in counts
+        ]
+        for name, counts in known.items()
+    }
+
+
+def _state(count: StateCount) -> str:
+    is_unread = count.finished_remotely and count.state.value == "accepted"
+    return "accepted (finished, not read)" if is_unread else count.state.value
+
+
+# `mynth-dagster receipt`: what each batch has cost, and what it may yet cost.
+
+
+def receipt(
+    root: Root,
+    batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
+    ledger: Ledger = None,
+    dedicated_key: Annotated[
+        bool,
+        typer.Option(
+            "--dedicated-key",
+            help="Nobody else spends from this account: compare what Mynth holds with the ledger.",
+        ),
+    ] = False,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """
+    What was quoted, reserved, charged, given back, is still held, and is not known.
+
+    With --dedicated-key the API key is read from MYNTH_API_KEY and the balance is asked for.
+    """
+    console = Console()
+    with errors_as_exit_codes(Console(stderr=True)):
+        url = ledger or ledger_url_in(root, must_exist=True)
+        receipts = _receipts(url, batch)
+        if as_json:
+            known = {name: receipt_json(found) for name, found in receipts.items()}
+            say_json(known)
+        else:
+            for name, found in receipts.items():
+                for line in _in_lines(name, found):
+                    say(console, line)
+        if dedicated_key:
+            key = os.environ.get("MYNTH_API_KEY")
+            settings = engine_settings(root, url, base_url, api_revision, key, 1)
+            all_batches = sum(_receipts(url, None).values(), NO_MONEY)
+            say(Console(stderr=True), asyncio.run(_compare(settings, all_batches)))
+
+
+def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
+    opened = OpenLedger.open(url)
+    try:
+        names = opened.read.batches() if batch is None else [opened.read.require_batch(batch)]
+        return {name: opened.money.receipt(name) for name in names}
+    finally:
+        opened.close()
+
+
+def _in_lines(name: str, found: Receipt) -> list[str]:
+    """One batch, an amount a line, with what it means."""
+    amounts = [
+        ("quoted", found.quoted, "expected of the requests that were sent"),
+        ("reserved", found.reserved, "held by Mynth for the tasks it accepted"),
+        ("charged", found.charged, f"for {found.n_charged} tasks"),
+        ("refunded", found.refunded, "reserved for what cost less, or nothing"),
+        ("open", found.open, "held for tasks that are not finished"),
+        ("unknown", found.unknown, f"at most, in {found.n_unknown} requests of unknown outcome"),
+    ]
+    lines = [f"{label:>10}  {format_usd(units):>12}  {said}" for label, units, said in amounts]
+    unpriced = f", {found.n_unpriced} were sent without a known price" if found.n_unpriced else ""
+    return [name, *lines, f"{found.n_not_charged} requests cost nothing{unpriced}."]
+
+
+async def _compare(settings: EngineSettings, ours: Receipt) -> str:
+    """What Mynth holds beside what the ledger explains."""
+    async with open_session(settings) as session:
+        if not session.client.profile.HAS_ACCOUNT:
+            return f"Revision {session.client.profile.REVISION} does not tell the balance."
+        await session.account.number()
+        try:
+            balance = await session.client.get_balance()
+        except RefusedError as error:
+            # What the key may not see says nothing of what it may send.
+            return f"The balance is not told to this key ({error.reason}): nothing to compare."
+    held, explained = balance.reserved_units, ours.open
+    said = (
+        f"Mynth holds {format_usd(held)}; open tasks of the ledger explain {format_usd(explained)}"
+    )
+    if held <= explained:
+        return f"{said}."
+    rest = held - explained
+    return (
+        f"{said}, {format_usd(rest)} is not explained. At most {format_usd(ours.unknown)} of it "
+        "may be rows in doubt: see `mynth-dagster resolve`."
+    )
+
+
+# `mynth-dagster task`: wait for one task, with its public access token or the key.
+
+
+TOKEN_VARIABLE = "MYNTH_PUBLIC_ACCESS_TOKEN"  # noqa: S105 - a name, no token
+
+
+def task(
+    task_id: Annotated[str, typer.Argument(help="Mynth's id, tsk_….")],
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")] = TASK_DEADLINE_S,
+) -> None:
+    """
+    Wait for one task and print its images as JSON. Spends nothing, and needs no ledger.
+
+    A public access token is read from MYNTH_PUBLIC_ACCESS_TOKEN, the API key from MYNTH_API_KEY;
+    where both are given and the token is refused, the key is used.
+    """
+    with errors_as_exit_codes(Console(stderr=True)):
+        token, key = os.environ.get(TOKEN_VARIABLE), os.environ.get("MYNTH_API_KEY")
+        if not token and not key:
+            reason = "neither it nor MYNTH_API_KEY is set in the environment"
+            raise ConfigError(TOKEN_VARIABLE, reason)
+        settings = ClientSettings(base_url=base_url, api_key=key or None, concurrency=1)
+        found = asyncio.run(_wait(settings, api_revision, task_id, token or None, timeout))
+    say_json(_task_in_json(found))
+
+
+async def _wait(
+    settings: ClientSettings, revision: str, task_id: str, token: str | None, timeout_s: float
+) -> Task:
+    clock = SystemClock()
+    if revision == AUTO_REVISION:
+        revision = await find_revision(settings)
+    client = MynthClient(settings, profile_of(revision), clock)
+    try:
+        wait = WaitSettings(timeout_s=timeout_s)
+        return await wait_for_task(client, task_id, clock, token=token, settings=wait)
+    finally:
+        await client.aclose()
+
+
+def _task_in_json(found: Task) -> dict[str, Any]:
+    return {
+        "task_id": found.task_id,
+        "status": found.status.value,
+        "images": [
+            {
+                "index": image.index,
+                "url": image.url,
+                "width": image.width,
+                "height": image.height,
+                "error": image.fault.code if image.fault else None,
+            }
+            for image in found.images
+        ],
+    }
+
+
+# `mynth-dagster inspect`: have the images of a batch rated, described or reviewed.
+
+
+def inspect(
+    table: Annotated[str, typer.Argument(help="ratings, alt_texts or reviews.")],
+    root: Root,
+    batch: Annotated[str, typer.Option(help="Name of the batch.")],
+    partition: Annotated[str, typer.Option(help="Key of the partition.")] = "",
+    level: Annotated[
+        list[str] | None, typer.Option(help="value=description of an own level of ratings.")
+    ] = None,
+    effort: Annotated[str | None, typer.Option(help="Of reviews: low or high.")] = None,
+    window: Window = None,
+    identity: Identity = None,
+    retries: Annotated[
+        int, typer.Option(help="How often a failed look is asked for again by itself.")
+    ] = 0,
+    retry: Annotated[
+        Retry, typer.Option(help="Finished looks to ask for again; each is paid for anew.")
+    ] = Retry.NONE,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Yes, pay again for a large part of the images.")
+    ] = False,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="The most that it may cost, over all runs; needs prices.")
+    ] = None,
+    price_usd: Annotated[
+        list[str] | None, typer.Option(help="image.rate=USD, image.alt=USD or image.review=USD.")
+    ] = None,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    ledger: Ledger = None,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT,
+) -> None:
+    """
+    Ask Mynth about each image of a batch: one paid task each, nothing asked twice.
+
+    The API key is read from MYNTH_API_KEY.
+    Exit codes: 0 every image has an answer, 2 wrong input, settings or key, 3 some have none,
+    1 anything else.
+    """
+    console, progress = Console(stderr=True), InspectionProgress()
+    progress.on_quote = lambda surveyed, quote: say(
+        console, f"{surveyed.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+    )
+    asking = Asking(retry, confirm=confirm)
+    with errors_as_exit_codes(console, lambda: progress.counts.n_posts, asking=asking):
+        key = os.environ.get("MYNTH_API_KEY")
+        settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
+        asked = _asked(table, level or [], effort)
+        told = prices(price_usd or [])
+        images = written_batch(
+            root, batch, IMAGES, window=window, identity=identity, prices_usd=told
+        )
+        budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
+        looking = images.inspecting(asked, budget=budget, retries=retries)
+        stop = StopSwitch()
+
+        def look(asking: Asking) -> list[InspectionSummary]:
+            return run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
+
+        summaries = ask_if_needed(console, look, asking)
+    say_json(_summaries_in_json(summaries, stop))
+    n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
+    if stop.reason:
+        reason = stop.reason
+        say(console, stopped_early(reason.code, reason.message, reason.next_step))
+        if asking.pays_again and progress.counts.n_posts:
+            say(console, PAYS_AGAIN)
+        raise typer.Exit(EXIT_OTHER)
+    raise typer.Exit(EXIT_OPEN if n_open else 0)
+
+
+def _asked(table: str, levels: list[str], effort: str | None) -> InspectionSettings:
+    if table not in KINDS_BY_TABLE:
+        raise ConfigError("TABLE", f"{table!r} is none of {', '.join(KINDS_BY_TABLE)}")
+    scale = mapping("--level", levels, "value=description")
+    own = tuple(RatingLevel(value, description) for value, description in scale.items())
+    return InspectionSettings(KINDS_BY_TABLE[table], own, effort)
+
+
+async def _inspect(
+    settings: EngineSettings,
+    batch: Batch,
+    window: str,
+    asking: Asking,
+    stop: StopSwitch,
+    progress: InspectionProgress,
+) -> list[InspectionSummary]:
+    drain_on_signals(stop)
+    store = TableStore(settings.root, batch.name)
+    found = await asyncio.to_thread(store.slices, IMAGES, batch)
+    slices = [slice_ for slice_ in found if slice_.window == window]
+    if not slices:
+        raise ConfigError("--partition", f"{batch.name} has no images under {window!r}")
+    async with open_session(settings) as session:
+        looks = inspect_images(
+            session,
+            batch,
+            slices,
+            submitter="command line",
+            stop=stop,
+            progress=progress,
+            asking=asking,
+        )
+        return [summary async for summary in looks]
+
+
+def _summaries_in_json(summaries: Sequence[InspectionSummary], stop: StopSwitch) -> dict[str, Any]:
+    return {
+        "images": sum(summary.n_images for summary in summaries),
+        "answered": sum(summary.n_answered for summary in summaries),
+        "charged_usd": usd(sum(summary.charged_units for summary in summaries)),
+        "tables": [summary.uri for summary in summaries],
+        "stopped": stop.reason.code if stop.reason else None,
+        "stop_message": stop.reason.message if stop.reason else None,
+        "stop_next_step": stop.reason.next_step if stop.reason else None,
+    }
