@@ -7,14 +7,20 @@ It is an independent witness: it shares no payload code with the client that is 
 from __future__ import annotations
 
 from mynth_dagster.simulator.app import create_app
-from mynth_dagster.simulator.deliveries import STANDARD_SECRET, DeliveryRules, Endpoint
+from mynth_dagster.simulator.defaults import Distribution
 from mynth_dagster.simulator.destinations import Destination
-from mynth_dagster.simulator.distribution import Distribution
-from mynth_dagster.simulator.plain import ScenarioError
-from mynth_dagster.simulator.rules import FailureRule, FaultRule
-from mynth_dagster.simulator.scenario import ApiKey, Scenario
+from mynth_dagster.simulator.scenario import (
+    STANDARD_SECRET,
+    ApiKey,
+    DeliveryRules,
+    Endpoint,
+    FailureRule,
+    FaultRule,
+    Scenario,
+    ScenarioError,
+    Switches,
+)
 from mynth_dagster.simulator.server import SimulatorServer, serve
-from mynth_dagster.simulator.switches import Switches
 
 __all__ = [
     "STANDARD_SECRET",

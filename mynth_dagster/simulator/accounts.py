@@ -8,14 +8,18 @@ taken from a balance is the sum of settled costs.
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
+from typing import Final, Literal
 
-from mynth_dagster.clock import utc_from_us
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.amounts import units_of
-from mynth_dagster.simulator.refusals import BALANCE, SPENDING_LIMIT, Refusal
-from mynth_dagster.simulator.scenario import ApiKey, Scenario
-from mynth_dagster.simulator.switches import Switches
+import orjson
+
+from mynth_dagster.clock import US_PER_S, utc_from_us
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.defaults import units_of
+from mynth_dagster.simulator.scenario import ApiKey, Scenario, Switches
+from mynth_dagster.simulator.validation import BALANCE, SPENDING_LIMIT, Refusal
 
 _DAYS_PER_WEEK = 7
 
@@ -75,11 +79,11 @@ class Key:
         account = self.account
         if account.available < units:
             status = choices.insufficient_balance_status
-            raise Refusal(BALANCE, invented.BALANCE_TEXT, status=status)
+            raise Refusal(BALANCE, defaults.BALANCE_TEXT, status=status)
         if self.limit is not None:
             if self.used(at_us) + units > self.limit:
                 status = choices.spending_limit_status
-                raise Refusal(SPENDING_LIMIT, invented.LIMIT_TEXT, status=status)
+                raise Refusal(SPENDING_LIMIT, defaults.LIMIT_TEXT, status=status)
             self._used += units
         account.reserved += units
 
@@ -161,3 +165,45 @@ class Accounts:
 def _limit_of(settings: ApiKey) -> int | None:
     limit = settings.spending_limit_usd
     return None if limit is None else units_of(limit)
+
+
+# Public access tokens: ``pat_`` and a signed JWT that opens one task for a while.
+#
+# Algorithm and claims are invented; scope and lifetime are documented.
+
+
+PREFIX: Final = "pat_"
+
+
+def issue_token(task_id: str, at_us: int, lifetime_s: int) -> str:
+    """A token for one task, valid for ``lifetime_s`` seconds from ``at_us``."""
+    issued_s = at_us // US_PER_S
+    claims = f'{{"sub":"{task_id}","iat":{issued_s},"exp":{issued_s + lifetime_s}}}'
+    signed = _HEADER + b"." + _encode(claims.encode())
+    return (PREFIX.encode() + signed + b"." + _encode(_sign(signed))).decode()
+
+
+def judge_token(token: str, task_id: str, at_us: int) -> Literal["opens", "expired", "wrong"]:
+    """Whether a token is genuine and for this task, and if so, whether it expired by ``at_us``."""
+    signed, _, signature = token.removeprefix(PREFIX).encode().rpartition(b".")
+    if not hmac.compare_digest(_encode(_sign(signed)), signature):
+        return "wrong"
+    claims = orjson.loads(_decode(signed.partition(b".")[2]))
+    if claims["sub"] != task_id:
+        return "wrong"
+    return "opens" if at_us < claims["exp"] * US_PER_S else "expired"
+
+
+def _sign(signed: bytes) -> bytes:
+    return hmac.digest(defaults.TOKEN_SECRET, signed, "sha256")
+
+
+def _encode(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _decode(text: bytes) -> bytes:
+    return urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+
+
+_HEADER: Final = _encode(b'{"alg":"HS256","typ":"JWT"}')

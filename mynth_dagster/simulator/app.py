@@ -9,32 +9,94 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 
 from mynth_dagster.clock import Clock, SystemClock
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json, date_of
-from mynth_dagster.simulator.archive import Archive
-from mynth_dagster.simulator.calls import Call
-from mynth_dagster.simulator.courier import Courier
-from mynth_dagster.simulator.draws import draw
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import (
+    POLLED,
+    Answer,
+    Call,
+    Route,
+    answer_json,
+    date_of,
+    find_route,
+)
+from mynth_dagster.simulator.deliveries import Courier, Outbox
+from mynth_dagster.simulator.destinations import DestinationStore
 from mynth_dagster.simulator.endpoints import control
 from mynth_dagster.simulator.endpoints.table import CORS, find_endpoint
-from mynth_dagster.simulator.faults import compose_refusal, retry_after, spoil, task_id_in
-from mynth_dagster.simulator.journal import CUT, Connections, Journal, compose_log
-from mynth_dagster.simulator.refusals import TOO_LARGE, Refusal
-from mynth_dagster.simulator.routes import POLLED, Route, find_route
-from mynth_dagster.simulator.rules import FaultRule
-from mynth_dagster.simulator.scenario import Scenario
-from mynth_dagster.simulator.service import Service
-from mynth_dagster.simulator.wire import (
+from mynth_dagster.simulator.faults import (
     BodyTooLargeError,
+    FaultPicker,
+    compose_refusal,
     cut,
     read_body,
+    retry_after,
     send_answer,
     send_truncated,
+    spoil,
+    task_id_in,
 )
+from mynth_dagster.simulator.images import UploadStore, pixels_of
+from mynth_dagster.simulator.request_log import CUT, Connections, Journal, compose_log
+from mynth_dagster.simulator.revisions import REVISIONS
+from mynth_dagster.simulator.scenario import FaultRule, Scenario
+from mynth_dagster.simulator.state import Archive, World
+from mynth_dagster.simulator.tasks import draw
+from mynth_dagster.simulator.validation import TOO_LARGE, Refusal
+from mynth_dagster.simulator.webhooks import WebhookStore
+
+# Everything a request can reach: the world, its files and webhooks, and the revision spoken.
+
+
+class Service:
+    """
+    A simulated Mynth under one scenario; replaced whole by a reset.
+
+    Raises:
+        ScenarioError: The tasks in the archive were made under another scenario.
+    """
+
+    def __init__(self, scenario: Scenario, clock: Clock, archive: Archive | None = None) -> None:
+        self.clock = clock
+        self.world = World(scenario, clock)
+        self.uploads = UploadStore(scenario.seed)
+        self.webhooks = WebhookStore(scenario, clock.now_us())
+        self.destinations = DestinationStore(scenario, clock.now_us())
+        self.faults = FaultPicker(scenario)
+        self._adopt(scenario)
+        self.outbox = Outbox(self)
+        if archive is not None:
+            archive.restore(self.world, self.revision)
+            self.world.on_created.append(archive.add)
+        self.world.on_settled.append(self.outbox.announce)
+
+    def change(self, scenario: Scenario) -> None:
+        """Play on under a changed scenario."""
+        self.world.change(scenario)
+        self.webhooks.adopt(scenario, self.scenario, self.clock.now_us())
+        self.destinations.adopt(scenario, self.scenario, self.clock.now_us())
+        self.faults = self.faults.change(scenario)
+        self._adopt(scenario)
+
+    def pixels_of(self, url: str) -> str:
+        """Width and height of an image by its URL; those of foreign ones are invented."""
+        name = urlsplit(url).path.rpartition("/cdn/")[2]
+        upload = self.uploads.find(name)
+        if upload is not None:
+            return pixels_of(upload.content) or defaults.SOURCE_PIXELS
+        found = self.world.find_image(name.rpartition(".")[0])
+        return defaults.SOURCE_PIXELS if found is None else found[0].outcome.pixels
+
+    def _adopt(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.choices = scenario.choices
+        self.revision = REVISIONS[scenario.revision]
+        self.delays = not scenario.response_delay_s.is_nothing
+
 
 _CUTS = frozenset({"lost_answer", "reset", "reset_after"})
 _ANSWERS_WITH_STATUS = frozenset(
@@ -126,7 +188,7 @@ class Simulator:
             self.journal.left()
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, invented.MAX_BODY_BYTES)
+        body = await read_body(receive, defaults.MAX_BODY_BYTES)
         query = scope["query_string"]
         answer = control.answer_control(self, scope["method"], scope["path"], query, body)
         await send_answer(send, answer)
@@ -134,11 +196,11 @@ class Simulator:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         service = self.service
         is_upload = route.pattern == "/image/upload"
-        most = invented.MAX_UPLOAD_BODY_BYTES if is_upload else invented.MAX_BODY_BYTES
+        most = defaults.MAX_UPLOAD_BODY_BYTES if is_upload else defaults.MAX_BODY_BYTES
         try:
             body = await read_body(receive, most)
         except BodyTooLargeError:
-            await self._send(scope, send, self._refuse(Refusal(TOO_LARGE, invented.TOO_LARGE_TEXT)))
+            await self._send(scope, send, self._refuse(Refusal(TOO_LARGE, defaults.TOO_LARGE_TEXT)))
             return
         except ConnectionResetError:
             return

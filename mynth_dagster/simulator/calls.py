@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
 from starlette.types import Scope
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.refusals import (
+from mynth_dagster.clock import US_PER_S
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.accounts import PREFIX, Key, judge_token
+from mynth_dagster.simulator.completion import View
+from mynth_dagster.simulator.validation import (
     INVALID_JSON,
     MEDIA_TYPE,
     SCOPE,
@@ -20,13 +24,10 @@ from mynth_dagster.simulator.refusals import (
     VALIDATION,
     Refusal,
 )
-from mynth_dagster.simulator.results import View
-from mynth_dagster.simulator.tokens import PREFIX, judge_token
 
 if TYPE_CHECKING:
-    from mynth_dagster.simulator.routes import Route
+    from mynth_dagster.simulator.app import Service
     from mynth_dagster.simulator.scenario import KeyScope
-    from mynth_dagster.simulator.service import Service
 
 
 class Call:
@@ -116,10 +117,10 @@ class Call:
         key = self.service.world.accounts.find(bearer)
         if key is None:
             is_token = bearer.startswith(PREFIX)
-            text = invented.WRONG_BEARER_TEXT if is_token else invented.UNAUTHORIZED_TEXT
+            text = defaults.WRONG_BEARER_TEXT if is_token else defaults.UNAUTHORIZED_TEXT
             raise Refusal(UNAUTHORIZED, text)
         if scope in self.service.revision.SCOPES and scope not in key.scopes:
-            raise Refusal(SCOPE, invented.SCOPE_TEXT)
+            raise Refusal(SCOPE, defaults.SCOPE_TEXT)
         return key
 
     def require_key_or_token(self, task_id: str) -> Key | None:
@@ -134,7 +135,133 @@ class Call:
             return self.require_key()
         verdict = judge_token(bearer, task_id, self.service.clock.now_us())
         if verdict == "expired":
-            raise Refusal(TOKEN_EXPIRED, invented.EXPIRED_TEXT)
+            raise Refusal(TOKEN_EXPIRED, defaults.EXPIRED_TEXT)
         if verdict == "wrong":
-            raise Refusal(UNAUTHORIZED, invented.WRONG_BEARER_TEXT)
+            raise Refusal(UNAUTHORIZED, defaults.WRONG_BEARER_TEXT)
         return None
+
+
+# An HTTP answer as a value, so that a fault can still spoil it.
+
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON_TYPE = b"application/json"
+HTML_TYPE = b"text/html; charset=utf-8"
+
+
+@dataclass(slots=True)
+class Answer:
+    """
+    Status, body and headers; ``content-type`` and ``content-length`` are added when sent.
+
+    ``length`` is the length to announce where it is not the body's (a truncated answer).
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = JSON_TYPE
+    headers: Headers = field(default_factory=list)
+    length: int | None = None
+
+    def all_headers(self) -> Headers:
+        """What goes on the wire."""
+        n_bytes = len(self.body) if self.length is None else self.length
+        length = (b"content-length", b"%d" % n_bytes)
+        if self.status == 204:
+            return self.headers
+        return [(b"content-type", self.content_type), length, *self.headers]
+
+
+def answer_json(payload: Any, status: int = 200) -> Answer:
+    """A JSON answer."""
+    return Answer(status, orjson.dumps(payload))
+
+
+def date_of(at_us: int) -> tuple[bytes, bytes]:
+    """The ``Date`` header of an answer."""
+    return b"date", _http_date(at_us // US_PER_S)
+
+
+@lru_cache(maxsize=4)
+def _http_date(at_s: int) -> bytes:
+    return formatdate(at_s, usegmt=True).encode()
+
+
+# From method and path to the route's name, as the log and the fault rules spell it.
+
+
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
+_EXACT: Final = frozenset(
+    {
+        "/image/generate",
+        "/image/generate/estimate",
+        "/image/upload",
+        "/image/rate",
+        "/image/alt",
+        "/image/review",
+        "/image/upscale",
+        "/image/remove-background",
+        "/tasks",
+        "/models",
+        "/me",
+        "/balance",
+        "/webhook",
+    }
+)
+_WITH_IDS: Final = frozenset({"webhook", "webhooks", "destinations"})
+_TASK_WORDS: Final = ("status", "result", "results")
+POLLED: Final = frozenset({"/tasks/:id/status", "/tasks/:id/result", "/tasks/:id/results"})
+"""Routes that browsers may ask with a public access token: they answer any origin."""
+
+FILES: Final = "/cdn/:file"
+
+
+class Route(NamedTuple):
+    """A route: its method, its path with ``:id`` for what varies, and that part's value."""
+
+    method: str
+    pattern: str
+    param: str = ""
+
+    @property
+    def name(self) -> str:
+        """``GET /tasks/:id/status``."""
+        return f"{self.method} {self.pattern}"
+
+
+def find_route(method: str, path: str) -> Route:
+    """The route of a request; the pattern ``(unknown)`` if no revision has such a path."""
+    if method not in _METHODS:
+        return Route("OTHER", "(unknown)")
+    if path in _EXACT:
+        return Route(method, path)
+    _, _, rest = path.partition("/")
+    head, _, tail = rest.partition("/")
+    if head == "tasks":
+        return _task_route(method, tail)
+    if head in _WITH_IDS:
+        return _route_with_id(method, head, tail)
+    if head == "cdn" and tail:
+        return Route(method, FILES, tail)
+    return Route(method, "(unknown)")
+
+
+def _route_with_id(method: str, head: str, tail: str) -> Route:
+    if not tail:
+        return Route(method, f"/{head}")
+    entry_id, _, word = tail.partition("/")
+    if head != "destinations" or not word:
+        return Route(method, f"/{head}/:id", tail)
+    if word == "test" and entry_id:
+        return Route(method, "/destinations/:id/test", entry_id)
+    return Route(method, "(unknown)")
+
+
+def _task_route(method: str, tail: str) -> Route:
+    task_id, _, word = tail.partition("/")
+    if task_id and not word:
+        return Route(method, "/tasks/:id", task_id)
+    if task_id and word in _TASK_WORDS:
+        return Route(method, f"/tasks/:id/{word}", task_id)
+    return Route(method, "(unknown)")

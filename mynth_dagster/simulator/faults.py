@@ -7,23 +7,27 @@ itself is `wire`'s business.
 
 from __future__ import annotations
 
+import socket
+import struct
+from asyncio import Transport
 from collections import Counter
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 import orjson
+from starlette.types import Receive, Scope, Send
 
 from mynth_dagster.clock import utc_from_us
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import HTML_TYPE, Answer
-from mynth_dagster.simulator.draws import draw, draw_whole
-from mynth_dagster.simulator.refusals import RATE_LIMITED, SERVER, Reason, Refusal
-from mynth_dagster.simulator.routes import Route
-from mynth_dagster.simulator.rules import FaultRule
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import HTML_TYPE, Answer, Route
+from mynth_dagster.simulator.scenario import FaultRule
+from mynth_dagster.simulator.tasks import draw, draw_whole
+from mynth_dagster.simulator.validation import RATE_LIMITED, SERVER, Reason, Refusal
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.scenario import Scenario
+
 
 ANY_ROUTE = "*"
 
@@ -86,7 +90,7 @@ def compose_refusal(rule: FaultRule, task_id: str | None) -> Refusal:
     """The error that an answering fault gives, in no revision's spelling yet."""
     usual = RATE_LIMITED if rule.http_status == 429 else SERVER
     reason = usual if rule.code is None else Reason(rule.code.lower(), usual.status)
-    text = invented.RATE_TEXT if usual is RATE_LIMITED else invented.SERVER_TEXT
+    text = defaults.RATE_TEXT if usual is RATE_LIMITED else defaults.SERVER_TEXT
     extra = {}
     if rule.task_id_field is not None and task_id is not None:
         extra[rule.task_id_field] = task_id
@@ -106,9 +110,9 @@ def retry_after(rule: FaultRule, at_us: int) -> list[tuple[bytes, bytes]]:
 def spoil(rule: FaultRule, answer: Answer) -> Answer:
     """An answer with its body replaced or cut short."""
     if rule.kind == "html_error":
-        return Answer(rule.http_status, invented.HTML_PAGE, HTML_TYPE)
+        return Answer(rule.http_status, defaults.HTML_PAGE, HTML_TYPE)
     if rule.kind == "bad_json":
-        return Answer(answer.status, invented.GARBAGE, headers=answer.headers)
+        return Answer(answer.status, defaults.GARBAGE, headers=answer.headers)
     if rule.kind == "truncated":
         half = answer.body[: len(answer.body) // 2]
         n_bytes = max(len(answer.body), 1)
@@ -126,3 +130,88 @@ def task_id_in(answer: Answer) -> str | None:
         return None
     task_id = data.get("task_id", data.get("taskId"))
     return task_id if isinstance(task_id, str) else None
+
+
+# The last step to the socket: sending an answer over ASGI, or cutting the connection.
+#
+# Cutting needs the transport, which `protocol` puts into the scope. Without it (an app called in
+# process) a cut is raised as `ConnectionResetError`.
+
+
+TRANSPORT = "mynth_dagster.transport"
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+class BodyTooLargeError(Exception):
+    """A request body beyond what the server reads."""
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """
+    The whole request body.
+
+    Raises:
+        BodyTooLargeError: It is longer than ``max_bytes``.
+        ConnectionResetError: The client went away.
+    """
+    message = await receive()
+    body = message.get("body", b"")
+    if not message.get("more_body") and message["type"] == "http.request":
+        return _bounded(body, max_bytes)
+    chunks = [body]
+    n_bytes = len(body)
+    while message.get("more_body") or message["type"] == "http.disconnect":
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the client went away")
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        n_bytes += len(chunks[-1])
+        if n_bytes > max_bytes:
+            raise BodyTooLargeError
+    return b"".join(chunks)
+
+
+async def send_answer(send: Send, answer: Answer, *, is_head: bool = False) -> None:
+    """Send a whole answer; for HEAD its headers only."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": answer.all_headers(),
+        }
+    )
+    await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
+
+
+async def send_truncated(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+    """Send less than was announced, then close."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": answer.all_headers(),
+        }
+    )
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    await cut(scope, receive, with_reset=False)
+
+
+async def cut(scope: Scope, receive: Receive, *, with_reset: bool) -> None:
+    """Close the connection, by FIN after what was written, or by RST at once."""
+    transport: Transport | None = scope.get("extensions", {}).get(TRANSPORT)
+    if transport is None:
+        raise ConnectionResetError("the simulator cut the connection")
+    if with_reset:
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        transport.abort()
+    else:
+        transport.close()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _bounded(body: bytes, max_bytes: int) -> bytes:
+    if len(body) > max_bytes:
+        raise BodyTooLargeError
+    return body

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from mynth_dagster.limits import RevisionLimits
 from mynth_dagster.simulator import v2026_04, v2026_08, v2026_10
 from mynth_dagster.simulator.accounts import Key
+from mynth_dagster.simulator.completion import PriceBook, View
 from mynth_dagster.simulator.destinations import OwnStorage
-from mynth_dagster.simulator.orders import Inspection, Order, Rework, WebhookWish
-from mynth_dagster.simulator.pricing import PriceBook
-from mynth_dagster.simulator.refusals import Reason, Refusal
-from mynth_dagster.simulator.results import View
-from mynth_dagster.simulator.switches import Switches
-from mynth_dagster.simulator.tasks import Task
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Inspection, Order, Rework, Task, WebhookWish
+from mynth_dagster.simulator.validation import Reason, Refusal
 from mynth_dagster.simulator.webhooks import Webhook
 
 if TYPE_CHECKING:
-    from mynth_dagster.simulator.outbox import Parcel
+    from mynth_dagster.simulator.deliveries import Parcel
 
 
 class Requests(Protocol):

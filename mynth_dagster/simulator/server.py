@@ -11,16 +11,52 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mynth_dagster.clock import Clock, ManualClock
-from mynth_dagster.simulator import invented
+from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.app import Simulator
-from mynth_dagster.simulator.archive import Archive
-from mynth_dagster.simulator.protocol import ObservedProtocol
+from mynth_dagster.simulator.faults import TRANSPORT
 from mynth_dagster.simulator.scenario import Scenario
+from mynth_dagster.simulator.state import Archive
+
+if TYPE_CHECKING:
+    from mynth_dagster.simulator.request_log import Connections
+
+
+# uvicorn's HTTP protocol, observed: connections are counted and can be cut.
+
+
+class ObservedProtocol(HttpToolsProtocol):
+    """
+    One connection of a client.
+
+    The app must have ``connections``, and be served as plain ASGI 3 without proxy headers,
+    so that uvicorn hands it on unwrapped.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._observer.opened()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._observer.closed()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Put the transport where `wire.cut` finds it."""
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["extensions"] = {TRANSPORT: self.transport}
+
+    @property
+    def _observer(self) -> Connections:
+        observer: Connections = self.app.connections
+        return observer
+
 
 Value = TypeVar("Value")
 
@@ -260,7 +296,7 @@ def _configure(app: Simulator) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         log_level="warning",
-        timeout_keep_alive=invented.KEEP_ALIVE_S,
+        timeout_keep_alive=defaults.KEEP_ALIVE_S,
         backlog=_BACKLOG,
     )
 

@@ -41,7 +41,7 @@ from mynth_dagster.simulator import (
     Scenario,
     Switches,
 )
-from mynth_dagster.simulator.rules import FailureKind, FaultKind
+from mynth_dagster.simulator.scenario import FailureKind, FaultKind
 from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.schemas import (
     MEANINGS,

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mynth_dagster.limits import SIZES
-from mynth_dagster.simulator.uploads import UploadStore
+from mynth_dagster.simulator.images import UploadStore
 
 KINDS = {"webp": ("WEBP", "image/webp"), "png": ("PNG", "image/png"), "jpg": ("JPEG", "image/jpeg")}
 MIB = 2**20

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mynth_dagster.clock import US_PER_S, ManualClock, us_from_utc
-from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed, units_of
-from mynth_dagster.simulator.orders import Order
-from mynth_dagster.simulator.refusals import Refusal
-from mynth_dagster.simulator.scenario import ApiKey, Scenario
-from mynth_dagster.simulator.switches import Switches
-from mynth_dagster.simulator.world import World
+from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed, units_of
+from mynth_dagster.simulator.scenario import ApiKey, Scenario, Switches
+from mynth_dagster.simulator.state import World
+from mynth_dagster.simulator.tasks import Order
+from mynth_dagster.simulator.validation import Refusal
 
 HALF_FAIL = {"kind": "images", "prompt_contains": "[half]", "n_images": 2}
 ALL_FAIL = {"kind": "task", "prompt_contains": "[bad]"}

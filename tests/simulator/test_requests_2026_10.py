@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.simulator.form import UNKNOWN
+from mynth_dagster.simulator.validation import UNKNOWN
 
 WITH_INPUTS = "black-forest-labs/flux.2-pro"
 URL = "https://a.example/b.png"

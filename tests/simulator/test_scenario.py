@@ -16,7 +16,7 @@ from mynth_dagster.simulator import (
     ScenarioError,
     Switches,
 )
-from mynth_dagster.simulator.draws import draw
+from mynth_dagster.simulator.tasks import draw
 
 FULL = Scenario(
     revision="2026-04",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.refusals import NOT_FOUND, UNAUTHORIZED, Refusal
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import Answer, answer_json
+from mynth_dagster.simulator.validation import NOT_FOUND, UNAUTHORIZED, Refusal
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.accounts import Key
@@ -52,7 +52,7 @@ def replace_webhook(call: Call) -> Answer:
     now_us = service.clock.now_us()
     webhook = service.webhooks.replace(call.route.param, wish, key.user_id, now_us)
     if webhook is None:
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     return _wrap(call, service.revision.account.webhook(webhook, is_new=False))
 
 
@@ -60,7 +60,7 @@ def delete_webhook(call: Call) -> Answer:
     """``DELETE /webhook/:id``."""
     key = require_manager(call)
     if not call.service.webhooks.remove(call.route.param, key.user_id):
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     return Answer(204)
 
 
@@ -77,5 +77,5 @@ def require_manager(call: Call) -> Key:
     """
     key = call.require_key("manage")
     if call.service.choices.webhook_management == "oauth":
-        raise Refusal(UNAUTHORIZED, invented.OAUTH_ONLY_TEXT)
+        raise Refusal(UNAUTHORIZED, defaults.OAUTH_ONLY_TEXT)
     return key

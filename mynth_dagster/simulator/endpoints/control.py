@@ -8,14 +8,14 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.amounts import spell_trimmed
-from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.plain import ScenarioError
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import Answer, answer_json
+from mynth_dagster.simulator.defaults import spell_trimmed
+from mynth_dagster.simulator.scenario import ScenarioError
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.app import Simulator
-    from mynth_dagster.simulator.pricing import PriceBook
+    from mynth_dagster.simulator.completion import PriceBook
 
 PREFIX = "/_simulator"
 
@@ -68,7 +68,7 @@ def _spell_prices(prices: PriceBook) -> dict[str, Any]:
 
 def _describe(simulator: Simulator) -> dict[str, Any]:
     return {
-        "notice": invented.NOTICE,
+        "notice": defaults.NOTICE,
         "revision": simulator.scenario.revision,
         "routes": sorted(simulator.service.revision.ROUTES),
         "control": [
@@ -81,7 +81,7 @@ def _describe(simulator: Simulator) -> dict[str, Any]:
         ],
         "invented": {
             "prices_usd": _spell_prices(simulator.service.world.prices),
-            "pixels": {**invented.PIXELS, **simulator.scenario.pixels},
+            "pixels": {**defaults.PIXELS, **simulator.scenario.pixels},
             "auto_ceiling_usd": simulator.scenario.auto_ceiling_usd,
         },
         "scenario": simulator.scenario.to_dict(),

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.refusals import TOKEN_FAILED, Refusal, invalid
-from mynth_dagster.simulator.tokens import issue_token
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.accounts import issue_token
+from mynth_dagster.simulator.calls import Answer, answer_json
+from mynth_dagster.simulator.validation import TOKEN_FAILED, Refusal, invalid
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.accounts import Key
     from mynth_dagster.simulator.calls import Call
-    from mynth_dagster.simulator.orders import Order
-    from mynth_dagster.simulator.tasks import Task
+    from mynth_dagster.simulator.tasks import Order, Task
 
 
 def generate(call: Call) -> Answer:
@@ -72,7 +71,7 @@ def _tell(call: Call, task: Task, *, wants_token: bool) -> Answer:
         token = issue_token(task.task_id, task.created_us, choices.token_lifetime_s or 0)
     elif wants_token and choices.token_failure != "silent":  # noqa: S105 - a word
         extra = {"task_id": task.task_id}
-        raise Refusal(TOKEN_FAILED, invented.TOKEN_FAILED_TEXT, extra=extra)
+        raise Refusal(TOKEN_FAILED, defaults.TOKEN_FAILED_TEXT, extra=extra)
     return answer_json(call.service.revision.answers.created(task, token), 201)
 
 
@@ -90,4 +89,4 @@ def _check_destination(call: Call, key: Key, name: str | None) -> None:
     if name is None or not service.revision.REFUSES_UNKNOWN_DESTINATIONS:
         return
     if not service.destinations.owns(key.user_id, name):
-        raise invalid("destination", invented.NO_DESTINATION_TEXT)
+        raise invalid("destination", defaults.NO_DESTINATION_TEXT)

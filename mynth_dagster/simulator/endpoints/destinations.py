@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.destination_requests import read_destination, read_test
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import Answer, answer_json
+from mynth_dagster.simulator.destinations import read_destination, read_test
 from mynth_dagster.simulator.endpoints.account import require_manager
-from mynth_dagster.simulator.refusals import DESTINATION_TEST, NOT_FOUND, Refusal, invalid
+from mynth_dagster.simulator.validation import DESTINATION_TEST, NOT_FOUND, Refusal, invalid
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.accounts import Key
@@ -59,14 +59,14 @@ def test(call: Call) -> Answer:
     entry = _find(call, require_manager(call))
     read_test(call.json_object())
     if entry.wish.name in call.service.scenario.failing_destinations:
-        raise Refusal(DESTINATION_TEST, invented.DESTINATION_TEXT)
+        raise Refusal(DESTINATION_TEST, defaults.DESTINATION_TEXT)
     return Answer(204)
 
 
 def _find(call: Call, key: Key) -> OwnStorage:
     entry = call.service.destinations.find(call.route.param, key.user_id)
     if entry is None:
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     return entry
 
 

@@ -10,13 +10,12 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.orders import Order
-from mynth_dagster.simulator.pictures import MIME_TYPES, draw_picture
-from mynth_dagster.simulator.refusals import MEDIA_TYPE, NOT_FOUND, VALIDATION, Refusal, invalid
-from mynth_dagster.simulator.results import motif_of
-from mynth_dagster.simulator.uploads import check_upload
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import Answer, answer_json
+from mynth_dagster.simulator.completion import motif_of
+from mynth_dagster.simulator.images import MIME_TYPES, check_upload, draw_picture
+from mynth_dagster.simulator.tasks import Order
+from mynth_dagster.simulator.validation import MEDIA_TYPE, NOT_FOUND, VALIDATION, Refusal, invalid
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.calls import Call
@@ -53,21 +52,21 @@ async def serve_file(call: Call) -> Answer:
     image_id, _, extension = call.route.param.rpartition(".")
     found = call.service.world.find_image(image_id)
     if found is None:
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     task, index = found
     order, file_format = task.order, task.outcome.format
     if extension != file_format:
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     _check_age(call, task.updated_us, call.service.revision.LIMITS.url_lifetime_s)
     quality = order.quality if isinstance(order, Order) else None
-    width, height = invented.read_pixels(task.outcome.pixels)
+    width, height = defaults.read_pixels(task.outcome.pixels)
     content = await asyncio.to_thread(
         draw_picture,
         motif_of(task, index),
         width,
         height,
         file_format,
-        invented.QUALITY if quality is None else quality,
+        defaults.QUALITY if quality is None else quality,
     )
     return Answer(200, content, MIME_TYPES[file_format])
 
@@ -76,7 +75,7 @@ def _check_age(call: Call, since_us: int, lifetime_s: float | None) -> None:
     service = call.service
     if lifetime_s is not None and service.clock.now_us() - since_us >= lifetime_s * US_PER_S:
         status = service.choices.expired_file_status
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT, status=status)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT, status=status)
 
 
 async def _read_files(call: Call) -> list[bytes]:
@@ -96,7 +95,7 @@ async def _read_files(call: Call) -> list[bytes]:
 
 
 async def _chunks(body: bytes) -> AsyncGenerator[bytes, None]:
-    step = invented.UPLOAD_CHUNK_BYTES
+    step = defaults.UPLOAD_CHUNK_BYTES
     for start in range(0, len(body), step):
         yield body[start : start + step]
     yield b""

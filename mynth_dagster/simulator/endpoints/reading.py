@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer, answer_json
-from mynth_dagster.simulator.refusals import NOT_FOUND, Refusal, invalid
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import Answer, answer_json
+from mynth_dagster.simulator.validation import NOT_FOUND, Refusal, invalid
 
 if TYPE_CHECKING:
     from mynth_dagster.simulator.accounts import Key
@@ -27,7 +27,7 @@ def result(call: Call) -> Answer:
     task = _find(call, call.require_key_or_token(call.route.param))
     service = call.service
     if task.type != "image.generate" and not service.choices.result_of_all_types:
-        raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     return answer_json(service.revision.answers.result(task, call.view))
 
 
@@ -56,7 +56,7 @@ def list_tasks(call: Call) -> Answer:
 def _read_limit(call: Call) -> int:
     text = call.query("limit")
     if text is None:
-        return invented.LIST_PAGE_DEFAULT
+        return defaults.LIST_PAGE_DEFAULT
     largest = call.service.revision.LIMITS.list_page_max
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= largest:
         raise invalid("limit", f"must be 1 to {largest}")
@@ -66,5 +66,5 @@ def _read_limit(call: Call) -> int:
 def _find(call: Call, key: Key | None) -> Task:
     task = call.service.world.find(call.route.param)
     if task is None or (key is not None and key.user_id != task.key.user_id):
-        raise Refusal(NOT_FOUND, invented.NO_TASK_TEXT)
+        raise Refusal(NOT_FOUND, defaults.NO_TASK_TEXT)
     return task

@@ -6,16 +6,14 @@ from collections.abc import Awaitable, Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.answers import Answer
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.calls import FILES, POLLED, Answer
 from mynth_dagster.simulator.endpoints import account, creation, destinations, files, reading
-from mynth_dagster.simulator.refusals import METHOD, NOT_FOUND, Refusal
-from mynth_dagster.simulator.routes import FILES, POLLED
+from mynth_dagster.simulator.validation import METHOD, NOT_FOUND, Refusal
 
 if TYPE_CHECKING:
-    from mynth_dagster.simulator.calls import Call
+    from mynth_dagster.simulator.calls import Call, Route
     from mynth_dagster.simulator.revisions import Revision
-    from mynth_dagster.simulator.routes import Route
 
 Endpoint = Callable[["Call"], Answer | Awaitable[Answer]]
 
@@ -80,8 +78,8 @@ def find_endpoint(route: Route, revision: Revision, *, offers_review: bool) -> E
     if route.method == "OPTIONS" and route.pattern in POLLED and f"GET {route.pattern}" in offered:
         return _preflight
     if any(f"{method} {route.pattern}" in offered for method in _METHODS):
-        raise Refusal(METHOD, invented.METHOD_TEXT)
-    raise Refusal(NOT_FOUND, invented.NOT_FOUND_TEXT)
+        raise Refusal(METHOD, defaults.METHOD_TEXT)
+    raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
 
 
 def _preflight(_: Call) -> Answer:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.simulator.refusals import (
+from mynth_dagster.simulator.v2026_04 import account, answers, deliveries, requests
+from mynth_dagster.simulator.validation import (
     INVALID_JSON,
     MEDIA_TYPE,
     TOKEN_EXPIRED,
     UNAUTHORIZED,
     VALIDATION,
 )
-from mynth_dagster.simulator.v2026_04 import account, answers, deliveries, requests
 
 REVISION = "2026-04"
 LIMITS = LIMITS_BY_REVISION[REVISION]

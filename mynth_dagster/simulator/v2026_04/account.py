@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mynth_dagster.simulator.instants import spell_instant
+from mynth_dagster.simulator.tasks import spell_instant
 from mynth_dagster.simulator.webhooks import Webhook
 
 

@@ -11,14 +11,12 @@ from typing import Any
 
 import orjson
 
-from mynth_dagster.simulator import invented, results
-from mynth_dagster.simulator.amounts import spell_settled
-from mynth_dagster.simulator.instants import spell_instant
-from mynth_dagster.simulator.orders import Inspection, Order
-from mynth_dagster.simulator.refusals import Refusal
-from mynth_dagster.simulator.results import View
-from mynth_dagster.simulator.switches import Switches
-from mynth_dagster.simulator.tasks import Task
+from mynth_dagster.simulator import completion, defaults
+from mynth_dagster.simulator.completion import View
+from mynth_dagster.simulator.defaults import spell_settled
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Inspection, Order, Task, spell_instant
+from mynth_dagster.simulator.validation import Refusal
 
 
 def created(task: Task, token: str | None) -> dict[str, Any]:
@@ -114,13 +112,13 @@ def _echo(task: Task, choices: Switches) -> object:
     if choices.request_echo == "as_submitted" or not isinstance(task.order, Order):
         return orjson.Fragment(task.body)
     order = task.order
-    defaults = {
+    filled_in = {
         "model": "auto",
         "size": "auto",
         "count": 1,
-        "output": {"format": task.outcome.format, "quality": order.quality or invented.QUALITY},
+        "output": {"format": task.outcome.format, "quality": order.quality or defaults.QUALITY},
     }
-    return {**defaults, **orjson.loads(task.body)}
+    return {**filled_in, **orjson.loads(task.body)}
 
 
 def _spell_result(task: Task, order: Order, view: View) -> dict[str, Any]:
@@ -136,20 +134,21 @@ def _spell_result(task: Task, order: Order, view: View) -> dict[str, Any]:
         source = "mynth" if order.enhancement == "magic" else "native"
         spelled["prompt_enhance"] = {
             "source": source,
-            "positive": results.enhanced_prompt(order),
+            "positive": completion.enhanced_prompt(order),
         }
     return spelled
 
 
 def _spell_images(task: Task, order: Order, view: View) -> list[dict[str, Any]]:
     return [
-        _spell_image(image, order, view.choices) for image in results.images_of(task, view.base_url)
+        _spell_image(image, order, view.choices)
+        for image in completion.images_of(task, view.base_url)
     ]
 
 
-def _spell_image(image: results.Image, order: Order, choices: Switches) -> dict[str, Any]:
+def _spell_image(image: completion.Image, order: Order, choices: Switches) -> dict[str, Any]:
     if image.error_code is not None:
-        return {"status": "failed", "error": results.message_of(image.error_code)}
+        return {"status": "failed", "error": completion.message_of(image.error_code)}
     spelled: dict[str, Any] = {
         "status": "succeeded",
         "id": image.image_id,
@@ -166,7 +165,7 @@ def _spell_image(image: results.Image, order: Order, choices: Switches) -> dict[
 def _spell_pixels(pixels: str, choices: Switches) -> object:
     if not choices.image_size_as_object:
         return pixels
-    width, height = invented.read_pixels(pixels)
+    width, height = defaults.read_pixels(pixels)
     return {"width": width, "height": height}
 
 
@@ -175,5 +174,5 @@ def _spell_inspection(task: Task) -> dict[str, Any]:
         assert isinstance(task.order, Inspection)
         code = (task.outcome.code or "").lower()
         return {"results": [{"url": url, "error_code": code} for url in task.order.urls]}
-    rated = results.ratings_of(task)
+    rated = completion.ratings_of(task)
     return {"results": [{"url": url, "rating": level} for url, level in rated]}

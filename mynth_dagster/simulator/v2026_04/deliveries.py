@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator.signatures import compose_plain_secret, sign_hex
-from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.webhooks import compose_plain_secret, sign_hex
 
 if TYPE_CHECKING:
-    from mynth_dagster.simulator.outbox import Parcel
+    from mynth_dagster.simulator.deliveries import Parcel
 
 
 def headers(parcel: Parcel, secret: str | None, at_s: int, choices: Switches) -> dict[str, str]:

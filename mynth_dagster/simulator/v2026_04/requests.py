@@ -16,10 +16,10 @@ from mynth_dagster.limits import (
     SIZE_RATIOS,
     SIZES,
 )
-from mynth_dagster.simulator import checks
-from mynth_dagster.simulator.orders import Enhancement, Inspection, Order, WebhookWish
-from mynth_dagster.simulator.refusals import invalid
-from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator import validation
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Enhancement, Inspection, Order, WebhookWish
+from mynth_dagster.simulator.validation import invalid
 
 LIMITS = LIMITS_BY_REVISION["2026-04"]
 LEVELS_DEFAULT = ("sfw", "nsfw")
@@ -45,7 +45,7 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
         Refusal: A field is missing, of the wrong type, or beyond a limit.
     """
     if strict:
-        checks.refuse_unknown(body, GENERATE_FIELDS)
+        validation.refuse_unknown(body, GENERATE_FIELDS)
     positive, negative, enhancement = _read_prompt(body.get("prompt"), choices, strict=strict)
     size, is_4k, auto_size_by = _read_size(body.get("size", "auto"))
     output_format, quality = _read_output(body, choices)
@@ -54,11 +54,11 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
     return Order(
         prompt=positive,
         negative_prompt=negative,
-        model=checks.as_text(body.get("model", "auto"), "model", shortest=1),
+        model=validation.as_text(body.get("model", "auto"), "model", shortest=1),
         size=size,
         auto_size_by=auto_size_by,
         is_4k=is_4k,
-        count=checks.as_whole(
+        count=validation.as_whole(
             body.get("count", 1), "count", low=LIMITS.count_min, high=LIMITS.count_max
         ),
         format=output_format,
@@ -84,10 +84,10 @@ def read_inspection(route: str, body: Mapping[str, Any], *, strict: bool) -> Ins
     """
     assert route == "POST /image/rate"
     if strict:
-        checks.refuse_unknown(body, ("urls", "levels"))
-    urls = checks.as_list(body.get("urls"), "urls", fewest=1, most=RATE_URLS_MAX)
+        validation.refuse_unknown(body, ("urls", "levels"))
+    urls = validation.as_list(body.get("urls"), "urls", fewest=1, most=RATE_URLS_MAX)
     levels = _read_levels(body["levels"], "levels") if "levels" in body else LEVELS_DEFAULT
-    checked = tuple(checks.as_url(url, f"urls[{i}]") for i, url in enumerate(urls))
+    checked = tuple(validation.as_url(url, f"urls[{i}]") for i, url in enumerate(urls))
     return Inspection("image.rate", checked, levels)
 
 
@@ -95,12 +95,12 @@ def read_webhook(body: Mapping[str, Any]) -> WebhookWish:
     """The registered webhook in a body of ``POST /webhook`` or ``PUT /webhook/:id``."""
     events = body.get("events")
     if isinstance(events, list):
-        for i, event in enumerate(checks.as_list(events, "events", fewest=1)):
-            checks.as_choice(event, f"events[{i}]", EVENTS)
+        for i, event in enumerate(validation.as_list(events, "events", fewest=1)):
+            validation.as_choice(event, f"events[{i}]", EVENTS)
     elif events != "all":
         raise invalid("events", 'must be "all" or an array of event names')
-    enabled = checks.as_flag(body.get("enabled"), "enabled")
-    return WebhookWish(enabled, checks.as_url(body.get("url"), "url"), events)
+    enabled = validation.as_flag(body.get("enabled"), "enabled")
+    return WebhookWish(enabled, validation.as_url(body.get("url"), "url"), events)
 
 
 def _read_prompt(
@@ -109,11 +109,11 @@ def _read_prompt(
     shortest = 0 if choices.accepts_empty_prompt else LIMITS.prompt_min_chars
     longest = LIMITS.prompt_max_chars
     if not isinstance(prompt, dict):
-        text = checks.as_text(prompt, "prompt", shortest=shortest, longest=longest)
+        text = validation.as_text(prompt, "prompt", shortest=shortest, longest=longest)
         return text, None, "off"
     if strict:
-        checks.refuse_unknown(prompt, ("positive", "negative", "enhance"), "prompt")
-    positive = checks.as_text(
+        validation.refuse_unknown(prompt, ("positive", "negative", "enhance"), "prompt")
+    positive = validation.as_text(
         prompt.get("positive"), "prompt.positive", shortest=shortest, longest=longest
     )
     return positive, _read_negative(prompt), _read_enhance(prompt)
@@ -123,7 +123,7 @@ def _read_negative(prompt: Mapping[str, Any]) -> str | None:
     if "negative" not in prompt:
         return None
     longest = LIMITS.negative_prompt_max_chars
-    return checks.as_text(prompt["negative"], "prompt.negative", longest=longest)
+    return validation.as_text(prompt["negative"], "prompt.negative", longest=longest)
 
 
 def _read_enhance(prompt: Mapping[str, Any]) -> Enhancement:
@@ -131,34 +131,34 @@ def _read_enhance(prompt: Mapping[str, Any]) -> Enhancement:
     if word is False:
         return "off"
     words = ("prefer_magic", "prefer_native")
-    return "magic" if checks.as_choice(word, "prompt.enhance", words) == words[0] else "native"
+    return "magic" if validation.as_choice(word, "prompt.enhance", words) == words[0] else "native"
 
 
 def _read_size(size: object) -> tuple[str, bool, str]:
     if isinstance(size, dict):
         return _read_size_object(size)
-    word = checks.as_choice(size, "size", SIZES)
+    word = validation.as_choice(size, "size", SIZES)
     return word.removesuffix("_4k"), word.endswith("_4k"), "mynth"
 
 
 def _read_size_object(size: Mapping[str, Any]) -> tuple[str, bool, str]:
-    if checks.as_choice(size.get("type"), "size.type", ("auto", "aspect_ratio")) == "auto":
-        by = checks.as_choice(size.get("prefer", "mynth"), "size.prefer", ("mynth", "native"))
+    if validation.as_choice(size.get("type"), "size.type", ("auto", "aspect_ratio")) == "auto":
+        by = validation.as_choice(size.get("prefer", "mynth"), "size.prefer", ("mynth", "native"))
         return "auto", False, by
-    ratio = checks.as_choice(size.get("aspectRatio"), "size.aspectRatio", SIZE_RATIOS)
+    ratio = validation.as_choice(size.get("aspectRatio"), "size.aspectRatio", SIZE_RATIOS)
     if "scale" in size:
-        checks.as_choice(size["scale"], "size.scale", ("4k",))
+        validation.as_choice(size["scale"], "size.scale", ("4k",))
     return ratio, "scale" in size, "mynth"
 
 
 def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
-    output = checks.as_object(body.get("output", {}), "output")
+    output = validation.as_object(body.get("output", {}), "output")
     if choices.output_needs_both and "output" in body:
         for key in ("format", "quality"):
             if key not in output:
                 raise invalid(f"output.{key}", "is required in output")
-    word = checks.as_choice(output.get("format", "webp"), "output.format", OUTPUT_FORMATS)
-    quality = checks.as_whole(
+    word = validation.as_choice(output.get("format", "webp"), "output.format", OUTPUT_FORMATS)
+    quality = validation.as_whole(
         output.get("quality", 80),
         "output.quality",
         low=LIMITS.quality_min or 0,
@@ -168,28 +168,28 @@ def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
 
 
 def _read_inputs(body: Mapping[str, Any], *, strict: bool) -> int:
-    inputs = checks.as_list(body.get("inputs", []), "inputs", most=LIMITS.inputs_max)
+    inputs = validation.as_list(body.get("inputs", []), "inputs", most=LIMITS.inputs_max)
     for i, entry in enumerate(inputs):
         if isinstance(entry, dict):
             _check_input(entry, f"inputs[{i}]", strict=strict)
         else:
-            checks.as_url(entry, f"inputs[{i}]", longest=LIMITS.input_url_max_chars)
+            validation.as_url(entry, f"inputs[{i}]", longest=LIMITS.input_url_max_chars)
     return len(inputs)
 
 
 def _check_input(entry: Mapping[str, Any], at: str, *, strict: bool) -> None:
-    checks.as_choice(entry.get("type"), f"{at}.type", ("image",))
-    checks.as_choice(entry.get("role"), f"{at}.role", INPUT_ROLES)
-    source = checks.as_object(entry.get("source"), f"{at}.source")
-    checks.as_choice(source.get("type"), f"{at}.source.type", ("url",))
-    checks.as_url(source.get("url"), f"{at}.source.url")
+    validation.as_choice(entry.get("type"), f"{at}.type", ("image",))
+    validation.as_choice(entry.get("role"), f"{at}.role", INPUT_ROLES)
+    source = validation.as_object(entry.get("source"), f"{at}.source")
+    validation.as_choice(source.get("type"), f"{at}.source.type", ("url",))
+    validation.as_url(source.get("url"), f"{at}.source.url")
     if strict:
-        checks.refuse_unknown(entry, ("type", "role", "source"), at)
+        validation.refuse_unknown(entry, ("type", "role", "source"), at)
 
 
 def _read_content_rating(body: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, bool]:
-    rating = checks.as_object(body.get("content_rating", {}), "content_rating")
-    if not checks.as_flag(rating.get("enabled", False), "content_rating.enabled"):
+    rating = validation.as_object(body.get("content_rating", {}), "content_rating")
+    if not validation.as_flag(rating.get("enabled", False), "content_rating.enabled"):
         return None, False
     if "levels" not in rating:
         return LEVELS_DEFAULT, False
@@ -197,21 +197,21 @@ def _read_content_rating(body: Mapping[str, Any]) -> tuple[tuple[str, ...] | Non
 
 
 def _read_levels(levels: object, at: str) -> tuple[str, ...]:
-    entries = checks.as_list(
+    entries = validation.as_list(
         levels, at, fewest=LIMITS.rating_levels_min, most=LIMITS.rating_levels_max
     )
     return tuple(_read_level(entry, f"{at}[{i}]") for i, entry in enumerate(entries))
 
 
 def _read_level(level: object, at: str) -> str:
-    entry = checks.as_object(level, at)
-    checks.as_text(
+    entry = validation.as_object(level, at)
+    validation.as_text(
         entry.get("description"),
         f"{at}.description",
         shortest=LIMITS.rating_description_min_chars,
         longest=LIMITS.rating_description_max_chars,
     )
-    return checks.as_text(
+    return validation.as_text(
         entry.get("value"),
         f"{at}.value",
         shortest=LIMITS.rating_value_min_chars,
@@ -220,9 +220,9 @@ def _read_level(level: object, at: str) -> str:
 
 
 def _read_webhook(body: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
-    webhook = checks.as_object(body.get("webhook", {}), "webhook")
-    enabled = checks.as_flag(webhook.get("enabled", True), "webhook.enabled")
-    custom = checks.as_list(
+    webhook = validation.as_object(body.get("webhook", {}), "webhook")
+    enabled = validation.as_flag(webhook.get("enabled", True), "webhook.enabled")
+    custom = validation.as_list(
         webhook.get("custom", []), "webhook.custom", most=LIMITS.custom_webhooks_max
     )
     return tuple(_read_target(entry, i) for i, entry in enumerate(custom)), not enabled
@@ -230,18 +230,20 @@ def _read_webhook(body: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
 
 def _read_target(entry: object, index: int) -> str:
     at = f"webhook.custom[{index}]"
-    return checks.as_url(checks.as_object(entry, at).get("url"), f"{at}.url")
+    return validation.as_url(validation.as_object(entry, at).get("url"), f"{at}.url")
 
 
 def _read_access(body: Mapping[str, Any]) -> bool:
-    access = checks.as_object(body.get("access", {}), "access")
-    token = checks.as_object(access.get("pat", {}), "access.pat")
-    return checks.as_flag(token.get("enabled", True), "access.pat.enabled")
+    access = validation.as_object(body.get("access", {}), "access")
+    token = validation.as_object(access.get("pat", {}), "access.pat")
+    return validation.as_flag(token.get("enabled", True), "access.pat.enabled")
 
 
 def _read_tag(body: Mapping[str, Any]) -> str | None:
     if "metadata" not in body:
         return None
-    metadata = checks.as_metadata(body["metadata"], "metadata", max_bytes=LIMITS.metadata_max_bytes)
+    metadata = validation.as_metadata(
+        body["metadata"], "metadata", max_bytes=LIMITS.metadata_max_bytes
+    )
     tag = metadata.get(INTENT_TAG_KEY)
     return tag if isinstance(tag, str) else None

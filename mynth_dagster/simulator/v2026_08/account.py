@@ -6,10 +6,10 @@ from typing import Any
 
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.amounts import spell_trimmed
+from mynth_dagster.simulator.completion import ModelPrice, PriceBook
+from mynth_dagster.simulator.defaults import spell_trimmed
 from mynth_dagster.simulator.destinations import OwnStorage
-from mynth_dagster.simulator.instants import spell_instant
-from mynth_dagster.simulator.pricing import ModelPrice, PriceBook
+from mynth_dagster.simulator.tasks import spell_instant
 from mynth_dagster.simulator.v2026_04.account import webhook
 
 __all__ = ["balance", "destination", "estimate", "me", "models", "webhook"]

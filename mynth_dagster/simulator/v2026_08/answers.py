@@ -12,14 +12,12 @@ from typing import Any
 
 import orjson
 
-from mynth_dagster.simulator import invented, results
-from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
-from mynth_dagster.simulator.instants import spell_instant
-from mynth_dagster.simulator.orders import Inspection, Order
-from mynth_dagster.simulator.refusals import Refusal
-from mynth_dagster.simulator.results import View
-from mynth_dagster.simulator.switches import Switches
-from mynth_dagster.simulator.tasks import Task
+from mynth_dagster.simulator import completion, defaults
+from mynth_dagster.simulator.completion import View
+from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Inspection, Order, Task, spell_instant
+from mynth_dagster.simulator.validation import Refusal
 
 
 def created(task: Task, token: str | None) -> dict[str, Any]:
@@ -127,13 +125,13 @@ def _echo(task: Task, choices: Switches) -> object:
     if choices.request_echo == "as_submitted" or not isinstance(task.order, Order):
         return orjson.Fragment(task.body)
     order = task.order
-    defaults = {
+    filled_in = {
         "model": "auto",
         "size": "auto",
         "count": 1,
-        "output": {"format": task.outcome.format, "quality": order.quality or invented.QUALITY},
+        "output": {"format": task.outcome.format, "quality": order.quality or defaults.QUALITY},
     }
-    return {**defaults, **orjson.loads(task.body)}
+    return {**filled_in, **orjson.loads(task.body)}
 
 
 def _spell_errors(task: Task) -> list[dict[str, str]] | None:
@@ -144,7 +142,7 @@ def _spell_errors(task: Task) -> list[dict[str, str]] | None:
 
 def _spell_reasons(task: Task) -> list[dict[str, str]]:
     code = task.outcome.code
-    return [] if code is None else [{"code": code, "message": results.message_of(code)}]
+    return [] if code is None else [{"code": code, "message": completion.message_of(code)}]
 
 
 def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
@@ -156,11 +154,11 @@ def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
         "model": task.outcome.model,
         "images": [
             _spell_image(image, task.order, view)
-            for image in results.images_of(task, view.base_url)
+            for image in completion.images_of(task, view.base_url)
         ],
     }
     if task.order.enhancement == "magic":
-        spelled["magic_prompt"] = {"positive": results.enhanced_prompt(task.order)}
+        spelled["magic_prompt"] = {"positive": completion.enhanced_prompt(task.order)}
         if task.order.negative_prompt is not None:
             spelled["magic_prompt"]["negative"] = task.order.negative_prompt
     return spelled
@@ -170,9 +168,9 @@ def _has_public_url(destination: str | None, view: View) -> bool:
     return destination not in (*view.private_destinations, *view.failing_destinations)
 
 
-def _spell_image(image: results.Image, order: Order, view: View) -> dict[str, Any]:
+def _spell_image(image: completion.Image, order: Order, view: View) -> dict[str, Any]:
     if image.error_code is not None:
-        message = results.message_of(image.error_code)
+        message = completion.message_of(image.error_code)
         return {"status": "failed", "error": {"code": image.error_code, "message": message}}
     spell = spell_trimmed if view.choices.image_cost_trimmed else spell_settled
     spelled: dict[str, Any] = {
@@ -192,13 +190,13 @@ def _spell_image(image: results.Image, order: Order, view: View) -> dict[str, An
 
 def _spell_rating(level: str, order: Order, view: View) -> dict[str, Any]:
     if view.unratable is not None and view.unratable in order.prompt:
-        return {"status": "failed", "error": {"code": invented.RATING_FAILED}}
+        return {"status": "failed", "error": {"code": defaults.RATING_FAILED}}
     return {"status": "success", "level": level}
 
 
 def _spell_destination(name: str, view: View) -> dict[str, Any]:
     if name in view.failing_destinations:
-        error = {"code": invented.DESTINATION_FAILED, "message": invented.DESTINATION_TEXT}
+        error = {"code": defaults.DESTINATION_FAILED, "message": defaults.DESTINATION_TEXT}
         return {"status": "failed", "name": name, "error": error}
     return {"status": "success", "name": name}
 
@@ -207,14 +205,14 @@ def _spell_inspection(task: Task) -> dict[str, Any]:
     assert isinstance(task.order, Inspection)
     url = task.order.urls[0]
     if task.type == "image.rate":
-        rated, level = next(results.ratings_of(task))
+        rated, level = next(completion.ratings_of(task))
         return {"url": rated, "level": level}
     if task.type == "image.alt":
-        return {"url": url, "alt": results.describe(task, url)}
+        return {"url": url, "alt": completion.describe(task, url)}
     return {
         "url": url,
-        "score": results.score(task, url),
-        "summary": invented.REVIEW_SUMMARY,
-        "findings": [dict(invented.REVIEW_FINDING)],
-        "strengths": [dict(invented.REVIEW_STRENGTH)],
+        "score": completion.score(task, url),
+        "summary": defaults.REVIEW_SUMMARY,
+        "findings": [dict(defaults.REVIEW_FINDING)],
+        "strengths": [dict(defaults.REVIEW_STRENGTH)],
     }

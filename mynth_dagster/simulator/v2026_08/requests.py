@@ -16,10 +16,10 @@ from mynth_dagster.limits import (
     SIZE_RATIOS,
     SIZES,
 )
-from mynth_dagster.simulator import checks
-from mynth_dagster.simulator.orders import Inspection, Order, WebhookWish
-from mynth_dagster.simulator.refusals import invalid
-from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator import validation
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Inspection, Order, WebhookWish
+from mynth_dagster.simulator.validation import invalid
 
 LIMITS = LIMITS_BY_REVISION["2026-08"]
 LEVELS_DEFAULT = ("sfw", "nsfw")
@@ -45,7 +45,7 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
         Refusal: A field is missing, of the wrong type, or beyond a limit.
     """
     if strict:
-        checks.refuse_unknown(body, GENERATE_FIELDS)
+        validation.refuse_unknown(body, GENERATE_FIELDS)
     size, is_4k = _read_size(body.get("size", "auto"))
     output_format, quality = _read_output(body, choices)
     levels, rates_custom = _read_rating(body)
@@ -53,11 +53,11 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
     return Order(
         prompt=_read_prompt(body, choices),
         negative_prompt=_read_negative(body),
-        model=checks.as_text(body.get("model", "auto"), "model", shortest=1),
+        model=validation.as_text(body.get("model", "auto"), "model", shortest=1),
         size=size,
         auto_size_by="mynth",
         is_4k=is_4k,
-        count=checks.as_whole(
+        count=validation.as_whole(
             body.get("count", 1), "count", low=LIMITS.count_min, high=LIMITS.count_max
         ),
         format=output_format,
@@ -81,7 +81,7 @@ def read_inspection(route: str, body: Mapping[str, Any], *, strict: bool) -> Ins
     Raises:
         Refusal: As in `read_generate`.
     """
-    url = checks.as_url(body.get("url"), "url", longest=LIMITS.input_url_max_chars)
+    url = validation.as_url(body.get("url"), "url", longest=LIMITS.input_url_max_chars)
     if route == "POST /image/rate":
         levels, _ = _read_scale(body, "")
         _close(body, ("url", "mode", "levels"), strict=strict)
@@ -90,7 +90,7 @@ def read_inspection(route: str, body: Mapping[str, Any], *, strict: bool) -> Ins
         _close(body, ("url",), strict=strict)
         return Inspection("image.alt", (url,))
     _close(body, ("url", "effort"), strict=strict)
-    checks.as_choice(body.get("effort", "high"), "effort", ("low", "high"))
+    validation.as_choice(body.get("effort", "high"), "effort", ("low", "high"))
     return Inspection("image.review", (url,))
 
 
@@ -98,17 +98,17 @@ def read_webhook(body: Mapping[str, Any]) -> WebhookWish:
     """The registered webhook in a body of ``POST /webhook`` or ``PUT /webhook/:id``."""
     events = body.get("events")
     if isinstance(events, list):
-        for i, event in enumerate(checks.as_list(events, "events", fewest=1)):
-            checks.as_choice(event, f"events[{i}]", EVENTS)
+        for i, event in enumerate(validation.as_list(events, "events", fewest=1)):
+            validation.as_choice(event, f"events[{i}]", EVENTS)
     elif events != "all":
         raise invalid("events", 'must be "all" or an array of event names')
-    enabled = checks.as_flag(body.get("enabled"), "enabled")
-    return WebhookWish(enabled, checks.as_url(body.get("url"), "url"), events)
+    enabled = validation.as_flag(body.get("enabled"), "enabled")
+    return WebhookWish(enabled, validation.as_url(body.get("url"), "url"), events)
 
 
 def _read_prompt(body: Mapping[str, Any], choices: Switches) -> str:
     shortest = 0 if choices.accepts_empty_prompt else LIMITS.prompt_min_chars
-    return checks.as_text(
+    return validation.as_text(
         body.get("prompt"), "prompt", shortest=shortest, longest=LIMITS.prompt_max_chars
     )
 
@@ -117,7 +117,9 @@ def _read_negative(body: Mapping[str, Any]) -> str | None:
     if "negative_prompt" not in body:
         return None
     longest = LIMITS.negative_prompt_max_chars
-    return checks.as_text(body["negative_prompt"], "negative_prompt", shortest=1, longest=longest)
+    return validation.as_text(
+        body["negative_prompt"], "negative_prompt", shortest=1, longest=longest
+    )
 
 
 def _read_magic(body: Mapping[str, Any]) -> bool:
@@ -131,28 +133,28 @@ def _read_magic(body: Mapping[str, Any]) -> bool:
 def _read_size(size: object) -> tuple[str, bool]:
     if isinstance(size, dict):
         return _read_size_object(size)
-    word = checks.as_choice(size, "size", SIZES)
+    word = validation.as_choice(size, "size", SIZES)
     return word.removesuffix("_4k"), word.endswith("_4k")
 
 
 def _read_size_object(size: Mapping[str, Any]) -> tuple[str, bool]:
-    if checks.as_choice(size.get("type"), "size.type", ("auto", "aspect_ratio")) == "auto":
+    if validation.as_choice(size.get("type"), "size.type", ("auto", "aspect_ratio")) == "auto":
         return "auto", False
-    ratio = checks.as_choice(size.get("aspectRatio"), "size.aspectRatio", SIZE_RATIOS)
-    scale = checks.as_choice(size.get("scale", "base"), "size.scale", ("base", "4k"))
+    ratio = validation.as_choice(size.get("aspectRatio"), "size.aspectRatio", SIZE_RATIOS)
+    scale = validation.as_choice(size.get("scale", "base"), "size.scale", ("base", "4k"))
     return ratio, scale == "4k"
 
 
 def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
     if "output" not in body:
         return "webp", 80
-    output = checks.as_object(body["output"], "output")
+    output = validation.as_object(body["output"], "output")
     if choices.output_needs_both:
         for key in ("format", "quality"):
             if key not in output:
                 raise invalid(f"output.{key}", "is required in output")
-    word = checks.as_choice(output.get("format", "webp"), "output.format", OUTPUT_FORMATS)
-    quality = checks.as_whole(
+    word = validation.as_choice(output.get("format", "webp"), "output.format", OUTPUT_FORMATS)
+    quality = validation.as_whole(
         output.get("quality", 80),
         "output.quality",
         low=LIMITS.quality_min or 0,
@@ -162,22 +164,22 @@ def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
 
 
 def _read_inputs(body: Mapping[str, Any], *, strict: bool) -> int:
-    inputs = checks.as_list(body.get("inputs", []), "inputs", most=LIMITS.inputs_max)
+    inputs = validation.as_list(body.get("inputs", []), "inputs", most=LIMITS.inputs_max)
     for i, entry in enumerate(inputs):
         at = f"inputs[{i}]"
         if isinstance(entry, dict):
             _check_input(entry, at, strict=strict)
         else:
-            checks.as_url(entry, at, longest=LIMITS.input_url_max_chars)
+            validation.as_url(entry, at, longest=LIMITS.input_url_max_chars)
     return len(inputs)
 
 
 def _check_input(entry: Mapping[str, Any], at: str, *, strict: bool) -> None:
-    checks.as_choice(entry.get("type"), f"{at}.type", ("image",))
-    checks.as_choice(entry.get("as", "auto"), f"{at}.as", INPUT_ROLES)
-    source = checks.as_object(entry.get("source"), f"{at}.source")
-    checks.as_choice(source.get("type"), f"{at}.source.type", ("url",))
-    checks.as_url(source.get("url"), f"{at}.source.url")
+    validation.as_choice(entry.get("type"), f"{at}.type", ("image",))
+    validation.as_choice(entry.get("as", "auto"), f"{at}.as", INPUT_ROLES)
+    source = validation.as_object(entry.get("source"), f"{at}.source")
+    validation.as_choice(source.get("type"), f"{at}.source.type", ("url",))
+    validation.as_url(source.get("url"), f"{at}.source.url")
     _close(entry, ("type", "as", "source"), at, strict=strict)
 
 
@@ -186,29 +188,31 @@ def _read_rating(body: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, bool]
         return None, False
     if body["rating"] is True:
         return LEVELS_DEFAULT, False
-    return _read_scale(checks.as_object(body["rating"], "rating"), "rating.")
+    return _read_scale(validation.as_object(body["rating"], "rating"), "rating.")
 
 
 def _read_scale(rating: Mapping[str, Any], prefix: str) -> tuple[tuple[str, ...], bool]:
-    mode = checks.as_choice(rating.get("mode", "nsfw_sfw"), f"{prefix}mode", ("nsfw_sfw", "custom"))
+    mode = validation.as_choice(
+        rating.get("mode", "nsfw_sfw"), f"{prefix}mode", ("nsfw_sfw", "custom")
+    )
     if mode == "nsfw_sfw":
         return LEVELS_DEFAULT, False
     at = f"{prefix}levels"
-    levels = checks.as_list(
+    levels = validation.as_list(
         rating.get("levels"), at, fewest=LIMITS.rating_levels_min, most=LIMITS.rating_levels_max
     )
     return tuple(_read_level(level, f"{at}[{i}]") for i, level in enumerate(levels)), True
 
 
 def _read_level(level: object, at: str) -> str:
-    entry = checks.as_object(level, at)
-    checks.as_text(
+    entry = validation.as_object(level, at)
+    validation.as_text(
         entry.get("description"),
         f"{at}.description",
         shortest=LIMITS.rating_description_min_chars,
         longest=LIMITS.rating_description_max_chars,
     )
-    return checks.as_text(
+    return validation.as_text(
         entry.get("value"),
         f"{at}.value",
         shortest=LIMITS.rating_value_min_chars,
@@ -219,10 +223,10 @@ def _read_level(level: object, at: str) -> str:
 def _read_webhook(body: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
     if "webhook" not in body:
         return (), False
-    webhook = checks.as_object(body["webhook"], "webhook")
+    webhook = validation.as_object(body["webhook"], "webhook")
     if webhook.get("dashboard", False) is not False:
         raise invalid("webhook.dashboard", "must be false when given")
-    custom = checks.as_list(
+    custom = validation.as_list(
         webhook.get("custom", []), "webhook.custom", most=LIMITS.custom_webhooks_max
     )
     return tuple(_read_target(entry, i) for i, entry in enumerate(custom)), "dashboard" in webhook
@@ -230,21 +234,21 @@ def _read_webhook(body: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
 
 def _read_target(entry: object, index: int) -> str:
     at = f"webhook.custom[{index}]"
-    return checks.as_url(checks.as_object(entry, at).get("url"), f"{at}.url")
+    return validation.as_url(validation.as_object(entry, at).get("url"), f"{at}.url")
 
 
 def _read_access(body: Mapping[str, Any]) -> bool:
     if "access" not in body:
         return True
-    access = checks.as_object(body["access"], "access")
-    token = checks.as_object(access.get("pat", {}), "access.pat")
-    return checks.as_flag(token.get("enabled", True), "access.pat.enabled")
+    access = validation.as_object(body["access"], "access")
+    token = validation.as_object(access.get("pat", {}), "access.pat")
+    return validation.as_flag(token.get("enabled", True), "access.pat.enabled")
 
 
 def _read_destination(body: Mapping[str, Any]) -> str | None:
     if "destination" not in body:
         return None
-    slug = checks.as_text(
+    slug = validation.as_text(
         body["destination"], "destination", shortest=1, longest=LIMITS.destination_max_chars
     )
     if not all(letter.isdigit() or "a" <= letter <= "z" or letter == "-" for letter in slug):
@@ -255,11 +259,13 @@ def _read_destination(body: Mapping[str, Any]) -> str | None:
 def _read_tag(body: Mapping[str, Any]) -> str | None:
     if "metadata" not in body:
         return None
-    metadata = checks.as_metadata(body["metadata"], "metadata", max_bytes=LIMITS.metadata_max_bytes)
+    metadata = validation.as_metadata(
+        body["metadata"], "metadata", max_bytes=LIMITS.metadata_max_bytes
+    )
     tag = metadata.get(INTENT_TAG_KEY)
     return tag if isinstance(tag, str) else None
 
 
 def _close(body: Mapping[str, Any], known: tuple[str, ...], at: str = "", *, strict: bool) -> None:
     if strict:
-        checks.refuse_unknown(body, known, at)
+        validation.refuse_unknown(body, known, at)

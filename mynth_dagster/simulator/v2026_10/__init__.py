@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.simulator.refusals import SERVER, Reason
 from mynth_dagster.simulator.v2026_10 import account, answers, deliveries, requests
+from mynth_dagster.simulator.validation import SERVER, Reason
 
 REVISION = "2026-10"
 LIMITS = LIMITS_BY_REVISION[REVISION]

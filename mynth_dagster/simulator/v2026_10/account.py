@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.amounts import spell_trimmed
+from mynth_dagster.simulator.defaults import spell_trimmed
 from mynth_dagster.simulator.destinations import OwnStorage
-from mynth_dagster.simulator.instants import spell_instant
+from mynth_dagster.simulator.tasks import spell_instant
 from mynth_dagster.simulator.v2026_10.catalogue import models
 from mynth_dagster.simulator.webhooks import Webhook
 

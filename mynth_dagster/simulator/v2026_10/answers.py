@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 
-from mynth_dagster.simulator import invented, results
-from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
-from mynth_dagster.simulator.instants import spell_instant
-from mynth_dagster.simulator.orders import Inspection, Order
-from mynth_dagster.simulator.refusals import (
+from mynth_dagster.simulator import completion, defaults
+from mynth_dagster.simulator.completion import View
+from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Inspection, Order, Task, spell_instant
+from mynth_dagster.simulator.validation import (
     MEDIA_TYPE,
     NOT_FOUND,
     RATE_LIMITED,
@@ -27,9 +28,6 @@ from mynth_dagster.simulator.refusals import (
     Issue,
     Refusal,
 )
-from mynth_dagster.simulator.results import View
-from mynth_dagster.simulator.switches import Switches
-from mynth_dagster.simulator.tasks import Task
 
 SERVER_CODE = "internal_server_error"
 USUAL_CODES = {
@@ -147,11 +145,11 @@ def _spell_cost(task: Task) -> str | None:
 def _spell_errors(task: Task) -> list[dict[str, str]] | None:
     if task.status != "failed":
         return None
-    return [_spell_error(task.outcome.code or invented.PROVIDER_ERROR)]
+    return [_spell_error(task.outcome.code or defaults.PROVIDER_ERROR)]
 
 
 def _spell_error(code: str) -> dict[str, str]:
-    return {"code": code.lower(), "message": results.message_of(code)}
+    return {"code": code.lower(), "message": completion.message_of(code)}
 
 
 def _echo(task: Task, choices: Switches) -> object:
@@ -177,7 +175,7 @@ def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
         return None
     if isinstance(order, Inspection):
         return _spell_inspection(task, order)
-    images = results.images_of(task, view.base_url)
+    images = completion.images_of(task, view.base_url)
     if not isinstance(order, Order):
         return {"image": _spell_delivered(next(images), task, view)}
     spelled: dict[str, Any] = {
@@ -185,27 +183,27 @@ def _spell_result(task: Task, view: View) -> dict[str, Any] | None:
         "images": [_spell_image(image, order, task, view) for image in images],
     }
     if order.enhancement == "magic":
-        spelled["magic_prompt"] = {"positive": results.enhanced_prompt(order)}
+        spelled["magic_prompt"] = {"positive": completion.enhanced_prompt(order)}
         if order.negative_prompt is not None:
             spelled["magic_prompt"]["negative"] = order.negative_prompt
     return spelled
 
 
-def _spell_image(image: results.Image, order: Order, task: Task, view: View) -> dict[str, Any]:
+def _spell_image(image: completion.Image, order: Order, task: Task, view: View) -> dict[str, Any]:
     if image.error_code is not None:
         return {"status": "failed", "error": _spell_error(image.error_code)}
     spelled = {"status": "success", **_spell_delivered(image, task, view)}
     if image.level is not None:
         is_unratable = view.unratable is not None and view.unratable in order.prompt
         spelled["rating"] = (
-            {"status": "failed", "error": {"code": invented.RATING_FAILED.lower()}}
+            {"status": "failed", "error": {"code": defaults.RATING_FAILED.lower()}}
             if is_unratable
             else {"status": "success", "level": image.level}
         )
     return spelled
 
 
-def _spell_delivered(image: results.Image, task: Task, view: View) -> dict[str, Any]:
+def _spell_delivered(image: completion.Image, task: Task, view: View) -> dict[str, Any]:
     spelled: dict[str, Any] = {
         "id": image.image_id,
         "url": view.url_of(image, task),
@@ -222,23 +220,23 @@ def _spell_destination(name: str, view: View) -> dict[str, Any]:
     if name not in view.failing_destinations:
         return {"status": "success", "name": name}
     error = {
-        "code": invented.DESTINATION_FAILED.lower(),
-        "message": invented.DESTINATION_TEXT,
-        "provider_response": invented.PROVIDER_RESPONSE,
+        "code": defaults.DESTINATION_FAILED.lower(),
+        "message": defaults.DESTINATION_TEXT,
+        "provider_response": defaults.PROVIDER_RESPONSE,
     }
     return {"status": "failed", "name": name, "error": error}
 
 
 def _spell_inspection(task: Task, order: Inspection) -> dict[str, Any]:
     if order.type == "image.rate":
-        _, level = next(results.ratings_of(task))
+        _, level = next(completion.ratings_of(task))
         return {"level": level}
     if order.type == "image.alt":
-        return {"alt": results.describe(task, order.urls[0])}
-    score = results.score(task, order.urls[0])
+        return {"alt": completion.describe(task, order.urls[0])}
+    score = completion.score(task, order.urls[0])
     return {
         "score": score,
-        "summary": invented.REVIEW_SUMMARY,
-        "findings": [] if score == BEST_SCORE else [dict(invented.REVIEW_FINDING)],
-        "strengths": [dict(invented.REVIEW_STRENGTH)],
+        "summary": defaults.REVIEW_SUMMARY,
+        "findings": [] if score == BEST_SCORE else [dict(defaults.REVIEW_FINDING)],
+        "strengths": [dict(defaults.REVIEW_STRENGTH)],
     }

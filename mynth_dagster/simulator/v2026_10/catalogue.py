@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from mynth_dagster.capabilities import INPUTS, Model
 from mynth_dagster.limits import AUTO_MODEL
-from mynth_dagster.simulator import invented
-from mynth_dagster.simulator.amounts import spell_trimmed, units_of
-from mynth_dagster.simulator.pricing import PriceBook
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.completion import PriceBook
+from mynth_dagster.simulator.defaults import spell_trimmed, units_of
 
 
 class VideoModel(NamedTuple):
@@ -56,9 +56,9 @@ def _spell_image_model(model: Model, prices: PriceBook) -> dict[str, Any]:
 
 
 def _spell_inputs(model_id: str) -> dict[str, Any]:
-    split = invented.SPLIT_INPUTS_MAX.get(model_id)
+    split = defaults.SPLIT_INPUTS_MAX.get(model_id)
     if split is None:
-        most = invented.INPUTS_MAX
+        most = defaults.INPUTS_MAX
         return {"rules": [{"type": "image", "min": 1, "max": most}], "max_total": most}
     kinds = zip(("source", "reference"), split, strict=True)
     return {"rules": [{"type": "image", "kind": kind, "max": most} for kind, most in kinds]}
@@ -102,7 +102,7 @@ def _spell_video_model(model: VideoModel) -> dict[str, Any]:
 
 
 def _spell_video_price(model_id: str) -> dict[str, Any] | None:
-    price = invented.VIDEO_PRICES_USD.get(model_id)
+    price = defaults.VIDEO_PRICES_USD.get(model_id)
     if price is None:
         return None
     tiers, audio = price

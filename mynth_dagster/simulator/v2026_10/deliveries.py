@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator.signatures import (
-    compose_standard_secret,
-    sign_standard,
-    standard_secret,
-)
-from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.webhooks import compose_standard_secret, sign_standard, standard_secret
 
 if TYPE_CHECKING:
-    from mynth_dagster.simulator.outbox import Parcel
+    from mynth_dagster.simulator.deliveries import Parcel
 
 
 def headers(

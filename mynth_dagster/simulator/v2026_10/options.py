@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mynth_dagster.limits import INTENT_TAG_KEY, LIMITS_BY_REVISION
-from mynth_dagster.simulator import checks
-from mynth_dagster.simulator.form import Form
-from mynth_dagster.simulator.refusals import Path
+from mynth_dagster.simulator import validation
+from mynth_dagster.simulator.validation import Form, Path
 
 LIMITS = LIMITS_BY_REVISION["2026-10"]
 FIELDS = ("output", "webhook", "generate_public_access_token", "metadata", "destination")
@@ -36,7 +35,7 @@ def read_options(form: Form, formats: Collection[str]) -> Options:
     urls, silences = _read_webhook(form)
     return Options(
         format=_read_format(form, formats),
-        wants_token=form.take("generate_public_access_token", checks.as_flag, fallback=False),
+        wants_token=form.take("generate_public_access_token", validation.as_flag, fallback=False),
         destination=_read_destination(form),
         webhook_urls=urls,
         silences_registered=silences,
@@ -49,7 +48,7 @@ def _read_format(form: Form, formats: Collection[str]) -> str | None:
     if output is None:
         return None
     output.close(("format",))
-    return output.take("format", checks.as_choice, "", allowed=formats) or None
+    return output.take("format", validation.as_choice, "", allowed=formats) or None
 
 
 def _read_webhook(form: Form) -> tuple[tuple[str, ...], bool]:
@@ -57,14 +56,14 @@ def _read_webhook(form: Form) -> tuple[tuple[str, ...], bool]:
     if webhook is None:
         return (), False
     webhook.close(("registered", "custom"))
-    is_registered = webhook.take("registered", checks.as_flag, fallback=True)
+    is_registered = webhook.take("registered", validation.as_flag, fallback=True)
 
     def read_target(steps: Path, entry: object) -> str:
         target = webhook.form_at(steps, entry)
         if target is None:
             return ""
         target.close(("url",))
-        return target.take("url", checks.as_web_url, "", required=True)
+        return target.take("url", validation.as_web_url, "", required=True)
 
     most = LIMITS.custom_webhooks_max
     return tuple(webhook.take_each("custom", read_target, most=most)), not is_registered
@@ -72,12 +71,12 @@ def _read_webhook(form: Form) -> tuple[tuple[str, ...], bool]:
 
 def _read_destination(form: Form) -> str | None:
     longest = LIMITS.destination_max_chars
-    return form.take("destination", checks.as_slug, "", longest=longest) or None
+    return form.take("destination", validation.as_slug, "", longest=longest) or None
 
 
 def _read_tag(form: Form) -> str | None:
     empty: dict[str, Any] = {}
     most = LIMITS.metadata_max_bytes
-    metadata = form.take("metadata", checks.as_metadata, empty, max_bytes=most)
+    metadata = form.take("metadata", validation.as_metadata, empty, max_bytes=most)
     tag = metadata.get(INTENT_TAG_KEY)
     return tag if isinstance(tag, str) else None

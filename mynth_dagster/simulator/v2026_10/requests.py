@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, OUTPUT_FORMATS, SIZE_RATIOS, SIZES
-from mynth_dagster.simulator import checks
-from mynth_dagster.simulator.form import REQUIRED, UNKNOWN, Form
-from mynth_dagster.simulator.orders import Inspection, Order, Rework
-from mynth_dagster.simulator.refusals import Path
-from mynth_dagster.simulator.switches import Switches
+from mynth_dagster.simulator import validation
+from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.tasks import Inspection, Order, Rework
 from mynth_dagster.simulator.v2026_10.options import FIELDS, read_options
 from mynth_dagster.simulator.v2026_10.webhook_requests import read_webhook
+from mynth_dagster.simulator.validation import REQUIRED, UNKNOWN, Form, Path
 
 __all__ = ["read_generate", "read_inspection", "read_rework", "read_webhook"]
 
@@ -48,7 +47,7 @@ def read_generate(
     """
     form = Form(body)
     form.close(GENERATE_FIELDS)
-    model = form.take("model", checks.as_text, AUTO_MODEL, shortest=1)
+    model = form.take("model", validation.as_text, AUTO_MODEL, shortest=1)
     size, is_4k = _read_size(form)
     n_inputs = len(form.take_each("inputs", _input_reader(form), most=LIMITS.inputs_max))
     levels, rates_custom = _read_rating(form)
@@ -61,11 +60,15 @@ def read_generate(
         size="auto" if is_auto else size,
         auto_size_by="mynth",
         is_4k=is_4k and not is_auto,
-        count=form.take("count", checks.as_whole, 1, low=LIMITS.count_min, high=LIMITS.count_max),
+        count=form.take(
+            "count", validation.as_whole, 1, low=LIMITS.count_min, high=LIMITS.count_max
+        ),
         format=options.format,
         quality=None,
         n_inputs=0 if is_auto else n_inputs,
-        enhancement="magic" if form.take("magic_prompt", checks.as_flag, fallback=False) else "off",
+        enhancement="magic"
+        if form.take("magic_prompt", validation.as_flag, fallback=False)
+        else "off",
         rating_levels=levels,
         rates_custom=rates_custom,
         wants_token=options.wants_token,
@@ -91,7 +94,7 @@ def read_inspection(
         Refusal: As in `read_generate`.
     """
     form = Form(body)
-    url = form.take("url", checks.as_web_url, "", required=True)
+    url = form.take("url", validation.as_web_url, "", required=True)
     levels: tuple[str, ...] = ()
     effort = None
     if route == "POST /image/rate":
@@ -101,7 +104,7 @@ def read_inspection(
         form.close(("url",))
     else:
         form.close(("url", "effort"))
-        effort = form.take("effort", checks.as_choice, "high", allowed=EFFORTS)
+        effort = form.take("effort", validation.as_choice, "high", allowed=EFFORTS)
     form.finish()
     return Inspection(f"image.{route.rpartition('/')[2]}", (url,), levels, effort)  # type: ignore[arg-type]
 
@@ -119,9 +122,9 @@ def read_rework(route: str, body: Mapping[str, Any]) -> Rework:
     options = read_options(form, OUTPUT_FORMATS if is_upscale else TRANSPARENT_FORMATS)
     rework = Rework(
         type="image.upscale" if is_upscale else "image.remove_background",
-        url=form.take("url", checks.as_web_url, "", required=True),
+        url=form.take("url", validation.as_web_url, "", required=True),
         factor=_read_factor(form) if is_upscale else 1,
-        effort=form.take("effort", checks.as_choice, "low", required=True, allowed=EFFORTS)
+        effort=form.take("effort", validation.as_choice, "low", required=True, allowed=EFFORTS)
         if is_upscale
         else None,
         format=options.format,
@@ -139,7 +142,7 @@ def _read_prompt(form: Form, choices: Switches) -> str:
     shortest = 0 if choices.accepts_empty_prompt else LIMITS.prompt_min_chars
     longest = LIMITS.prompt_max_chars
     return form.take(
-        "prompt", checks.as_text, "", required=True, shortest=shortest, longest=longest
+        "prompt", validation.as_text, "", required=True, shortest=shortest, longest=longest
     )
 
 
@@ -147,7 +150,7 @@ def _read_negative(form: Form) -> str | None:
     if "negative_prompt" not in form:
         return None
     longest = LIMITS.negative_prompt_max_chars
-    return form.take("negative_prompt", checks.as_text, "", longest=longest)
+    return form.take("negative_prompt", validation.as_text, "", longest=longest)
 
 
 def _read_size(form: Form) -> tuple[str, bool]:
@@ -155,46 +158,48 @@ def _read_size(form: Form) -> tuple[str, bool]:
         size = form.inner("size")
         assert size is not None
         return _read_size_object(size)
-    word = form.take("size", checks.as_choice, "auto", allowed=SIZES)
+    word = form.take("size", validation.as_choice, "auto", allowed=SIZES)
     return word.removesuffix("_4k"), word.endswith("_4k")
 
 
 def _read_size_object(size: Form) -> tuple[str, bool]:
     kinds = ("auto", "aspect_ratio")
-    if size.take("type", checks.as_choice, "auto", required=True, allowed=kinds) == "auto":
+    if size.take("type", validation.as_choice, "auto", required=True, allowed=kinds) == "auto":
         size.close(("type",))
         return "auto", False
     size.close(("type", "aspect_ratio", "scale"))
-    ratio = size.take("aspect_ratio", checks.as_choice, "1:1", required=True, allowed=SIZE_RATIOS)
-    return ratio, size.take("scale", checks.as_choice, "base", allowed=("base", "4k")) == "4k"
+    ratio = size.take(
+        "aspect_ratio", validation.as_choice, "1:1", required=True, allowed=SIZE_RATIOS
+    )
+    return ratio, size.take("scale", validation.as_choice, "base", allowed=("base", "4k")) == "4k"
 
 
 def _read_factor(form: Form) -> int:
     if not isinstance(form.values.get("size"), dict):
-        word = form.take("size", checks.as_choice, "2x", required=True, allowed=tuple(FACTORS))
+        word = form.take("size", validation.as_choice, "2x", required=True, allowed=tuple(FACTORS))
         return FACTORS[word]
     size = form.inner("size")
     assert size is not None
     size.close(("type", "factor"))
-    size.take("type", checks.as_choice, "", required=True, allowed=("scale",))
-    return size.take("factor", checks.as_number, 2, required=True, allowed=(2, 4))
+    size.take("type", validation.as_choice, "", required=True, allowed=("scale",))
+    return size.take("factor", validation.as_number, 2, required=True, allowed=(2, 4))
 
 
 def _input_reader(form: Form) -> Any:
     def read(steps: Path, entry: object) -> None:
         if not isinstance(entry, dict):
-            form.check_at(steps, entry, checks.as_web_url, "")
+            form.check_at(steps, entry, validation.as_web_url, "")
             return
         item = form.form_at(steps, entry)
         assert item is not None
         item.close(("type", "as", "source"))
-        item.take("type", checks.as_choice, "", required=True, allowed=("image",))
-        item.take("as", checks.as_choice, "", allowed=LIMITS.input_roles)
+        item.take("type", validation.as_choice, "", required=True, allowed=("image",))
+        item.take("as", validation.as_choice, "", allowed=LIMITS.input_roles)
         source = item.inner("source", required=True)
         if source is not None:
             source.close(("type", "url"))
-            source.take("type", checks.as_choice, "", required=True, allowed=("url",))
-            source.take("url", checks.as_web_url, "", required=True)
+            source.take("type", validation.as_choice, "", required=True, allowed=("url",))
+            source.take("url", validation.as_web_url, "", required=True)
 
     return read
 
@@ -212,7 +217,7 @@ def _read_rating(form: Form) -> tuple[tuple[str, ...] | None, bool]:
 
 
 def _read_scale(form: Form) -> tuple[tuple[str, ...], bool]:
-    mode = form.take("mode", checks.as_choice, "nsfw_sfw", allowed=("nsfw_sfw", "custom"))
+    mode = form.take("mode", validation.as_choice, "nsfw_sfw", allowed=("nsfw_sfw", "custom"))
     if mode == "nsfw_sfw":
         if "levels" in form:
             form.complain(("levels",), UNKNOWN)
@@ -232,7 +237,7 @@ def _read_level(level: Form) -> str:
     level.close(("value", "description"))
     level.take(
         "description",
-        checks.as_text,
+        validation.as_text,
         "",
         required=True,
         shortest=LIMITS.rating_description_min_chars,
@@ -240,7 +245,7 @@ def _read_level(level: Form) -> str:
     )
     return level.take(
         "value",
-        checks.as_text,
+        validation.as_text,
         "",
         required=True,
         shortest=LIMITS.rating_value_min_chars,

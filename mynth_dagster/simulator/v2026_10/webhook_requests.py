@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mynth_dagster.simulator import checks
-from mynth_dagster.simulator.form import REQUIRED, Form
-from mynth_dagster.simulator.orders import WebhookWish
-from mynth_dagster.simulator.refusals import Path
+from mynth_dagster.simulator import validation
+from mynth_dagster.simulator.tasks import WebhookWish
+from mynth_dagster.simulator.validation import REQUIRED, Form, Path
 
 TASK_TYPES = (
     *("image.generate", "image.rate", "image.alt", "image.review"),
@@ -37,7 +36,7 @@ def read_webhook(body: Mapping[str, Any]) -> WebhookWish:
         return form.check_at(steps, event, _as_event, "")
 
     def read_key_id(steps: Path, key_id: object) -> str:
-        return form.check_at(steps, key_id, checks.as_text, "")
+        return form.check_at(steps, key_id, validation.as_text, "")
 
     events = form.take_each("events", read_event, fewest=1)
     if ALL in events and len(events) > 1:
@@ -46,15 +45,17 @@ def read_webhook(body: Mapping[str, Any]) -> WebhookWish:
     if body.get("api_key_ids") is not None:
         key_ids = tuple(form.take_each("api_key_ids", read_key_id))
     wish = WebhookWish(
-        enabled=form.take("enabled", checks.as_flag, fallback=True),
-        url=form.take("url", checks.as_web_url, "", required=True),
+        enabled=form.take("enabled", validation.as_flag, fallback=True),
+        url=form.take("url", validation.as_web_url, "", required=True),
         events=events,
         api_key_ids=key_ids,
-        include_session_tasks=form.take("include_session_tasks", checks.as_flag, fallback=False),
+        include_session_tasks=form.take(
+            "include_session_tasks", validation.as_flag, fallback=False
+        ),
     )
     form.finish()
     return wish
 
 
 def _as_event(value: object, at: str) -> str:
-    return checks.as_choice(value, at, EVENTS)
+    return validation.as_choice(value, at, EVENTS)

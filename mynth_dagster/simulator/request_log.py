@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-from mynth_dagster.simulator.amounts import spell_settled, spell_trimmed
-from mynth_dagster.simulator.orders import Inspection, Order
-from mynth_dagster.simulator.outbox import Outbox
-from mynth_dagster.simulator.tasks import Task
-from mynth_dagster.simulator.world import World
+from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed
+from mynth_dagster.simulator.deliveries import Outbox
+from mynth_dagster.simulator.state import World
+from mynth_dagster.simulator.tasks import Inspection, Order, Task
 
 CUT = "cut"
 """Key in ``responses`` for connections closed instead of, or within, an answer."""

@@ -1,21 +1,92 @@
-"""
-Pictures in place of generated images: layered hills under a sky, drawn from a number.
-
-They have the exact size and format that was reported, differ visibly from prompt to prompt, and
-are never stored; drawn small and enlarged, so that a large one is not slow.
-"""
+"""Uploaded input images: judged by their bytes, kept in memory, served until forgotten."""
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from colorsys import hls_to_rgb
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from random import Random
 
 from PIL import Image, ImageDraw
 
-from mynth_dagster.simulator import invented
+from mynth_dagster.limits import RevisionLimits
+from mynth_dagster.simulator import defaults
+from mynth_dagster.simulator.tasks import compose_id
+from mynth_dagster.simulator.validation import invalid
+
+_EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One uploaded file, its real media type, and when it came (UTC microseconds)."""
+
+    content: bytes
+    media_type: str
+    added_us: int
+
+
+class UploadStore:
+    """Uploads by file name, the oldest forgotten beyond a total size in bytes."""
+
+    def __init__(self, seed: int, max_bytes: int = defaults.UPLOADS_KEPT_BYTES) -> None:
+        self._seed = seed
+        self._max_bytes = max_bytes
+        self.n_added = 0
+        self._n_bytes = 0
+        self._uploads: OrderedDict[str, Upload] = OrderedDict()
+
+    def add(self, content: bytes, media_type: str, at_us: int) -> str:
+        """Keep a checked file; its path below the base URL."""
+        self.n_added += 1
+        name = f"inputs/{compose_id('inp_', self._seed, self.n_added)}.{_EXTENSIONS[media_type]}"
+        self._uploads[name] = Upload(content, media_type, at_us)
+        self._n_bytes += len(content)
+        while self._n_bytes > self._max_bytes:
+            _, forgotten = self._uploads.popitem(last=False)
+            self._n_bytes -= len(forgotten.content)
+        return f"/cdn/{name}"
+
+    def find(self, name: str) -> Upload | None:
+        """The upload of a file name such as ``inputs/inp_….png``."""
+        return self._uploads.get(name)
+
+
+def check_upload(content: bytes, at: str, limits: RevisionLimits) -> str:
+    """
+    The media type that a file's first bytes show.
+
+    Raises:
+        Refusal: The file is too small, too large, or of no accepted format.
+    """
+    smallest, largest = limits.upload_file_min_bytes, limits.upload_file_max_bytes
+    if not smallest <= len(content) <= largest:
+        raise invalid(at, f"must have {smallest} to {largest} bytes")
+    media_type = sniff(content)
+    if media_type not in limits.upload_formats:
+        raise invalid(at, "must be a JPEG, PNG or WebP image")
+    return media_type
+
+
+def sniff(content: bytes) -> str | None:
+    """The media type of JPEG, PNG or WebP bytes; None for anything else."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+# Pictures in place of generated images: layered hills under a sky, drawn from a number.
+#
+# They have the exact size and format that was reported, differ visibly from prompt to prompt, and
+# are never stored; drawn small and enlarged, so that a large one is not slow.
+
 
 MIME_TYPES = {"webp": b"image/webp", "png": b"image/png", "jpg": b"image/jpeg"}
 
@@ -27,7 +98,7 @@ _BEST_EFFORT = 0  # WebP's fastest method
 Colour = tuple[int, int, int]
 
 
-@lru_cache(maxsize=invented.PICTURES_KEPT)
+@lru_cache(maxsize=defaults.PICTURES_KEPT)
 def draw_picture(number: int, width: int, height: int, file_format: str, quality: int) -> bytes:
     """
     The bytes of a picture.
@@ -49,7 +120,7 @@ def pixels_of(content: bytes) -> str | None:
     """Width and height of a picture, at most what the simulator draws; None if it is none."""
     try:
         with Image.open(BytesIO(content)) as picture:
-            sides = [min(side, invented.MAX_SIDE_PX) for side in picture.size]
+            sides = [min(side, defaults.MAX_SIDE_PX) for side in picture.size]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return f"{sides[0]}x{sides[1]}"

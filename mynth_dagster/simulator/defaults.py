@@ -8,14 +8,69 @@ Prices, pixels, the ceiling, latencies and balances can be replaced in the `Scen
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from statistics import NormalDist
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 from mynth_dagster.limits import AUTO_CEILING_USD as _CEILING_OF_2026_10
 from mynth_dagster.limits import KIB, MIB
-from mynth_dagster.simulator.distribution import Distribution
+
+# How long things take: a distribution of seconds, drawn from a uniform number.
+
+
+_SMALLEST = 1e-12  # keeps the inverse of the normal distribution finite
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """
+    Seconds, never negative.
+
+    Args:
+        kind: ``fixed`` uses ``value_s``; ``uniform`` uses ``low_s`` and ``high_s``;
+            ``lognormal`` uses ``median_s``, ``sigma`` and, as its upper bound, ``high_s``.
+        value_s: The one duration of ``fixed``, seconds. A bare number in JSON means this.
+        low_s: Least duration of ``uniform``, seconds.
+        high_s: Greatest duration of ``uniform`` and ``lognormal``, seconds.
+        median_s: Half of all ``lognormal`` durations are shorter, seconds.
+        sigma: Standard deviation of the logarithm, without unit.
+    """
+
+    short_form: ClassVar[str] = "value_s"
+
+    kind: Literal["fixed", "uniform", "lognormal"] = "fixed"
+    value_s: float = 0.0
+    low_s: float = 0.0
+    high_s: float = 0.0
+    median_s: float = 1.0
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.value_s, self.low_s, self.high_s, self.sigma) < 0 or self.median_s <= 0:
+            raise ValueError("durations must not be negative")
+        if self.high_s < self.low_s:
+            raise ValueError("low_s must not exceed high_s")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether every draw is zero."""
+        return self.kind == "fixed" and not self.value_s
+
+    def at(self, share: float) -> float:
+        """The duration below which ``share`` of all draws lie; ``share`` is in ``[0, 1)``."""
+        if self.kind == "fixed":
+            return self.value_s
+        if self.kind == "uniform":
+            return self.low_s + share * (self.high_s - self.low_s)
+        deviate = NormalDist().inv_cdf(max(share, _SMALLEST))
+        duration_s = self.median_s * math.exp(self.sigma * deviate)
+        return min(duration_s, self.high_s) if self.high_s else duration_s
+
 
 NOTICE: Final = (
     "This is a simulator. Prices, pixel sizes, timings, moderation, ratings and the wording of "
@@ -242,3 +297,40 @@ REVIEW_FINDING: Final = MappingProxyType(
 )
 REVIEW_STRENGTH: Final = MappingProxyType({"strength": "Calm palette.", "confidence": "high"})
 REVIEW_SUMMARY: Final = "Usable; one minor remark."
+
+
+# Money as whole numbers of 10⁻⁸ USD, and the two spellings the API uses for it.
+#
+# No float ever holds an amount here, so sums are exact under any order of events.
+
+
+UNITS_PER_USD = 10**8
+
+
+def units_of(text: str) -> int:
+    """
+    The units of a decimal string in USD.
+
+    Raises:
+        ValueError: The text is no finite number, or is finer than 10⁻⁸ USD.
+    """
+    try:
+        units = Decimal(text) * UNITS_PER_USD
+        whole = int(units)
+    except (ArithmeticError, ValueError) as exc:
+        raise ValueError(f"{text!r} is not an amount in USD") from exc
+    if whole != units:
+        raise ValueError(f"{text!r} is finer than 0.00000001 USD")
+    return whole
+
+
+def spell_settled(units: int) -> str:
+    """Eight decimals, as settled costs are spelled: ``0.01250000``."""
+    sign = "-" if units < 0 else ""
+    whole, rest = divmod(abs(units), UNITS_PER_USD)
+    return f"{sign}{whole}.{rest:08d}"
+
+
+def spell_trimmed(units: int) -> str:
+    """No trailing zeros, as estimates, balances and prices are spelled: ``0.0125``, ``12``."""
+    return spell_settled(units).rstrip("0").rstrip(".")
