@@ -427,7 +427,7 @@ def _interval_s(waited_s: float, settings: WaitSettings) -> float:
     return min(interval_s, settings.timeout_s - waited_s)
 
 
-# Asking a server for its revision, by requests that cost nothing; `wire.detection` reads them.
+# Asking a server for its revision, by requests that cost nothing; `wire.revision` reads them.
 
 
 OLDEST = REVISIONS[0]

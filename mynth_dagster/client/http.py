@@ -2,7 +2,7 @@
 The one module that knows httpx, whose types are the seam for transports of other people's making.
 
 httpx's own client costs as much as the request, and its pool collapses above eight connections:
-without a transport of the user's choice, requests go to `connections` directly. No redirects, one
+without a transport of the user's choice, requests go to `Connections` directly. No redirects, one
 total deadline, and no POST that a library repeats (a GET cut early on a reused connection it does,
 once).
 

@@ -1,8 +1,4 @@
-"""
-Why a prompt row or an image is not there, what became of its money, and what to do next.
-
-The wording of each state is in `failure_words`.
-"""
+"""Why a prompt row or an image is not there, what became of its money, and what to do next."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The assets of a batch: specs from one place, bodies from `bodies`.
+The assets of a batch: specs from one place, bodies from `execution`.
 
 Annotations are real objects in this module (no postponed evaluation): Dagster reads them.
 """

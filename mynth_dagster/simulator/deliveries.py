@@ -1,5 +1,5 @@
 """
-What is to be delivered to whom, and when; the sending itself is `courier`'s business.
+What is to be delivered to whom, and when, and the sending itself.
 
 An event goes to every registered webhook of the task's account that wants it (signed), and to
 every endpoint that the request itself named (unsigned).

@@ -1,8 +1,8 @@
 """
 Faults on the wire: which request is hit, and what its answer turns into.
 
-The choice is a pure function of the rules and of what was counted before; cutting the connection
-itself is `wire`'s business.
+The choice is a pure function of the rules and of what was counted before; the end of this file
+sends the answer, or cuts the connection.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def task_id_in(answer: Answer) -> str | None:
 
 # The last step to the socket: sending an answer over ASGI, or cutting the connection.
 #
-# Cutting needs the transport, which `protocol` puts into the scope. Without it (an app called in
+# Cutting needs the transport, which `server` puts into the scope. Without it (an app called in
 # process) a cut is raised as `ConnectionResetError`.
 
 

@@ -47,7 +47,7 @@ class ObservedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Put the transport where `wire.cut` finds it."""
+        """Put the transport where `faults.cut` finds it."""
         super().on_message_begin()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope["extensions"] = {TRANSPORT: self.transport}

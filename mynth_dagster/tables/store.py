@@ -2,7 +2,7 @@
 Where the tables of a batch live, and how they are read.
 
 Layout: `<root>/<batch>/<table>/<slice.path>/part-0.parquet` on any fsspec file system.
-Writing is in `staging`: temporary names first, renamed when all is written.
+Writing goes by temporary names first, which are renamed when all is written.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TableStore:
     """
     The tables of one batch under one root: a local path, `memory://`, `s3://…`.
 
-    Reading only; `staging.staged_tables` writes.
+    Reading only; `staged_tables` writes.
     """
 
     root: str
