@@ -41,7 +41,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.simulator.scenario import Scenario
@@ -125,7 +125,7 @@ async def _submit(arguments: argparse.Namespace, url: str, root: Path) -> None:
             Batch(name="b", models=(MODEL,)),
             source,
             window="",
-            stop=StopSwitch(),
+            stop=CancelToken(),
             progress=Progress(),
         )
 
@@ -164,7 +164,7 @@ async def _download(arguments: argparse.Namespace) -> None:
         before_kib = _memory_kib("VmRSS")
         _forget_peak()
         began_s = time.perf_counter()
-        report = await keep_files(session, batch, Slice(), stop=StopSwitch())
+        report = await keep_files(session, batch, Slice(), stop=CancelToken())
         seconds = time.perf_counter() - began_s
     peak_kib = _memory_kib("VmHWM")
     told = {

@@ -22,7 +22,7 @@ from benchmarks.submitting import folder
 from mynth_dagster.engine.reconcile import wait_until_settled
 from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
 
@@ -78,7 +78,7 @@ def by_engine(url: str, path: str) -> float:
         slices = batch.slices("")
         async with open_session(settings) as session:
             await prepare(session, batch, open_source(f"{path}/prompts.parquet"), window="")
-            stop = StopSwitch()
+            stop = CancelToken()
             await submit(session, batch, slices, submitter="benchmark", stop=stop)
             await wait_until_settled(session, batch, slices, stop=stop)
             assert [summary async for summary in collect(session, batch, slices)]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.run import Progress, prepare, run_table, submit
 from mynth_dagster.engine.session import EngineSettings, open_session, run
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.tables.source import open_source
 
@@ -74,7 +74,7 @@ def submit_table(
             await prepare(session, BATCH, open_source(f"{folder}/prompts.parquet"), window="")
             prepared_s = time.perf_counter()
             report = await submit(
-                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=StopSwitch()
+                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=CancelToken()
             )
             ended_s = time.perf_counter()
             return Submitted(
@@ -100,7 +100,7 @@ def submit_again(url: str, folder: str) -> int:
     async def work() -> int:
         async with open_session(settings_for(url, folder, None, 128)) as session:
             report = await submit(
-                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=StopSwitch()
+                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=CancelToken()
             )
             return report.counts.n_posts
 
@@ -123,7 +123,7 @@ def run_whole_table(url: str, folder: str, concurrency: int = 128) -> Finished:
             began_s = time.perf_counter()
             source = open_source(f"{folder}/prompts.parquet")
             report = await run_table(
-                session, BATCH, source, window="", stop=StopSwitch(), progress=Progress()
+                session, BATCH, source, window="", stop=CancelToken(), progress=Progress()
             )
             return Finished(time.perf_counter() - began_s, report.images)
 

@@ -15,7 +15,7 @@ from benchmarks.paid import ledger_bytes, pay_for_all
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, Server, serving
 from benchmarks.submitting import folder
-from mynth_dagster.engine.plan import survey
+from mynth_dagster.engine.plan import build_plan
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.tables.columns import find_columns, normalise
@@ -137,7 +137,7 @@ def plan_only(url: str, path: str) -> int:
 
     async def work() -> int:
         async with open_session(ours.settings_for(url, path, None, 128)) as session:
-            return (await survey(session, BATCH, BATCH.slices(""))).n_to_send
+            return (await build_plan(session, BATCH, BATCH.slices(""))).n_to_send
 
     return asyncio.run(work())
 

@@ -41,7 +41,7 @@ import sqlalchemy as sa
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.simulator import STANDARD_SECRET, SimulatorServer
@@ -122,7 +122,7 @@ def run_once(server: SimulatorServer, root: Path, ledger_url: str, prompts: str)
                 batch,
                 open_source(prompts),
                 window="",
-                stop=StopSwitch(),
+                stop=CancelToken(),
                 progress=Progress(),
             )
 

@@ -19,9 +19,9 @@ import typer
 from rich.console import Console
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import (
     ConfigError,
     ConfirmationNeededError,
@@ -154,17 +154,20 @@ _INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedE
 
 @contextmanager
 def errors_as_exit_codes(
-    console: Console, n_posts: Callable[[], int] = lambda: 0, *, asking: Asking = NOTHING_SPECIAL
+    console: Console,
+    n_posts: Callable[[], int] = lambda: 0,
+    *,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> Iterator[None]:
     """
     Print what this package raises on purpose, and exit with the code it stands for.
 
     ``n_posts`` tells how many paid requests were made by then: an unusable table is an input
-    error only before the first. ``asking`` is what a repetition would ask for again.
+    error only before the first. ``options`` is what a repetition would ask for again.
     """
 
     def then() -> str:
-        return f"\n{PAYS_AGAIN}" if asking.pays_again and n_posts() > 0 else ""
+        return f"\n{PAYS_AGAIN}" if options.pays_again and n_posts() > 0 else ""
 
     try:
         yield
@@ -181,10 +184,10 @@ def errors_as_exit_codes(
         raise typer.Exit(EXIT_OTHER) from None
 
 
-def ask_if_needed(console: Console, work: Callable[[Asking], T], asking: Asking) -> T:
+def ask_if_needed(console: Console, work: Callable[[RunOptions], T], options: RunOptions) -> T:
     """Do the work; where it would pay again and somebody sits at the terminal, ask, then do it."""
     try:
-        return work(asking)
+        return work(options)
     except ConfirmationNeededError as error:
         if not (console.is_terminal and sys.stdin.isatty()):
             raise
@@ -192,7 +195,7 @@ def ask_if_needed(console: Console, work: Callable[[Asking], T], asking: Asking)
         if not typer.confirm("Pay for them again?", err=True):
             say(console, NOTHING_SENT)
             raise typer.Exit(EXIT_INPUT) from None
-        return work(replace(asking, confirm=True))
+        return work(replace(options, confirm=True))
 
 
 def say(console: Console, text: str) -> None:
@@ -208,14 +211,14 @@ def say_json(value: object) -> None:
 # Signals: the first ends the sending and lets answers in flight be recorded, the second kills.
 
 
-def drain_on_signals(stop: StopSwitch) -> None:
+def drain_on_signals(stop: CancelToken) -> None:
     """From now on SIGINT and SIGTERM set the switch; to be called on the loop of the work."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _cancel, stop, number)
 
 
-def _cancel(stop: StopSwitch, number: int) -> None:
+def _cancel(stop: CancelToken, number: int) -> None:
     if stop.is_cancelled:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

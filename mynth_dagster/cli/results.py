@@ -37,7 +37,7 @@ from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
-from mynth_dagster.engine.plan import Asking, Retry
+from mynth_dagster.engine.plan import Retry, RunOptions
 from mynth_dagster.engine.run import receipt_json, usd
 from mynth_dagster.engine.session import (
     REVISION_META,
@@ -47,7 +47,7 @@ from mynth_dagster.engine.session import (
     open_session,
 )
 from mynth_dagster.engine.session import run as run_on_loop
-from mynth_dagster.engine.stop import StopSwitch, in_words
+from mynth_dagster.engine.stop import CancelToken, in_words
 from mynth_dagster.errors import ConfigError, RefusedError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.queries import LedgerReader, StateCount
@@ -345,11 +345,11 @@ def inspect(
     1 anything else.
     """
     console, progress = Console(stderr=True), InspectionProgress()
-    progress.on_quote = lambda surveyed, quote: say(
-        console, f"{surveyed.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+    progress.on_quote = lambda plan, quote: say(
+        console, f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
     )
-    asking = Asking(retry, confirm=confirm)
-    with errors_as_exit_codes(console, lambda: progress.counts.n_posts, asking=asking):
+    options = RunOptions(retry, confirm=confirm)
+    with errors_as_exit_codes(console, lambda: progress.counts.n_posts, options=options):
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
         asked = _asked(table, level or [], effort)
@@ -359,18 +359,18 @@ def inspect(
         )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
         looking = images.inspecting(asked, budget=budget, retries=retries)
-        stop = StopSwitch()
+        stop = CancelToken()
 
-        def look(asking: Asking) -> list[InspectionSummary]:
-            return run_on_loop(_inspect(settings, looking, partition, asking, stop, progress))
+        def look(options: RunOptions) -> list[InspectionSummary]:
+            return run_on_loop(_inspect(settings, looking, partition, options, stop, progress))
 
-        summaries = ask_if_needed(console, look, asking)
+        summaries = ask_if_needed(console, look, options)
     say_json(_summaries_in_json(summaries, stop))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
     if stop.reason:
         reason = stop.reason
         say(console, stopped_early(reason.code, reason.message, reason.next_step))
-        if asking.pays_again and progress.counts.n_posts:
+        if options.pays_again and progress.counts.n_posts:
             say(console, PAYS_AGAIN)
         raise typer.Exit(EXIT_OTHER)
     raise typer.Exit(EXIT_OPEN if n_open else 0)
@@ -388,8 +388,8 @@ async def _inspect(
     settings: EngineSettings,
     batch: Batch,
     window: str,
-    asking: Asking,
-    stop: StopSwitch,
+    options: RunOptions,
+    stop: CancelToken,
     progress: InspectionProgress,
 ) -> list[InspectionSummary]:
     drain_on_signals(stop)
@@ -406,12 +406,12 @@ async def _inspect(
             submitter="command line",
             stop=stop,
             progress=progress,
-            asking=asking,
+            options=options,
         )
         return [summary async for summary in looks]
 
 
-def _summaries_in_json(summaries: Sequence[InspectionSummary], stop: StopSwitch) -> dict[str, Any]:
+def _summaries_in_json(summaries: Sequence[InspectionSummary], stop: CancelToken) -> dict[str, Any]:
     return {
         "images": sum(summary.n_images for summary in summaries),
         "answered": sum(summary.n_answered for summary in summaries),

@@ -44,13 +44,13 @@ from mynth_dagster.cli.options import (
 )
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Retry, Survey
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, Retry, RunOptions
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.reconcile import Waiting
 from mynth_dagster.engine.run import Progress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.engine.session import run as run_on_loop
-from mynth_dagster.engine.stop import StopSwitch, StopTarget, lift_stops, stop_sending
+from mynth_dagster.engine.stop import CancelToken, StopTarget, lift_stops, stop_sending
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
@@ -135,15 +135,15 @@ class ShownProgress:
         for note in dict.fromkeys(note for summary in summaries for note in summary.notes):
             self._say(f"  {note}")
 
-    def _quoted(self, survey: Survey, quote: Quote) -> None:
+    def _quoted(self, plan: Plan, quote: Quote) -> None:
         kind = "exactly" if quote.is_exact else "about"
         price = format_usd(quote.total_units)
         told = f"{kind} {price}" if quote.total_units is not None else "price unknown"
-        self._say(f"{survey.n_to_send} to send, {told}.")
+        self._say(f"{plan.n_to_send} to send, {told}.")
         for note in quote.notes:
             self._say(f"  {note}")
-        self._n_waiting = survey.n_to_send
-        self._bars.update(self._bar, total=survey.n_to_send or None)
+        self._n_waiting = plan.n_to_send
+        self._bars.update(self._bar, total=plan.n_to_send or None)
 
     def _round(self, waiting: Waiting) -> None:
         if self._is_sending:
@@ -174,8 +174,10 @@ def stopped_early(code: str, message: str, next_step: str) -> str:
     return f"Stopped early ({code}): {message} Next: {next_step}"
 
 
-def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_SPECIAL) -> None:
-    """The end of a run in a few lines; ``asking`` is what it was to ask for again."""
+def print_report(
+    console: Console, report: RunReport, options: RunOptions = DEFAULT_RUN_OPTIONS
+) -> None:
+    """The end of a run in a few lines; ``options`` is what it was to ask for again."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
     say(console, f"{rows_in_words(report.rows_by_status)}.")
     told = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
@@ -208,7 +210,7 @@ def print_report(console: Console, report: RunReport, asking: Asking = NOTHING_S
         )
     if report.stalled:
         say(console, f"{report.stalled} rows are past their deadline; run again to collect them.")
-    if asking.pays_again and report.posts_sent and not report.is_accounted_for:
+    if options.pays_again and report.posts_sent and not report.is_accounted_for:
         say(console, PAYS_AGAIN)
 
 
@@ -279,8 +281,8 @@ def run(
     """
     console = Console(stderr=True)
     shown = ShownProgress(console, quiet=as_json)
-    asking = Asking(retry, force, frozenset(prompt_id or []), confirm)
-    with errors_as_exit_codes(console, lambda: shown.progress.counts.n_posts, asking=asking):
+    options = RunOptions(retry, force, frozenset(prompt_id or []), confirm)
+    with errors_as_exit_codes(console, lambda: shown.progress.counts.n_posts, options=options):
         settings = engine_settings(
             root, ledger, base_url, api_revision, os.environ.get("MYNTH_API_KEY"), concurrency
         )
@@ -299,24 +301,24 @@ def run(
             budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )
 
-        def make(asking: Asking) -> RunReport:
+        def make(options: RunOptions) -> RunReport:
             with shown:
                 work = _run(
                     settings,
                     wanted,
                     prompts,
                     partition,
-                    asking,
+                    options,
                     shown.progress,
                     is_same_batch=batch is not None,
                 )
                 return run_on_loop(work)
 
-        report = ask_if_needed(console, make, asking)
+        report = ask_if_needed(console, make, options)
     if as_json:
         say_json(report.to_json())
     else:
-        print_report(console, report, asking)
+        print_report(console, report, options)
     raise typer.Exit(exit_code(report))
 
 
@@ -325,13 +327,13 @@ async def _run(
     batch: Batch,
     prompts: str,
     window: str,
-    asking: Asking,
+    options: RunOptions,
     progress: Progress,
     *,
     is_same_batch: bool,
 ) -> RunReport:
     source = await asyncio.to_thread(open_source, prompts)
-    stop = StopSwitch()
+    stop = CancelToken()
     drain_on_signals(stop)
     async with open_session(settings) as session:
         return await run_table(
@@ -341,7 +343,7 @@ async def _run(
             window=window,
             stop=stop,
             progress=progress,
-            asking=asking,
+            options=options,
             is_same_batch=is_same_batch,
         )
 

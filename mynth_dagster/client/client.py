@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mynth_dagster.client import outcome
 from mynth_dagster.client.download import PictureSession
-from mynth_dagster.client.http import Answer, Call, HttpSession, MayLeave, Transport
+from mynth_dagster.client.http import Call, HttpSession, MayLeave, Response, Transport
 from mynth_dagster.client.limiter import decide_retry_s
 from mynth_dagster.client.outcome import NotSent, PaidOutcome, Unknown
 from mynth_dagster.client.settings import ClientSettings
@@ -42,7 +42,7 @@ from mynth_dagster.limits import (
     TASK_DEADLINE_S,
     TASK_MAX_BYTES,
 )
-from mynth_dagster.models.request import ImageRequest, Inspection, Wish
+from mynth_dagster.models.request import ImageRequest, Inspection, PaidRequest
 from mynth_dagster.models.task import (
     Account,
     Balance,
@@ -109,7 +109,7 @@ class MynthClient:
         await self.pictures.aclose()
         await self._http.aclose()
 
-    def encode(self, request: Wish, tag: str | None) -> bytes:
+    def encode(self, request: PaidRequest, tag: str | None) -> bytes:
         """The exact bytes that `create_task` will send; a look at an image carries no tag."""
         if isinstance(request, Inspection):
             body = self.profile.encode_inspection(request)
@@ -301,7 +301,7 @@ class MynthClient:
                 slot.release()
             await self._clock.sleep(delay_s)
 
-    def _checked(self, call: Call, answer: Answer) -> Any:
+    def _checked(self, call: Call, answer: Response) -> Any:
         if not 200 <= answer.status < 300:
             raise decode.decode_refusal(
                 call.operation,

@@ -90,7 +90,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A complete answer; header names are in lower case."""
 
     status: int
@@ -149,7 +149,7 @@ class Connections:
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, request: Outgoing) -> Answer:
+    async def send(self, request: Outgoing) -> Response:
         """Send one request and read its answer; raises whatever aiohttp raises."""
         session = self._session or self._open()
         content: Any = request.content
@@ -168,7 +168,7 @@ class Connections:
         )
         async with exchange as response:
             body = await read_whole(response.content.iter_any(), request)
-            return Answer(response.status, headers_of(response.raw_headers), body)
+            return Response(response.status, headers_of(response.raw_headers), body)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -326,7 +326,7 @@ class HttpSession:
         timeout_s: float | None = None,
         may_leave: MayLeave | None = None,
         slot: Slot | None = None,
-    ) -> Answer:
+    ) -> Response:
         """
         Send one request and read the whole answer, whatever its status.
 
@@ -361,7 +361,7 @@ class HttpSession:
         """Close all connections."""
         await self._wire.aclose()
 
-    async def _send(self, call: Call, may_leave: MayLeave | None, slot: Slot) -> Answer:
+    async def _send(self, call: Call, may_leave: MayLeave | None, slot: Slot) -> Response:
         secret = self._secret(call)
         content, content_type = _form(call.files) if call.files else (call.content, "")
         headers = dict(_HEADERS)
@@ -388,7 +388,7 @@ class _ByTransport:
         self._transport = transport
         self._extensions = {"timeout": {"connect": settings.connect_timeout_s}}
 
-    async def send(self, request: Outgoing) -> Answer:
+    async def send(self, request: Outgoing) -> Response:
         """Send one request and read its answer; raises whatever the transport raises."""
         asked = httpx.Request(
             request.method,
@@ -404,7 +404,7 @@ class _ByTransport:
             body = await read_whole(response.aiter_raw(), request)
         finally:
             await response.aclose()
-        return Answer(response.status_code, headers_of(response.headers.raw), body)
+        return Response(response.status_code, headers_of(response.headers.raw), body)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -417,7 +417,7 @@ def _form(files: Sequence[FormFile]) -> tuple[bytes, str]:
     return form.read(), form.headers["content-type"]
 
 
-def _redacted(answer: Answer, secret: str) -> Answer:
+def _redacted(answer: Response, secret: str) -> Response:
     """Answers are quoted in tables and errors: a server that echoes the key must not leak it."""
     echo = secret.encode("ascii")
     if echo not in answer.body:

@@ -25,7 +25,7 @@ LOOK_UP_S = 1.0
 """How often those who wait for the end of a pause look whether they still should."""
 
 
-class Throttle:
+class Limiter:
     """
     Slots for requests on one event loop.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mynth_dagster.client.http import Answer
+from mynth_dagster.client.http import Response
 from mynth_dagster.errors import (
     ApiError,
     InsufficientBalanceError,
@@ -83,7 +83,7 @@ _POSSIBLY_TAKEN = frozenset({408, 409, 425, 499})
 
 
 def sort_answer(
-    operation: str, answer: Answer, profile: RevisionProfile, *, now_us: int
+    operation: str, answer: Response, profile: RevisionProfile, *, now_us: int
 ) -> PaidOutcome:
     """What a complete answer to a paid POST proves."""
     body = parse_json(answer.body)

@@ -31,12 +31,12 @@ from mynth_dagster.limits import CLEAR_AFTER_S, CLEAR_AGAIN_AFTER_S, WALK_PAGES
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import (
     TOO_EARLY,
-    Doubt,
     Intent,
     IntentTag,
     KnownTask,
     StrangeTask,
     Trail,
+    UnresolvedIntent,
     Walk,
     tag_of,
 )
@@ -48,7 +48,7 @@ _PATIENCE = 4
 
 
 def why_not_absent(
-    doubt: Doubt, trail: Trail, *, began: Instant, account: int, asked: str | None
+    doubt: UnresolvedIntent, trail: Trail, *, began: Instant, account: int, asked: str | None
 ) -> str:
     """
     Why the walk does not prove that this request has no task; an empty text: it does.
@@ -68,7 +68,7 @@ def why_not_absent(
     return trail.flaw or _why_not_bracketed(doubt, trail) or _in_the_way(doubt, trail, asked)
 
 
-def _why_not_bracketed(doubt: Doubt, trail: Trail) -> str:
+def _why_not_bracketed(doubt: UnresolvedIntent, trail: Trail) -> str:
     if not any(task.claimed_no > doubt.since_no for _, task in trail.known):
         return (
             "the list shows no task of this key that was sent after it, so that it may be out of "
@@ -93,7 +93,7 @@ def place_below(claimed_no: int, trail: Trail) -> int | None:
     return trail.n_places if trail.is_at_end else None
 
 
-def _in_the_way(doubt: Doubt, trail: Trail, asked: str | None) -> str:
+def _in_the_way(doubt: UnresolvedIntent, trail: Trail, asked: str | None) -> str:
     below, above = place_below(doubt.claimed_no, trail), _place_above(doubt, trail)
     for place, strange in trail.strange:
         is_in_bracket = (below is None or place < below) and place > above
@@ -102,7 +102,7 @@ def _in_the_way(doubt: Doubt, trail: Trail, asked: str | None) -> str:
     return ""
 
 
-def _place_above(doubt: Doubt, trail: Trail) -> int:
+def _place_above(doubt: UnresolvedIntent, trail: Trail) -> int:
     """
     Where the bracket begins: what lies above is younger than any request that was lost then.
 
@@ -119,13 +119,13 @@ def _place_above(doubt: Doubt, trail: Trail) -> int:
     return max(late, default=-1)
 
 
-def _may_be(strange: StrangeTask, doubt: Doubt, asked: str | None) -> bool:
+def _may_be(strange: StrangeTask, doubt: UnresolvedIntent, asked: str | None) -> bool:
     if strange.type in MYNTH_TASKS and strange.type != task_type_of(doubt.intent.model):
         return False
     return None in (strange.asked, asked) or strange.asked == asked
 
 
-def is_cleared(doubt: Doubt, walks: Sequence[Walk]) -> bool:
+def is_cleared(doubt: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
     """Whether these walks together prove that the request was not accepted; oldest first."""
     if doubt.is_disputed:
         return False
@@ -137,7 +137,9 @@ def is_cleared(doubt: Doubt, walks: Sequence[Walk]) -> bool:
     )
 
 
-def is_walk_due(doubt: Doubt, walks: Sequence[Walk], now: Instant, *, may_clear: bool) -> bool:
+def is_walk_due(
+    doubt: UnresolvedIntent, walks: Sequence[Walk], now: Instant, *, may_clear: bool
+) -> bool:
     """Whether to search for this request's task now; oldest walk first."""
     since = doubt.since
     if since is None:
@@ -165,7 +167,7 @@ def next_page_size(walks: Sequence[Walk]) -> int:
     return next(size for size in WALK_PAGES if size != walks[-1].page_size)
 
 
-def _proves(walk: Walk, doubt: Doubt) -> bool:
+def _proves(walk: Walk, doubt: UnresolvedIntent) -> bool:
     """Whether it did, of this delivery: an intent may have been in doubt before."""
     if doubt.since is None or walk.account != doubt.account:
         return False

@@ -23,7 +23,7 @@ from mynth_dagster.client.limiter import backoff_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.collect import write_tables
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ApiError, DownloadError, MynthError
 from mynth_dagster.limits import DOWNLOAD_TRIES, THUMBNAIL_DOWNLOADS
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
@@ -64,7 +64,7 @@ class Fetcher:
         store: ImageStore,
         slice_: Slice,
         settings: FileSettings,
-        stop: StopSwitch,
+        stop: CancelToken,
     ) -> None:
         self._session, self._store, self._slice = session, store, slice_
         self._settings, self._stop = settings, stop
@@ -193,7 +193,7 @@ class FilesReport:
 
 
 async def keep_files(
-    session: Session, batch: Batch, slice_: Slice, *, stop: StopSwitch
+    session: Session, batch: Batch, slice_: Slice, *, stop: CancelToken
 ) -> FilesReport:
     """
     Keep the files of a partition's images as far as they can be had, and write its tables anew.
@@ -236,7 +236,7 @@ async def _write_what_is_known(
 class _Keeper:
     """Downloads of one partition, by a bounded number of workers."""
 
-    def __init__(self, session: Session, batch: Batch, slice_: Slice, stop: StopSwitch) -> None:
+    def __init__(self, session: Session, batch: Batch, slice_: Slice, stop: CancelToken) -> None:
         self._session, self._slice, self._stop = session, slice_, stop
         self._settings = batch.files or FileSettings()
         self.store = open_image_store(self._settings.store or session.settings.root, batch.name)

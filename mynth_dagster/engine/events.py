@@ -38,7 +38,7 @@ HINT_KEPT_US = 86_400 * US_PER_S
 """What is about another batch's or server's task is left to its sessions, but not for ever."""
 
 
-async def work_inbox(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
+async def process_events(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
     """
     Work what is due; how many events told something new.
 
@@ -63,7 +63,7 @@ async def work_inbox(session: Session, batch: Batch, *, until_s: float | None = 
 
 
 @dataclass(frozen=True)
-class _Letter:
+class _Event:
     """An event with what can be known of it without a request."""
 
     event: InboxEvent
@@ -86,20 +86,20 @@ class _Worker:
         )
         return sum(news)
 
-    def _open(self, event: InboxEvent) -> _Letter:
+    def _open(self, event: InboxEvent) -> _Event:
         if event.body is None:
-            return _Letter(event, None, None)
+            return _Event(event, None, None)
         stands_for_end_us = event.signed_at_us or event.received_at_us
         body = parse_json(event.body.encode("utf-8"))
         told = self.session.client.profile.decode_event(body, at_us=stands_for_end_us)
-        return _Letter(event, told, self._own_tag(told.metadata) if told else None)
+        return _Event(event, told, self._own_tag(told.metadata) if told else None)
 
     def _own_tag(self, metadata: object) -> IntentTag | None:
         value = metadata.get(INTENT_TAG_KEY) if isinstance(metadata, dict) else None
         tag = parse_tag(value)
         return tag if tag is not None and tag.ledger_id == self.session.ledger.ledger_id else None
 
-    def _owners(self, letters: Sequence[_Letter]) -> dict[str, Intent]:
+    def _owners(self, letters: Sequence[_Event]) -> dict[str, Intent]:
         """The intents that the events are about, by event: by task where known, else by tag."""
         ledger = self.session.ledger
         by_task = ledger.read.owners([letter.event.task_id for letter in letters])
@@ -117,7 +117,7 @@ class _Worker:
             if intent_id in intents
         }
 
-    async def _work_safely(self, letter: _Letter, intent: Intent | None) -> bool:
+    async def _work_safely(self, letter: _Event, intent: Intent | None) -> bool:
         """One event that cannot be stored must not keep the others from being worked."""
         try:
             if letter.event.is_signed:
@@ -128,7 +128,7 @@ class _Worker:
             await self._try_later(letter.event)
             return False
 
-    async def _work_signed(self, letter: _Letter, intent: Intent | None) -> bool:
+    async def _work_signed(self, letter: _Event, intent: Intent | None) -> bool:
         event, told = letter.event, letter.told
         if told is None:
             return await self._end(event, EventOutcome.KNOWN)

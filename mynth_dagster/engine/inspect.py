@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from mynth_dagster.engine.collect import read_unread
-from mynth_dagster.engine.events import work_inbox
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Survey
+from mynth_dagster.engine.events import process_events
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, RunOptions
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.reconcile import Waiting, wait_until_settled
 from mynth_dagster.engine.run import SubmitReport, submit_and_look
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.ledger import SliceLookup
@@ -39,7 +39,7 @@ class InspectionProgress:
     """
 
     counts: SubmitCounts = field(default_factory=SubmitCounts)
-    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None
+    on_quote: Callable[[Plan, Quote], None] = lambda _, __: None
     on_round: Callable[[Waiting], None] = lambda _: None
     report: SubmitReport | None = None
 
@@ -50,9 +50,9 @@ async def inspect_images(
     slices: Sequence[Slice],
     *,
     submitter: str,
-    stop: StopSwitch,
+    stop: CancelToken,
     progress: InspectionProgress,
-    asking: Asking = NOTHING_SPECIAL,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> AsyncIterator[InspectionSummary]:
     """
     Ask about every image that was not asked about, wait for the answers, write each partition.
@@ -72,14 +72,14 @@ async def inspect_images(
         slices,
         submitter=submitter,
         stop=stop,
-        asking=asking,
+        options=options,
         counts=progress.counts,
         on_quote=progress.on_quote,
     )
     await wait_until_settled(
         session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
     )
-    await work_inbox(session, batch)
+    await process_events(session, batch)
     for slice_ in slices:
         yield await _collect(session, batch, slice_)
 

@@ -24,7 +24,7 @@ from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.request import ImageRequest, InputImage, Wish
+from mynth_dagster.models.request import ImageRequest, InputImage, PaidRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 from mynth_dagster.tables.inputs import BadInput
 from mynth_dagster.tables.requests import (
@@ -51,9 +51,9 @@ class Retry(str, Enum):
 
 
 @dataclass(frozen=True)
-class Asking:
+class RunOptions:
     """
-    A person's wishes for one run.
+    What a person asks of one run beyond what is missing.
 
     Args:
         retry: `retryable` (failed or refused, and may end otherwise), `failed` (all failed and
@@ -101,7 +101,7 @@ class Asking:
         return self.begun_at_us is not None and intent.claimed_at_us >= self.begun_at_us
 
 
-NOTHING_SPECIAL = Asking()
+DEFAULT_RUN_OPTIONS = RunOptions()
 
 
 @dataclass
@@ -149,7 +149,7 @@ NOTHING_AT_STAKE = Stake(0, 0)
 
 
 def require_confirmed(
-    asking: Asking,
+    options: RunOptions,
     by_partition: Mapping[str, PaidAgain],
     quoted_units: int | None,
     stake: Stake = NOTHING_AT_STAKE,
@@ -162,7 +162,7 @@ def require_confirmed(
     Raises:
         ConfirmationNeededError: Names partitions, figures and price; nothing was sent.
     """
-    if asking.confirm:
+    if options.confirm:
         return
     suspects = {
         key: paid
@@ -198,7 +198,7 @@ class Step(str, Enum):
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Submission:
     """
     One row to be sent.
 
@@ -211,7 +211,7 @@ class Delivery:
     prompt_id: str
     request_key: str
     request_hash: str
-    request: Wish
+    request: PaidRequest
     fan_out: str
     generation: int = 1
     rest: Intent | None = None
@@ -250,7 +250,7 @@ class Decision:
 def decide(
     request_hash: str,
     intents: Sequence[Intent],
-    asking: Asking = NOTHING_SPECIAL,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     retries: int = 0,
 ) -> Decision:
@@ -266,7 +266,7 @@ def decide(
     n_asked = sum(intent.request_hash == request_hash for intent in intents)
     if (
         current is None
-        or _is_asked_anew(current, asking)
+        or _is_asked_anew(current, options)
         or (n_asked <= retries and _may_end_otherwise(current))
     ):
         newest = max((intent.generation for intent in intents), default=0)
@@ -278,10 +278,10 @@ def _may_end_otherwise(current: Intent) -> bool:
     return current.state is IntentState.FAILED and is_retryable(current)
 
 
-def _is_asked_anew(current: Intent, asking: Asking) -> bool:
+def _is_asked_anew(current: Intent, options: RunOptions) -> bool:
     """By a person: given up with the wish to send again, or finished and asked for once more."""
     is_resubmitted = current.state is IntentState.ABANDONED and current.reason == RESUBMIT
-    return is_resubmitted or asking.wants_again(current)
+    return is_resubmitted or options.wants_again(current)
 
 
 def _step_of(current: Intent) -> Step:
@@ -304,7 +304,7 @@ class PriceClass:
     rated: bool
 
 
-def price_class(request: Wish) -> PriceClass:
+def price_class(request: PaidRequest) -> PriceClass:
     """The price class of one request."""
     return PriceClass(
         model=request.model,
@@ -328,7 +328,7 @@ ROWS_AT_ONCE = 500
 
 
 @dataclass
-class Survey:
+class Plan:
     """
     What a run would do.
 
@@ -343,7 +343,7 @@ class Survey:
 
     rows: Counter[Step] = field(default_factory=Counter)
     n_requests: Counter[PriceClass] = field(default_factory=Counter)
-    samples: dict[PriceClass, Wish] = field(default_factory=dict)
+    samples: dict[PriceClass, PaidRequest] = field(default_factory=dict)
     n_again: int = 0
     n_repeated: int = 0
     moved: list[tuple[str, str]] = field(default_factory=list)
@@ -388,40 +388,45 @@ class Survey:
                 self.files.setdefault(image.content_hash, image)
 
 
-async def survey(
-    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
-) -> Survey:
+async def build_plan(
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
+) -> Plan:
     """Count and classify every row of these partitions; sends nothing."""
-    counted, reader = Survey(), session.ledger.read
+    counted, reader = Plan(), session.ledger.read
     for slice_ in slices:
         n_paid = await asyncio.to_thread(reader.n_paid_rows, batch.ledger_name, slice_)
         counted.paid[slice_.key] = PaidAgain(n_paid=n_paid)
-        async for decided in _decided(session, batch, slice_, asking):
+        async for decided in _decided(session, batch, slice_, options):
             counted.add_delivered(decided.n_delivered, slice_)
             for row, decision in decided.others:
                 counted.add(row, decision, slice_)
     return counted
 
 
-async def deliveries(
+async def iter_submissions(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
     uploads: InputUploads,
-    asking: Asking = NOTHING_SPECIAL,
-) -> AsyncGenerator[list[Delivery], None]:
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
+) -> AsyncGenerator[list[Submission], None]:
     """The rows to send, in the order of the tables, once their input files are at Mynth."""
     for slice_ in slices:
-        async for decided in _decided(session, batch, slice_, asking):
+        async for decided in _decided(session, batch, slice_, options):
             to_send = [(row, how) for row, how in decided.others if how.step is Step.SEND]
             await uploads.make_ready(image for row, _ in to_send for image in row.request.inputs)
             yield [_delivery(row, decision, slice_, uploads) for row, decision in to_send]
 
 
-def _delivery(row: PromptRow, decision: Decision, slice_: Slice, uploads: InputUploads) -> Delivery:
+def _delivery(
+    row: PromptRow, decision: Decision, slice_: Slice, uploads: InputUploads
+) -> Submission:
     resolved = uploads.resolve(row.request)
     obstacle = resolved if isinstance(resolved, BadInput) else None
-    return Delivery(
+    return Submission(
         prompt_id=row.prompt_id,
         request_key=row.request_key,
         request_hash=row.request_hash,
@@ -442,36 +447,36 @@ class _Decided:
 
 
 async def _decided(
-    session: Session, batch: Batch, slice_: Slice, asking: Asking
+    session: Session, batch: Batch, slice_: Slice, options: RunOptions
 ) -> AsyncIterator[_Decided]:
     """Row batches with their decisions; files and ledger are read on a worker thread."""
-    batches = _decide_batches(session, batch, slice_, asking)
+    batches = _decide_batches(session, batch, slice_, options)
     while (decided := await asyncio.to_thread(next, batches, None)) is not None:
         yield decided
 
 
 def _decide_batches(
-    session: Session, batch: Batch, slice_: Slice, asking: Asking
+    session: Session, batch: Batch, slice_: Slice, options: RunOptions
 ) -> Iterator[_Decided]:
     store = TableStore(session.settings.root, batch.name)
     if batch.inspection is not None:
         for rows in iter_rows_to_inspect(store, slice_, batch=batch):
-            yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
+            yield _Decided(0, _decide_each(session, batch, slice_, rows, options))
         return
     for planned in iter_planned_batches(store, slice_, batch=batch):
-        open_ = _open_places(session, batch, slice_, planned, asking)
+        open_ = _open_places(session, batch, slice_, planned, options)
         yield _Decided(len(planned.request_keys) - len(open_), [])
         for places in chunks(open_, ROWS_AT_ONCE):
             rows = planned.rows(places)
-            yield _Decided(0, _decide_each(session, batch, slice_, rows, asking))
+            yield _Decided(0, _decide_each(session, batch, slice_, rows, options))
 
 
 def _open_places(
-    session: Session, batch: Batch, slice_: Slice, planned: PlannedBatch, asking: Asking
+    session: Session, batch: Batch, slice_: Slice, planned: PlannedBatch, options: RunOptions
 ) -> list[int]:
     """Where the rows are that were not delivered as they read now, or are asked for again."""
     keys, hashes = planned.request_keys, planned.request_hashes
-    if asking.is_special:
+    if options.is_special:
         return list(range(len(keys)))
     settled = session.ledger.read.delivered(batch.ledger_name, slice_, keys)
     each = enumerate(zip(keys, hashes, strict=True))
@@ -479,15 +484,15 @@ def _open_places(
 
 
 def _decide_each(
-    session: Session, batch: Batch, slice_: Slice, rows: Sequence[PromptRow], asking: Asking
+    session: Session, batch: Batch, slice_: Slice, rows: Sequence[PromptRow], options: RunOptions
 ) -> list[tuple[PromptRow, Decision]]:
-    covered = [row for row in rows if asking.covers(row.prompt_id)]
+    covered = [row for row in rows if options.covers(row.prompt_id)]
     keys = [row.request_key for row in covered]
     known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
 
     def decision(row: PromptRow) -> Decision:
         intents = known.get(row.request_key, ())
-        return decide(row.request_hash, intents, asking, retries=batch.retries)
+        return decide(row.request_hash, intents, options, retries=batch.retries)
 
     return [(row, decision(row)) for row in covered]
 
@@ -502,7 +507,9 @@ KEPT_US = 30 * 86_400 * US_PER_S
 """Nobody takes up a run again after so long; a wish that is uttered then is a new one."""
 
 
-async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str) -> Asking:
+async def asking_since(
+    session: Session, batch: Batch, options: RunOptions, wish: str
+) -> RunOptions:
     """
     The same wishes, leaving alone what was asked for since they were uttered first.
 
@@ -512,10 +519,10 @@ async def asking_since(session: Session, batch: Batch, asking: Asking, wish: str
     Args:
         wish: What tells these wishes from others; the same in each try to fulfil them.
     """
-    if not asking.pays_again:
-        return asking
+    if not options.pays_again:
+        return options
     now = await session.ledger.moment(session.clock.instant())
     key = f"{ASKED}{batch.ledger_name}:{wish}"
     kept = await session.ledger.ensure_meta(key, str(now.wall_us))
     await session.ledger.forget_moments(ASKED, now.wall_us - KEPT_US, but=key)
-    return replace(asking, begun_at_us=int(kept))
+    return replace(options, begun_at_us=int(kept))

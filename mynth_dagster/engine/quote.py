@@ -9,12 +9,12 @@ from decimal import Decimal
 
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.engine.plan import (
-    NOTHING_SPECIAL,
-    Asking,
+    DEFAULT_RUN_OPTIONS,
+    Plan,
     PriceClass,
-    Survey,
+    RunOptions,
+    build_plan,
     price_class,
-    survey,
 )
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import RERUN, StopReason
@@ -24,7 +24,7 @@ from mynth_dagster.ledger.queries import PartitionRow
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import NOTHING, Exposure, format_usd, units_from_usd
-from mynth_dagster.models.request import ImageRequest, Inspection, Wish
+from mynth_dagster.models.request import ImageRequest, Inspection, PaidRequest
 from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64
@@ -61,7 +61,7 @@ class Quote:
     n_requests: Mapping[PriceClass, int]
     notes: tuple[str, ...] = ()
 
-    def price_of(self, request: Wish) -> int | None:
+    def price_of(self, request: PaidRequest) -> int | None:
         """Units of 10⁻⁸ USD that one request is expected to reserve."""
         price = self.prices.get(price_class(request))
         return None if price is None else price.units
@@ -87,19 +87,19 @@ class Quote:
         return tuple(sorted({self.prices[kind].basis for kind in self.n_requests}))
 
 
-def paid_again_units(surveyed: Survey, quote: Quote) -> int | None:
+def paid_again_units(plan: Plan, quote: Quote) -> int | None:
     """
     What rows would cost that were paid for before, in units of 10⁻⁸ USD; None where unknown.
 
     Rows that came for others which are gone, such as those of another model, cost the mean.
     """
-    n_replaced = sum(paid.n_suspect - paid.n_again for paid in surveyed.paid.values())
-    again = Quote(quote.prices, +surveyed.n_paid_again).total_units
+    n_replaced = sum(paid.n_suspect - paid.n_again for paid in plan.paid.values())
+    again = Quote(quote.prices, +plan.n_paid_again).total_units
     if not n_replaced:
         return again
     if again is None or quote.total_units is None:
         return None
-    return again + -(-quote.total_units * n_replaced // surveyed.n_to_send)
+    return again + -(-quote.total_units * n_replaced // plan.n_to_send)
 
 
 def total_of(quotes: Sequence[Quote]) -> int | None:
@@ -111,7 +111,7 @@ def total_of(quotes: Sequence[Quote]) -> int | None:
 
 async def build_quote(
     client: MynthClient,
-    samples: Mapping[PriceClass, Wish],
+    samples: Mapping[PriceClass, PaidRequest],
     n_requests: Mapping[PriceClass, int],
     prices_usd: Mapping[str, Decimal],
 ) -> Quote:
@@ -140,7 +140,7 @@ async def build_quote(
 
 
 async def _estimated(
-    client: MynthClient, samples: Mapping[PriceClass, Wish], notes: list[str]
+    client: MynthClient, samples: Mapping[PriceClass, PaidRequest], notes: list[str]
 ) -> dict[PriceClass, Price]:
     found: dict[PriceClass, Price] = {}
     for kind, request in samples.items():
@@ -203,21 +203,24 @@ def _unknown_notes(prices: Mapping[PriceClass, Price]) -> list[str]:
 
 
 async def quote_each(
-    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
-) -> dict[Slice, tuple[Survey, Quote]]:
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
+) -> dict[Slice, tuple[Plan, Quote]]:
     """A quote for each partition; each class of price is asked for once over all of them."""
-    surveys = {slice_: await survey(session, batch, [slice_], asking) for slice_ in slices}
-    samples: dict[PriceClass, Wish] = {}
+    plans = {slice_: await build_plan(session, batch, [slice_], options) for slice_ in slices}
+    samples: dict[PriceClass, PaidRequest] = {}
     n_requests: Counter[PriceClass] = Counter()
-    for surveyed in surveys.values():
-        samples = {**surveyed.samples, **samples}
-        n_requests += surveyed.n_requests
+    for plan in plans.values():
+        samples = {**plan.samples, **samples}
+        n_requests += plan.n_requests
     quote = await build_quote(session.client, samples, n_requests, batch.prices_usd)
-    return {slice_: (surveyed, _part_of(quote, surveyed)) for slice_, surveyed in surveys.items()}
+    return {slice_: (plan, _part_of(quote, plan)) for slice_, plan in plans.items()}
 
 
-def _part_of(quote: Quote, surveyed: Survey) -> Quote:
-    return Quote(quote.prices, surveyed.n_requests, quote.notes if surveyed.n_to_send else ())
+def _part_of(quote: Quote, plan: Plan) -> Quote:
+    return Quote(quote.prices, plan.n_requests, quote.notes if plan.n_to_send else ())
 
 
 # What a run may still spend: caps that are used up, and prices that a cap needs to know.

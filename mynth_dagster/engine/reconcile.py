@@ -16,11 +16,11 @@ from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.auto_resubmit import Reason, reasons_to_resend
 from mynth_dagster.engine.collect import read_finished, read_surplus
-from mynth_dagster.engine.events import work_inbox
+from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.poll import IsDue, Poller, PollRound, always
 from mynth_dagster.engine.resolve import expire_interrupted, settle
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.events import Heard
@@ -289,7 +289,7 @@ async def watch(
     moving = await _moving(session, name)
     sending = sorted({window for (window, _), counts in moving.items() if counts.n_sending})
     await expire_interrupted(session, batch, sending)
-    await work_inbox(session, batch, until_s=until_s)
+    await process_events(session, batch, until_s=until_s)
     await settle(session, batch, None, until_s=until_s - budget_s / 2)
     is_complete = await Tour(session, batch, until_s).go(await _moving(session, name))
     await read_surplus(session, batch, None, until_s=until_s)
@@ -543,7 +543,7 @@ class Looker:
         """
         session, batch = self._session, self._batch
         await session.account.number()
-        await work_inbox(session, batch)
+        await process_events(session, batch)
         n_events_left = await asyncio.to_thread(session.ledger.inbox.n_fresh)
         tasks = await self._awaited()
         hearing = await hearing_of(session, batch)
@@ -627,7 +627,7 @@ async def wait_until_settled(
     batch: Batch,
     slices: Sequence[Slice],
     *,
-    stop: StopSwitch,
+    stop: CancelToken,
     on_round: Callable[[Waiting], None] = lambda _: None,
     looker: Looker | None = None,
 ) -> Waiting:
@@ -671,7 +671,7 @@ async def wait_until_settled(
         await _pause(session, looker.pace.next_at_s, stop, looked.n_events_left)
 
 
-async def _pause(session: Session, until_s: float, stop: StopSwitch, n_left: int) -> None:
+async def _pause(session: Session, until_s: float, stop: CancelToken, n_left: int) -> None:
     """Sleep until something came into the inbox, looking up often enough to be cancelled."""
     while not stop.is_cancelled and (left_s := until_s - session.clock.elapsed_s()) > 0:
         await session.clock.sleep(min(left_s, LOOK_UP_S))

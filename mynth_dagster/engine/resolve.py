@@ -24,7 +24,7 @@ from mynth_dagster.ledger.observations import Attachment, Sighting
 from mynth_dagster.ledger.queries import Evidence
 from mynth_dagster.limits import TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, Slice
-from mynth_dagster.models.intent import Doubt, Intent, Trail, Walk, tag_of
+from mynth_dagster.models.intent import Intent, Trail, UnresolvedIntent, Walk, tag_of
 from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import HELD, RESUBMIT, IntentState
@@ -213,7 +213,7 @@ async def settle(
 async def _said_of(
     session: Session,
     batch: Batch,
-    doubts: Sequence[Doubt],
+    doubts: Sequence[UnresolvedIntent],
     trail: Trail,
     began: Instant,
     account: int,
@@ -222,7 +222,7 @@ async def _said_of(
     tells = any(strange.asked is not None for _, strange in trail.strange)
     asked = await asyncio.to_thread(_asked_by, session, batch, doubts) if tells else {}
 
-    def said(doubt: Doubt) -> str:
+    def said(doubt: UnresolvedIntent) -> str:
         by_it = asked.get((doubt.intent.row.request_key, doubt.intent.request_hash))
         return why_not_absent(doubt, trail, began=began, account=account, asked=by_it)
 
@@ -230,7 +230,7 @@ async def _said_of(
 
 
 def _asked_by(
-    session: Session, batch: Batch, doubts: Sequence[Doubt]
+    session: Session, batch: Batch, doubts: Sequence[UnresolvedIntent]
 ) -> dict[tuple[str, str], str]:
     """
     What these rows ask for, by key and hash: the image that they look at, or their prompt, as far
@@ -257,7 +257,9 @@ def _asked_by(
     return found
 
 
-async def _clear(session: Session, doubts: Sequence[Doubt], walks: Sequence[Walk]) -> int:
+async def _clear(
+    session: Session, doubts: Sequence[UnresolvedIntent], walks: Sequence[Walk]
+) -> int:
     cleared = [doubt for doubt in doubts if is_cleared(doubt, walks)]
     if not cleared:
         return 0
@@ -271,7 +273,7 @@ async def _doubts(
     batch: Batch,
     slices: Sequence[Slice] | None,
     states: Sequence[IntentState],
-) -> list[Doubt]:
+) -> list[UnresolvedIntent]:
     read = session.ledger.doubts.doubts
     return await asyncio.to_thread(read, batch.ledger_name, slices, states)
 

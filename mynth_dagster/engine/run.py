@@ -18,16 +18,16 @@ from typing import Any
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.collect import collect_slice, write_tables
 from mynth_dagster.engine.download import FilesReport, keep_files
-from mynth_dagster.engine.events import work_inbox
+from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.plan import (
+    DEFAULT_RUN_OPTIONS,
     NOTHING_AT_STAKE,
-    NOTHING_SPECIAL,
-    Asking,
+    Plan,
+    RunOptions,
     Stake,
-    Survey,
-    deliveries,
+    build_plan,
+    iter_submissions,
     require_confirmed,
-    survey,
 )
 from mynth_dagster.engine.quote import (
     Funds,
@@ -48,7 +48,7 @@ from mynth_dagster.engine.resolve import (
     settle,
 )
 from mynth_dagster.engine.session import Session, require_may_generate
-from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch, key_refused
+from mynth_dagster.engine.stop import CANCELLED, CancelToken, StopReason, key_refused
 from mynth_dagster.engine.submit import (
     Sender,
     SubmitCounts,
@@ -78,7 +78,7 @@ class SubmitReport:
     `stopped` is None when every row that was to be sent was delivered to its end.
     """
 
-    survey: Survey
+    plan: Plan
     quote: Quote
     counts: SubmitCounts
     api_revision: str
@@ -147,36 +147,37 @@ async def _raise(session: Session, batch: Batch, summaries: Sequence[PromptsSumm
 
 
 async def draft_quote(
-    session: Session, batch: Batch, slices: Sequence[Slice], asking: Asking = NOTHING_SPECIAL
-) -> tuple[Survey, Quote]:
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
+) -> tuple[Plan, Quote]:
     """What a submission of these partitions would send, and what it would reserve."""
-    surveyed = await survey(session, batch, slices, asking)
-    quote = await build_quote(
-        session.client, surveyed.samples, surveyed.n_requests, batch.prices_usd
-    )
-    notes = await asyncio.to_thread(_from_table, session, batch, surveyed)
-    notes += await _missing_destinations(session, surveyed)
-    return surveyed, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
+    plan = await build_plan(session, batch, slices, options)
+    quote = await build_quote(session.client, plan.samples, plan.n_requests, batch.prices_usd)
+    notes = await asyncio.to_thread(_from_table, session, batch, plan)
+    notes += await _missing_destinations(session, plan)
+    return plan, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
 
 
-def _from_table(session: Session, batch: Batch, surveyed: Survey) -> list[str]:
+def _from_table(session: Session, batch: Batch, plan: Plan) -> list[str]:
     """In words, where what multiplies money comes from, if it is from the prompt table."""
     if batch.inspection is not None:
         return []
     store = TableStore(session.settings.root, batch.name)
-    said = {name for slice_ in surveyed.to_send_in for name in said_by_table(store, slice_)}
-    n_images = sum(kind.count * n for kind, n in surveyed.n_requests.items())
-    models = {kind.model for kind in surveyed.n_requests}
+    said = {name for slice_ in plan.to_send_in for name in said_by_table(store, slice_)}
+    n_images = sum(kind.count * n for kind, n in plan.n_requests.items())
+    models = {kind.model for kind in plan.n_requests}
     words = {"count": f"{n_images} images", "model": name_some(sorted(models))}
     return [f"{name} from the table: {words[name]}" for name in sorted(said)]
 
 
-async def _missing_destinations(session: Session, surveyed: Survey) -> list[str]:
+async def _missing_destinations(session: Session, plan: Plan) -> list[str]:
     """In words, the destinations that rows to be sent name and the account does not have."""
-    if not surveyed.destinations:
+    if not plan.destinations:
         return []
     known = await list_destinations(session)
-    missing = sorted(surveyed.destinations - known) if known is not None else []
+    missing = sorted(plan.destinations - known) if known is not None else []
     return [
         f"the account has no destination {name!r}: Mynth will refuse the rows that name it"
         for name in missing
@@ -189,10 +190,10 @@ async def submit(
     slices: Sequence[Slice],
     *,
     submitter: str,
-    stop: StopSwitch,
-    asking: Asking = NOTHING_SPECIAL,
+    stop: CancelToken,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
     counts: SubmitCounts | None = None,
-    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None,
+    on_quote: Callable[[Plan, Quote], None] = lambda _, __: None,
 ) -> SubmitReport:
     """
     Send what is missing in these partitions and what a person asks for again, nothing else.
@@ -223,17 +224,17 @@ async def submit(
     is_through = False
     try:
         await expire_interrupted(session, batch, windows)
-        await work_inbox(session, batch)
+        await process_events(session, batch)
         settled = await settle(session, batch, slices, states=ALL_OPEN)
-        surveyed, quote = await draft_quote(session, batch, slices, asking)
-        await session.ledger.move_intents(surveyed.moved)
-        on_quote(surveyed, quote)
+        plan, quote = await draft_quote(session, batch, slices, options)
+        await session.ledger.move_intents(plan.moved)
+        on_quote(plan, quote)
         require_prices(batch, quote)
-        await _require_confirmed(session, batch, slices, asking, surveyed, quote)
+        await _require_confirmed(session, batch, slices, options, plan, quote)
         uploads = InputUploads(session, account, counts.uploads)
-        await uploads.make_ready(surveyed.files.values())
+        await uploads.make_ready(plan.files.values())
         for window in windows:
-            of_window = [s for s in slices if s.window == window and surveyed.to_send_in[s]]
+            of_window = [s for s in slices if s.window == window and plan.to_send_in[s]]
             sender = Submitter(
                 session,
                 batch,
@@ -244,7 +245,7 @@ async def submit(
                 funds=funds,
                 counts=counts,
             )
-            await sender.send_all(deliveries(session, batch, of_window, uploads, asking))
+            await sender.send_all(iter_submissions(session, batch, of_window, uploads, options))
         reach(CrashPoint.SUBMITTED)
         is_through = True
     finally:
@@ -252,21 +253,21 @@ async def submit(
             now = session.clock.instant()
             await session.ledger.stops.fence(submitter, CANCELLED.message, now)
         if is_through or stop.is_set:
-            close = _close_for if not asking.prompt_ids else _leave
+            close = _close_for if not options.prompt_ids else _leave
             await _close(session, batch, slices, stop, funds, counts, close)
         else:
             await session.ledger.leave_partitions(batch.ledger_name, slices)
         await mark_tables(session, batch)
     revision = session.client.profile.REVISION
-    return SubmitReport(surveyed, quote, counts, revision, settled, stop.reason)
+    return SubmitReport(plan, quote, counts, revision, settled, stop.reason)
 
 
 async def _require_confirmed(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
-    asking: Asking,
-    surveyed: Survey,
+    options: RunOptions,
+    plan: Plan,
     quote: Quote,
 ) -> None:
     """
@@ -281,9 +282,9 @@ async def _require_confirmed(
         before.update({f"{window}{rest}": value for rest, value in facts.items()})
     changed = [slice_ for slice_ in slices if before.get(_place(slice_)) != now]
     limit_units = units_from_usd(batch.confirm_above_usd)
-    stake = Stake(paid_again_units(surveyed, quote), limit_units) if changed else NOTHING_AT_STAKE
-    require_confirmed(asking, surveyed.paid, quote.total_units, stake)
-    for slice_ in changed if not asking.prompt_ids else []:
+    stake = Stake(paid_again_units(plan, quote), limit_units) if changed else NOTHING_AT_STAKE
+    require_confirmed(options, plan.paid, quote.total_units, stake)
+    for slice_ in changed if not options.prompt_ids else []:
         await session.ledger.set_meta(f"{prefix}{_place(slice_)}", now)
 
 
@@ -303,7 +304,7 @@ async def collect(
     await session.account.number()
     windows = sorted({slice_.window for slice_ in slices})
     await expire_interrupted(session, batch, windows)
-    await work_inbox(session, batch)
+    await process_events(session, batch)
     for slice_ in slices:
         yield await collect_slice(session, batch, slice_, collector)
 
@@ -312,7 +313,7 @@ async def _close(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
-    stop: StopSwitch,
+    stop: CancelToken,
     funds: Funds,
     counts: SubmitCounts,
     close: Close,
@@ -540,10 +541,10 @@ async def submit_and_look(
     slices: Sequence[Slice],
     *,
     submitter: str,
-    stop: StopSwitch,
-    asking: Asking,
+    stop: CancelToken,
+    options: RunOptions,
     counts: SubmitCounts,
-    on_quote: Callable[[Survey, Quote], None],
+    on_quote: Callable[[Plan, Quote], None],
 ) -> tuple[SubmitReport, Looker]:
     """
     As `submit`; returns who looked meanwhile too, for the waiting to go on with.
@@ -562,7 +563,7 @@ async def submit_and_look(
             slices,
             submitter=submitter,
             stop=stop,
-            asking=asking,
+            options=options,
             counts=counts,
             on_quote=on_quote,
         )
@@ -587,7 +588,7 @@ each look holds.
 class _Meanwhile:
     """One look at a time, driven by the answers that come: no look without a task since."""
 
-    def __init__(self, session: Session, looker: Looker, stop: StopSwitch) -> None:
+    def __init__(self, session: Session, looker: Looker, stop: CancelToken) -> None:
         self._clock = session.clock
         self._looker = looker
         self._stop = stop
@@ -654,7 +655,7 @@ class Progress:
     counts: SubmitCounts = field(default_factory=SubmitCounts)
     on_phase: Callable[[str], None] = lambda _: None
     on_prepared: Callable[[list[PromptsSummary]], None] = lambda _: None
-    on_quote: Callable[[Survey, Quote], None] = lambda _, __: None
+    on_quote: Callable[[Plan, Quote], None] = lambda _, __: None
     on_round: Callable[[Waiting], None] = lambda _: None
 
 
@@ -664,9 +665,9 @@ async def run_table(
     source: PromptSource,
     *,
     window: str,
-    stop: StopSwitch,
+    stop: CancelToken,
     progress: Progress,
-    asking: Asking = NOTHING_SPECIAL,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
     is_same_batch: bool = False,
 ) -> RunReport:
     """
@@ -690,7 +691,7 @@ async def run_table(
     progress.on_prepared(prepared)
     quotes: list[Quote] = []
     submitter = f"command line {os.urandom(4).hex()}"
-    for asked in (asking, *[NOTHING_SPECIAL] * batch.retries):
+    for asked in (options, *[DEFAULT_RUN_OPTIONS] * batch.retries):
         progress.on_phase("submit")
         submitted, looker = await submit_and_look(
             session,
@@ -698,7 +699,7 @@ async def run_table(
             slices,
             submitter=submitter,
             stop=stop,
-            asking=asked,
+            options=asked,
             counts=progress.counts,
             on_quote=progress.on_quote,
         )
@@ -720,7 +721,7 @@ async def run_table(
 
 
 async def _files(
-    session: Session, batch: Batch, slices: Sequence[Slice], stop: StopSwitch, progress: Progress
+    session: Session, batch: Batch, slices: Sequence[Slice], stop: CancelToken, progress: Progress
 ) -> list[FilesReport]:
     """The files of the images, where the batch keeps any."""
     if batch.files is None or stop.is_cancelled:
@@ -733,14 +734,14 @@ async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) 
     """Whether tasks failed that are asked for again by themselves."""
     if not batch.retries:
         return False
-    return (await survey(session, batch, slices)).n_again > 0
+    return (await build_plan(session, batch, slices)).n_again > 0
 
 
 async def _results(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
-    stop: StopSwitch,
+    stop: CancelToken,
     progress: Progress,
     looker: Looker,
 ) -> list[ResultsSummary]:

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from mynth_dagster.client.client import MynthClient, RevisionVerdict, ask_revision
 from mynth_dagster.client.http import Transport
-from mynth_dagster.client.limiter import Throttle
+from mynth_dagster.client.limiter import Limiter
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.crash_points import CrashPoint, reach
@@ -442,7 +442,7 @@ class Session:
     client: MynthClient
     ledger: Ledger
     account: PayingAccount
-    throttle: Throttle
+    throttle: Limiter
     clock: Clock
 
 
@@ -476,7 +476,7 @@ async def _opened(
         revision = await _revision(settings, ledger, transport)
         client = MynthClient(settings.client, profile_of(revision), clock, transport=transport)
         try:
-            throttle = Throttle(settings.client.concurrency, clock)
+            throttle = Limiter(settings.client.concurrency, clock)
             account = PayingAccount(client, ledger, clock)
             yield Session(settings, client, ledger, account, throttle, clock)
         finally:

@@ -61,7 +61,7 @@ def stopped_by(stop: Stop) -> StopReason:
     )
 
 
-class StopSwitch:
+class CancelToken:
     """
     Set to send nothing more; the first reason stays.
 
@@ -133,7 +133,7 @@ ASKED_RETRIES_MAX = 4 * NOT_SENT_RETRIES_MAX
 
 
 @dataclass
-class Breaker:
+class CircuitBreaker:
     """
     Counts what comes in a row, so that one dead key does not burn ten thousand rows.
 

@@ -23,10 +23,10 @@ from mynth_dagster.client.http import MayLeave
 from mynth_dagster.client.outcome import Accepted, Cause, NotSent, Refused, Unknown
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.engine.plan import Delivery
+from mynth_dagster.engine.plan import Submission
 from mynth_dagster.engine.quote import Funds, Quote
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import Breaker, StopReason, StopSwitch, shut_out, stopped_by
+from mynth_dagster.engine.stop import CancelToken, CircuitBreaker, StopReason, shut_out, stopped_by
 from mynth_dagster.engine.uploads import UploadCounts
 from mynth_dagster.errors import (
     ApiError,
@@ -77,7 +77,7 @@ class SubmitCounts:
 
 
 @dataclass(frozen=True)
-class Recording:
+class PendingRecord:
     """A task id on its way into the ledger; `kept` is done after its COMMIT."""
 
     intent: Intent
@@ -86,19 +86,19 @@ class Recording:
     kept: asyncio.Future[Attachment]
 
 
-class Answers:
+class ResponseRecorder:
     """The answers to one batch's requests."""
 
     def __init__(
-        self, session: Session, batch: Batch, *, stop: StopSwitch, counts: SubmitCounts
+        self, session: Session, batch: Batch, *, stop: CancelToken, counts: SubmitCounts
     ) -> None:
         self._session = session
         self._batch = batch
         self._stop = stop
         self._counts = counts
-        self._breaker = Breaker(max_unresolved=session.settings.client.concurrency)
+        self._breaker = CircuitBreaker(max_unresolved=session.settings.client.concurrency)
 
-    def begin(self, intent: Intent, outcome: Accepted) -> Recording:
+    def begin(self, intent: Intent, outcome: Accepted) -> PendingRecord:
         """Hand a task id to the ledger; `finish` must follow."""
         created, now_us = outcome.created, self._session.clock.now_us()
         sighting = Sighting.at(
@@ -109,9 +109,9 @@ class Answers:
             deadline_s=self._batch.deadline_s,
             reserved_units=created.reserved_units,
         )
-        return Recording(intent, outcome, now_us, self._session.ledger.begin_sighting(sighting))
+        return PendingRecord(intent, outcome, now_us, self._session.ledger.begin_sighting(sighting))
 
-    async def finish(self, recording: Recording) -> None:
+    async def finish(self, recording: PendingRecord) -> None:
         """Wait until the task id is in the ledger."""
         session, intent, created = self._session, recording.intent, recording.outcome.created
         if await recording.kept is Attachment.FOREIGN:
@@ -232,7 +232,7 @@ class _Lane:
 
     def __init__(self) -> None:
         self.has_slot = False
-        self.recording: Recording | None = None
+        self.recording: PendingRecord | None = None
 
 
 @dataclass
@@ -282,7 +282,7 @@ class Submitter:
         quote: Quote,
         *,
         sender: Sender,
-        stop: StopSwitch,
+        stop: CancelToken,
         funds: Funds,
         counts: SubmitCounts,
     ) -> None:
@@ -294,14 +294,14 @@ class Submitter:
         self._stop = stop
         self._funds = funds
         self._counts = counts
-        self._answers = Answers(session, batch, stop=stop, counts=counts)
+        self._answers = ResponseRecorder(session, batch, stop=stop, counts=counts)
         self._turn = asyncio.Lock()
-        self._ready: deque[Delivery] = deque()
+        self._ready: deque[Submission] = deque()
         self._standing = _Standing(session.ledger)
         self._name = os.urandom(8).hex()
         self._numbers = itertools.count()
 
-    async def send_all(self, deliveries: AsyncGenerator[list[Delivery], None]) -> None:
+    async def send_all(self, deliveries: AsyncGenerator[list[Submission], None]) -> None:
         """Send until there is no more, or until the switch is set; answers in flight are kept."""
         n_workers = self._session.settings.client.concurrency
         async with aclosing(deliveries):
@@ -316,7 +316,7 @@ class Submitter:
         for error in filter(None, errors):
             raise error
 
-    async def _work(self, deliveries: AsyncGenerator[list[Delivery], None]) -> None:
+    async def _work(self, deliveries: AsyncGenerator[list[Submission], None]) -> None:
         lane = _Lane()
         try:
             while (delivery := await self._next(deliveries, lane)) is not None:
@@ -328,8 +328,8 @@ class Submitter:
             await self._leave(lane)
 
     async def _next(
-        self, deliveries: AsyncGenerator[list[Delivery], None], lane: _Lane
-    ) -> Delivery | None:
+        self, deliveries: AsyncGenerator[list[Submission], None], lane: _Lane
+    ) -> Submission | None:
         while not self._stop.is_set:
             if not self._ready:
                 await self._leave(lane)
@@ -343,7 +343,7 @@ class Submitter:
             self._counts.n_over_budget += 1
         return None
 
-    async def _fetch(self, deliveries: AsyncGenerator[list[Delivery], None]) -> bool:
+    async def _fetch(self, deliveries: AsyncGenerator[list[Submission], None]) -> bool:
         """Have one worker read on while the others wait for what it finds; whether it did."""
         async with self._turn:
             if not self._ready:
@@ -352,11 +352,11 @@ class Submitter:
                 self._ready.extend(more)
         return bool(self._ready)
 
-    def _slice(self, delivery: Delivery) -> Slice:
+    def _slice(self, delivery: Submission) -> Slice:
         return self._batch.slice(self._window, delivery.fan_out)
 
-    async def _deliver(self, delivery: Delivery, lane: _Lane) -> None:
-        pending: Delivery | None = delivery
+    async def _deliver(self, delivery: Submission, lane: _Lane) -> None:
+        pending: Submission | None = delivery
         while pending is not None and await self._enter(lane):
             pending = await self._try_once(pending, lane)
 
@@ -384,7 +384,7 @@ class Submitter:
         if recording is not None:
             await self._answers.finish(recording)
 
-    async def _try_once(self, delivery: Delivery, lane: _Lane) -> Delivery | None:
+    async def _try_once(self, delivery: Submission, lane: _Lane) -> Submission | None:
         """One attempt; the delivery to be tried again, or None when this row is through."""
         session, intent = self._session, self._intent(delivery)
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
@@ -438,7 +438,7 @@ class Submitter:
 
         return may_leave
 
-    def _encoded(self, delivery: Delivery, tag: str) -> tuple[bytes, Delivery]:
+    def _encoded(self, delivery: Submission, tag: str) -> tuple[bytes, Submission]:
         """The bytes to send; a row that the revision cannot express has an obstacle instead."""
         try:
             return self._session.client.encode(delivery.request, tag), delivery
@@ -457,7 +457,7 @@ class Submitter:
         return False
 
     async def _claim_after(
-        self, lane: _Lane, delivery: Delivery, intent: Intent, claimant: str
+        self, lane: _Lane, delivery: Submission, intent: Intent, claimant: str
     ) -> bool:
         """Claim a row beside the answer before it; where that one fails, this one is not sent."""
         is_ours = await self._claim(delivery, intent, claimant)
@@ -470,7 +470,7 @@ class Submitter:
             raise
         return is_ours
 
-    async def _claim(self, delivery: Delivery, intent: Intent, claimant: str) -> bool:
+    async def _claim(self, delivery: Submission, intent: Intent, claimant: str) -> bool:
         """Whether the row is ours to send now, and there is money for it."""
         claim = Claim(
             intent,
@@ -506,7 +506,7 @@ class Submitter:
                 if stop.window is None:
                     self._stop.set(reason)
 
-    def _intent(self, delivery: Delivery) -> Intent:
+    def _intent(self, delivery: Submission) -> Intent:
         row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)
         now_us = self._session.clock.now_us()
         return Intent(

@@ -18,7 +18,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, InvalidRequestError, UnauthorizedError
 from mynth_dagster.ledger.uploads import Upload
 from mynth_dagster.limits import UPLOADS_AT_ONCE
-from mynth_dagster.models.request import InputImage, Inspection, Wish
+from mynth_dagster.models.request import InputImage, Inspection, PaidRequest
 from mynth_dagster.tables.image_header import media_type_of
 from mynth_dagster.tables.inputs import BadInput, read_input
 
@@ -71,7 +71,7 @@ class InputUploads:
             if failed is not None:
                 raise failed
 
-    def resolve(self, request: Wish) -> Wish | BadInput:
+    def resolve(self, request: PaidRequest) -> PaidRequest | BadInput:
         """The request with the URLs of its files, or why it has to wait."""
         has_files = any(image.content_hash for image in request.inputs)
         if isinstance(request, Inspection) or not has_files:

@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import (
+    BudgetRequest,
     Changes,
-    Wish,
     apply_changes,
     exceeded_scopes,
     exposure_before,
@@ -282,7 +282,9 @@ def _kept_out(claim: Claim, barriers: Barriers) -> Claimed | None:
 def _apply_free(connection: Connection, claims: Sequence[Claim]) -> list[Claimed]:
     if not claims:
         return []
-    wishes = [Wish(place_of(c.intent), c.budget, c.intent.quoted_units or 0) for c in claims]
+    wishes = [
+        BudgetRequest(place_of(c.intent), c.budget, c.intent.quoted_units or 0) for c in claims
+    ]
     exceeded = exceeded_scopes(connection, wishes)
     fitting = [claim for claim, scope in zip(claims, exceeded, strict=True) if scope is None]
     won = _win(connection, fitting)

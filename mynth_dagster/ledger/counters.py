@@ -206,7 +206,7 @@ _LOCKS = 0x6D79
 
 
 @dataclass(frozen=True)
-class Wish:
+class BudgetRequest:
     """A request that is about to be claimed, and the caps that it has to fit under."""
 
     place: Place
@@ -225,7 +225,7 @@ class Wish:
         return [key for scope, key in self.keys.items() if self.budget.cap(scope) is not None]
 
 
-def exceeded_scopes(connection: Connection, wishes: Sequence[Wish]) -> list[Scope | None]:
+def exceeded_scopes(connection: Connection, wishes: Sequence[BudgetRequest]) -> list[Scope | None]:
     """
     For each wish the scope that has no room for it; the wishes before it are counted in.
 

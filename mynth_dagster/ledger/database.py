@@ -57,7 +57,7 @@ def is_outage(error: BaseException) -> bool:
     return not is_sqlite or any(word in str(error.orig).lower() for word in _PASSING)
 
 
-class Patience:
+class RetryBudget:
     """
     How often and how long to wait for a database that is away; begins when it is made.
 
@@ -88,7 +88,7 @@ class Patience:
 
 def until_unlocked(call: Callable[[], T], pause: Callable[[float], None]) -> T:
     """What a call comes to, tried again for a while where another transaction is in its way."""
-    patience = Patience(OPENING_MAX_S)
+    patience = RetryBudget(OPENING_MAX_S)
     while True:
         try:
             return call()

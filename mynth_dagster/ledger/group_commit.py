@@ -27,7 +27,7 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.clock import block_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
-from mynth_dagster.ledger.database import Patience, in_our_words, is_outage
+from mynth_dagster.ledger.database import RetryBudget, in_our_words, is_outage
 from mynth_dagster.ledger.journal import Spool, SpooledAnswer
 
 P = TypeVar("P")
@@ -162,7 +162,7 @@ class GroupCommit:
 
     def _commit(self, group: list[_Queued]) -> None:
         """Commit a group that grows while the database is away."""
-        patience = Patience()
+        patience = RetryBudget()
         while (error := self._try(group)) is not None:
             pause_s = patience.next_pause_s() if is_outage(error) else None
             if pause_s is None:

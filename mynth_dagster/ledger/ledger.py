@@ -45,7 +45,7 @@ from mynth_dagster.ledger.statements import CALL, IN_MAX, insert_into, of_accoun
 from mynth_dagster.ledger.uploads import KEEP, Subjects, Tokens, Uploads, mark_filed
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import Download
-from mynth_dagster.models.intent import Doubt, Intent, SurplusTask, Walk, new_ledger_id
+from mynth_dagster.models.intent import Intent, SurplusTask, UnresolvedIntent, Walk, new_ledger_id
 from mynth_dagster.models.task import PublicAccessToken, Task
 from mynth_dagster.models.transitions import IntentState
 
@@ -309,7 +309,7 @@ class Ledger:
         """Keep a task that was taken for an intent's, and asks for something else."""
         await self._call(observations.record_dispute(intent_id, task_id, now))
 
-    async def clear(self, settled: Sequence[Doubt], said: str) -> int:
+    async def clear(self, settled: Sequence[UnresolvedIntent], said: str) -> int:
         """These requests were not accepted and may be sent again; how many were in doubt still."""
         return int(await self._call(observations.clear(settled, said)))
 

@@ -34,7 +34,7 @@ from mynth_dagster.ledger.statements import (
     task_to_json,
 )
 from mynth_dagster.limits import LOST_AFTER_MISSES, LOST_AFTER_S
-from mynth_dagster.models.intent import TOO_EARLY, Doubt, Intent, Walk
+from mynth_dagster.models.intent import TOO_EARLY, Intent, UnresolvedIntent, Walk
 from mynth_dagster.models.money import Exposure, exposure_of, exposure_of_surplus
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, next_state, states_before
@@ -567,7 +567,7 @@ def record_dispute(intent_id: str, task_id: str, ours: Instant) -> Callable[[Con
     return call
 
 
-def clear(doubts: Sequence[Doubt], said: str) -> Callable[[Connection], int]:
+def clear(doubts: Sequence[UnresolvedIntent], said: str) -> Callable[[Connection], int]:
     """These requests were not accepted; how many were still in doubt."""
 
     def call(connection: Connection) -> int:

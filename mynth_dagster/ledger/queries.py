@@ -27,7 +27,14 @@ from mynth_dagster.ledger.statements import (
 from mynth_dagster.ledger.uploads import downloads_of
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import Download
-from mynth_dagster.models.intent import Awaited, Doubt, Intent, KnownTask, SurplusTask, Walk
+from mynth_dagster.models.intent import (
+    Awaited,
+    Intent,
+    KnownTask,
+    SurplusTask,
+    UnresolvedIntent,
+    Walk,
+)
 from mynth_dagster.models.money import NO_MONEY, Exposure, MoneyGroup, Receipt, receipt_of
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import HELD, IntentState
@@ -452,7 +459,7 @@ class DoubtReader:
 
     def doubts(
         self, batch: str, slices: Iterable[Slice] | None, states: Iterable[IntentState]
-    ) -> list[Doubt]:
+    ) -> list[UnresolvedIntent]:
         """Deliveries of these partitions, or of all, whose task may have to be searched for."""
         sightings = schema.sightings
         disputed = sa.exists().where(
@@ -515,9 +522,9 @@ class DoubtReader:
         return list(rows_of(self._engine, ordered, lambda row: Evidence(**row)))
 
 
-def _doubt(row: Any) -> Doubt:
+def _doubt(row: Any) -> UnresolvedIntent:
     since = row["doubted_since"]
-    return Doubt(
+    return UnresolvedIntent(
         intent=intent_from_row(row),
         account=row["account"],
         claimed_no=row["claimed_no"] or 0,

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import block_s
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.database import Patience, in_our_words, is_outage
+from mynth_dagster.ledger.database import RetryBudget, in_our_words, is_outage
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey
@@ -287,7 +287,7 @@ def rows_of(engine: Engine, query: sa.Select[Any], read: Callable[[Any], T]) -> 
     Raises:
         LedgerUnavailableError: The database failed, in the driver's words.
     """
-    patience = Patience()
+    patience = RetryBudget()
     while True:
         n_read = 0
         try:
@@ -322,7 +322,7 @@ def looked_up(
 def _looked_up(
     engine: Engine, lookup: Lookup, ids: Sequence[str], **others: str
 ) -> Sequence[sa.Row[Any]]:
-    patience = Patience()
+    patience = RetryBudget()
     while True:
         try:
             with engine.connect() as connection:

@@ -265,7 +265,7 @@ TOO_EARLY = f"it may have reached Mynth late: searched before {CLEAR_AFTER_S / 6
 
 
 @dataclass(frozen=True)
-class Doubt:
+class UnresolvedIntent:
     """
     An `unresolved` intent, or one that is `sending`, with what a search has to know.
 

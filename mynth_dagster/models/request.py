@@ -242,7 +242,7 @@ class Inspection:
         return self.settings.kind.task_type
 
 
-Wish = ImageRequest | Inspection
+PaidRequest = ImageRequest | Inspection
 """What one paid request asks for."""
 
 
@@ -258,7 +258,7 @@ def inspection_hash(settings: InspectionSettings, subject: str) -> str:
     return f"{HASH_VERSION}:{hashlib.sha256(text.encode('ascii')).hexdigest()[:32]}"
 
 
-def doing_of(wish: Wish) -> str:
+def doing_of(wish: PaidRequest) -> str:
     """The last word of the route that a wish is sent to."""
     return wish.settings.kind.value if isinstance(wish, Inspection) else "generate"
 

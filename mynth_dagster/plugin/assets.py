@@ -18,7 +18,7 @@ from mynth_dagster.plugin.execution import execute
 from mynth_dagster.plugin.failing import errors_as_failures
 from mynth_dagster.plugin.metadata import defined_columns
 from mynth_dagster.plugin.resource import MynthResource
-from mynth_dagster.plugin.run_options import ASKING_CONFIG
+from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG
 from mynth_dagster.plugin.upstream_input import INPUT, with_upstream
 
 # Automation of what stands downstream of a batch.
@@ -175,7 +175,7 @@ def _build(
         check_specs=[spec for spec in _check_specs(assets) if spec.asset_key in keys],
         required_resource_keys={resource_key},
         backfill_policy=dg.BackfillPolicy.single_run(),
-        config_schema=ASKING_CONFIG if phase in _PAID else None,
+        config_schema=RUN_OPTIONS_CONFIG if phase in _PAID else None,
         pool=assets.pools.get("submit" if phase in _PAID else phase),
         can_subset=len(specs) > 1,
     )

@@ -19,12 +19,12 @@ import pyarrow as pa
 from mynth_dagster.engine.auto_resubmit import NOT_PREPARED, leave_to_sensor
 from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.download import FilesReport, Thumbnails, keep_files, make_thumbnails
-from mynth_dagster.engine.plan import survey
+from mynth_dagster.engine.plan import build_plan
 from mynth_dagster.engine.quote import quote_each
 from mynth_dagster.engine.reconcile import Waiting, wait_until_settled
 from mynth_dagster.engine.run import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopReason, StopSwitch, passing_reason
+from mynth_dagster.engine.stop import CancelToken, StopReason, passing_reason
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import MynthError, RunStoppedError, name_some
 from mynth_dagster.limits import THUMBNAILS_BUDGET_S
@@ -378,7 +378,7 @@ def submit_tasks(
     context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
     """Send what is missing in the run's partitions."""
-    slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
+    slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
     batch, done, counts = assets.batch, dict[Slice, metadata.Metadata](), SubmitCounts()
     wishes = wishes_of(context)
 
@@ -389,11 +389,11 @@ def submit_tasks(
             slices,
             submitter=context.run.run_id,
             stop=stop,
-            asking=await wishes.of(session, batch),
+            options=await wishes.of(session, batch),
             counts=counts,
-            on_quote=lambda surveyed, quote: notices.put(
+            on_quote=lambda plan, quote: notices.put(
                 lambda: context.log.info(
-                    f"{surveyed.n_to_send} rows to send, {format_usd(quote.total_units)}"
+                    f"{plan.n_to_send} rows to send, {format_usd(quote.total_units)}"
                 )
             ),
         )
@@ -403,7 +403,7 @@ def submit_tasks(
         return report
 
     tables = {assets.key("tasks"): done}
-    on_outage = None if wishes.asking.prompt_ids else later(mynth, assets, slices)
+    on_outage = None if wishes.options.prompt_ids else later(mynth, assets, slices)
     with recording_part_way(
         context,
         assets,
@@ -424,7 +424,7 @@ def collect_results(
     context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
     """Wait until the run's partitions are settled, then write their tables."""
-    slices, stop, notices = assets.partitions.in_run(context), StopSwitch(), Notices()
+    slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
     batch, landed, charged = assets.batch, dict[Slice, Landed](), dict[str, int]()
 
     async def work(session: Session) -> None:
@@ -483,7 +483,7 @@ def keep_image_files(
     context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
     """Download what is missing of the files of the run's partitions."""
-    slices, stop = assets.partitions.in_run(context), StopSwitch()
+    slices, stop = assets.partitions.in_run(context), CancelToken()
     kept: list[FilesReport] = []
     done: dict[Slice, metadata.Metadata] = {}
 
@@ -548,7 +548,7 @@ async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: Submit
     """Whether nothing is left to send in a partition."""
     if report.stopped is None:
         return True
-    return (await survey(session, batch, [slice_])).n_to_send == 0
+    return (await build_plan(session, batch, [slice_])).n_to_send == 0
 
 
 def _require_all_sent(

@@ -11,7 +11,7 @@ import dagster as dg
 
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
 from mynth_dagster.engine.session import Session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import budget_from_usd, format_usd, usd_from_units
@@ -70,10 +70,10 @@ def run_inspection(
     landed: dict[Slice, InspectionSummary],
 ) -> InspectionProgress:
     """Ask, wait and write; what is done lands as it comes, whatever happens later."""
-    stop, notices, progress = StopSwitch(), Notices(), InspectionProgress()
-    progress.on_quote = lambda surveyed, quote: notices.put(
+    stop, notices, progress = CancelToken(), Notices(), InspectionProgress()
+    progress.on_quote = lambda plan, quote: notices.put(
         lambda: context.log.info(
-            f"{surveyed.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+            f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
         )
     )
 
@@ -85,7 +85,7 @@ def run_inspection(
             submitter=context.run.run_id,
             stop=stop,
             progress=progress,
-            asking=await wishes.of(session, batch),
+            options=await wishes.of(session, batch),
         )
         async for summary in looks:
             landed[summary.slice] = summary

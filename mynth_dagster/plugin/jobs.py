@@ -24,7 +24,7 @@ from mynth_dagster.plugin.failing import NOTHING_SENT, errors_as_failures
 from mynth_dagster.plugin.inspections import tables_of
 from mynth_dagster.plugin.metadata import as_table, as_text
 from mynth_dagster.plugin.resource import MynthResource
-from mynth_dagster.plugin.run_options import ASKING_CONFIG, asking_from
+from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG, run_options_from
 from mynth_dagster.plugin.upstream_input import FittingAssets
 
 _TABLES = {
@@ -178,7 +178,7 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
             resource_key,
             "quote",
             tell_quote,
-            ASKING_CONFIG,
+            RUN_OPTIONS_CONFIG,
             "A dry run: tells what `submit` would send of a partition and what it would reserve, "
             "with the same launchpad fields. Sends nothing and spends nothing; `prompts` must be "
             "there.",
@@ -272,13 +272,13 @@ def stop_or_resume(
 def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:
     """Log and record what a submission of the run's partitions would do."""
     slices = assets.partitions.in_run(context)
-    asking = asking_from(context.op_config)
+    options = run_options_from(context.op_config)
 
     async def work(session: Session) -> list[tuple[str, ...]]:
-        quotes = await quote_each(session, assets.batch, slices, asking)
+        quotes = await quote_each(session, assets.batch, slices, options)
         return [
-            (as_text(slice_.key), str(surveyed.n_to_send), format_usd(quote.total_units))
-            for slice_, (surveyed, quote) in quotes.items()
+            (as_text(slice_.key), str(plan.n_to_send), format_usd(quote.total_units))
+            for slice_, (plan, quote) in quotes.items()
         ]
 
     rows = mynth.run(work)

@@ -16,7 +16,7 @@ import dagster as dg
 import pyarrow as pa
 
 from mynth_dagster.engine.download import NO_THUMBNAILS, FilesReport, Thumbnails
-from mynth_dagster.engine.plan import Survey
+from mynth_dagster.engine.plan import Plan
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.run import SubmitReport
 from mynth_dagster.errors import cut
@@ -165,10 +165,10 @@ def prompts_metadata(summary: PromptsSummary) -> Metadata:
     }
 
 
-def quote_metadata(survey: Survey, quote: Quote) -> Metadata:
+def quote_metadata(plan: Plan, quote: Quote) -> Metadata:
     """What sending would cost, as far as is known; of one partition or of several."""
     metadata: Metadata = {
-        "mynth/to_send": survey.n_to_send,
+        "mynth/to_send": plan.n_to_send,
         "mynth/quote_basis": ", ".join(quote.bases) or "nothing to send",
     }
     if quote.total_units is not None:
@@ -197,7 +197,7 @@ def tasks_metadata(summary: ResultsSummary) -> Metadata:
 def submission_metadata(report: SubmitReport) -> Metadata:
     """Of a whole run, over all its partitions; the names say so, since each partition has them."""
     told = {
-        **quote_metadata(report.survey, report.quote),
+        **quote_metadata(report.plan, report.quote),
         "mynth/posts_sent": report.counts.n_posts,
         "mynth/accepted": report.counts.n_accepted,
         "mynth/api_revision": report.api_revision,

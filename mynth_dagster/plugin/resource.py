@@ -18,7 +18,7 @@ from pydantic import Field
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.session import EngineSettings, Session, ledger_url_in, open_session, run
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch, shut_out
+from mynth_dagster.engine.stop import CANCELLED, CancelToken, shut_out
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import (
     CONCURRENCY_DEFAULT,
@@ -101,7 +101,7 @@ class Notices:
 def run_on_engine_thread(
     work: Callable[[], Coroutine[Any, Any, T]],
     *,
-    stop: StopSwitch,
+    stop: CancelToken,
     notices: Notices | None = None,
     watch: Watch = lambda: "",
     grace_s: float = DRAIN_GRACE_S,
@@ -251,7 +251,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         self,
         work: Callable[[Session], Awaitable[T]],
         *,
-        stop: StopSwitch | None = None,
+        stop: CancelToken | None = None,
         notices: Notices | None = None,
         watch: Watch = lambda: "",
         settings: EngineSettings | None = None,
@@ -270,7 +270,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 return await work(session)
 
         return run_on_engine_thread(
-            in_session, stop=stop or StopSwitch(), notices=notices, watch=watch
+            in_session, stop=stop or CancelToken(), notices=notices, watch=watch
         )
 
 

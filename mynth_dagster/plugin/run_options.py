@@ -8,11 +8,11 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.plan import Asking, Retry, asking_since
+from mynth_dagster.engine.plan import Retry, RunOptions, asking_since
 from mynth_dagster.engine.session import Session
 from mynth_dagster.models.batch import Batch
 
-ASKING_CONFIG = {
+RUN_OPTIONS_CONFIG = {
     "retry": dg.Field(
         dg.Enum("MynthRetry", [dg.EnumValue(choice.value) for choice in Retry]),
         default_value=Retry.NONE.value,
@@ -33,9 +33,9 @@ ASKING_CONFIG = {
 """The launchpad's fields of `<batch>__submit` and `<batch>__quote`."""
 
 
-def asking_from(config: Mapping[str, Any]) -> Asking:
+def run_options_from(config: Mapping[str, Any]) -> RunOptions:
     """The wishes of one run."""
-    return Asking(
+    return RunOptions(
         retry=Retry(config["retry"]),
         force=config["force"],
         prompt_ids=frozenset(config["prompt_ids"]),
@@ -47,17 +47,17 @@ def asking_from(config: Mapping[str, Any]) -> Asking:
 class RunsWishes:
     """The wishes of a run, and the run that uttered them first."""
 
-    asking: Asking
+    options: RunOptions
     first_run_id: str
 
     @property
     def how_to_go_on(self) -> str:
         """What to add to a failure, where a run with the same configuration would pay again."""
-        return GO_ON if self.asking.pays_again else ""
+        return GO_ON if self.options.pays_again else ""
 
-    async def of(self, session: Session, batch: Batch) -> Asking:
+    async def of(self, session: Session, batch: Batch) -> RunOptions:
         """The wishes without what earlier tries of the same run have asked for."""
-        return await asking_since(session, batch, self.asking, self.first_run_id)
+        return await asking_since(session, batch, self.options, self.first_run_id)
 
 
 GO_ON = (
@@ -68,8 +68,8 @@ GO_ON = (
 
 def wishes_of(context: dg.AssetExecutionContext) -> RunsWishes:
     """What the launchpad asks for in this run."""
-    asking = asking_from(context.op_execution_context.op_config)
-    return RunsWishes(asking, _first_try(context.instance, context.run))
+    options = run_options_from(context.op_execution_context.op_config)
+    return RunsWishes(options, _first_try(context.instance, context.run))
 
 
 def _first_try(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -22,7 +22,7 @@ from mynth_dagster.models.request import (
     InputImage,
     Inspection,
     InspectionSettings,
-    Wish,
+    PaidRequest,
     inspection_hash,
     request_hash,
 )
@@ -66,7 +66,7 @@ class PromptRow:
     prompt_id: str
     request_key: str
     request_hash: str
-    request: Wish
+    request: PaidRequest
 
     @property
     def n_asked(self) -> int:

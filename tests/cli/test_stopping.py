@@ -11,10 +11,10 @@ import pytest
 SCRIPT = """
 import asyncio, os, sys
 from mynth_dagster.cli.options import drain_on_signals
-from mynth_dagster.engine.stop import StopReason, StopSwitch
+from mynth_dagster.engine.stop import StopReason, CancelToken
 
 async def work():
-    stop = StopSwitch()
+    stop = CancelToken()
     drain_on_signals(stop)
     if sys.argv[1] == "stopped":
         stop.set(StopReason("insufficient_balance", "The account is empty."))

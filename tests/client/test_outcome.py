@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mynth_dagster.client.http import Answer
+from mynth_dagster.client.http import Response
 from mynth_dagster.client.outcome import Accepted, Cause, Refused, Unknown, sort_answer
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.wire import PROFILES
@@ -54,7 +54,7 @@ OTHER_CODE = {
 
 def sort(status, raw, revision="2026-10"):
     """What this answer proves."""
-    return sort_answer("create task", Answer(status, {}, raw), PROFILES[revision], now_us=0)
+    return sort_answer("create task", Response(status, {}, raw), PROFILES[revision], now_us=0)
 
 
 def is_accepted(outcome) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.client.limiter import Throttle
+from mynth_dagster.client.limiter import Limiter
 from mynth_dagster.clock import ManualClock
 
 
@@ -20,7 +20,7 @@ def test_no_more_slots_are_taken_than_the_limit():
     """The third waits until one of two is given back."""
 
     async def scenario() -> None:
-        throttle = Throttle(2, ManualClock())
+        throttle = Limiter(2, ManualClock())
         await throttle.acquire()
         await throttle.acquire()
         third = asyncio.create_task(throttle.acquire())
@@ -38,7 +38,7 @@ def test_a_pause_holds_everybody_until_it_is_over():
 
     async def scenario() -> None:
         clock = ManualClock()
-        throttle = Throttle(8, clock)
+        throttle = Limiter(8, clock)
         throttle.push_back(7.0)
         waiting = [asyncio.create_task(throttle.acquire()) for _ in range(3)]
         await settle()
@@ -57,7 +57,7 @@ def test_a_longer_pause_that_comes_later_is_obeyed():
 
     async def scenario() -> None:
         clock = ManualClock()
-        throttle = Throttle(8, clock)
+        throttle = Limiter(8, clock)
         throttle.push_back(1.0)
         waiting = asyncio.create_task(throttle.acquire())
         await settle()
@@ -77,7 +77,7 @@ def test_a_pause_can_be_broken_off():
 
     async def scenario() -> None:
         clock = ManualClock()
-        throttle = Throttle(8, clock)
+        throttle = Limiter(8, clock)
         throttle.push_back(300.0)
         stopped = False
         waiting = asyncio.create_task(throttle.acquire(give_up=lambda: stopped))
@@ -93,7 +93,7 @@ def test_a_pause_can_be_broken_off():
 
 def test_one_burst_halves_once():
     """A hundred answers of 429 to requests in flight together are one push."""
-    throttle = Throttle(128, ManualClock())
+    throttle = Limiter(128, ManualClock())
 
     for _ in range(100):
         throttle.push_back(7.0)
@@ -104,7 +104,7 @@ def test_one_burst_halves_once():
 def test_each_new_round_halves_again_and_one_slot_stays():
     """Pushed back again and again, the limit sinks to one and no further."""
     clock = ManualClock()
-    throttle = Throttle(8, clock)
+    throttle = Limiter(8, clock)
     limits = []
 
     for _ in range(5):
@@ -117,7 +117,7 @@ def test_each_new_round_halves_again_and_one_slot_stays():
 
 def test_it_recovers_by_one_for_each_full_round_and_never_beyond_its_ceiling():
     """Four successes at a limit of four make five; the ceiling stays."""
-    throttle = Throttle(8, ManualClock())
+    throttle = Limiter(8, ManualClock())
     throttle.push_back()
     limits = []
 
@@ -135,7 +135,7 @@ def test_a_recovered_limit_is_used_by_those_who_wait():
 
     async def scenario() -> int:
         clock = ManualClock()
-        throttle = Throttle(4, clock)
+        throttle = Limiter(4, clock)
         throttle.push_back()
         done = 0
 
@@ -162,7 +162,7 @@ def test_a_cancelled_waiter_takes_no_slot_with_it(limit):
 
     async def scenario() -> None:
         clock = ManualClock()
-        throttle = Throttle(limit, clock)
+        throttle = Limiter(limit, clock)
         throttle.push_back(5.0)
         waiting = [asyncio.create_task(throttle.acquire()) for _ in range(limit + 2)]
         await settle()

@@ -28,7 +28,7 @@ from mynth_dagster.clock import US_PER_S, Instant, SystemClock
 from mynth_dagster.crash_points import EVENT
 from mynth_dagster.engine.run import Progress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, FileSettings
 from mynth_dagster.tables.source import source_from_arrow
 from tests.factories import KEY, MODEL, WITH_INPUTS
@@ -112,7 +112,7 @@ class Job:
                 ),
                 source,
                 window=self.window,
-                stop=StopSwitch(),
+                stop=CancelToken(),
                 progress=Progress(),
             )
 

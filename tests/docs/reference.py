@@ -28,7 +28,7 @@ from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import CheckLimits, check_specs
 from mynth_dagster.plugin.jobs import SETTLE_CONFIG, STOP_CONFIG, build_jobs, build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
-from mynth_dagster.plugin.run_options import ASKING_CONFIG
+from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG
 from mynth_dagster.tables.source import open_source
 from tests.docs.markdown import DOCS
 
@@ -78,7 +78,7 @@ def render() -> str:
         "## Jobs\n",
         _table(("job", "what it does"), _jobs()),
         f"## Launchpad\n\nOf {_paid_ops()}, and of `<batch>__quote`:\n",
-        _table(FIELDS, _config(ASKING_CONFIG)),
+        _table(FIELDS, _config(RUN_OPTIONS_CONFIG)),
         "Of `<batch>__settle`:\n",
         _table(FIELDS, _config(SETTLE_CONFIG)),
         "Of `<batch>__stop`:\n",

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.absence import ListWalk
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
 from mynth_dagster.engine.run import Progress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
@@ -53,11 +53,11 @@ class Bench:
         self,
         rows: Sequence[dict[str, Any]] | pa.Table | int = 20,
         *,
-        stop: StopSwitch | None = None,
+        stop: CancelToken | None = None,
         progress: Progress | None = None,
         transport: Transport | None = None,
         settings: dict[str, Any] | None = None,
-        asking: Asking = NOTHING_SPECIAL,
+        options: RunOptions = DEFAULT_RUN_OPTIONS,
         window: str = "",
         **fields: Any,
     ) -> RunReport:
@@ -73,9 +73,9 @@ class Bench:
                     batch,
                     source,
                     window=window,
-                    stop=stop or StopSwitch(),
+                    stop=stop or CancelToken(),
                     progress=progress or Progress(),
-                    asking=asking,
+                    options=options,
                 )
 
         return asyncio.run(once())

@@ -8,13 +8,13 @@ import pytest
 
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.engine.absence import is_cleared, is_walk_due, next_page_size, why_not_absent
-from mynth_dagster.models.intent import Doubt, KnownTask, StrangeTask, Trail, Walk
+from mynth_dagster.models.intent import KnownTask, StrangeTask, Trail, UnresolvedIntent, Walk
 from tests.factories import make_intent
 
 MINUTE_US = 60 * US_PER_S
 SINCE = Instant(1_000 * MINUTE_US, 100 * MINUTE_US, "boot")
 INTENT = make_intent()
-DOUBT = Doubt(INTENT, account=1, claimed_no=10, since=SINCE, since_no=20)
+DOUBT = UnresolvedIntent(INTENT, account=1, claimed_no=10, since=SINCE, since_no=20)
 
 
 def at(minutes: float, *, wall: float | None = None) -> Instant:
@@ -47,7 +47,9 @@ UNTAGGED = StrangeTask("tsk_y", "image.generate", "has no tag", asked="a red kit
 AFTER, DURING, BEFORE = ours(21), ours(9, 15), ours(5)
 
 
-def why_not(seen: Trail, *, minutes: float = 15, doubt: Doubt = DOUBT, account: int = 1) -> str:
+def why_not(
+    seen: Trail, *, minutes: float = 15, doubt: UnresolvedIntent = DOUBT, account: int = 1
+) -> str:
     began = at(minutes)
     return why_not_absent(doubt, seen, began=began, account=account, asked="a red kite")
 

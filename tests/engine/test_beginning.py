@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.plan import KEPT_US, NOTHING_SPECIAL, Asking, asking_since
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, KEPT_US, RunOptions, asking_since
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
 
 BATCH = Batch(name="b", models=(MODEL,))
 
 
-def utter(work, wish: str, asking: Asking) -> int | None:
+def utter(work, wish: str, options: RunOptions) -> int | None:
     """Utter a wish in a session of its own; when it was uttered first."""
 
     async def once() -> int | None:
         async with work.session() as session:
-            return (await asking_since(session, BATCH, asking, wish)).begun_at_us
+            return (await asking_since(session, BATCH, options, wish)).begun_at_us
 
     return asyncio.run(once())
 
@@ -30,7 +30,7 @@ def kept(work) -> list[str]:
 
 def test_a_wish_is_kept_for_thirty_days_and_then_forgotten_by_the_next(new_bench):
     """The ledger does not grow with every retry there ever was."""
-    work, again = new_bench(), Asking(force=True)
+    work, again = new_bench(), RunOptions(force=True)
     first = utter(work, "old", again)
     work.clock.advance(KEPT_US / US_PER_S - 60)
 
@@ -45,7 +45,7 @@ def test_a_wish_is_kept_for_thirty_days_and_then_forgotten_by_the_next(new_bench
 
 def test_a_wish_that_is_taken_up_late_is_not_forgotten_by_itself(new_bench):
     """Else its rows would be paid for once more."""
-    work, again = new_bench(), Asking(force=True)
+    work, again = new_bench(), RunOptions(force=True)
     first = utter(work, "old", again)
     work.clock.advance(2 * KEPT_US / US_PER_S)
 
@@ -56,5 +56,5 @@ def test_a_run_that_pays_for_nothing_again_leaves_no_trace(new_bench):
     """Most runs."""
     work = new_bench()
 
-    assert utter(work, "plain", NOTHING_SPECIAL) is None
+    assert utter(work, "plain", DEFAULT_RUN_OPTIONS) is None
     assert kept(work) == []

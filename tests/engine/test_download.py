@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from mynth_dagster.engine.download import keep_files
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
 from mynth_dagster.tables.audit import audit_slice
@@ -29,7 +29,7 @@ def keep(bench, *, stop=None, settings=None, session=None, **fields):
 
     async def kept():
         async with bench.session(**(session or {})) as opened:
-            return await keep_files(opened, batch, Slice(), stop=stop or StopSwitch())
+            return await keep_files(opened, batch, Slice(), stop=stop or CancelToken())
 
     return asyncio.run(kept())
 
@@ -277,7 +277,7 @@ def test_a_cancelled_run_leaves_the_rest_to_the_next(new_bench):
     """Nothing is marked as done that is not."""
     work = new_bench()
     work.run(6)
-    stop = StopSwitch()
+    stop = CancelToken()
     stop.set(CANCELLED)
 
     report = keep(work, stop=stop)

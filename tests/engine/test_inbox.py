@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from mynth_dagster.engine.events import work_inbox
+from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger.claims import Claim, Claimed
@@ -376,7 +376,7 @@ def test_an_event_that_cannot_be_stored_does_not_stop_the_others(new_bench):
             return await record(reading)
 
         session.ledger.record_reading = choosy  # type: ignore[method-assign]
-        return await work_inbox(session, batch())
+        return await process_events(session, batch())
 
     assert in_session(work_bench, work_with_one_bad) == 1
     assert outcomes(work_bench) == {"read": 1, None: 1}
@@ -396,7 +396,7 @@ def test_a_ledger_that_fails_is_told(new_bench, monkeypatch):
 
         monkeypatch.setattr(session.ledger, "record_sighting", broken)
         monkeypatch.setattr(session.ledger.inbox, "postpone", broken)
-        return await work_inbox(session, batch())
+        return await process_events(session, batch())
 
     with pytest.raises(LedgerUnavailableError):
         in_session(work_bench, work_broken)
@@ -412,7 +412,7 @@ def test_two_workers_on_one_inbox_have_one_effect(new_bench):
 
     async def twice() -> list[int]:
         async with work_bench.session() as one, work_bench.session() as two:
-            both = (work_inbox(session, batch()) for session in (one, two))
+            both = (process_events(session, batch()) for session in (one, two))
             return list(await asyncio.gather(*both))
 
     assert sum(asyncio.run(twice())) == 30

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Retry
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Retry, RunOptions
 from mynth_dagster.engine.recover import rebuild
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import (
     ConfigError,
     ConfirmationNeededError,
@@ -38,7 +38,7 @@ MINUTE_S = 60.0
 def look(
     work: Bench,
     settings: InspectionSettings = RATE,
-    asking: Asking = NOTHING_SPECIAL,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: InspectionProgress | None = None,
     prices: dict[str, Any] | None = None,
@@ -55,9 +55,9 @@ def look(
                 batch,
                 batch.slices(),
                 submitter="test",
-                stop=StopSwitch(),
+                stop=CancelToken(),
                 progress=progress or InspectionProgress(),
-                asking=asking,
+                options=options,
             )
             (summary,) = [one async for one in found]
             return summary
@@ -136,7 +136,7 @@ def test_own_levels_and_effort_are_part_of_the_wish(made):
     with pytest.raises(ConfirmationNeededError):
         look(work, InspectionSettings(InspectionKind.RATE, levels))
     assert looks(work).total() == 2
-    look(work, InspectionSettings(InspectionKind.RATE, levels), Asking(confirm=True))
+    look(work, InspectionSettings(InspectionKind.RATE, levels), RunOptions(confirm=True))
     assert looks(work).total() == 4
     assert {row["level"] for row in work.table("ratings")} <= {"calm", "wild"}
 
@@ -185,7 +185,7 @@ def test_a_task_that_fails_is_a_row_with_a_next_step(made):
     assert "ratings" in bad["next_step"]
 
     assert look(work).n_answered == 3
-    assert look(work, asking=Asking(Retry.FAILED)).n_answered == 4
+    assert look(work, options=RunOptions(Retry.FAILED)).n_answered == 4
 
 
 def test_a_budget_of_its_own_stops_it(made):

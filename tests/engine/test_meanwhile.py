@@ -10,7 +10,7 @@ import pytest
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine import plan, reconcile, run
 from mynth_dagster.engine.run import Progress
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
 from tests.engine.bench import Bench
 from tests.factories import KEY
@@ -59,7 +59,7 @@ class Counts(SubmitCounts):
 
 def test_a_cancelled_run_reads_no_further(work):
     """Nothing that was sent is lost: the next run collects it, and sends only the rest."""
-    stop = StopSwitch()
+    stop = CancelToken()
     progress = Progress(counts=Counts(lambda: stop.set(CANCELLED)))
 
     first = work.run(400, stop=stop, progress=progress)
@@ -93,7 +93,7 @@ def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
         await asyncio.sleep(0)
         raise LookupError("ours")
 
-    monkeypatch.setattr(reconcile, "work_inbox", fail)
+    monkeypatch.setattr(reconcile, "process_events", fail)
 
     with pytest.raises(LookupError, match="ours"):
         work.run(100)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from mynth_dagster.engine.recover import Rebuilt, rebuild
 from mynth_dagster.engine.run import Progress
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ApiError, LedgerMismatchError, TableError
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
@@ -57,7 +57,7 @@ def test_a_ledger_made_anew_knows_every_row_of_the_tables(bench):
 def test_what_was_sent_after_the_tables_were_written_is_found_in_the_list(new_bench):
     """The tag names ledger, row and generation: each task finds its row."""
     work = new_bench(progress="manual")
-    stop = StopSwitch()
+    stop = CancelToken()
     work.run(5, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
     (work.root / "b" / "tasks" / "part-0.parquet").unlink()
     work.server.settle()
@@ -89,7 +89,7 @@ def test_rows_in_doubt_stay_in_doubt(new_bench):
 def half_made(new_bench) -> Bench:
     """Five rows of which only the task list tells, and a rebuild that could not read it."""
     work = new_bench(progress="manual")
-    stop = StopSwitch()
+    stop = CancelToken()
     work.run(5, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
     (work.root / "b" / "tasks" / "part-0.parquet").unlink()
     lose_ledger(work)

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, Retry, Step, Survey, survey
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, Retry, RunOptions, Step, build_plan
 from mynth_dagster.engine.run import prepare, submit
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
 from tests.engine.bench import Bench, prompts
@@ -24,20 +24,20 @@ from tests.factories import MODEL
 ROWS = prompts(12)
 
 
-def plan(work: Bench, *, row_by_row: bool = False, **fields: Any) -> Survey:
+def plan(work: Bench, *, row_by_row: bool = False, **fields: Any) -> Plan:
     """What the next run of the batch would do with the prompts as they lie there."""
     batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
     named = frozenset(row["prompt_id"] for row in work.table("prompts"))
 
-    async def look() -> Survey:
+    async def look() -> Plan:
         async with work.session() as session:
-            asking = Asking(prompt_ids=named) if row_by_row else NOTHING_SPECIAL
-            return await survey(session, batch, batch.slices(), asking)
+            options = RunOptions(prompt_ids=named) if row_by_row else DEFAULT_RUN_OPTIONS
+            return await build_plan(session, batch, batch.slices(), options)
 
     return asyncio.run(look())
 
 
-def planned(work: Bench, **fields: Any) -> Survey:
+def planned(work: Bench, **fields: Any) -> Plan:
     """The same, once it is sure that both ways of planning agree on everything."""
     by_sets = plan(work, **fields)
     assert by_sets == plan(work, row_by_row=True, **fields)
@@ -90,9 +90,9 @@ def test_a_row_that_was_asked_for_twice_is_done(new_bench):
     """By a person's wish; its second generation is the row now, whatever the first one was."""
     work = new_bench()
     work.run(ROWS)
-    asking = Asking(force=True, prompt_ids=frozenset({"p00004"}), confirm=True)
+    options = RunOptions(force=True, prompt_ids=frozenset({"p00004"}), confirm=True)
 
-    assert work.run(ROWS, asking=asking).posts_sent == 1
+    assert work.run(ROWS, options=options).posts_sent == 1
     assert planned(work).rows == {Step.DONE: 12}
     assert work.run(ROWS).posts_sent == 0
     assert work.run(edited(ROWS, 4)).posts_sent == 1
@@ -123,7 +123,7 @@ def test_a_row_that_lies_in_an_old_and_a_new_shard_is_sent_once(new_bench):
 
     async def send() -> None:
         async with work.session() as session:
-            await submit(session, batch, batch.slices(), submitter="test", stop=StopSwitch())
+            await submit(session, batch, batch.slices(), submitter="test", stop=CancelToken())
 
     asyncio.run(send())
 
@@ -169,7 +169,7 @@ def test_a_rejected_row_is_done_until_it_is_asked_for_again(new_bench):
     assert planned(work).rows == {Step.DONE: 12}
     assert planned(work).paid["all"].n_present == 11
     assert work.run(ROWS).posts_sent == 0
-    assert work.run(ROWS, asking=Asking(retry=Retry.FAILED)).posts_sent == 1
+    assert work.run(ROWS, options=RunOptions(retry=Retry.FAILED)).posts_sent == 1
     assert (work.n_posts, len(work.log["accepted"])) == (n_posts + 1, 11)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.auto_resubmit import Asked, Reason, is_due, reasons_to_resend
-from mynth_dagster.engine.plan import Asking
+from mynth_dagster.engine.plan import RunOptions
 from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.ledger.queries import PartitionRow, Resting
 from mynth_dagster.models.batch import Slice
@@ -117,14 +117,14 @@ def test_a_run_for_some_rows_neither_has_the_others_sent_nor_forgets_them(new_be
     """What stopped it is not said of the partition; what stopped the nightly run stays said."""
     limited = [{"kind": "rate_limited", "after": 2, "retry_after_s": 900.0}]
     work = new_bench(faults=limited)
-    some = Asking(prompt_ids=frozenset({"p00000", "p00001", "p00002"}))
+    some = RunOptions(prompt_ids=frozenset({"p00000", "p00001", "p00002"}))
     stop_code = "SELECT stop_code FROM partitions"
 
-    assert work.run(20, asking=some).stopped == "rate_limited"
+    assert work.run(20, options=some).stopped == "rate_limited"
     assert work.query(stop_code) == [(None,)]
     assert work.run(20).stopped == "rate_limited"
     work.server.set_scenario(faults=())
-    assert work.run(20, asking=some).stopped is None
+    assert work.run(20, options=some).stopped is None
 
     assert work.query(stop_code) == [("rate_limited",)]
     assert len(work.log["accepted"]) == 3

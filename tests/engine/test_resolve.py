@@ -14,7 +14,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.resolve import attach
 from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
@@ -48,7 +48,7 @@ class Table:
                 Batch("shots", models=(MODEL,)),
                 open_source(str(self.folder / "p.parquet")),
                 window="",
-                stop=StopSwitch(),
+                stop=CancelToken(),
                 progress=Progress(),
             )
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from mynth_dagster.engine.plan import Asking
+from mynth_dagster.engine.plan import RunOptions
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import units_from_usd
@@ -66,7 +66,7 @@ def test_a_persons_wish_is_asked_for_once(new_bench):
     work.run(4)
     work.server.set_scenario(failures=[{"first": 1, "prompt_contains": "prompt 2"}])
 
-    report = work.run(4, retries=2, asking=Asking(force=True))
+    report = work.run(4, retries=2, options=RunOptions(force=True))
 
     assert work.n_posts == 4 + 4 + 1
     assert report.images == 4

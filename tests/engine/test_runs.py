@@ -9,7 +9,7 @@ import pytest
 
 from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.session import open_session
-from mynth_dagster.engine.stop import CANCELLED, StopReason, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken, StopReason
 from mynth_dagster.errors import ConfigError, ConfirmationNeededError, UnauthorizedError
 from mynth_dagster.models.batch import RequestDefaults
 from tests.engine.bench import Bench, prompts
@@ -108,7 +108,7 @@ def test_a_refused_run_leaves_the_reason_of_the_one_before(new_bench):
     """What a rate limit stopped is still sent again by itself, since nothing else happened."""
     work = new_bench()
     work.run(150)
-    stop = StopSwitch()
+    stop = CancelToken()
     stop.set(StopReason("rate_limited", "Mynth kept answering 429."))
     work.run(150, stop=stop)
 
@@ -270,7 +270,7 @@ def test_a_balance_that_runs_out_stops_the_run_and_no_row_fails(bench, status):
 def test_a_cancelled_run_sends_no_more_and_is_resumed(new_bench):
     """The switch is thrown in the middle: what was sent stays, the rest follows next time."""
     work = new_bench()
-    stop = StopSwitch()
+    stop = CancelToken()
     progress = Progress()
     progress.on_quote = lambda *_: None
 
@@ -293,7 +293,7 @@ def test_a_cancelled_run_sends_no_more_and_is_resumed(new_bench):
 def test_cancelling_ends_the_wait(new_bench):
     """Thrown while tasks are pending: the run ends soon, its tasks are collected later."""
     work = new_bench(progress="manual")
-    stop = StopSwitch()
+    stop = CancelToken()
 
     report = work.run(4, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from mynth_dagster.client.outcome import Cause, Refused, Unknown
-from mynth_dagster.engine.stop import CANCELLED, Breaker, StopReason, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken, CircuitBreaker, StopReason
 from mynth_dagster.errors import InvalidRequestError, NoAnswerError
 
 
@@ -31,7 +31,7 @@ LOST = Unknown(NoAnswerError("create task", "reset"))
 )
 def test_what_is_no_rows_fault_stops_at_once(cause, code):
     """One dead key must not burn ten thousand rows."""
-    reason = Breaker(16).note_refusal(refused(cause))
+    reason = CircuitBreaker(16).note_refusal(refused(cause))
 
     assert isinstance(reason, StopReason)
     assert reason.code == code
@@ -41,7 +41,7 @@ def test_what_is_no_rows_fault_stops_at_once(cause, code):
 
 def test_ten_equal_refusals_in_a_row_stop():
     """Nine do not; another code or an accepted task starts the count again."""
-    breaker = Breaker(16)
+    breaker = CircuitBreaker(16)
 
     assert [breaker.note_refusal(refused()) for _ in range(9)] == [None] * 9
     assert breaker.note_refusal(refused(code="restricted_content")) is None
@@ -54,7 +54,7 @@ def test_ten_equal_refusals_in_a_row_stop():
 @pytest.mark.parametrize("n_between", [0, 1, 2])
 def test_refusals_of_several_kinds_and_between_successes_stop_too(n_between):
     """Thirty of the newest hundred answers: most of a large table is not burnt for one mistake."""
-    breaker, codes = Breaker(max_unresolved=100), itertools.cycle(["a", "b", "c"])
+    breaker, codes = CircuitBreaker(max_unresolved=100), itertools.cycle(["a", "b", "c"])
 
     n_rows = 0
     while (stop := breaker.note_refusal(refused(Cause.ROW, next(codes)))) is None:
@@ -68,7 +68,7 @@ def test_refusals_of_several_kinds_and_between_successes_stop_too(n_between):
 
 def test_some_refused_rows_among_many_good_ones_do_not_stop():
     """A table may hold bad rows: one in four is told, and the others are sent."""
-    breaker = Breaker(max_unresolved=100)
+    breaker = CircuitBreaker(max_unresolved=100)
     for _ in range(500):
         assert breaker.note_refusal(refused(Cause.ROW, "validation_error")) is None
         for _ in range(3):
@@ -77,7 +77,7 @@ def test_some_refused_rows_among_many_good_ones_do_not_stop():
 
 def test_ten_lost_answers_in_a_row_stop():
     """An accepted task in between starts the count again."""
-    breaker = Breaker(1000)
+    breaker = CircuitBreaker(1000)
 
     assert [breaker.note_unknown(LOST) for _ in range(9)] == [None] * 9
     breaker.note_accepted()
@@ -90,7 +90,7 @@ def test_ten_lost_answers_in_a_row_stop():
 
 def test_as_many_open_outcomes_as_slots_stop():
     """Even with successes in between, exposure is bounded."""
-    breaker, stops = Breaker(4), []
+    breaker, stops = CircuitBreaker(4), []
 
     for _ in range(4):
         stops.append(breaker.note_unknown(LOST))
@@ -101,7 +101,7 @@ def test_as_many_open_outcomes_as_slots_stop():
 
 def test_failures_within_one_pause_are_one_round():
     """A hundred refused connections at once wait half a second, together."""
-    breaker = Breaker(128)
+    breaker = CircuitBreaker(128)
 
     assert [breaker.note_silence(100.0, None) for _ in range(100)] == [0.5] * 100
     assert breaker.note_silence(100.5, None) == 1.0
@@ -109,7 +109,7 @@ def test_failures_within_one_pause_are_one_round():
 
 def test_nobody_there_for_a_minute_and_a_half_ends_the_run():
     """Eight rounds of doubling pauses, then the run ends, resumable."""
-    breaker, now_s, pauses = Breaker(16), 0.0, []
+    breaker, now_s, pauses = CircuitBreaker(16), 0.0, []
 
     while not isinstance(pause := breaker.note_silence(now_s, None), StopReason):
         pauses.append(pause)
@@ -122,7 +122,7 @@ def test_nobody_there_for_a_minute_and_a_half_ends_the_run():
 @pytest.mark.parametrize(("asked_s", "rounds"), [(None, 8), (7.0, 32)])
 def test_429_for_ever_is_bounded_and_called_by_its_name(asked_s, rounds):
     """With and without Retry-After: it is the rate, not the network."""
-    breaker, now_s, n_rounds = Breaker(16), 0.0, 0
+    breaker, now_s, n_rounds = CircuitBreaker(16), 0.0, 0
 
     while not isinstance(
         pause := breaker.note_silence(now_s, asked_s, code="rate_limited"), StopReason
@@ -136,7 +136,7 @@ def test_429_for_ever_is_bounded_and_called_by_its_name(asked_s, rounds):
 
 def test_a_longer_retry_after_prolongs_the_pause():
     """The longest that was asked for holds for all."""
-    breaker = Breaker(16)
+    breaker = CircuitBreaker(16)
 
     assert breaker.note_silence(0.0, 2.0) == 2.0
     assert breaker.note_silence(1.0, 7.0) == 7.0
@@ -145,7 +145,7 @@ def test_a_longer_retry_after_prolongs_the_pause():
 
 def test_a_retry_after_beyond_the_clamp_ends_the_run_and_says_when_to_come_back():
     """Nobody holds a worker for an hour."""
-    reason = Breaker(16).note_silence(0.0, 3600.0, code="rate_limited")
+    reason = CircuitBreaker(16).note_silence(0.0, 3600.0, code="rate_limited")
 
     assert reason.code == "rate_limited"
     assert "3600 s" in reason.next_step
@@ -153,7 +153,7 @@ def test_a_retry_after_beyond_the_clamp_ends_the_run_and_says_when_to_come_back(
 
 def test_the_first_reason_stays_and_a_cancel_is_remembered():
     """A run that stopped for its balance and is then cancelled knows both."""
-    stop = StopSwitch()
+    stop = CancelToken()
     stop.set(StopReason("insufficient_balance", "m"))
     assert not stop.is_cancelled
 

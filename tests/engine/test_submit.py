@@ -16,7 +16,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.engine.run import Progress, prepare, submit
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
@@ -244,7 +244,7 @@ def test_an_interrupted_submission_records_what_was_in_flight(new_bench):
                     batch,
                     batch.slices(),
                     submitter="run",
-                    stop=StopSwitch(),
+                    stop=CancelToken(),
                     counts=counts,
                 )
             )
@@ -273,7 +273,7 @@ def test_two_runs_of_one_partition_at_once_share_the_rows(new_bench):
             await prepare(first, batch, open_source(table), window="")
             reports = await asyncio.gather(
                 *(
-                    submit(session, batch, batch.slices(), submitter=name, stop=StopSwitch())
+                    submit(session, batch, batch.slices(), submitter=name, stop=CancelToken())
                     for session, name in [(first, "one"), (second, "two")]
                 )
             )

@@ -9,7 +9,7 @@ import pytest
 from mynth_dagster.engine import reconcile
 from mynth_dagster.engine.reconcile import in_stages, watch
 from mynth_dagster.engine.run import Progress
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
@@ -50,7 +50,7 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
     work = new_bench(progress="manual")
     monkeypatch.setattr(reconcile, "STAGE_TASKS", 1)
     monkeypatch.setattr(reconcile, "STAGES_AT_ONCE", 1)
-    stop = StopSwitch()
+    stop = CancelToken()
 
     def cancel_before_waiting(phase: str) -> None:
         stop.is_cancelled = phase == "wait"

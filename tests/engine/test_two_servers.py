@@ -17,7 +17,7 @@ from mynth_dagster.engine.health import examine
 from mynth_dagster.engine.reconcile import watch
 from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.session import Reach, reach_of
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import AccountMismatchError
 from mynth_dagster.ledger.events import InboxEvent
 from mynth_dagster.ledger.ledger import AccountRow
@@ -61,7 +61,7 @@ def two(bench, simulator, clock, revision):
 
     def start(**other: Any) -> tuple[Bench, SimulatorServer]:
         work = bench(progress="manual")
-        stop = StopSwitch()
+        stop = CancelToken()
         work.run(3, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
         return work, simulator(clock=clock, revision=revision, seed=7, **other)
 

@@ -12,7 +12,7 @@ import pytest
 
 from mynth_dagster.crash_points import EVENT
 from mynth_dagster.engine.run import Progress, collect, prepare
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
 from tests.engine.bench import prompts
@@ -55,7 +55,7 @@ def test_runs_of_one_partition_at_once_pay_each_row_once(new_stage, n_runs):
 def test_a_sensor_and_two_collections_at_once_write_one_table(new_stage):
     """Whoever is last writes the same as whoever was first."""
     work = new_stage(progress="manual")
-    stop = StopSwitch()
+    stop = CancelToken()
     work.run(20, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
     work.server.settle()
 
@@ -69,7 +69,7 @@ def test_a_sensor_and_two_collections_at_once_write_one_table(new_stage):
 def test_materializing_again_while_tasks_run_attaches_to_them(new_stage):
     """The second run sends nothing and waits for the same tasks."""
     work = new_stage(progress="clock", latency=60)
-    stop = StopSwitch()
+    stop = CancelToken()
     work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
 
     report = work.run(10)

@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from mynth_dagster.engine.download import keep_files
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import DOWNLOAD_PACE_AFTER_S, REDIRECTS_MAX
 from mynth_dagster.models.batch import FileSettings, Slice
@@ -357,7 +357,7 @@ def test_two_runs_that_keep_the_same_files_agree(new_stage):
 
     async def twice(session):
         of = batch(files=FILES)
-        runs = [keep_files(session, of, Slice(), stop=StopSwitch()) for _ in range(2)]
+        runs = [keep_files(session, of, Slice(), stop=CancelToken()) for _ in range(2)]
         return await asyncio.gather(*runs)
 
     reports = in_session(work, twice)

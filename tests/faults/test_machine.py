@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 )
 
 from mynth_dagster.crash_points import EVENT, CrashPoint
-from mynth_dagster.engine.plan import Asking, Retry
+from mynth_dagster.engine.plan import Retry, RunOptions
 from mynth_dagster.engine.resolve import attach, give_up
 from mynth_dagster.engine.run import Progress
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.events import InboxEvent
@@ -103,9 +103,9 @@ class Promise(RuleBasedStateMachine):
     def rows(self) -> list[dict[str, str]]:
         return [{"prompt_id": name, "prompt": text} for name, text in self.texts.items()]
 
-    def attempt(self, **asking: Any) -> None:
+    def attempt(self, **options: Any) -> None:
         """A run that may crash, stop or succeed."""
-        self.attempt_with(asking=Asking(**asking))
+        self.attempt_with(options=RunOptions(**options))
 
     def attempt_with(self, **how: Any) -> None:
         with suppress(Crash, MynthError):
@@ -141,7 +141,7 @@ class Promise(RuleBasedStateMachine):
 
     @rule(when=st.sampled_from(["on_quote", "on_round"]))
     def cancel(self, when: str) -> None:
-        stop = StopSwitch()
+        stop = CancelToken()
         progress = Progress(**{when: lambda *_: stop.set(CANCELLED)})
         self.attempt_with(stop=stop, progress=progress)
 

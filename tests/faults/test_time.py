@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mynth_dagster.engine.run import Progress
-from mynth_dagster.engine.stop import CANCELLED, StopSwitch
+from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from tests.faults.stage import MINUTE_S
 
 HOUR_S = 60 * MINUTE_S
@@ -47,7 +47,7 @@ def test_rows_in_doubt_are_not_cleared_by_a_calendar(stage, jump_s):
 def test_a_machine_that_slept_resumes_without_sending_again(new_stage):
     """Three hours between two looks: tasks are done by then, and simply collected."""
     work = new_stage(progress="clock", latency=60)
-    stop = StopSwitch()
+    stop = CancelToken()
     work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
 
     work.clock.advance(3 * HOUR_S)

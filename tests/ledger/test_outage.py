@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed
-from mynth_dagster.ledger.database import Patience, hanging_settings
+from mynth_dagster.ledger.database import RetryBudget, hanging_settings
 from mynth_dagster.ledger.journal import read_left_behind, remove_if_empty
 from mynth_dagster.ledger.observations import Attachment
 from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
@@ -164,7 +164,7 @@ def test_an_answer_that_comes_in_the_last_pause_is_kept_too(full_disk, pauses, t
 def test_patience_ends_with_the_time_that_tries_take():
     """A database that hangs and does not refuse is given up after as long as one that refuses."""
     now_s = 0.0
-    patience = Patience(120, elapsed_s=lambda: now_s)
+    patience = RetryBudget(120, elapsed_s=lambda: now_s)
 
     assert patience.next_pause_s() is not None
     now_s = 60.0

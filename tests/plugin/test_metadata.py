@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mynth_dagster.engine.download import Thumbnails
-from mynth_dagster.engine.plan import PriceClass, Survey
+from mynth_dagster.engine.plan import Plan, PriceClass
 from mynth_dagster.engine.quote import Price, Quote
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
 from mynth_dagster.models.batch import Slice
@@ -153,9 +153,9 @@ def test_failures_are_a_table_by_code():
 def test_prompts_tell_rows_and_the_quote():
     """The quote of a partition, with its basis; a note where a price is not known."""
     kind = PriceClass("m", is_4k=False, count=1, n_inputs=0, enhanced=False, rated=False)
-    survey = Survey()
-    survey.n_requests[kind] = 3
-    quote = Quote({kind: Price(2_000_000, "estimate")}, survey.n_requests, ("no <b>",))
+    plan = Plan()
+    plan.n_requests[kind] = 3
+    quote = Quote({kind: Price(2_000_000, "estimate")}, plan.n_requests, ("no <b>",))
     summary = PromptsSummary(
         Slice(),
         "/p",
@@ -166,7 +166,7 @@ def test_prompts_tell_rows_and_the_quote():
         sample=({"prompt_id": "a", "prompt": "b | c", "model": "m/x", "count": 2},),
     )
 
-    shown = metadata.prompts_metadata(summary) | metadata.quote_metadata(survey, quote)
+    shown = metadata.prompts_metadata(summary) | metadata.quote_metadata(plan, quote)
 
     assert shown["mynth/quoted_usd"] == 0.06
     assert shown["mynth/quote_basis"] == "estimate"
@@ -178,11 +178,9 @@ def test_prompts_tell_rows_and_the_quote():
 def test_unknown_price_is_no_zero():
     """Where a price is not known the quote is absent."""
     kind = PriceClass("auto", is_4k=False, count=1, n_inputs=0, enhanced=False, rated=False)
-    survey = Survey()
-    survey.n_requests[kind] = 1
+    plan = Plan()
+    plan.n_requests[kind] = 1
 
-    shown = metadata.quote_metadata(
-        survey, Quote({kind: Price(None, "unknown")}, survey.n_requests)
-    )
+    shown = metadata.quote_metadata(plan, Quote({kind: Price(None, "unknown")}, plan.n_requests))
 
     assert "mynth/quoted_usd" not in shown

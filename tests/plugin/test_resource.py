@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from mynth_dagster import MynthResource
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.resource import Notices, run_on_engine_thread
 
@@ -57,7 +57,7 @@ def test_cancel_drains_before_it_is_raised():
     """An interrupt sets the switch, lets the work finish what is in flight, and is raised on."""
     cancelled, finished, notices = threading.Event(), [], Notices()
 
-    class Switch(StopSwitch):
+    class Switch(CancelToken):
         def set(self, reason) -> None:
             super().set(reason)
             cancelled.set()
@@ -89,5 +89,5 @@ def test_notices_are_delivered_on_the_waiting_thread():
             notices.put(lambda number=number: seen.append((number, threading.get_ident())))
         return "done"
 
-    assert run_on_engine_thread(work, stop=StopSwitch(), notices=notices) == "done"
+    assert run_on_engine_thread(work, stop=CancelToken(), notices=notices) == "done"
     assert seen == [(number, threading.get_ident()) for number in range(3)]

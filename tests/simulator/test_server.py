@@ -123,11 +123,11 @@ def test_response_delay_uses_the_clock():
 
     async def ask():
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-            asking = asyncio.ensure_future(client.get("/models"))
+            options = asyncio.ensure_future(client.get("/models"))
             await until_somebody_sleeps(clock)
-            early = asking.done()
+            early = options.done()
             clock.advance(2)
-            return early, (await asking).status_code
+            return early, (await options).status_code
 
     assert asyncio.run(ask()) == (False, 200)
 

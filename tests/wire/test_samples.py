@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mynth_dagster import errors
-from mynth_dagster.client.http import Answer
+from mynth_dagster.client.http import Response
 from mynth_dagster.client.outcome import Accepted, Refused, Unknown, sort_answer
 from mynth_dagster.wire import PROFILES, decode
 from mynth_dagster.wire.decode import parse_json
@@ -105,7 +105,7 @@ def test_an_error_becomes_the_exception_it_means(path):
 def test_an_error_as_the_answer_to_the_paid_call_says_who_must_act(path):
     """A refusal names its cause; a 5xx is unknown unless it tells a task."""
     sample, raw = load(path)
-    answer = Answer(sample["status"], {}, raw)
+    answer = Response(sample["status"], {}, raw)
 
     sorted_ = sort_answer("create", answer, PROFILES[path.parent.name], now_us=0)
 

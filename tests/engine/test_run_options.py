@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.plan import NOTHING_SPECIAL, Asking, PaidAgain, Retry
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, PaidAgain, Retry, RunOptions
 from mynth_dagster.engine.run import Progress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
-from mynth_dagster.engine.stop import StopSwitch
+from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfirmationNeededError
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.transitions import FINAL, IntentState
@@ -26,18 +26,18 @@ S = IntentState
 
 
 @pytest.mark.parametrize(
-    ("asking", "states"),
+    ("options", "states"),
     [
-        (NOTHING_SPECIAL, set()),
-        (Asking(retry=Retry.RETRYABLE), {S.FAILED, S.REJECTED}),
-        (Asking(retry=Retry.FAILED), {S.FAILED, S.REJECTED}),
-        (Asking(retry=Retry.PARTIAL), {S.FAILED, S.REJECTED, S.PARTIAL}),
-        (Asking(force=True), set(FINAL)),
+        (DEFAULT_RUN_OPTIONS, set()),
+        (RunOptions(retry=Retry.RETRYABLE), {S.FAILED, S.REJECTED}),
+        (RunOptions(retry=Retry.FAILED), {S.FAILED, S.REJECTED}),
+        (RunOptions(retry=Retry.PARTIAL), {S.FAILED, S.REJECTED, S.PARTIAL}),
+        (RunOptions(force=True), set(FINAL)),
     ],
 )
-def test_only_finished_rows_are_asked_for_again(asking, states):
+def test_only_finished_rows_are_asked_for_again(options, states):
     """Each wish chooses its final states, and never a row that moves, rests or is in doubt."""
-    again = {state for state in S if asking.wants_again(make_intent(state=state))}
+    again = {state for state in S if options.wants_again(make_intent(state=state))}
 
     assert again == states
 
@@ -46,14 +46,14 @@ def test_retryable_leaves_out_what_would_fail_again():
     """A moderated prompt fails the same way, so only `failed` asks for it again."""
     moderated = make_intent(state=S.FAILED, error_code="restricted_content")
 
-    assert not Asking(retry=Retry.RETRYABLE).wants_again(moderated)
-    assert Asking(retry=Retry.FAILED).wants_again(moderated)
+    assert not RunOptions(retry=Retry.RETRYABLE).wants_again(moderated)
+    assert RunOptions(retry=Retry.FAILED).wants_again(moderated)
 
 
-@pytest.mark.parametrize("asking", [Asking(force=True), Asking(retry=Retry.FAILED)])
-def test_what_was_asked_for_since_the_beginning_is_left_alone(asking):
+@pytest.mark.parametrize("options", [RunOptions(force=True), RunOptions(retry=Retry.FAILED)])
+def test_what_was_asked_for_since_the_beginning_is_left_alone(options):
     """A wish that is repeated pays for no row again that it redid, whichever way that ended."""
-    since = replace(asking, begun_at_us=1_000)
+    since = replace(options, begun_at_us=1_000)
     again = {
         at_us: since.wants_again(make_intent(state=S.FAILED, claimed_at_us=at_us))
         for at_us in (999, 1_000, 1_001)
@@ -100,7 +100,7 @@ class Table:
         table = pa.table({"prompt_id": ids, "prompt": prompts, "other": other})
         pq.write_table(table, self.folder / "p.parquet")
 
-    def run(self, asking: Asking = NOTHING_SPECIAL, **batch):
+    def run(self, options: RunOptions = DEFAULT_RUN_OPTIONS, **batch):
         async def run():
             async with open_session(self.settings) as session:
                 return await run_table(
@@ -108,9 +108,9 @@ class Table:
                     Batch("shots", **{"models": (MODEL,), **batch}),
                     open_source(str(self.folder / "p.parquet")),
                     window="",
-                    stop=StopSwitch(),
+                    stop=CancelToken(),
                     progress=Progress(),
-                    asking=asking,
+                    options=options,
                 )
 
         return asyncio.run(run())
@@ -131,7 +131,7 @@ def test_failed_rows_are_retried_as_a_new_generation(table):
     table.write(["a kite", "a bad kite", "a bee"])
     assert table.run().failures == {"provider_error": 1}
 
-    report = table.run(Asking(retry=Retry.RETRYABLE))
+    report = table.run(RunOptions(retry=Retry.RETRYABLE))
 
     assert (report.posts_sent, report.images, report.failures) == (1, 3, {})
     assert table.server.log()["duplicate_intents"] == []
@@ -143,7 +143,7 @@ def test_force_can_be_limited_to_rows(table):
     table.write(["a kite", "a bee", "a cat"])
     table.run()
 
-    report = table.run(Asking(force=True, prompt_ids=frozenset({"p1"})))
+    report = table.run(RunOptions(force=True, prompt_ids=frozenset({"p1"})))
 
     assert report.posts_sent == 1
     assert report.images == 3
@@ -161,7 +161,7 @@ def test_changed_default_stops_before_paying_again(table):
 
     assert "would reserve $1.50" in str(refused.value)
     assert table.n_accepted == 150
-    assert table.run(Asking(confirm=True), **square).posts_sent == 150
+    assert table.run(RunOptions(confirm=True), **square).posts_sent == 150
 
 
 def test_second_model_is_paid_for_alone(table):
@@ -196,9 +196,9 @@ def test_changed_settings_ask_before_a_small_sum_is_paid_again(table, change, sa
             table.run(**change)
     assert table.n_accepted == 20
     with pytest.raises(ConfirmationNeededError):
-        table.run(Asking(prompt_ids=frozenset(f"p{n}" for n in range(15))), **change)
+        table.run(RunOptions(prompt_ids=frozenset(f"p{n}" for n in range(15))), **change)
 
-    assert table.run(Asking(confirm=True), **change).posts_sent == 20
+    assert table.run(RunOptions(confirm=True), **change).posts_sent == 20
     assert table.run(**change).posts_sent == 0
     assert table.run().posts_sent == 0
 
