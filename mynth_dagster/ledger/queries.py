@@ -151,11 +151,8 @@ class LedgerReader:
 
     def standing(self, intent_ids: Sequence[str]) -> set[str]:
         """The claimants of these intents that are `sending` still: nobody took them over."""
-        query = sa.select(_intents.c.claimant).where(
-            _intents.c.intent_id.in_(intent_ids),
-            _intents.c.state == IntentState.SENDING.value,
-        )
-        return set(self._rows(query, lambda row: row["claimant"]))
+        found = looked_up(self._engine, _STANDING, intent_ids)
+        return {row["claimant"] for row in found}
 
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
         """The intents of those tasks that are ours, by task id."""
@@ -339,6 +336,11 @@ def _owners_in(table: sa.Table) -> Lookup:
 _DELIVERED = Lookup(_delivered)
 _BY_KEY = Lookup(_by_key)
 _BY_ID = Lookup(lambda names: sa.select(_intents).where(names.among(_intents.c.intent_id)))
+_STANDING = Lookup(
+    lambda names: sa.select(_intents.c.claimant).where(
+        names.among(_intents.c.intent_id), _intents.c.state == IntentState.SENDING.value
+    )
+)
 _AWAITED_BY, _READ_FOR = _owners_in(_intents), _owners_in(schema.tasks)
 
 
