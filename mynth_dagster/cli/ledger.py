@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -102,11 +103,8 @@ def _in_words(mark: LedgerMark) -> str:
 
 
 async def _mark_of(url: str) -> LedgerMark:
-    opened = OpenLedger.open(url)
-    try:
+    with closing(OpenLedger.open(url)) as opened:
         return LedgerMark(opened.ledger_id, await opened.newest_number())
-    finally:
-        opened.close()
 
 
 # `mynth-dagster resolve`: list what is in doubt, and settle it.
@@ -161,13 +159,10 @@ def _one_of(**chosen: bool) -> str | None:
 
 
 def _list(console: Console, url: str, batch: str | None) -> None:
-    opened = OpenLedger.open(url)
-    try:
+    with closing(OpenLedger.open(url)) as opened:
         if batch is not None:
             opened.read.require_batch(batch)
         rows = list_in_doubt(opened, batch, now_us=SystemClock().now_us())
-    finally:
-        opened.close()
     for row in rows:
         _describe(console, row)
     known = [row.exposure_units for row in rows if row.exposure_units is not None]
@@ -195,11 +190,8 @@ async def _attach(settings: EngineSettings, intent_id: str, task_id: str) -> str
 
 
 async def _give_up(url: str, intent_id: str, *, ask_again: bool) -> None:
-    ledger = OpenLedger.open(url)
-    try:
+    with closing(OpenLedger.open(url)) as ledger:
         await give_up(ledger, intent_id, ask_again=ask_again)
-    finally:
-        ledger.close()
 
 
 # `mynth-dagster account`: whose tasks the ledger knows, and taking in another key.
@@ -212,11 +204,8 @@ account_app = typer.Typer(no_args_is_help=True, help="The accounts and keys that
 def list_accounts(root: Root, ledger: Ledger = None) -> None:
     """List the keys that sent for this ledger, without the keys themselves."""
     with errors_as_exit_codes(Console(stderr=True)):
-        opened = OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))
-        try:
+        with closing(OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))) as opened:
             known = opened.accounts.all()
-        finally:
-            opened.close()
         console = Console()
         for row in known:
             user, key = row.user_id or "not known", row.key_id or "not known"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -76,16 +77,15 @@ def status(
 ) -> None:
     """Show, by batch and partition, what was asked, what came back and what it cost."""
     console = Console()
-    with errors_as_exit_codes(Console(stderr=True)):
-        opened = OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))
-        try:
-            known = _known(opened.read, batch)
-            revisions = opened.read.facts(REVISION_META)
-            waited_for = _waited_for(opened)
-            stops = [in_words(stop) for stop in opened.stops.active()]
-            ledger_id = opened.ledger_id
-        finally:
-            opened.close()
+    with (
+        errors_as_exit_codes(Console(stderr=True)),
+        closing(OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))) as opened,
+    ):
+        known = _known(opened.read, batch)
+        revisions = opened.read.facts(REVISION_META)
+        waited_for = _waited_for(opened)
+        stops = [in_words(stop) for stop in opened.stops.active()]
+        ledger_id = opened.ledger_id
     if as_json:
         told = {
             "ledger_id": ledger_id,
@@ -197,12 +197,9 @@ def receipt(
 
 
 def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
-    opened = OpenLedger.open(url)
-    try:
+    with closing(OpenLedger.open(url)) as opened:
         names = opened.read.batches() if batch is None else [opened.read.require_batch(batch)]
         return {name: opened.money.receipt(name) for name in names}
-    finally:
-        opened.close()
 
 
 def _in_lines(name: str, found: Receipt) -> list[str]:

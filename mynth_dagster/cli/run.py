@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
-from types import TracebackType
 from typing import Annotated, TypeVar
 
 import typer
@@ -105,12 +104,7 @@ class ShownProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def _phase(self, phase: str) -> None:

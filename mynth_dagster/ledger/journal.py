@@ -105,14 +105,15 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _made(path: Path) -> int:
+def _made(path: Path, n_tries: int = TRIES) -> int:
     """A new file, in a folder that may vanish until the file is in it."""
-    for _ in range(TRIES - 1):
-        with suppress(FileNotFoundError, FileExistsError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return _locked(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _locked(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _locked(path)
+    except (FileNotFoundError, FileExistsError):
+        if n_tries == 1:
+            raise
+        return _made(path, n_tries - 1)
 
 
 def _locked(path: Path) -> int:

@@ -87,7 +87,6 @@ def test_a_key_that_is_refused_meanwhile_ends_the_run_as_ever(work):
 
 def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
     """It is not lost with the task that met it."""
-    from mynth_dagster.engine import reconcile  # noqa: PLC0415
 
     async def fail(*_: object) -> int:
         await asyncio.sleep(0)
