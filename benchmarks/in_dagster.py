@@ -19,7 +19,7 @@ from benchmarks.measured import cores, measure
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, serving
 from benchmarks.submitting import folder
-from mynth_dagster.engine.reconcile import wait_until_settled
+from mynth_dagster.engine.reconcile import wait_until_idle
 from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CancelToken
@@ -80,7 +80,7 @@ def by_engine(url: str, path: str) -> float:
             await prepare(session, batch, open_source(f"{path}/prompts.parquet"), window="")
             stop = CancelToken()
             await submit(session, batch, slices, submitter="benchmark", stop=stop)
-            await wait_until_settled(session, batch, slices, stop=stop)
+            await wait_until_idle(session, batch, slices, stop=stop)
             assert [summary async for summary in collect(session, batch, slices)]
 
     began_s = time.perf_counter()

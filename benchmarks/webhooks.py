@@ -174,7 +174,7 @@ def measure_load(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         after = _resident_mib(pid)
     engine = sa.create_engine(ledger_url)
     with engine.connect() as connection:
-        kept = set(connection.execute(sa.text("SELECT task_id FROM inbox")).scalars())
+        kept = set(connection.execute(sa.text("SELECT task_id FROM webhook_events")).scalars())
     engine.dispose()
     acknowledged = {task for kind, status, _, task in sent if kind == "valid" and status == 200}
     return {

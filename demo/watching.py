@@ -46,7 +46,7 @@ class Watch:
     def is_over(self) -> bool:
         """Every partition has its files and tables of all that is known, and no run is left."""
         rows = self._ledger.read.partitions(BATCH)
-        done = [row for row in rows if 0 < row.version <= min(row.collected, row.filed)]
+        done = [row for row in rows if 0 < row.version <= min(row.collected, row.downloaded)]
         return len(done) == len(self._slices) and not any(
             not run.is_finished for run in self._instance.get_runs()
         )

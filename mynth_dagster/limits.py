@@ -163,8 +163,8 @@ POLL_INTERVAL_MAX_S = 20.0
 TASK_DEADLINE_S = 1800.0  # the official clients' newest waiting budget: 30 minutes
 POLL_FAILURES_MAX = 20  # consecutive failed reads before a wait gives up (official SDK, newest)
 
-CLEAR_AFTER_S = 900.0  # a walk sooner than this after a lost request proves nothing
-CLEAR_AGAIN_AFTER_S = 120.0  # between the two walks that have to agree
+ABSENT_AFTER_S = 900.0  # a walk sooner than this after a lost request proves nothing
+ABSENT_AGAIN_AFTER_S = 120.0  # between the two walks that have to agree
 WALK_PAGES = (100, 73)  # two sizes: entries of equal time must not fall between pages twice
 LOST_AFTER_MISSES = 3  # reads by id that found no such task …
 LOST_AFTER_S = 3600.0  # … over this time make it lost
@@ -183,13 +183,13 @@ RETRY_DELAY_MIN_S = 0.5
 RETRY_DELAY_MAX_S = 30.0
 NOT_SENT_RETRIES_MAX = 8  # rounds of "nobody answers" (about 90 s together) before a run ends
 
-RESEND_AFTER_S = 300.0  # from the last try to a run that the sensor asks for by itself …
-RESEND_PAUSE_FACTOR = 4  # … and so many times longer after each: 5, 20 and 80 minutes
-RESENDS_MAX = 3  # such runs for one partition …
-RESENDS_WITHIN_S = 6 * 3600.0  # … within this time
+AUTO_RESUBMIT_AFTER_S = 300.0  # from the last try to a run that the sensor asks for by itself …
+AUTO_RESUBMIT_PAUSE_FACTOR = 4  # … and so many times longer after each: 5, 20 and 80 minutes
+AUTO_RESUBMITS_MAX = 3  # such runs for one partition …
+AUTO_RESUBMITS_WITHIN_S = 6 * 3600.0  # … within this time
 
-RESEND_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
-RESEND_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first
+AUTO_RESUBMIT_GUARD_SHARE = 0.20  # a re-run that would pay again more than this share …
+AUTO_RESUBMIT_GUARD_ROWS = 100  # … and more than this many of a partition's paid rows asks first
 CONFIRM_ABOVE_USD = Decimal("0.10")  # so does more than this, where models or defaults changed
 
 PROMPT_ID_MAX_BYTES = 1024  # with model, batch and window it is a key: Postgres takes 2,704 bytes
@@ -213,8 +213,8 @@ WEBHOOK_REQUEST_TIMEOUT_S = 10.0  # for a sender to send the whole of a request
 WEBHOOK_COMMIT_TIMEOUT_S = 10.0  # 503 after that; senders wait 30 s (documented since 2026-09)
 WEBHOOK_WAITING_MAX = 2000  # events that wait for their COMMIT; more are answered 503
 WEBHOOK_TOKEN_MIN_CHARS = 16  # of the secret in a custom endpoint's URL
-INBOX_KEPT_S = 30 * 86_400.0  # worked events are then forgotten
-INBOX_BATCH = 500  # events worked at a time
+EVENTS_KEPT_S = 30 * 86_400.0  # worked events are then forgotten
+EVENTS_BATCH = 500  # events worked at a time
 HINT_TRIES_MAX = 8  # looks at a task that only an unsigned event calls finished (an hour in all)
 HINT_DELAY_S = 15.0  # before the second look, doubled after each
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import typer.testing
-from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import Clock, SystemClock
-from mynth_dagster.ledger import database
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from tests.factories import LeapingClock
@@ -33,33 +31,6 @@ def command_made_once() -> Iterator[None]:
     typer.testing._get_command = cache(real)
     yield
     typer.testing._get_command = real
-
-
-@pytest.fixture(scope="session", autouse=True)
-def migrate() -> Iterator[Callable[[Connection], None]]:
-    """
-    The migrations, which take as long as a test: run for the first new SQLite ledger alone.
-
-    Each later one is made, in this process, by the statements that make a copy of the first.
-    """
-    real = database._migrate
-    statements: list[str] = []
-
-    def copy(connection: Connection) -> None:
-        is_new = database._schema_version(connection) is None
-        if connection.dialect.name != "sqlite" or not is_new:
-            real(connection)
-        elif statements:
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-        else:
-            real(connection)
-            sqlite: Any = connection.connection.driver_connection
-            statements[:] = list(sqlite.iterdump())[1:-1]  # without its BEGIN and COMMIT
-
-    database._migrate = copy
-    yield real
-    database._migrate = real
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def _in_words(mark: LedgerMark) -> str:
 
 async def _mark_of(url: str) -> LedgerMark:
     with closing(OpenLedger.open(url)) as opened:
-        return LedgerMark(opened.ledger_id, await opened.newest_number())
+        return LedgerMark(opened.ledger_id, await opened.newest_seq())
 
 
 # `mynth-dagster resolve`: list what is in doubt, and settle it.

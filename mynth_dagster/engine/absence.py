@@ -27,7 +27,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.observations import Attachment, Sighting
 from mynth_dagster.ledger.uploads import OpenSubject, Subject
-from mynth_dagster.limits import CLEAR_AFTER_S, CLEAR_AGAIN_AFTER_S, WALK_PAGES
+from mynth_dagster.limits import ABSENT_AFTER_S, ABSENT_AGAIN_AFTER_S, WALK_PAGES
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import (
     TOO_EARLY,
@@ -63,38 +63,38 @@ def why_not_absent(
         return "only the key that sent it lists its task"
     if doubt.is_disputed:
         return "a task carries its id and asks for something else"
-    if doubt.since is None or doubt.since.surely_elapsed_us(began) < CLEAR_AFTER_S * US_PER_S:
+    if doubt.since is None or doubt.since.surely_elapsed_us(began) < ABSENT_AFTER_S * US_PER_S:
         return TOO_EARLY
     return trail.flaw or _why_not_bracketed(doubt, trail) or _in_the_way(doubt, trail, asked)
 
 
 def _why_not_bracketed(doubt: UnresolvedIntent, trail: Trail) -> str:
-    if not any(task.claimed_no > doubt.since_no for _, task in trail.known):
+    if not any(task.claimed_seq > doubt.unresolved_seq for _, task in trail.known):
         return (
             "the list shows no task of this key that was sent after it, so that it may be out of "
             "date; any row sent later with this key shows that it is not"
         )
-    if place_below(doubt.claimed_no, trail) is None:
+    if place_below(doubt.claimed_seq, trail) is None:
         return "the list shows no task of this key from before it"
     if task_type_of(doubt.intent.model) == IMAGE_TASK:
         return trail.tag_flaw
     return ""
 
 
-def place_below(claimed_no: int, trail: Trail) -> int | None:
+def place_below(claimed_seq: int, trail: Trail) -> int | None:
     """
     Where the bracket of a request ends; None: not seen.
 
     What lies there, and all below, is older than what was claimed under this number.
     """
     for place, task in trail.known:
-        if task.accepted_no is not None and task.accepted_no < claimed_no:
+        if task.accepted_seq is not None and task.accepted_seq < claimed_seq:
             return place
     return trail.n_places if trail.is_at_end else None
 
 
 def _in_the_way(doubt: UnresolvedIntent, trail: Trail, asked: str | None) -> str:
-    below, above = place_below(doubt.claimed_no, trail), _place_above(doubt, trail)
+    below, above = place_below(doubt.claimed_seq, trail), _place_above(doubt, trail)
     for place, strange in trail.strange:
         is_in_bracket = (below is None or place < below) and place > above
         if is_in_bracket and _may_be(strange, doubt, asked):
@@ -106,15 +106,15 @@ def _place_above(doubt: UnresolvedIntent, trail: Trail) -> int:
     """
     Where the bracket begins: what lies above is younger than any request that was lost then.
 
-    A request reaches Mynth within `CLEAR_AFTER_S` or never. Tasks of ours that were claimed so
+    A request reaches Mynth within `ABSENT_AFTER_S` or never. Tasks of ours that were claimed so
     much later, by the clock of whoever claimed them, lie above its task.
     """
     assert doubt.since is not None
-    late_us = doubt.since.wall_us + CLEAR_AFTER_S * US_PER_S
+    late_us = doubt.since.wall_us + ABSENT_AFTER_S * US_PER_S
     late = [
         place
         for place, task in trail.known
-        if task.claimed_no > doubt.since_no and task.intent.claimed_at_us >= late_us
+        if task.claimed_seq > doubt.unresolved_seq and task.intent.claimed_at_us >= late_us
     ]
     return max(late, default=-1)
 
@@ -125,7 +125,7 @@ def _may_be(strange: StrangeTask, doubt: UnresolvedIntent, asked: str | None) ->
     return None in (strange.asked, asked) or strange.asked == asked
 
 
-def is_cleared(doubt: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
+def is_not_accepted(doubt: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
     """Whether these walks together prove that the request was not accepted; oldest first."""
     if doubt.is_disputed:
         return False
@@ -138,7 +138,7 @@ def is_cleared(doubt: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
 
 
 def is_walk_due(
-    doubt: UnresolvedIntent, walks: Sequence[Walk], now: Instant, *, may_clear: bool
+    doubt: UnresolvedIntent, walks: Sequence[Walk], now: Instant, *, marks_absent: bool
 ) -> bool:
     """Whether to search for this request's task now; oldest walk first."""
     since = doubt.since
@@ -147,14 +147,14 @@ def is_walk_due(
     later = [
         walk
         for walk in walks
-        if doubt.intent.intent_id in walk.said and since.surely_elapsed_us(walk.ended) > 0
+        if doubt.intent.intent_id in walk.findings and since.surely_elapsed_us(walk.ended) > 0
     ]
     if not later:
         return True
     waited_us = since.surely_elapsed_us(now)
-    if not may_clear or doubt.is_disputed or waited_us < CLEAR_AFTER_S * US_PER_S:
+    if not marks_absent or doubt.is_disputed or waited_us < ABSENT_AFTER_S * US_PER_S:
         return False
-    pause_us = CLEAR_AGAIN_AFTER_S * US_PER_S
+    pause_us = ABSENT_AGAIN_AFTER_S * US_PER_S
     if not any(_proves(walk, doubt) for walk in later):
         pause_us = max(pause_us, waited_us / _PATIENCE)
     return later[-1].ended.surely_elapsed_us(now) >= pause_us
@@ -172,13 +172,13 @@ def _proves(walk: Walk, doubt: UnresolvedIntent) -> bool:
     if doubt.since is None or walk.account != doubt.account:
         return False
     waited_us = doubt.since.surely_elapsed_us(walk.began)
-    is_absent = walk.said.get(doubt.intent.intent_id) == ""
-    return is_absent and waited_us >= CLEAR_AFTER_S * US_PER_S
+    is_absent = walk.findings.get(doubt.intent.intent_id) == ""
+    return is_absent and waited_us >= ABSENT_AFTER_S * US_PER_S
 
 
 def _agree(first: Walk, second: Walk) -> bool:
     pause_us = first.ended.surely_elapsed_us(second.began)
-    return first.page_size != second.page_size and pause_us >= CLEAR_AGAIN_AFTER_S * US_PER_S
+    return first.page_size != second.page_size and pause_us >= ABSENT_AGAIN_AFTER_S * US_PER_S
 
 
 # A walk over the task list, newest first, that reads every task which the ledger does not know.
@@ -233,7 +233,7 @@ class ListWalk:
             UnauthorizedError: The key is refused.
         """
         session, after = self._session, None
-        self.trail.began_no = await session.ledger.newest_number()
+        self.trail.began_seq = await session.ledger.newest_seq()
         self._subjects = await asyncio.to_thread(session.ledger.subjects.open)
         for _ in range(n_pages):
             if until_s is not None and session.clock.elapsed_s() >= until_s:
@@ -266,7 +266,7 @@ class ListWalk:
             self.trail.n_places += 1
             if task is not None:
                 self.trail.known.append((place, task))
-                if task.accepted_no is not None and task.accepted_no < self._older_than_no:
+                if task.accepted_seq is not None and task.accepted_seq < self._older_than_no:
                     is_over = True
                     break
             elif listed.task_id not in owned:
@@ -342,7 +342,7 @@ class ListWalk:
 
     def _is_older(self, place: int, candidate: OpenSubject) -> bool:
         """Whether the list has the task below one of ours that is older than this request."""
-        below = place_below(candidate.claimed_no, self.trail)
+        below = place_below(candidate.claimed_seq, self.trail)
         return below is not None and below < place
 
     async def _tagged(self, task: Task, tag: IntentTag) -> Intent | None:
@@ -378,12 +378,12 @@ class ListWalk:
 
     def _disorder(self) -> str:
         """A task that the ledger knew before another was claimed is older, and lies below it."""
-        oldest_no: int | None = None
+        oldest_seq: int | None = None
         for _, task in self.trail.known:
-            if oldest_no is not None and oldest_no < task.claimed_no:
+            if oldest_seq is not None and oldest_seq < task.claimed_seq:
                 return f"the list is not in order: {task.intent.task_id} lies below an older task"
-            if task.accepted_no is not None:
-                oldest_no = min(task.accepted_no, oldest_no or task.accepted_no)
+            if task.accepted_seq is not None:
+                oldest_seq = min(task.accepted_seq, oldest_seq or task.accepted_seq)
         return ""
 
     async def _hole(self) -> str:
@@ -391,11 +391,11 @@ class ListWalk:
         account = await self._session.account.number()
         doubts, known = self._session.ledger.doubts, [task for _, task in self.trail.known]
         if self.trail.is_at_end:
-            wanted = await asyncio.to_thread(doubts.tasks_until, account, self.trail.began_no)
+            wanted = await asyncio.to_thread(doubts.tasks_until, account, self.trail.began_seq)
         else:
-            oldest_no = min(task.accepted_no for task in known if task.accepted_no is not None)
-            newest_no = max(task.claimed_no for task in known)
-            wanted = await asyncio.to_thread(doubts.tasks_between, account, oldest_no, newest_no)
+            oldest_seq = min(task.accepted_seq for task in known if task.accepted_seq is not None)
+            newest_seq = max(task.claimed_seq for task in known)
+            wanted = await asyncio.to_thread(doubts.tasks_between, account, oldest_seq, newest_seq)
         missing = [task_id for task_id in wanted if task_id not in self._seen]
         if not missing:
             return ""

@@ -20,7 +20,11 @@ from mynth_dagster.engine.stop import StopReason
 from mynth_dagster.ledger import Ledger, Stopped
 from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.ledger.queries import PartitionRow, Resting
-from mynth_dagster.limits import RESEND_AFTER_S, RESEND_PAUSE_FACTOR, RESENDS_MAX
+from mynth_dagster.limits import (
+    AUTO_RESUBMIT_AFTER_S,
+    AUTO_RESUBMIT_PAUSE_FACTOR,
+    AUTO_RESUBMITS_MAX,
+)
 from mynth_dagster.models.batch import Batch, Slice
 
 
@@ -29,7 +33,7 @@ class Reason(str, Enum):
 
     RATE_LIMITED = "rate_limited"
     OUTAGE = "outage"
-    CLEARED = "cleared"
+    NOT_ACCEPTED = "not_accepted"
     RESUMED = "resumed"
     UNPREPARED = "unprepared"
 
@@ -81,7 +85,7 @@ async def leave_to_sensor(
         await ledger.note_stop(batch.ledger_name, slices, stopped)
 
 
-def reasons_to_resend(
+def reasons_to_resubmit(
     rows: Sequence[PartitionRow], resting: Mapping[Place, Resting], stops: Sequence[Stop]
 ) -> dict[Place, Reason]:
     """
@@ -94,14 +98,14 @@ def reasons_to_resend(
     found = {}
     for row in rows:
         place = row.window, row.fan_out
-        n_cleared = resting.get(place, Resting()).n_cleared
-        reason = _reason(row, n_cleared, is_in_doubt=row.window in in_doubt)
+        n_not_accepted = resting.get(place, Resting()).n_not_accepted
+        reason = _reason(row, n_not_accepted, is_in_doubt=row.window in in_doubt)
         if reason is not None:
             found[place] = reason
     return found
 
 
-def _reason(row: PartitionRow, n_cleared: int, *, is_in_doubt: bool) -> Reason | None:
+def _reason(row: PartitionRow, n_not_accepted: int, *, is_in_doubt: bool) -> Reason | None:
     """
     A run that sends, or was killed while it did, is left alone.
 
@@ -112,7 +116,7 @@ def _reason(row: PartitionRow, n_cleared: int, *, is_in_doubt: bool) -> Reason |
     if row.submitter is not None:
         return None
     if row.stop_code is None:
-        return Reason.CLEARED if n_cleared else None
+        return Reason.NOT_ACCEPTED if n_not_accepted else None
     if row.stop_code == OUTCOMES_UNKNOWN and is_in_doubt:
         return None
     return PASSING_STOPS.get(row.stop_code)
@@ -124,11 +128,11 @@ def is_due(now_us: int, tried_at_us: int, asked: Sequence[Asked]) -> bool:
 
     Args:
         tried_at_us: When a delivery was last begun, or a run that was to send stopped.
-        asked: Runs for this partition within `limits.RESENDS_WITHIN_S`.
+        asked: Runs for this partition within `limits.AUTO_RESUBMITS_WITHIN_S`.
     """
-    if len(asked) >= RESENDS_MAX:
+    if len(asked) >= AUTO_RESUBMITS_MAX:
         return False
-    pause_s = RESEND_AFTER_S * float(RESEND_PAUSE_FACTOR) ** len(asked)
+    pause_s = AUTO_RESUBMIT_AFTER_S * float(AUTO_RESUBMIT_PAUSE_FACTOR) ** len(asked)
     since_us = max([tried_at_us, *(run.at_us for run in asked)])
     return bool(now_us - since_us >= pause_s * US_PER_S)
 
@@ -165,7 +169,7 @@ async def _tried(
         return []
     read, slices = session.ledger.resting.last_tries_us, [one.slice for one in left]
     tried = await asyncio.to_thread(read, batch.ledger_name, slices)
-    now_us = (await session.ledger.moment(session.clock.instant())).wall_us
+    now_us = (await session.ledger.now(session.clock.instant())).wall_us
     places = [(one.slice.window, one.slice.fan_out) for one in left]
     return [(one, tried.get(at, 0), now_us) for one, at in zip(left, places, strict=True)]
 
@@ -182,4 +186,4 @@ async def _in_vain(session: Session, batch: Batch) -> Mapping[str, int]:
 
 
 def _key(batch: Batch) -> str:
-    return f"resend:in_vain:{batch.ledger_name}"
+    return f"auto_resubmit:in_vain:{batch.ledger_name}"

@@ -215,7 +215,7 @@ async def keep_files(
             break
         results = await _write_what_is_known(session, batch, slice_) or results
     if not stop.is_cancelled:
-        await session.ledger.mark_filed(batch.ledger_name, slice_, version)
+        await session.ledger.mark_downloaded(batch.ledger_name, slice_, version)
     summary = await asyncio.to_thread(summarise_files, tables, slice_)
     seconds = session.clock.elapsed_s() - began_s
     return FilesReport(summary, keeper.counts, keeper.store.uri(slice_), seconds, results)

@@ -17,12 +17,12 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.poll import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
-from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent, Postponement
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, Postponement, WebhookEvent
 from mynth_dagster.ledger.observations import Attachment, Reading, Sighting, StatusNote
 from mynth_dagster.limits import (
+    EVENTS_BATCH,
     HINT_DELAY_S,
     HINT_TRIES_MAX,
-    INBOX_BATCH,
     INTENT_TAG_KEY,
     TASK_DEADLINE_S,
 )
@@ -55,7 +55,9 @@ async def process_events(session: Session, batch: Batch, *, until_s: float | Non
     worker = _Worker(session, batch, until_s)
     while True:
         now_us = session.clock.now_us()
-        events = await asyncio.to_thread(session.ledger.inbox.due, now_us, INBOX_BATCH, after=last)
+        events = await asyncio.to_thread(
+            session.ledger.events.due, now_us, EVENTS_BATCH, after=last
+        )
         if not events:
             return n_news
         n_news += await worker.work(events)
@@ -66,7 +68,7 @@ async def process_events(session: Session, batch: Batch, *, until_s: float | Non
 class _Event:
     """An event with what can be known of it without a request."""
 
-    event: InboxEvent
+    event: WebhookEvent
     told: TaskEvent | None
     tag: IntentTag | None
 
@@ -78,7 +80,7 @@ class _Worker:
     until_s: float | None
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT_MAX))
 
-    async def work(self, events: Sequence[InboxEvent]) -> int:
+    async def work(self, events: Sequence[WebhookEvent]) -> int:
         letters = [self._open(event) for event in events]
         owners = await asyncio.to_thread(self._owners, letters)
         news = await asyncio.gather(
@@ -86,7 +88,7 @@ class _Worker:
         )
         return sum(news)
 
-    def _open(self, event: InboxEvent) -> _Event:
+    def _open(self, event: WebhookEvent) -> _Event:
         if event.body is None:
             return _Event(event, None, None)
         stands_for_end_us = event.signed_at_us or event.received_at_us
@@ -156,7 +158,7 @@ class _Worker:
         outcome = EventOutcome.READ if is_news else EventOutcome.KNOWN
         return await self._end(event, outcome, intent)
 
-    async def _work_hint(self, event: InboxEvent, intent: Intent | None) -> bool:
+    async def _work_hint(self, event: WebhookEvent, intent: Intent | None) -> bool:
         if intent is not None and intent.state in FINAL and intent.task_id == event.task_id:
             return await self._end(event, EventOutcome.KNOWN, intent)
         if intent is not None and intent.row.batch != self.batch.ledger_name:
@@ -178,7 +180,7 @@ class _Worker:
         is_news = await self._record(intent, task)
         return await self._end(event, EventOutcome.READ if is_news else EventOutcome.KNOWN, intent)
 
-    async def _ask(self, event: InboxEvent) -> Task | None:
+    async def _ask(self, event: WebhookEvent) -> Task | None:
         """The finished task that a hint is about; None where Mynth does not say so now."""
         clock = self.session.clock
         if self.until_s is not None and clock.elapsed_s() >= self.until_s:
@@ -238,14 +240,14 @@ class _Worker:
         return is_news
 
     async def _end(
-        self, event: InboxEvent, outcome: EventOutcome, intent: Intent | None = None
+        self, event: WebhookEvent, outcome: EventOutcome, intent: Intent | None = None
     ) -> bool:
         """Finish an event; whether it told something new."""
         waited_us = None
         if intent is not None:
             since_us = intent.submitted_at_us or intent.claimed_at_us
             waited_us = max(0, event.received_at_us - since_us)
-        await self.session.ledger.inbox.finish(
+        await self.session.ledger.events.finish(
             EventEnd(
                 event_id=event.event_id,
                 outcome=outcome,
@@ -256,10 +258,10 @@ class _Worker:
         )
         return outcome is EventOutcome.READ
 
-    async def _try_later(self, event: InboxEvent) -> None:
+    async def _try_later(self, event: WebhookEvent) -> None:
         if event.n_tries + 1 >= HINT_TRIES_MAX:
             await self._end(event, EventOutcome.UNCONFIRMED)
             return
         delay_s = HINT_DELAY_S * 2.0**event.n_tries
         due_at_us = self.session.clock.now_us() + round(delay_s * US_PER_S)
-        await self.session.ledger.inbox.postpone(Postponement(event.event_id, due_at_us))
+        await self.session.ledger.events.postpone(Postponement(event.event_id, due_at_us))

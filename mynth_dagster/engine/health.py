@@ -40,7 +40,7 @@ from mynth_dagster.errors import (
     UnauthorizedError,
 )
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import EventOutcome, InboxCounts
+from mynth_dagster.ledger.events import EventOutcome, WebhookEventCounts
 from mynth_dagster.limits import BACKLOG_AGE_MAX_S, CLOCK_SKEW_MAX_S
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
@@ -161,7 +161,7 @@ def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
     """Receiver, inbox and deliveries; call it from a worker thread."""
     told = ledger.read.meta(RECEIVER_META)
     receiver = ReceiverReport.from_json(told) if told else None
-    counts = ledger.inbox.counts()
+    counts = ledger.events.counts()
     if receiver is None and counts.last_received_at_us is None:
         return [ok(SUBJECT, "never used with this ledger; polling does everything")]
     found = [_deliveries(counts, now_us)]
@@ -174,7 +174,7 @@ def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
     return found
 
 
-def _deliveries(counts: InboxCounts, now_us: int) -> Finding:
+def _deliveries(counts: WebhookEventCounts, now_us: int) -> Finding:
     if counts.last_received_at_us is None:
         said = "a receiver runs, and no event ever came"
         return note(SUBJECT, said, "register its URL at Mynth: mynth-dagster webhook-register")
@@ -192,7 +192,7 @@ def _refusals(receiver: ReceiverReport, now_us: int) -> list[Finding]:
     return [note("refusals", f"{said}: {reasons}", step)]
 
 
-def _backlog(counts: InboxCounts, now_us: int) -> list[Finding]:
+def _backlog(counts: WebhookEventCounts, now_us: int) -> list[Finding]:
     found = []
     oldest_us = counts.oldest_open_at_us
     if oldest_us is not None and now_us - oldest_us > BACKLOG_AGE_MAX_S * US_PER_S:

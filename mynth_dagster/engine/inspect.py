@@ -15,7 +15,7 @@ from mynth_dagster.engine.collect import read_unread
 from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, RunOptions
 from mynth_dagster.engine.quote import Quote
-from mynth_dagster.engine.reconcile import Waiting, wait_until_settled
+from mynth_dagster.engine.reconcile import Waiting, wait_until_idle
 from mynth_dagster.engine.run import SubmitReport, submit_and_look
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
@@ -63,7 +63,7 @@ async def inspect_images(
     Raises:
         UnsupportedFeatureError: The revision has no such tasks; nothing was sent.
         TableError: A partition has no table of images; nothing was sent.
-        LedgerError, ApiError, RunStoppedError: As `submit` and `wait_until_settled`.
+        LedgerError, ApiError, RunStoppedError: As `submit` and `wait_until_idle`.
     """
     _require_offered(session, batch)
     progress.report, looker = await submit_and_look(
@@ -76,7 +76,7 @@ async def inspect_images(
         counts=progress.counts,
         on_quote=progress.on_quote,
     )
-    await wait_until_settled(
+    await wait_until_idle(
         session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
     )
     await process_events(session, batch)

@@ -19,7 +19,11 @@ from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.errors import ConfirmationNeededError
-from mynth_dagster.limits import RESEND_GUARD_ROWS, RESEND_GUARD_SHARE, UPLOADS_AHEAD_MAX
+from mynth_dagster.limits import (
+    AUTO_RESUBMIT_GUARD_ROWS,
+    AUTO_RESUBMIT_GUARD_SHARE,
+    UPLOADS_AHEAD_MAX,
+)
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
@@ -125,8 +129,8 @@ class PaidAgain:
 
     @property
     def needs_confirmation(self) -> bool:
-        too_many = self.n_suspect > RESEND_GUARD_ROWS
-        return too_many and self.n_suspect > RESEND_GUARD_SHARE * self.n_paid
+        too_many = self.n_suspect > AUTO_RESUBMIT_GUARD_ROWS
+        return too_many and self.n_suspect > AUTO_RESUBMIT_GUARD_SHARE * self.n_paid
 
 
 @dataclass(frozen=True)
@@ -521,7 +525,7 @@ async def asking_since(
     """
     if not options.pays_again:
         return options
-    now = await session.ledger.moment(session.clock.instant())
+    now = await session.ledger.now(session.clock.instant())
     key = f"{ASKED}{batch.ledger_name}:{wish}"
     kept = await session.ledger.ensure_meta(key, str(now.wall_us))
     await session.ledger.forget_moments(ASKED, now.wall_us - KEPT_US, but=key)

@@ -296,7 +296,7 @@ def _is_wanted(task: Awaited, is_due: IsDue) -> bool:
     return not task.is_finished_remotely and is_due(task)
 
 
-# Whose task is it? Asked of each task that was read whole, before anything is filed under a row.
+# Whose task is it? Asked of each task that was read whole, before anything is downloaded for it.
 #
 # A cache that mixes up answers, or an edge that rewrites them, must not put a picture, or its
 # price, on the wrong row.

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 
 from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.crash_points import CrashPoint, reach
-from mynth_dagster.engine.auto_resubmit import Reason, reasons_to_resend
+from mynth_dagster.engine.auto_resubmit import Reason, reasons_to_resubmit
 from mynth_dagster.engine.collect import read_finished, read_surplus
 from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.poll import IsDue, Poller, PollRound, always
-from mynth_dagster.engine.resolve import expire_interrupted, settle
+from mynth_dagster.engine.resolve import expire_interrupted, resolve_unresolved
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import PollFetchError
@@ -101,7 +101,7 @@ async def hearing_of(session: Session, batch: Batch) -> Hearing:
 
 def read_hearing(ledger: Ledger, batch_name: str) -> Hearing:
     """The same by the batch's name in the ledger; call it from a worker thread."""
-    heard = ledger.inbox.heard(batch_name)
+    heard = ledger.events.heard(batch_name)
     noted = ledger.read.meta(_key(batch_name)) if heard is not None else None
     return Hearing(heard, Unannounced(**json.loads(noted)) if noted else None)
 
@@ -242,7 +242,7 @@ class WatchedPartition:
         is_behind: The ledger knows more than the tables show, or images of theirs were not
             dealt with whose files are to be kept.
         submitter: The run that is sending into it, if any.
-        resend: Why rows of it may be sent again by themselves; None where they may not.
+        auto_resubmit: Why rows of it may be sent again by themselves; None where they may not.
         collector: The run that wrote its tables, as long as nobody looked whether it told so.
     """
 
@@ -254,16 +254,16 @@ class WatchedPartition:
     n_stalled: int
     is_behind: bool
     submitter: str | None
-    resend: Reason | None = None
+    auto_resubmit: Reason | None = None
     collector: str | None = None
 
     @property
     def is_open(self) -> bool:
         """Something of it is moving, or not shown yet."""
-        return self.is_behind or not self.is_settled
+        return self.is_behind or not self.is_idle
 
     @property
-    def is_settled(self) -> bool:
+    def is_idle(self) -> bool:
         """Nothing current is moving; who sends is for the caller to judge."""
         return self.n_pending == 0 and self.n_sending == 0
 
@@ -290,15 +290,15 @@ async def watch(
     sending = sorted({window for (window, _), counts in moving.items() if counts.n_sending})
     await expire_interrupted(session, batch, sending)
     await process_events(session, batch, until_s=until_s)
-    await settle(session, batch, None, until_s=until_s - budget_s / 2)
+    await resolve_unresolved(session, batch, None, until_s=until_s - budget_s / 2)
     is_complete = await Tour(session, batch, until_s).go(await _moving(session, name))
     await read_surplus(session, batch, None, until_s=until_s)
     rows = await asyncio.to_thread(reader.partitions, name)
     resting = await asyncio.to_thread(session.ledger.resting.resting, name)
     stops = await asyncio.to_thread(session.ledger.stops.active)
-    reasons = reasons_to_resend(rows, resting, stops)
+    reasons = reasons_to_resubmit(rows, resting, stops)
     watched = _watched(batch, rows, await _moving(session, name), reasons)
-    return [p for p in watched if p.is_open or p.resend or p.collector], is_complete
+    return [p for p in watched if p.is_open or p.auto_resubmit or p.collector], is_complete
 
 
 async def _moving(session: Session, name: str) -> dict[tuple[str, str], Moving]:
@@ -326,7 +326,7 @@ def _watched(
                 n_stalled=counts.n_stalled,
                 is_behind=_is_behind(batch, row, counts),
                 submitter=row.submitter,
-                resend=reasons.get(place),
+                auto_resubmit=reasons.get(place),
                 collector=row.collected_by,
             )
         )
@@ -334,7 +334,7 @@ def _watched(
 
 
 def _is_behind(batch: Batch, row: PartitionRow, counts: Moving) -> bool:
-    shown = row.collected if batch.files is None else min(row.collected, row.filed)
+    shown = row.collected if batch.files is None else min(row.collected, row.downloaded)
     return shown < row.version or counts.n_finished > 0
 
 
@@ -544,7 +544,7 @@ class Looker:
         session, batch = self._session, self._batch
         await session.account.number()
         await process_events(session, batch)
-        n_events_left = await asyncio.to_thread(session.ledger.inbox.n_fresh)
+        n_events_left = await asyncio.to_thread(session.ledger.events.n_fresh)
         tasks = await self._awaited()
         hearing = await hearing_of(session, batch)
         due = _due(tasks, is_due_by(hearing, batch, session.clock.now_us()))
@@ -622,7 +622,7 @@ LOOK_UP_S = 1.0
 """How often a pause looks whether the run was cancelled or an event came."""
 
 
-async def wait_until_settled(
+async def wait_until_idle(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
@@ -675,5 +675,5 @@ async def _pause(session: Session, until_s: float, stop: CancelToken, n_left: in
     """Sleep until something came into the inbox, looking up often enough to be cancelled."""
     while not stop.is_cancelled and (left_s := until_s - session.clock.elapsed_s()) > 0:
         await session.clock.sleep(min(left_s, LOOK_UP_S))
-        if await asyncio.to_thread(session.ledger.inbox.n_fresh) > n_left:
+        if await asyncio.to_thread(session.ledger.events.n_fresh) > n_left:
             return

@@ -65,7 +65,7 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
             f"not know yet would be paid for again. Run `{rebuild_command(session, batch)}` again."
         )
     mark = await asyncio.to_thread(read_mark, store)
-    number = await session.ledger.newest_number()
+    number = await session.ledger.newest_seq()
     knows_batch, ledger_id = bool(known), session.ledger.ledger_id
     reason = await asyncio.to_thread(
         _mismatch, LedgerMark(ledger_id, number), batch, store, mark, knows_batch=knows_batch
@@ -93,7 +93,7 @@ async def _require_newest_known(session: Session, batch: Batch) -> None:
         session,
         batch,
         page_size=profile.LIMITS.list_page_max,
-        older_than_no=await session.ledger.newest_number() + 1,
+        older_than_no=await session.ledger.newest_seq() + 1,
     )
     await walk.go(n_pages=NEWEST_PAGES)
     if walk.unknown_intents:
@@ -127,7 +127,7 @@ def _command(doing: str, session: Session, batch: Batch) -> str:
 async def mark_tables(session: Session, batch: Batch) -> None:
     """Say beside the tables which ledger they belong to, and how much it knows now."""
     store = TableStore(session.settings.root, batch.name)
-    mark = LedgerMark(session.ledger.ledger_id, await session.ledger.newest_number())
+    mark = LedgerMark(session.ledger.ledger_id, await session.ledger.newest_seq())
     await asyncio.to_thread(write_mark, store, mark)
 
 
@@ -244,7 +244,7 @@ async def _become(session: Session, batch: Batch, store: TableStore) -> None:
     mark = await asyncio.to_thread(read_mark, store)
     if mark is None or mark.ledger_id == session.ledger.ledger_id:
         return
-    if not await session.ledger.take_id(mark.ledger_id):
+    if not await session.ledger.adopt_id(mark.ledger_id):
         raise LedgerMismatchError(
             f"The tables belong to the ledger {mark.ledger_id}, and this one is in use already: "
             "name a new, empty ledger (--ledger URL), and run "

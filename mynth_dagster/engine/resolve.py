@@ -11,7 +11,7 @@ from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.absence import (
     ListWalk,
-    is_cleared,
+    is_not_accepted,
     is_walk_due,
     next_page_size,
     why_not_absent,
@@ -129,14 +129,14 @@ ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolveResult:
     """What a search came to: tasks found, and requests proved not to have been accepted."""
 
     n_attached: int = 0
-    n_cleared: int = 0
+    n_not_accepted: int = 0
 
 
-NOTHING_SETTLED = Settled()
+NOTHING_RESOLVED = ResolveResult()
 
 
 async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[str]) -> int:
@@ -155,14 +155,14 @@ async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[s
     return sum(expired)
 
 
-async def settle(
+async def resolve_unresolved(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice] | None,
     *,
     states: Sequence[IntentState] = UNRESOLVED,
     until_s: float | None = None,
-) -> Settled:
+) -> ResolveResult:
     """
     Search for the tasks of deliveries in doubt, if a search is due.
 
@@ -178,21 +178,21 @@ async def settle(
         UnauthorizedError: The key is refused.
     """
     if not session.client.profile.HAS_TASK_LIST:
-        return NOTHING_SETTLED
+        return NOTHING_RESOLVED
     open_ = await _doubts(session, batch, slices, states)
     if not open_:
-        return NOTHING_SETTLED
+        return NOTHING_RESOLVED
     account = await session.account.number()
     walks = await asyncio.to_thread(session.ledger.doubts.walks, account)
     now = await _now(session)
-    may_clear = batch.clears_unresolved
-    if not any(is_walk_due(doubt, walks, now, may_clear=may_clear) for doubt in open_):
-        return NOTHING_SETTLED
+    marks_absent = batch.marks_absent
+    if not any(is_walk_due(doubt, walks, now, marks_absent=marks_absent) for doubt in open_):
+        return NOTHING_RESOLVED
     page_size = next_page_size(walks)
-    oldest_no = min(doubt.claimed_no for doubt in open_)
-    searching = ListWalk(session, batch, page_size=page_size, older_than_no=oldest_no)
+    oldest_seq = min(doubt.claimed_seq for doubt in open_)
+    searching = ListWalk(session, batch, page_size=page_size, older_than_no=oldest_seq)
     if not await searching.go(until_s=until_s):
-        return Settled(searching.n_attached)
+        return ResolveResult(searching.n_attached)
     await searching.look_for_flaws()
     reach(CrashPoint.WALKED)
     ended = await _now(session)
@@ -203,11 +203,11 @@ async def settle(
     walk = Walk(account, page_size, now, ended, said)
     await session.ledger.record_walk(walk)
     reach(CrashPoint.WALK_RECORDED)
-    n_cleared = 0
-    if may_clear:
-        n_cleared = await _clear(session, left, [*walks, walk])
+    n_not_accepted = 0
+    if marks_absent:
+        n_not_accepted = await _clear(session, left, [*walks, walk])
         reach(CrashPoint.CLEARED)
-    return Settled(searching.n_attached, n_cleared)
+    return ResolveResult(searching.n_attached, n_not_accepted)
 
 
 async def _said_of(
@@ -260,12 +260,12 @@ def _asked_by(
 async def _clear(
     session: Session, doubts: Sequence[UnresolvedIntent], walks: Sequence[Walk]
 ) -> int:
-    cleared = [doubt for doubt in doubts if is_cleared(doubt, walks)]
+    cleared = [doubt for doubt in doubts if is_not_accepted(doubt, walks)]
     if not cleared:
         return 0
     last = utc_from_us(walks[-1].ended.wall_us)
     said = f"two complete walks over the task list found nothing, the last at {last:%F %TZ}"
-    return await session.ledger.clear(cleared, said)
+    return await session.ledger.mark_not_accepted(cleared, said)
 
 
 async def _doubts(
@@ -279,4 +279,4 @@ async def _doubts(
 
 
 async def _now(session: Session) -> Instant:
-    return await session.ledger.moment(session.clock.instant())
+    return await session.ledger.now(session.clock.instant())

@@ -38,14 +38,14 @@ from mynth_dagster.engine.quote import (
     require_prices,
     total_of,
 )
-from mynth_dagster.engine.reconcile import LOOK_UP_S, Looker, Waiting, wait_until_settled
+from mynth_dagster.engine.reconcile import LOOK_UP_S, Looker, Waiting, wait_until_idle
 from mynth_dagster.engine.recover import mark_tables, require_right_ledger
 from mynth_dagster.engine.resolve import (
     ALL_OPEN,
-    NOTHING_SETTLED,
-    Settled,
+    NOTHING_RESOLVED,
+    ResolveResult,
     expire_interrupted,
-    settle,
+    resolve_unresolved,
 )
 from mynth_dagster.engine.session import Session, require_may_generate
 from mynth_dagster.engine.stop import CANCELLED, CancelToken, StopReason, key_refused
@@ -82,7 +82,7 @@ class SubmitReport:
     quote: Quote
     counts: SubmitCounts
     api_revision: str
-    settled: Settled = NOTHING_SETTLED
+    settled: ResolveResult = NOTHING_RESOLVED
     stopped: StopReason | None = None
 
 
@@ -143,7 +143,7 @@ async def _raise(session: Session, batch: Batch, summaries: Sequence[PromptsSumm
     too seldom; and after, since a collection in between may have shown the rows before.
     """
     changed = [summary.slice for summary in summaries if summary.is_changed]
-    await session.ledger.raise_partitions(batch.ledger_name, changed)
+    await session.ledger.bump_versions(batch.ledger_name, changed)
 
 
 async def draft_quote(
@@ -217,7 +217,7 @@ async def submit(
     require_may_generate(await session.client.check_key())
     account = await session.account.number()
     await require_right_ledger(session, batch)
-    session.ledger.prepare_to_send(session.settings.spool_folder)
+    session.ledger.prepare_to_send(session.settings.journal_folder)
     counts, funds = counts or SubmitCounts(), Funds()
     windows = sorted({slice_.window for slice_ in slices})
     await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
@@ -225,7 +225,7 @@ async def submit(
     try:
         await expire_interrupted(session, batch, windows)
         await process_events(session, batch)
-        settled = await settle(session, batch, slices, states=ALL_OPEN)
+        settled = await resolve_unresolved(session, batch, slices, states=ALL_OPEN)
         plan, quote = await draft_quote(session, batch, slices, options)
         await session.ledger.move_intents(plan.moved)
         on_quote(plan, quote)
@@ -256,7 +256,7 @@ async def submit(
             close = _close_for if not options.prompt_ids else _leave
             await _close(session, batch, slices, stop, funds, counts, close)
         else:
-            await session.ledger.leave_partitions(batch.ledger_name, slices)
+            await session.ledger.release_partitions(batch.ledger_name, slices)
         await mark_tables(session, batch)
     revision = session.client.profile.REVISION
     return SubmitReport(plan, quote, counts, revision, settled, stop.reason)
@@ -345,7 +345,7 @@ async def _leave(
 
     Why those were not sent stays known, and nobody is asked to send them for what stopped it.
     """
-    await session.ledger.leave_partitions(batch.ledger_name, slices)
+    await session.ledger.release_partitions(batch.ledger_name, slices)
 
 
 async def _close_for(
@@ -489,7 +489,7 @@ def build_report(
         unresolved=sum(summary.n_unresolved for summary in results),
         stalled=sum(summary.n_stalled for summary in results),
         pending=sum(summary.n_pending for summary in results),
-        withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["cleared"],
+        withheld=statuses["withheld"] + statuses["not_submitted"] + statuses["not_accepted"],
         api_revision=submitted.api_revision,
         receipt=receipt,
         tables=_tables(results),
@@ -747,7 +747,7 @@ async def _results(
 ) -> list[ResultsSummary]:
     try:
         progress.on_phase("wait")
-        await wait_until_settled(
+        await wait_until_idle(
             session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
         )
         progress.on_phase("collect")

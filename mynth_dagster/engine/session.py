@@ -328,12 +328,12 @@ def lean_memory() -> Iterator[None]:
 # Answers that an earlier process could not write into the ledger are taken in as sightings.
 
 
-async def take_in_spools(ledger: Ledger, folder: Path) -> int:
+async def replay_journals(ledger: Ledger, folder: Path) -> int:
     """
     Bring what gone processes left behind into the ledger; how many answers.
 
-    A spool is deleted only when all of it is committed. An answer to an intent that this ledger
-    does not know is another ledger's: its spool is left alone.
+    A journal is deleted only when all of it is committed. An answer to an intent that this ledger
+    does not know is another ledger's: its journal is left alone.
     """
     n_taken = 0
     for path, answers in await asyncio.to_thread(lambda: list(read_left_behind(folder))):
@@ -345,7 +345,7 @@ async def take_in_spools(ledger: Ledger, folder: Path) -> int:
             sighting = Sighting(
                 intent=intents[answer.intent_id],
                 task_id=answer.task_id,
-                source="spool",
+                source="journal",
                 seen_at_us=answer.seen_at_us,
                 deadline_at_us=answer.deadline_at_us,
                 reserved_units=answer.reserved_units,
@@ -361,7 +361,7 @@ REVISION_META = "revision:"
 """Before a base URL: the ledger's fact that holds the revision last seen there."""
 
 LEDGER_FILE = "mynth-ledger.db"
-SPOOL_FOLDER = "mynth-spool"
+JOURNAL_FOLDER = "mynth-journal"
 SQLITE = "sqlite:///"
 _ELSEWHERE = "where it lies elsewhere, name it (--ledger)"
 
@@ -398,7 +398,7 @@ class EngineSettings:
         ledger_url: SQLAlchemy URL of the ledger, SQLite or Postgres.
         root: Where the tables lie, any fsspec path.
         api_revision: A revision's name, or `auto` to ask the server.
-        spool_dir: Local folder for answers that the ledger cannot take; empty: beside a SQLite
+        journal_dir: Local folder for answers that the ledger cannot take; empty: beside a SQLite
             ledger, else in a local root, else in the system's folder for temporary files.
         upload_lifetime_s: How long the URL of an uploaded file is used again.
         poll_interval_min_s: Shortest pause between two rounds of polling.
@@ -409,21 +409,21 @@ class EngineSettings:
     ledger_url: str
     root: str
     api_revision: str = AUTO_REVISION
-    spool_dir: str = ""
+    journal_dir: str = ""
     upload_lifetime_s: float = UPLOAD_LIFETIME_S
     poll_interval_min_s: float = POLL_INTERVAL_MIN_S
     poll_interval_max_s: float = POLL_INTERVAL_MAX_S
 
     @property
-    def spool_folder(self) -> Path:
+    def journal_folder(self) -> Path:
         """Where answers go that the ledger cannot take."""
-        if self.spool_dir:
-            return Path(self.spool_dir)
+        if self.journal_dir:
+            return Path(self.journal_dir)
         if self.ledger_url.startswith(SQLITE):
-            return Path(self.ledger_url.removeprefix(SQLITE) + "-spool")
+            return Path(self.ledger_url.removeprefix(SQLITE) + "-journal")
         if "://" not in self.root:
-            return Path(self.root).absolute() / SPOOL_FOLDER
-        return Path(tempfile.gettempdir()) / SPOOL_FOLDER
+            return Path(self.root).absolute() / JOURNAL_FOLDER
+        return Path(tempfile.gettempdir()) / JOURNAL_FOLDER
 
     def __post_init__(self) -> None:
         if not 0 < self.poll_interval_min_s <= self.poll_interval_max_s:
@@ -472,7 +472,7 @@ async def _opened(
 ) -> AsyncIterator[Session]:
     ledger = Ledger.open(settings.ledger_url)
     try:
-        await take_in_spools(ledger, settings.spool_folder)
+        await replay_journals(ledger, settings.journal_folder)
         revision = await _revision(settings, ledger, transport)
         client = MynthClient(settings.client, profile_of(revision), clock, transport=transport)
         try:
@@ -483,8 +483,8 @@ async def _opened(
             await client.aclose()
     finally:
         ledger.close()
-        if not settings.spool_dir:  # a folder that somebody chose may have been there before us
-            remove_if_empty(settings.spool_folder)
+        if not settings.journal_dir:  # a folder that somebody chose may have been there before us
+            remove_if_empty(settings.journal_folder)
 
 
 async def find_revision(settings: ClientSettings, transport: Transport | None = None) -> str:

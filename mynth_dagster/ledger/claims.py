@@ -21,7 +21,7 @@ from mynth_dagster.ledger.counters import (
     note_difference,
     place_of,
 )
-from mynth_dagster.ledger.database import instant_of, is_postgres, next_number
+from mynth_dagster.ledger.database import instant_of, is_postgres, next_seq
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
 from mynth_dagster.ledger.statements import (
     CALL,
@@ -300,7 +300,7 @@ def _apply_free(connection: Connection, claims: Sequence[Claim]) -> list[Claimed
 
 def _win(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
     """The claims that became rows, or attempts, of their own."""
-    number = next_number(connection)
+    number = next_seq(connection)
     now_us = instant_of(connection, Instant(0)).wall_us if is_postgres(connection) else None
     new = [claim for claim in claims if claim.from_attempt is None]
     again = [claim for claim in claims if claim.from_attempt is not None]
@@ -345,8 +345,8 @@ def _repeat(cells: Cells) -> sa.Update:
             error_message=None,
             error_field=None,
             http_status=None,
-            doubted_no=None,
-            doubted_since=None,
+            unresolved_seq=None,
+            unresolved_since=None,
             held_because=None,
             **{name: cells(name) for name in _CLAIMED},
         )
@@ -355,7 +355,7 @@ def _repeat(cells: Cells) -> sa.Update:
 
 _CLAIMED = (
     *("fan_out", "quoted_units", "account", "claimant"),
-    *("claimed_no", "claimed_at_us", "send_by_us"),
+    *("claimed_seq", "claimed_at_us", "send_by_us"),
 )
 _REPEAT = Change(
     _repeat,
@@ -383,7 +383,7 @@ def _repeat_row(claim: Claim, number: int, now_us: int | None) -> dict[str, Any]
         "quoted_units": intent.quoted_units,
         "account": claim.account,
         "claimant": claim.claimant,
-        "claimed_no": number,
+        "claimed_seq": number,
         "claimed_at_us": claimed_at_us,
         "send_by_us": claimed_at_us + intent.send_by_us - intent.claimed_at_us,
     }
@@ -417,7 +417,7 @@ def _end(cells: Cells) -> sa.Update:
 
 _ENDED = (
     *("state", "reason", "error_code", "error_message"),
-    *("error_field", "http_status", "doubted_no", "doubted_since"),
+    *("error_field", "http_status", "unresolved_seq", "unresolved_since"),
 )
 _END = Change(
     _end,
@@ -435,7 +435,7 @@ def _apply_endings(connection: Connection, endings: Sequence[Ending]) -> list[bo
     intent_ids = {ending.intent.intent_id for ending in endings}
     before = exposure_before(connection, intent_ids)
     loses_sight = any(ending.event is Event.LOSE_SIGHT for ending in endings)
-    number = next_number(connection) if loses_sight else None
+    number = next_seq(connection) if loses_sight else None
     rows = [_ending_row(connection, ending, number) for ending in endings]
     results = each_changed(connection, _END, rows)
     _KEEP_ATTEMPT.run(connection, [_attempt_row(ending) for ending in endings])
@@ -457,8 +457,8 @@ def _ending_row(connection: Connection, ending: Ending, number: int | None) -> d
         "error_message": ending.error_message,
         "error_field": ending.error_field,
         "http_status": ending.http_status,
-        "doubted_no": number if is_in_doubt else None,
-        "doubted_since": str(instant_of(connection, ending.ended_at)) if is_in_doubt else None,
+        "unresolved_seq": number if is_in_doubt else None,
+        "unresolved_since": str(instant_of(connection, ending.ended_at)) if is_in_doubt else None,
     }
 
 

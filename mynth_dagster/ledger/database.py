@@ -115,8 +115,9 @@ def in_our_words(error: Exception, said: str) -> Exception:
     return unavailable
 
 
-HEAD = "0012"
+HEAD = "0001"
 """The newest migration; a test compares it with the migrations folder."""
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 BUSY_TIMEOUT_MS = 30_000
 CACHE_KIB = 800
@@ -281,9 +282,20 @@ def _bring_up_to_date(engine: Engine) -> None:
             for name, wait_ms in _MIGRATION_WAITS.items():
                 connection.exec_driver_sql(f"SET LOCAL {name} = {wait_ms}")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        if _schema_version(connection) != HEAD:  # else another process was faster
+        found = _schema_version(connection)
+        if found is None:
+            _create(connection)
+        elif found != HEAD:  # else another process was faster
             _migrate(connection)
             reach(CrashPoint.MIGRATING)
+
+
+def _create(connection: Connection) -> None:
+    """A new ledger at once as the newest migration leaves an older one."""
+    schema.METADATA.create_all(connection)
+    if not is_postgres(connection):
+        connection.execute(sa.insert(schema.meta).values(key=SEQ, value="0"))
+    connection.execute(sa.insert(schema.alembic_version).values(version_num=HEAD))
 
 
 def _back_up(path: Path, version: str) -> None:
@@ -304,12 +316,12 @@ def _schema_version(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection) -> None:
-    # Imported only where a schema is made or changed: it costs a third of a second.
+    # Imported only where a schema is changed: it costs a third of a second.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
@@ -319,28 +331,29 @@ def _migrate(connection: Connection) -> None:
 # Numbers order what happened in one ledger whatever the clocks of its writers say.
 
 
-SEQUENCE = "mynth_numbers"
+SEQ = "seq"
+"""The key in `meta` under which SQLite's newest running number stands."""
 
-_RAISE = (
+_NEXT_SEQ = (
     "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) "
-    "WHERE key = 'number' RETURNING value"
+    "WHERE key = 'seq' RETURNING value"
 )
+_NEWEST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM mynth_seq"
 _DATABASE_NOW_US = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
-def next_number(connection: Connection) -> int:
+def next_seq(connection: Connection) -> int:
     """A number greater than all before it in this ledger."""
     if is_postgres(connection):
-        return int(connection.exec_driver_sql(f"SELECT nextval('{SEQUENCE}')").scalar_one())
-    return int(connection.exec_driver_sql(_RAISE).scalar_one())
+        return int(connection.execute(sa.select(schema.SEQUENCE.next_value())).scalar_one())
+    return int(connection.exec_driver_sql(_NEXT_SEQ).scalar_one())
 
 
-def newest_number(connection: Connection) -> int:
+def newest_seq(connection: Connection) -> int:
     """The greatest number given so far; 0 in a new ledger."""
     if is_postgres(connection):
-        newest = f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {SEQUENCE}"  # noqa: S608
-        return int(connection.exec_driver_sql(newest).scalar_one())
-    query = sa.select(schema.meta.c.value).where(schema.meta.c.key == "number")
+        return int(connection.exec_driver_sql(_NEWEST_SEQ).scalar_one())
+    query = sa.select(schema.meta.c.value).where(schema.meta.c.key == SEQ)
     return int(connection.execute(query).scalar_one())
 
 

@@ -17,7 +17,7 @@ from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
 from mynth_dagster.ledger.statements import CALL, Cells, Change, Insertion, each_changed, rows_of
 
-_inbox = schema.inbox
+_events = schema.webhook_events
 
 LAST_HEARD = 50
 """So many of a batch's newest announcements tell how long one takes."""
@@ -40,7 +40,7 @@ class EventOutcome(str, Enum):
 
 
 @dataclass(frozen=True)
-class InboxEvent:
+class WebhookEvent:
     """
     One webhook; times are UTC microseconds.
 
@@ -95,7 +95,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class InboxCounts:
+class WebhookEventCounts:
     """The inbox in numbers; times are UTC microseconds, None where there is nothing."""
 
     n_open: int
@@ -104,7 +104,7 @@ class InboxCounts:
     n_by_outcome: dict[EventOutcome, int]
 
 
-class Inbox:
+class WebhookEvents:
     """
     The webhooks of one ledger.
 
@@ -116,7 +116,7 @@ class Inbox:
         self._commits = commits
         self._reader = reader
 
-    async def receive(self, event: InboxEvent) -> bool:
+    async def receive(self, event: WebhookEvent) -> bool:
         """Keep an event; False if it was kept before."""
         return await self._commits.submit(RECEIVE, event)
 
@@ -132,56 +132,58 @@ class Inbox:
         """Drop events that were worked before this time; those that nobody owned are kept."""
         return int(await self._commits.submit(CALL, _forgetting(before_us)))
 
-    def differs(self, event: InboxEvent) -> bool:
+    def differs(self, event: WebhookEvent) -> bool:
         """Whether an event with this id was kept whose body was another one."""
-        query = sa.select(_inbox.c.body_sha256).where(_inbox.c.event_id == event.event_id)
+        query = sa.select(_events.c.body_sha256).where(_events.c.event_id == event.event_id)
         kept = list(rows_of(self._reader, query, lambda row: row["body_sha256"]))
         return bool(kept) and kept[0] not in (None, event.body_sha256)
 
-    def due(self, now_us: int, limit: int, *, after: InboxEvent | None = None) -> list[InboxEvent]:
+    def due(
+        self, now_us: int, limit: int, *, after: WebhookEvent | None = None
+    ) -> list[WebhookEvent]:
         """Events to be worked now, oldest first; those that came ``after`` one of them."""
-        columns = [_inbox.c[name] for name in InboxEvent.__dataclass_fields__]
-        order = (_inbox.c.received_at_us, _inbox.c.event_id)
-        query = sa.select(*columns).where(_inbox.c.done_at_us.is_(None))
-        query = query.where(_inbox.c.due_at_us <= now_us)
+        columns = [_events.c[name] for name in WebhookEvent.__dataclass_fields__]
+        order = (_events.c.received_at_us, _events.c.event_id)
+        query = sa.select(*columns).where(_events.c.done_at_us.is_(None))
+        query = query.where(_events.c.due_at_us <= now_us)
         if after is not None:
             query = query.where(sa.tuple_(*order) > (after.received_at_us, after.event_id))
         return list(
             rows_of(
-                self._reader, query.order_by(*order).limit(limit), lambda row: InboxEvent(**row)
+                self._reader, query.order_by(*order).limit(limit), lambda row: WebhookEvent(**row)
             )
         )
 
     def n_fresh(self) -> int:
         """How many events nobody has tried to work."""
         query = sa.select(sa.func.count().label("n")).where(
-            _inbox.c.done_at_us.is_(None), _inbox.c.n_tries == 0
+            _events.c.done_at_us.is_(None), _events.c.n_tries == 0
         )
         return sum(rows_of(self._reader, query, lambda row: int(row["n"])))
 
     def heard(self, batch: str) -> Heard | None:
         """When a task of this batch was last announced; None if none ever was."""
-        columns = (_inbox.c.received_at_us, _inbox.c.waited_us)
-        query = sa.select(*columns).where(_inbox.c.batch == batch)
-        newest = query.order_by(_inbox.c.received_at_us.desc()).limit(LAST_HEARD)
+        columns = (_events.c.received_at_us, _events.c.waited_us)
+        query = sa.select(*columns).where(_events.c.batch == batch)
+        newest = query.order_by(_events.c.received_at_us.desc()).limit(LAST_HEARD)
         rows = list(rows_of(self._reader, newest, dict))
         if not rows:
             return None
         longest_us = max(row["waited_us"] or 0 for row in rows)
         return Heard(rows[0]["received_at_us"], longest_us)
 
-    def counts(self) -> InboxCounts:
+    def counts(self) -> WebhookEventCounts:
         """The whole inbox in numbers."""
         query = sa.select(
-            _inbox.c.outcome,
+            _events.c.outcome,
             sa.func.count().label("n"),
-            sa.func.min(_inbox.c.received_at_us).label("oldest"),
-            sa.func.max(_inbox.c.received_at_us).label("newest"),
-        ).group_by(_inbox.c.outcome)
+            sa.func.min(_events.c.received_at_us).label("oldest"),
+            sa.func.max(_events.c.received_at_us).label("newest"),
+        ).group_by(_events.c.outcome)
         rows = {row["outcome"]: row for row in rows_of(self._reader, query, dict)}
         open_ = rows.pop(None, None)
         newest = [row["newest"] for row in (*rows.values(), open_) if row]
-        return InboxCounts(
+        return WebhookEventCounts(
             n_open=open_["n"] if open_ else 0,
             oldest_open_at_us=open_["oldest"] if open_ else None,
             last_received_at_us=max(newest, default=None),
@@ -189,31 +191,31 @@ class Inbox:
         )
 
 
-def _apply_receipts(connection: Connection, events: Sequence[InboxEvent]) -> list[bool]:
+def _apply_receipts(connection: Connection, events: Sequence[WebhookEvent]) -> list[bool]:
     # Due at once by any clock: receiver and worker may be machines whose clocks differ.
     rows = [{**asdict(event), "due_at_us": 0} for event in events]
     return each_changed(connection, _RECEIVE, rows)
 
 
 _RECEIVE = Insertion(
-    _inbox, [*(field.name for field in fields(InboxEvent)), "due_at_us"], key="event_id"
+    _events, [*(field.name for field in fields(WebhookEvent)), "due_at_us"], key="event_id"
 )
 
 
 def _finish(cells: Cells) -> sa.Update:
-    is_open = _inbox.c.done_at_us.is_(None)
+    is_open = _events.c.done_at_us.is_(None)
     is_kept = cells("outcome") == EventOutcome.UNMATCHED.value
     values = {name: cells(name) for name in ("done_at_us", "outcome", "batch", "waited_us")}
     return (
-        sa.update(_inbox)
-        .where(_inbox.c.event_id == cells("event_id"), is_open)
-        .values(**values, body=sa.case((is_kept, _inbox.c.body), else_=sa.null()))
+        sa.update(_events)
+        .where(_events.c.event_id == cells("event_id"), is_open)
+        .values(**values, body=sa.case((is_kept, _events.c.body), else_=sa.null()))
     )
 
 
 _FINISH = Change(
     _finish,
-    {name: _inbox.c[name] for name in ("event_id", "done_at_us", "outcome", "batch", "waited_us")},
+    {name: _events.c[name] for name in ("event_id", "done_at_us", "outcome", "batch", "waited_us")},
     distinct=["event_id"],
 )
 
@@ -233,17 +235,17 @@ def _apply_ends(connection: Connection, ends: Sequence[EventEnd]) -> list[bool]:
 
 
 def _postpone(cells: Cells) -> sa.Update:
-    is_open = _inbox.c.done_at_us.is_(None)
+    is_open = _events.c.done_at_us.is_(None)
     return (
-        sa.update(_inbox)
-        .where(_inbox.c.event_id == cells("event_id"), is_open)
-        .values(due_at_us=cells("due_at_us"), n_tries=_inbox.c.n_tries + 1)
+        sa.update(_events)
+        .where(_events.c.event_id == cells("event_id"), is_open)
+        .values(due_at_us=cells("due_at_us"), n_tries=_events.c.n_tries + 1)
     )
 
 
 _POSTPONE = Change(
     _postpone,
-    {"event_id": _inbox.c.event_id, "due_at_us": _inbox.c.due_at_us},
+    {"event_id": _events.c.event_id, "due_at_us": _events.c.due_at_us},
     distinct=["event_id"],
 )
 
@@ -255,8 +257,8 @@ def _apply_postponements(connection: Connection, laters: Sequence[Postponement])
 
 def _forgetting(before_us: int) -> Callable[[Connection], int]:
     def call(connection: Connection) -> int:
-        statement = sa.delete(_inbox).where(
-            _inbox.c.done_at_us < before_us, _inbox.c.outcome != EventOutcome.UNMATCHED.value
+        statement = sa.delete(_events).where(
+            _events.c.done_at_us < before_us, _events.c.outcome != EventOutcome.UNMATCHED.value
         )
         return connection.execute(statement).rowcount
 

@@ -8,7 +8,7 @@ Callers wake only after COMMIT. Writes run in the order of their `rank`, so that
 are paid for, go ahead of new intents. A failed group is retried member by member: one bad
 write must not take its neighbours' task ids with it.
 A database that is away is waited for. Every write may be repeated, so the whole group is; what
-was paid for is written to the spool meanwhile, and whatever comes in joins the group.
+was paid for is written to the journal meanwhile, and whatever comes in joins the group.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mynth_dagster.clock import block_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import LedgerMismatchError, LedgerUnavailableError
 from mynth_dagster.ledger.database import RetryBudget, in_our_words, is_outage
-from mynth_dagster.ledger.journal import Spool, SpooledAnswer
+from mynth_dagster.ledger.journal import Journal, JournalEntry
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class Write(Generic[P, R]):
 
     `apply` runs inside a transaction on all queued members at once and returns their results
     in order; it may be called again with the same members, and then changes nothing more.
-    `rank` orders the kinds of one group; lower goes first. `spooled` is what has to survive
+    `rank` orders the kinds of one group; lower goes first. `journaled` is what has to survive
     this process if the database does not answer. `is_kept` looks whether a member that was
     confirmed, with this result, is still there.
     """
@@ -57,7 +57,7 @@ class Write(Generic[P, R]):
     name: str
     rank: int
     apply: Callable[[Connection, Sequence[P]], Sequence[R]]
-    spooled: Callable[[P], SpooledAnswer] | None = None
+    journaled: Callable[[P], JournalEntry] | None = None
     is_kept: Callable[[Connection, P, R], bool] | None = None
 
 
@@ -69,7 +69,7 @@ class _Queued:
     done: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = field(default=None)
-    is_spooled: bool = False
+    is_journaled: bool = False
 
 
 class GroupCommit:
@@ -78,7 +78,7 @@ class GroupCommit:
     def __init__(self, engine: Engine, *, pause: Callable[[float], None] = block_s) -> None:
         self._engine = engine
         self._pause = pause
-        self.spool: Spool | None = None
+        self.journal: Journal | None = None
         self._has_left_answers = False
         self._confirmed: dict[str, _Queued] = {}
         self._was_away = False
@@ -201,26 +201,26 @@ class GroupCommit:
             if failure is not None:
                 error = failure if is_outage(failure) else error
                 queued.error = in_our_words(failure, "the ledger did not confirm a write")
-                self._has_left_answers |= queued.is_spooled
+                self._has_left_answers |= queued.is_journaled
         self._forget_answers(group)
 
     def _keep_answers(self, group: list[_Queued]) -> None:
         """What was paid for is on disk before anybody waits for the database."""
-        paid = [q for q in group if q.write.spooled is not None and not q.is_spooled]
-        if self.spool is None or not paid:
+        paid = [q for q in group if q.write.journaled is not None and not q.is_journaled]
+        if self.journal is None or not paid:
             return
         with suppress(OSError):  # the last resort failed too: the database may still come back
-            self.spool.keep([q.write.spooled(q.params) for q in paid if q.write.spooled])
+            self.journal.keep([q.write.journaled(q.params) for q in paid if q.write.journaled])
             for queued in paid:
-                queued.is_spooled = True
+                queued.is_journaled = True
         reach(CrashPoint.ANSWER_SPOOLED)
 
     def _forget_answers(self, group: list[_Queued]) -> None:
-        if self.spool is None or self._has_left_answers:
+        if self.journal is None or self._has_left_answers:
             return
-        if any(queued.is_spooled for queued in group):
+        if any(queued.is_journaled for queued in group):
             with suppress(OSError):  # taken in once more by whoever comes next, to no effect
-                self.spool.clear()
+                self.journal.clear()
 
     def _transact(self, group: Iterable[_Queued]) -> None:
         with self._engine.begin() as connection:

@@ -21,13 +21,13 @@ from pathlib import Path
 from mynth_dagster.errors import LedgerUnavailableError
 
 SIZE_BYTES = 1024 * 1024
-SUFFIX = ".spool"
+SUFFIX = ".journal"
 TRIES = 5
 """Of making a file, each spoilt by another process that takes the empty folder away."""
 
 
 @dataclass(frozen=True)
-class SpooledAnswer:
+class JournalEntry:
     """One paid answer; money in units of 10⁻⁸ USD, times in UTC microseconds."""
 
     intent_id: str
@@ -38,9 +38,9 @@ class SpooledAnswer:
     deadline_at_us: int
 
 
-class Spool:
+class Journal:
     """
-    The spool of one process, locked while it lives.
+    The journal of one process, locked while it lives.
 
     Raises:
         LedgerUnavailableError: The folder cannot be written, or there is no room; nothing was sent.
@@ -56,7 +56,7 @@ class Spool:
         except OSError as error:
             raise LedgerUnavailableError(
                 f"no room for answers can be set aside in {folder}: {error.strerror}. "
-                "Nothing was sent. Free space, or name another folder (spool_dir)."
+                "Nothing was sent. Free space, or name another folder (journal_dir)."
             ) from error
         self._end = 0
 
@@ -64,7 +64,7 @@ class Spool:
     def is_empty(self) -> bool:
         return self._end == 0
 
-    def keep(self, answers: Sequence[SpooledAnswer]) -> None:
+    def keep(self, answers: Sequence[JournalEntry]) -> None:
         """Write answers down and sync; they are safe when this returns."""
         lines = b"".join(_encode(answer) for answer in answers)
         os.pwrite(self._file, lines, self._end)
@@ -85,8 +85,8 @@ class Spool:
         os.close(self._file)
 
 
-def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[SpooledAnswer]]]:
-    """The spools of processes that are gone, with what they hold."""
+def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[JournalEntry]]]:
+    """The journals of processes that are gone, with what they hold."""
     paths: list[Path] = []
     with suppress(FileNotFoundError):  # whoever leaves takes the empty folder away
         paths = sorted(folder.glob(f"*{SUFFIX}"))
@@ -129,19 +129,19 @@ def _locked(path: Path) -> int:
     return file
 
 
-def _encode(answer: SpooledAnswer) -> bytes:
+def _encode(answer: JournalEntry) -> bytes:
     body = json.dumps(asdict(answer), separators=(",", ":")).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def _decode(content: bytes) -> Iterator[SpooledAnswer]:
+def _decode(content: bytes) -> Iterator[JournalEntry]:
     """Whole lines only: what a crash cut in the middle was never promised to be safe."""
     written = content.partition(b"\0")[0]
     for line in written.splitlines():
         checksum, _, body = line.partition(b" ")
         with suppress(ValueError, TypeError):
             if int(checksum, 16) == zlib.crc32(body):
-                yield SpooledAnswer(**json.loads(body))
+                yield JournalEntry(**json.loads(body))
 
 
 def _fill(file: int, n_bytes: int) -> None:

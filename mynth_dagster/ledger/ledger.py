@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection, Engine
 from mynth_dagster.clock import Instant, block_s
 from mynth_dagster.ledger import observations, partitions, schema
 from mynth_dagster.ledger.claims import CLAIM, END, Claim, Claimed, Ending, Stops
-from mynth_dagster.ledger.database import newest_number, open_engines, opening, until_unlocked
-from mynth_dagster.ledger.events import Inbox
+from mynth_dagster.ledger.database import newest_seq, open_engines, opening, until_unlocked
+from mynth_dagster.ledger.events import WebhookEvents
 from mynth_dagster.ledger.group_commit import GroupCommit
-from mynth_dagster.ledger.journal import Spool
+from mynth_dagster.ledger.journal import Journal
 from mynth_dagster.ledger.observations import (
     NOTE,
     READ,
@@ -30,8 +30,8 @@ from mynth_dagster.ledger.observations import (
     Restored,
     Sighting,
     StatusNote,
+    adopt_ledger_id,
     restore_intents,
-    take_ledger_id,
 )
 from mynth_dagster.ledger.partitions import Stopped
 from mynth_dagster.ledger.queries import (
@@ -42,7 +42,7 @@ from mynth_dagster.ledger.queries import (
     RestingReader,
 )
 from mynth_dagster.ledger.statements import CALL, IN_MAX, insert_into, of_accounts, rows_of
-from mynth_dagster.ledger.uploads import KEEP, Subjects, Tokens, Uploads, mark_filed
+from mynth_dagster.ledger.uploads import KEEP, Subjects, Tokens, Uploads, mark_downloaded
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import Download
 from mynth_dagster.models.intent import Intent, SurplusTask, UnresolvedIntent, Walk, new_ledger_id
@@ -111,7 +111,7 @@ class AccountReader:
             sa.select(intents.c.task_id)
             .where(intents.c.task_id.is_not(None), intents.c.task_id.not_in(except_for))
             .where(intents.c.state != IntentState.LOST.value, of_accounts(accounts))
-            .order_by(intents.c.claimed_no.desc().nulls_last())
+            .order_by(intents.c.claimed_seq.desc().nulls_last())
             .limit(1)
         )
         found = list(rows_of(self._engine, query, lambda row: str(row["task_id"])))
@@ -172,7 +172,7 @@ class Ledger:
         self.ledger_id = _ensure(writer, "ledger_id", new_ledger_id(os.urandom(16)), pause)
         self.salt = _ensure(writer, "salt", os.urandom(16).hex(), pause)
         self._commits = GroupCommit(writer, pause=pause)
-        self.inbox = Inbox(self._commits, reader)
+        self.events = WebhookEvents(self._commits, reader)
         self.uploads = Uploads(self._commits, reader)
         self.tokens = Tokens(self._commits, reader)
         self.subjects = Subjects(self._commits, reader)
@@ -200,22 +200,22 @@ class Ledger:
             reader.dispose()
             raise
 
-    def prepare_to_send(self, spool_folder: Path) -> None:
+    def prepare_to_send(self, journal_folder: Path) -> None:
         """
         Set room aside for answers, in case the database cannot take them; do it before spending.
 
         Raises:
             LedgerUnavailableError: There is no room; nothing was sent.
         """
-        if self._commits.spool is None:
-            self._commits.spool = Spool(spool_folder)
+        if self._commits.journal is None:
+            self._commits.journal = Journal(journal_folder)
 
     def close(self) -> None:
         """Commit what is queued and let go of the database."""
         self._commits.close()
-        spool, self._commits.spool = self._commits.spool, None
-        if spool is not None:
-            spool.close()
+        journal, self._commits.journal = self._commits.journal, None
+        if journal is not None:
+            journal.close()
         for engine in self._engines:
             engine.dispose()
 
@@ -257,17 +257,17 @@ class Ledger:
         """Nobody sends any more; with the reason where the run ended early."""
         await self._call(partitions.close_partitions(batch, slices, stop))
 
-    async def leave_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
+    async def release_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
         """Nobody sends any more, and nothing was sent."""
-        await self._call(partitions.leave_partitions(batch, slices))
+        await self._call(partitions.release_partitions(batch, slices))
 
     async def note_stop(self, batch: str, slices: Sequence[Slice], stop: Stopped) -> None:
         """Nothing could be sent into these partitions; known to whoever goes on later."""
         await self._call(partitions.note_stop(batch, slices, stop))
 
-    async def raise_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
+    async def bump_versions(self, batch: str, slices: Sequence[Slice]) -> None:
         """The prompt rows of these partitions changed, so their results have to be written anew."""
-        await self._call(partitions.raise_partitions(batch, slices))
+        await self._call(partitions.bump_versions(batch, slices))
 
     async def move_intents(self, moves: Sequence[tuple[str, str]]) -> None:
         """Follow rows into another partition of the fan-out, as (intent id, fan-out key)."""
@@ -280,21 +280,21 @@ class Ledger:
         call = partitions.mark_collected(batch, slice_, version, collector)
         return bool(await self._call(call))
 
-    async def note_told(self, batch: str, slices: Sequence[tuple[Slice, str]]) -> None:
+    async def mark_reported(self, batch: str, slices: Sequence[tuple[Slice, str]]) -> None:
         """The runs that wrote the tables of these partitions have told so."""
-        await self._call(partitions.note_told(batch, slices))
+        await self._call(partitions.mark_reported(batch, slices))
 
-    async def mark_filed(self, batch: str, slice_: Slice, version: int) -> bool:
+    async def mark_downloaded(self, batch: str, slice_: Slice, version: int) -> bool:
         """Every image of this version was dealt with; False where one of a newer version was."""
-        return bool(await self._call(mark_filed(batch, slice_, version)))
+        return bool(await self._call(mark_downloaded(batch, slice_, version)))
 
-    async def newest_number(self) -> int:
+    async def newest_seq(self) -> int:
         """The greatest running number given so far; 0 in a new ledger."""
-        return int(await self._call(newest_number))
+        return int(await self._call(newest_seq))
 
-    async def moment(self, ours: Instant) -> Instant:
+    async def now(self, ours: Instant) -> Instant:
         """Now, on the clock that waits are measured with: the database's, or this machine's."""
-        found: Instant = await self._call(observations.moment(ours))
+        found: Instant = await self._call(observations.database_now(ours))
         return found
 
     async def expire_sending(self, batch: str, window: str, grace_us: int, now: Instant) -> int:
@@ -309,9 +309,9 @@ class Ledger:
         """Keep a task that was taken for an intent's, and asks for something else."""
         await self._call(observations.record_dispute(intent_id, task_id, now))
 
-    async def clear(self, settled: Sequence[UnresolvedIntent], said: str) -> int:
+    async def mark_not_accepted(self, settled: Sequence[UnresolvedIntent], said: str) -> int:
         """These requests were not accepted and may be sent again; how many were in doubt still."""
-        return int(await self._call(observations.clear(settled, said)))
+        return int(await self._call(observations.mark_not_accepted(settled, said)))
 
     async def note_missing(self, found: Sequence[Missing], now: Instant) -> int:
         """Count tasks that Mynth does not know, or knows again; how many are lost now."""
@@ -338,9 +338,9 @@ class Ledger:
             return 0
         return int(await self._call(restore_intents(restored, now)))
 
-    async def take_id(self, ledger_id: str) -> bool:
+    async def adopt_id(self, ledger_id: str) -> bool:
         """Become the ledger that was lost; only an empty one can. Whether it did."""
-        taken = bool(await self._call(take_ledger_id(ledger_id)))
+        taken = bool(await self._call(adopt_ledger_id(ledger_id)))
         if taken:
             self.ledger_id = ledger_id
         return taken

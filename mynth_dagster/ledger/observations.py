@@ -15,9 +15,9 @@ from sqlalchemy.engine import Connection
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes, exposure_before, note_difference
-from mynth_dagster.ledger.database import instant_of, newest_number, next_number
+from mynth_dagster.ledger.database import instant_of, newest_seq, next_seq
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.journal import SpooledAnswer
+from mynth_dagster.ledger.journal import JournalEntry
 from mynth_dagster.ledger.statements import (
     INTENT_COLUMNS,
     Cells,
@@ -76,10 +76,10 @@ def _attach(cells: Cells) -> sa.Update:
             deadline_at_us=cells("deadline"),
             missed=0,
             missing_since=None,
-            doubted_no=None,
-            doubted_since=None,
+            unresolved_seq=None,
+            unresolved_since=None,
             held_because=None,
-            accepted_no=cells("number"),
+            accepted_seq=cells("number"),
         )
     )
 
@@ -100,7 +100,7 @@ _ATTACHED = {
     "reserved": _intents.c.reserved_units,
     "at": _intents.c.submitted_at_us,
     "deadline": _intents.c.deadline_at_us,
-    "number": _intents.c.accepted_no,
+    "number": _intents.c.accepted_seq,
 }
 ATTACH = Change(_attach, _ATTACHED, distinct=["intent_id", "task_id"])
 ATTACH_SENDING = Change(
@@ -179,12 +179,12 @@ _KEEP_SURPLUS = Insertion(
     schema.tasks, ["task_id", "intent_id", "is_surplus", "reserved_units"], key="task_id"
 )
 _KEEP_EVIDENCE = Insertion(
-    schema.sightings, ["task_id", "intent_id", "source", "attempt", "seen_at_us"], key="task_id"
+    schema.observations, ["task_id", "intent_id", "source", "attempt", "seen_at_us"], key="task_id"
 )
 
 
 def _apply_sightings(connection: Connection, seen: Sequence[Sighting]) -> list[Attachment]:
-    number = newest_number(connection)
+    number = newest_seq(connection)
     rows = [{**_attached_row(sighting), "number": number} for sighting in seen]
     if all(x.source == ANSWER for x in seen) and all_changed(connection, ATTACH_SENDING, rows):
         # As nearly always. What such rows hold is what was quoted; nobody has to add it up.
@@ -305,8 +305,8 @@ def _record_evidence(connection: Connection, seen: Sequence[Sighting]) -> None:
     _KEEP_EVIDENCE.run(connection, rows)
 
 
-def _spooled(sighting: Sighting) -> SpooledAnswer:
-    return SpooledAnswer(
+def _spooled(sighting: Sighting) -> JournalEntry:
+    return JournalEntry(
         intent_id=sighting.intent.intent_id,
         attempt=sighting.intent.attempt,
         task_id=sighting.task_id,
@@ -317,7 +317,7 @@ def _spooled(sighting: Sighting) -> SpooledAnswer:
 
 
 def _is_sighting_kept(connection: Connection, sighting: Sighting, _: Attachment) -> bool:
-    table = schema.sightings
+    table = schema.observations
     query = sa.select(table.c.task_id).where(
         table.c.task_id == sighting.task_id, table.c.intent_id == sighting.intent.intent_id
     )
@@ -482,7 +482,7 @@ class Missing:
     is_missing: bool
 
 
-def moment(ours: Instant) -> Callable[[Connection], Instant]:
+def database_now(ours: Instant) -> Callable[[Connection], Instant]:
     """Now, on the clock that this ledger's waits are measured with."""
     return lambda connection: instant_of(connection, ours)
 
@@ -506,8 +506,8 @@ def expire_sending(
         values = {
             "state": IntentState.UNRESOLVED.value,
             "reason": "interrupted",
-            "doubted_no": next_number(connection),
-            "doubted_since": str(now),
+            "unresolved_seq": next_seq(connection),
+            "unresolved_since": str(now),
         }
         return len(_move(connection, ids, [IntentState.SENDING], values))
 
@@ -524,7 +524,7 @@ def record_walk(walk: Walk) -> Callable[[Connection], None]:
             "page_size": walk.page_size,
             "began": str(walk.began),
             "ended": str(walk.ended),
-            "said": json.dumps(dict(walk.said)),
+            "findings": json.dumps(dict(walk.findings)),
         }
         connection.execute(sa.insert(table).values(row))
         of_account = sa.select(table.c.walk).where(table.c.account == walk.account)
@@ -538,12 +538,12 @@ def record_walk(walk: Walk) -> Callable[[Connection], None]:
 
 def _say_why_held(connection: Connection, walk: Walk) -> None:
     """What is said of a row is shown in its tables: where it changed, they are out of date."""
-    of_intents = _intents.c.intent_id.in_(list(walk.said))
+    of_intents = _intents.c.intent_id.in_(list(walk.findings))
     is_held = _intents.c.state == IntentState.UNRESOLVED.value
     query = sa.select(_intents.c.intent_id, _intents.c.held_because).where(of_intents, is_held)
     changed = defaultdict[str | None, list[str]](list)
     for intent_id, held_because in connection.execute(query).all():
-        said = walk.said[intent_id] if walk.said[intent_id] not in ("", TOO_EARLY) else None
+        said = walk.findings[intent_id] if walk.findings[intent_id] not in ("", TOO_EARLY) else None
         if said != held_because:
             changed[said].append(intent_id)
     for said, intent_ids in changed.items():
@@ -555,7 +555,7 @@ def record_dispute(intent_id: str, task_id: str, ours: Instant) -> Callable[[Con
 
     def call(connection: Connection) -> None:
         attempt = sa.select(_intents.c.attempt).where(_intents.c.intent_id == intent_id)
-        statement = insert_into(connection, schema.sightings).values(
+        statement = insert_into(connection, schema.observations).values(
             task_id=task_id,
             intent_id=intent_id,
             source=schema.DISPUTED,
@@ -567,7 +567,7 @@ def record_dispute(intent_id: str, task_id: str, ours: Instant) -> Callable[[Con
     return call
 
 
-def clear(doubts: Sequence[UnresolvedIntent], said: str) -> Callable[[Connection], int]:
+def mark_not_accepted(doubts: Sequence[UnresolvedIntent], said: str) -> Callable[[Connection], int]:
     """These requests were not accepted; how many were still in doubt."""
 
     def call(connection: Connection) -> int:
@@ -577,14 +577,18 @@ def clear(doubts: Sequence[UnresolvedIntent], said: str) -> Callable[[Connection
                 sa.and_(
                     _intents.c.intent_id == doubt.intent.intent_id,
                     _intents.c.attempt == doubt.intent.attempt,
-                    _intents.c.doubted_no == doubt.since_no,
+                    _intents.c.unresolved_seq == doubt.unresolved_seq,
                 )
                 for doubt in doubts
             ),
         )
         ids = list(connection.execute(sa.select(_intents.c.intent_id).where(still)).scalars())
-        values = {"state": IntentState.CLEARED.value, "reason": "not_found", "error_message": said}
-        return len(_move(connection, ids, states_before(Event.CLEAR), values))
+        values = {
+            "state": IntentState.NOT_ACCEPTED.value,
+            "reason": "not_found",
+            "error_message": said,
+        }
+        return len(_move(connection, ids, states_before(Event.PROVE_ABSENT), values))
 
     return call
 
@@ -657,7 +661,7 @@ def _move(
 
 _PUT_BACK = Insertion(
     schema.intents,
-    [*INTENT_COLUMNS, "account", "accepted_no", "doubted_no", "doubted_since"],
+    [*INTENT_COLUMNS, "account", "accepted_seq", "unresolved_seq", "unresolved_since"],
     key="intent_id",
 )
 
@@ -674,7 +678,7 @@ def restore_intents(restored: Sequence[Restored], ours: Instant) -> Callable[[Co
     """Insert the intents that are not there yet; how many were put back."""
 
     def call(connection: Connection) -> int:
-        number, now = next_number(connection), instant_of(connection, ours)
+        number, now = next_seq(connection), instant_of(connection, ours)
         rows = [_row(each, number, now) for each in restored]
         is_new = each_changed(connection, _PUT_BACK, rows)
         fresh = [each for each, new in zip(restored, is_new, strict=True) if new]
@@ -689,9 +693,9 @@ def _row(each: Restored, number: int, now: Instant) -> dict[str, object]:
     return {
         **intent_to_row(each.intent),
         "account": each.account,
-        "accepted_no": number if each.intent.task_id else None,
-        "doubted_no": number if is_in_doubt else None,
-        "doubted_since": str(now) if is_in_doubt else None,
+        "accepted_seq": number if each.intent.task_id else None,
+        "unresolved_seq": number if is_in_doubt else None,
+        "unresolved_since": str(now) if is_in_doubt else None,
     }
 
 
@@ -709,7 +713,7 @@ def _count(connection: Connection, restored: Sequence[Restored]) -> None:
     apply_changes(connection, changes)
 
 
-def take_ledger_id(ledger_id: str) -> Callable[[Connection], bool]:
+def adopt_ledger_id(ledger_id: str) -> Callable[[Connection], bool]:
     """Become the ledger that was lost; only an empty one can. Whether it did."""
 
     def call(connection: Connection) -> bool:

@@ -59,7 +59,7 @@ def open_partitions(
     return call
 
 
-def leave_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connection], None]:
+def release_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connection], None]:
     """Nobody sends, and nothing was sent: why the run before ended early stays known."""
 
     def call(connection: Connection) -> None:
@@ -137,7 +137,7 @@ def move_intents(moves: Sequence[tuple[str, str]]) -> Callable[[Connection], Non
     return call
 
 
-def raise_partitions(batch: str, slices: Sequence[Slice]) -> Callable[[Connection], None]:
+def bump_versions(batch: str, slices: Sequence[Slice]) -> Callable[[Connection], None]:
     """The rows of these partitions changed; those that nobody sent into stay unknown."""
 
     def call(connection: Connection) -> None:
@@ -166,7 +166,7 @@ def mark_collected(
     return call
 
 
-def note_told(batch: str, slices: Sequence[tuple[Slice, str]]) -> Callable[[Connection], None]:
+def mark_reported(batch: str, slices: Sequence[tuple[Slice, str]]) -> Callable[[Connection], None]:
     """Whoever wrote the tables of these partitions has told so; another one's word is kept."""
 
     def call(connection: Connection) -> None:

@@ -58,7 +58,7 @@ class PartitionRow:
     spent_units: int = 0
     reserved_units: int = 0
     unknown_units: int = 0
-    filed: int = 0
+    downloaded: int = 0
     stopped_at_us: int | None = None
     collected_by: str | None = None
 
@@ -463,9 +463,9 @@ class DoubtReader:
         self, batch: str, slices: Iterable[Slice] | None, states: Iterable[IntentState]
     ) -> list[UnresolvedIntent]:
         """Deliveries of these partitions, or of all, whose task may have to be searched for."""
-        sightings = schema.sightings
+        observations = schema.observations
         disputed = sa.exists().where(
-            sightings.c.intent_id == _intents.c.intent_id, sightings.c.source == _DISPUTED
+            observations.c.intent_id == _intents.c.intent_id, observations.c.source == _DISPUTED
         )
         query = sa.select(_intents, disputed.label("is_disputed")).where(
             _intents.c.batch == batch,
@@ -485,16 +485,16 @@ class DoubtReader:
         query = sa.select(_intents).where(_intents.c.task_id.in_(list(task_ids)))
         return dict(rows_of(self._engine, query, lambda row: (row["task_id"], _known(row))))
 
-    def tasks_until(self, account: int, newest_no: int) -> list[str]:
+    def tasks_until(self, account: int, newest_seq: int) -> list[str]:
         """The account's tasks whose ids were known when this number was given."""
         query = sa.select(_intents.c.task_id).where(
             _intents.c.account == account,
             _intents.c.task_id.is_not(None),
-            _intents.c.accepted_no <= newest_no,
+            _intents.c.accepted_seq <= newest_seq,
         )
         return list(rows_of(self._engine, query, lambda row: str(row["task_id"])))
 
-    def tasks_between(self, account: int, oldest_no: int, newest_no: int) -> list[str]:
+    def tasks_between(self, account: int, oldest_seq: int, newest_seq: int) -> list[str]:
         """
         The account's tasks that were claimed after the one number and known before the other.
 
@@ -504,14 +504,14 @@ class DoubtReader:
             _intents.c.account == account,
             _intents.c.task_id.is_not(None),
             _intents.c.attempt == 1,
-            _intents.c.claimed_no > oldest_no,
-            _intents.c.accepted_no < newest_no,
+            _intents.c.claimed_seq > oldest_seq,
+            _intents.c.accepted_seq < newest_seq,
         )
         return list(rows_of(self._engine, query, lambda row: str(row["task_id"])))
 
     def sources_of(self, intent_id: str, task_id: str) -> list[str]:
         """Where it was heard that the task belongs to the intent."""
-        table = schema.sightings
+        table = schema.observations
         query = sa.select(table.c.source).filter_by(intent_id=intent_id, task_id=task_id)
         return list(rows_of(self._engine, query, lambda row: str(row["source"])))
 
@@ -525,24 +525,24 @@ class DoubtReader:
 
 
 def _doubt(row: Any) -> UnresolvedIntent:
-    since = row["doubted_since"]
+    since = row["unresolved_since"]
     return UnresolvedIntent(
         intent=intent_from_row(row),
         account=row["account"],
-        claimed_no=row["claimed_no"] or 0,
+        claimed_seq=row["claimed_seq"] or 0,
         since=Instant.parse(since) if since else None,
-        since_no=row["doubted_no"] or 0,
+        unresolved_seq=row["unresolved_seq"] or 0,
         is_disputed=bool(row["is_disputed"]),
     )
 
 
 def _known(row: Any) -> KnownTask:
     """Of several attempts, the task may be that of an earlier one: its claim is not known then."""
-    is_of_claim = row["attempt"] == 1 and row["claimed_no"] is not None
+    is_of_claim = row["attempt"] == 1 and row["claimed_seq"] is not None
     return KnownTask(
         intent=intent_from_row(row),
-        claimed_no=row["claimed_no"] if is_of_claim else 0,
-        accepted_no=row["accepted_no"],
+        claimed_seq=row["claimed_seq"] if is_of_claim else 0,
+        accepted_seq=row["accepted_seq"],
     )
 
 
@@ -552,7 +552,7 @@ def _walk(row: Any) -> Walk:
         page_size=row["page_size"],
         began=Instant.parse(row["began"]),
         ended=Instant.parse(row["ended"]),
-        said=json.loads(row["said"]),
+        findings=json.loads(row["findings"]),
     )
 
 
@@ -570,7 +570,7 @@ class Resting:
     `n_unsearched` of those in doubt were not yet searched for late enough to prove anything.
     """
 
-    n_cleared: int = 0
+    n_not_accepted: int = 0
     n_unsearched: int = 0
 
 
@@ -582,10 +582,10 @@ class RestingReader:
 
     def resting(self, batch: str) -> dict[tuple[str, str], Resting]:
         """By window and fan-out; partitions without any are left out."""
-        is_cleared = _intents.c.state == IntentState.CLEARED.value
+        is_not_accepted = _intents.c.state == IntentState.NOT_ACCEPTED.value
         is_unresolved = _intents.c.state == IntentState.UNRESOLVED.value
         kinds = {
-            "n_cleared": is_cleared,
+            "n_not_accepted": is_not_accepted,
             "n_unsearched": is_unresolved & _intents.c.held_because.is_(None),
         }
         counted = [
@@ -594,13 +594,13 @@ class RestingReader:
         query = (
             sa.select(*_PLACE, *counted)
             .where(_intents.c.batch == batch)
-            .where(is_cleared | is_unresolved)
+            .where(is_not_accepted | is_unresolved)
             .group_by(*_PLACE)
         )
         found = rows_of(self._engine, query, lambda row: row)
         return {
             (row["window"], row["fan_out"]): Resting(
-                int(row["n_cleared"]), int(row["n_unsearched"])
+                int(row["n_not_accepted"]), int(row["n_unsearched"])
             )
             for row in found
         }

@@ -1,5 +1,7 @@
 """
-The ledger's tables. Migrations create them; this is what statements are written against.
+The ledger's tables: a new ledger is made from them, and statements are written against them.
+
+An older ledger is brought here by the migrations.
 
 Money is in units of 10⁻⁸ USD (64-bit integers), times are UTC microseconds.
 States and their arrows are those of `models.transitions`.
@@ -10,9 +12,18 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+SEQUENCE = sa.Sequence("mynth_seq", metadata=METADATA)
+"""The running numbers on Postgres; SQLite, which has no sequences, counts in `meta`."""
 
 _US = sa.BigInteger  # UTC microseconds
 _UNITS = sa.BigInteger  # 10⁻⁸ USD
+
+alembic_version = sa.Table(
+    "alembic_version",
+    METADATA,
+    sa.Column("version_num", sa.String(32), primary_key=True),
+)
+"""Alembic's own: which migration the schema is at."""
 
 meta = sa.Table(
     "meta",
@@ -21,8 +32,8 @@ meta = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 """
-`ledger_id`, `salt`, the last verdict on a server's revision, when a wish to pay for rows again was
-uttered first, and on SQLite the newest running number (`number`; Postgres has a sequence).
+`ledger_id`, `salt`, the last verdict on a server's revision, when a run first asked to pay for rows
+again, and on SQLite the newest running number (`seq`).
 """
 
 accounts = sa.Table(
@@ -56,21 +67,21 @@ partitions = sa.Table(
     sa.Column("spent_units", _UNITS, nullable=False, server_default="0"),
     sa.Column("reserved_units", _UNITS, nullable=False, server_default="0"),
     sa.Column("unknown_units", _UNITS, nullable=False, server_default="0"),
-    sa.Column("filed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("downloaded", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("stopped_at_us", _US),
     sa.Column("collected_by", sa.Text),
 )
 """
 `version` rises with any change that the partition's tables show; `collected` is the version
 that the tables have, `collected_by` the run that wrote them until it is known that it told so, and
-`filed` the one whose images were all dealt with. `submitter` names the
+`downloaded` the one whose images were all dealt with. `submitter` names the
 run that is sending now; `stopped_at_us` is when the last one ended early. `requested` counts
 how often collection was asked for. The three amounts are its exposure, which caps are checked
 against; they change in the transaction of whatever changes them.
 """
 
 DISPUTED = "other hash"
-"""The source of a sighting that proves nothing: its tag is of another request."""
+"""The source of an observation that proves nothing: its tag is of another request."""
 
 intents = sa.Table(
     "intents",
@@ -101,11 +112,11 @@ intents = sa.Table(
     sa.Column("remote_status", sa.Text),
     sa.Column("missed", sa.Integer, nullable=False, server_default="0"),
     sa.Column("missing_since", sa.Text),
-    sa.Column("claimed_no", sa.BigInteger),
-    sa.Column("accepted_no", sa.BigInteger),
+    sa.Column("claimed_seq", sa.BigInteger),
+    sa.Column("accepted_seq", sa.BigInteger),
     sa.Column("claimant", sa.Text),
-    sa.Column("doubted_no", sa.BigInteger),
-    sa.Column("doubted_since", sa.Text),
+    sa.Column("unresolved_seq", sa.BigInteger),
+    sa.Column("unresolved_since", sa.Text),
     sa.Column("held_because", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
@@ -121,10 +132,10 @@ intents = sa.Table(
     ),
 )
 """
-`claimed_no`, `accepted_no` and `doubted_no` are running numbers: they order events whatever the
-clocks say. `accepted_no` is the newest that was given when the task's id came in. `held_because` is
-why the last search could not prove that there is no task.
-`missing_since` and `doubted_since` are instants (`clock.Instant`), to measure waits from.
+`claimed_seq`, `accepted_seq` and `unresolved_seq` are running numbers: they order events whatever
+the clocks say. `accepted_seq` is the newest that was given when the task's id came in.
+`held_because` is why the last search could not prove that there is no task.
+`missing_since` and `unresolved_since` are instants (`clock.Instant`), to measure waits from.
 """
 
 tasks = sa.Table(
@@ -163,8 +174,8 @@ attempts = sa.Table(
 )
 """How each delivery that was not accepted ended; the evidence that `resolve` shows."""
 
-sightings = sa.Table(
-    "sightings",
+observations = sa.Table(
+    "observations",
     METADATA,
     sa.Column("task_id", sa.Text, primary_key=True),
     sa.Column("intent_id", sa.Text, primary_key=True),
@@ -172,7 +183,7 @@ sightings = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("seen_at_us", _US, nullable=False),
     sa.Index(
-        "disputed_sightings",
+        "disputed_observations",
         "intent_id",
         sqlite_where=sa.text(f"source = '{DISPUTED}'"),
         postgresql_where=sa.text(f"source = '{DISPUTED}'"),
@@ -188,12 +199,12 @@ walks = sa.Table(
     sa.Column("page_size", sa.Integer, nullable=False),
     sa.Column("began", sa.Text, nullable=False),
     sa.Column("ended", sa.Text, nullable=False),
-    sa.Column("said", sa.Text, nullable=False),
+    sa.Column("findings", sa.Text, nullable=False),
 )
 """Complete walks over the task list, as `models.doubt.Walk`."""
 
-inbox = sa.Table(
-    "inbox",
+webhook_events = sa.Table(
+    "webhook_events",
     METADATA,
     sa.Column("event_id", sa.Text, primary_key=True),
     sa.Column("is_signed", sa.Boolean, nullable=False),
@@ -209,8 +220,8 @@ inbox = sa.Table(
     sa.Column("batch", sa.Text),
     sa.Column("waited_us", _US),
     sa.Column("body_sha256", sa.Text),
-    sa.Index("inbox_by_work", "done_at_us", "received_at_us"),
-    sa.Index("inbox_by_batch", "batch", "received_at_us"),
+    sa.Index("webhook_events_by_work", "done_at_us", "received_at_us"),
+    sa.Index("webhook_events_by_batch", "batch", "received_at_us"),
 )
 """
 Webhooks as they came, committed before they are acknowledged; `event_id` is what duplicates share.
@@ -238,15 +249,15 @@ tokens = sa.Table(
 )
 """Public access tokens, where a batch asked for them: secrets that open one task each."""
 
-subjects = sa.Table(
-    "subjects",
+follow_ups = sa.Table(
+    "follow_ups",
     METADATA,
     sa.Column("intent_id", sa.Text, primary_key=True),
     sa.Column("url", sa.Text, primary_key=True),
     sa.Column("task_type", sa.Text, nullable=False),
 )
 """
-What an intent that looks at an image was sent with, kept before it is sent.
+What a follow-up was sent with, kept before it is sent.
 
 Such a request carries no metadata: type and URL are all that its task can be recognised by.
 """

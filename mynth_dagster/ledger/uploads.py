@@ -131,15 +131,15 @@ def downloads_of(engine: Engine, intent_ids: Sequence[str]) -> dict[str, dict[in
     return found
 
 
-def mark_filed(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
+def mark_downloaded(batch: str, slice_: Slice, version: int) -> Callable[[Connection], bool]:
     """Every image of this version was dealt with; False where one of a newer version was."""
 
     def call(connection: Connection) -> bool:
         partitions = schema.partitions
         statement = (
             sa.update(partitions)
-            .where(is_partition(batch, slice_), partitions.c.filed < version)
-            .values(filed=version)
+            .where(is_partition(batch, slice_), partitions.c.downloaded < version)
+            .values(downloaded=version)
         )
         return connection.execute(statement).rowcount == 1
 
@@ -210,7 +210,7 @@ def _keeping_token(task_id: str, token: PublicAccessToken) -> Callable[[Connecti
 # What paid looks at images are about, so that a task whose answer was lost is recognised.
 
 
-_subjects, _intents = schema.subjects, schema.intents
+_follow_ups, _intents = schema.follow_ups, schema.intents
 _OPEN = [state.value for state in states_before(Event.SIGHT)]
 
 Subject = tuple[str, str]
@@ -224,12 +224,12 @@ class OpenSubject:
 
     Args:
         account: The ledger's number of the account and key that sent it.
-        claimed_no: The ledger's running number of its claim; 0 where not known.
+        claimed_seq: The ledger's running number of its claim; 0 where not known.
     """
 
     intent: Intent
     account: int | None
-    claimed_no: int
+    claimed_seq: int
 
 
 class Subjects:
@@ -245,15 +245,15 @@ class Subjects:
     def open(self) -> dict[Subject, list[OpenSubject]]:
         """What tasks of unknown origin may be about: intents that may still get their task."""
         query = (
-            sa.select(_intents, _subjects.c.url, _subjects.c.task_type)
-            .join(_subjects, _subjects.c.intent_id == _intents.c.intent_id)
+            sa.select(_intents, _follow_ups.c.url, _follow_ups.c.task_type)
+            .join(_follow_ups, _follow_ups.c.intent_id == _intents.c.intent_id)
             .where(_intents.c.state.in_(_OPEN))
-            .order_by(_intents.c.claimed_no)
+            .order_by(_intents.c.claimed_seq)
         )
         found: dict[Subject, list[OpenSubject]] = {}
         for row in rows_of(self._reader, query, dict):
             subject = (row["task_type"], normal_url(row["url"]))
-            candidate = OpenSubject(intent_from_row(row), row["account"], row["claimed_no"] or 0)
+            candidate = OpenSubject(intent_from_row(row), row["account"], row["claimed_seq"] or 0)
             found.setdefault(subject, []).append(candidate)
         return found
 
@@ -262,6 +262,6 @@ def _keeping_subject(intent_id: str, task_type: str, url: str) -> Callable[[Conn
     row = {"intent_id": intent_id, "url": url, "task_type": task_type}
 
     def call(connection: Connection) -> None:
-        connection.execute(insert_into(connection, _subjects).on_conflict_do_nothing(), row)
+        connection.execute(insert_into(connection, _follow_ups).on_conflict_do_nothing(), row)
 
     return call

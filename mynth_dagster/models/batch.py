@@ -147,7 +147,7 @@ PROMPT_COLUMNS = (
 """The columns of a prompt table that mean something to us; all others are carried through."""
 
 
-HOLD, CLEAR = "hold", "clear"
+HOLD, RESUBMIT = "hold", "resubmit"
 RETRIES_MAX = 10
 
 
@@ -205,7 +205,7 @@ class Batch:
         budget: Caps on money; rows beyond them are not sent.
         confirm_above_usd: Where models or defaults changed: more than this, for rows that were
             paid for before, is not sent unless a person confirms it.
-        on_unresolved: `clear` sends a row again once it is proved that its request was not
+        on_unresolved: `resubmit` sends a row again once it is proved that its request was not
             accepted, where the revision has a task list; `hold` leaves that to a person.
         retries: How often a row whose task failed is asked for again by itself, and paid for
             again, where another try may end otherwise.
@@ -230,7 +230,7 @@ class Batch:
     window_dimension: str = "date"
     budget: Budget = NO_BUDGET
     confirm_above_usd: Decimal = CONFIRM_ABOVE_USD
-    on_unresolved: str = CLEAR
+    on_unresolved: str = RESUBMIT
     retries: int = 0
     files: FileSettings | None = None
     url_lifetime_s: float | None = None
@@ -252,7 +252,7 @@ class Batch:
             raise ConfigError("url_lifetime_s", f"{self.url_lifetime_s} is not above 0")
         if not self.confirm_above_usd.is_finite() or self.confirm_above_usd < 0:
             raise ConfigError("confirm_above_usd", f"{self.confirm_above_usd} is no amount in USD")
-        if self.on_unresolved not in (HOLD, CLEAR):
+        if self.on_unresolved not in (HOLD, RESUBMIT):
             raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is neither hold nor clear")
         unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))
         if unknown:
@@ -280,8 +280,8 @@ class Batch:
         )
 
     @property
-    def clears_unresolved(self) -> bool:
-        return self.on_unresolved == CLEAR
+    def marks_absent(self) -> bool:
+        return self.on_unresolved == RESUBMIT
 
     @property
     def has_several_models(self) -> bool:

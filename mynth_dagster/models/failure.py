@@ -143,7 +143,7 @@ def _words_for_unresolved(intent: Intent) -> Words:
     )
 
 
-def _words_for_cleared(_intent: Intent) -> Words:
+def _words_for_not_accepted(_intent: Intent) -> Words:
     return Words(
         Stage.SUBMISSION,
         "not_accepted",
@@ -211,7 +211,7 @@ _WORDS_BY_STATUS: dict[str, Callable[[Intent], Words]] = {
     IntentState.ACCEPTED.value: _words_for_accepted,
     STALLED: _words_for_stalled,
     IntentState.UNRESOLVED.value: _words_for_unresolved,
-    IntentState.CLEARED.value: _words_for_cleared,
+    IntentState.NOT_ACCEPTED.value: _words_for_not_accepted,
     IntentState.LOST.value: _words_for_lost,
     IntentState.ABANDONED.value: _words_for_abandoned,
     IntentState.REJECTED.value: _words_for_rejected,

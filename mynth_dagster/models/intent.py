@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mynth_dagster.clock import Instant
-from mynth_dagster.limits import CLEAR_AFTER_S, INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES
+from mynth_dagster.limits import ABSENT_AFTER_S, INTENT_TAG_KEY, INTENT_TAG_MAX_BYTES
 from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import STALLED, IntentState
 
@@ -260,7 +260,7 @@ class Awaited:
 # A *walk* reads the task list from its newest entry down; `engine.absence` says what it proves.
 
 
-TOO_EARLY = f"it may have reached Mynth late: searched before {CLEAR_AFTER_S / 60:.0f} min passed"
+TOO_EARLY = f"it may have reached Mynth late: searched before {ABSENT_AFTER_S / 60:.0f} min passed"
 """What a walk says that looked for a task, and is no proof whatever it saw."""
 
 
@@ -271,18 +271,18 @@ class UnresolvedIntent:
 
     Args:
         account: The ledger's number of the account and key that sent it.
-        claimed_no: The ledger's running number of its claim; 0 where not known.
+        claimed_seq: The ledger's running number of its claim; 0 where not known.
         since: When its outcome became unknown: the request had ended, or its time was over.
             None while it may still be on its way.
-        since_no: The ledger's running number of that moment.
+        unresolved_seq: The ledger's running number of that moment.
         is_disputed: A task carries its id with another request's hash.
     """
 
     intent: Intent
     account: int | None
-    claimed_no: int
+    claimed_seq: int
     since: Instant | None
-    since_no: int
+    unresolved_seq: int
     is_disputed: bool = False
 
 
@@ -292,15 +292,15 @@ class KnownTask:
     A task of ours, placed in time by the ledger's running numbers alone.
 
     Args:
-        claimed_no: Of the claim that it was made for: it is younger than everything that the
+        claimed_seq: Of the claim that it was made for: it is younger than everything that the
             ledger knew then. 0 where not known.
-        accepted_no: The newest number when its id came into the ledger: it is older than every
+        accepted_seq: The newest number when its id came into the ledger: it is older than every
             request that was claimed later. None where not known.
     """
 
     intent: Intent
-    claimed_no: int
-    accepted_no: int | None
+    claimed_seq: int
+    accepted_seq: int | None
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ class Trail:
     What a walk saw, in the order of the list: newest first, places counted from 0.
 
     Args:
-        began_no: The ledger's newest number when the walk began.
+        began_seq: The ledger's newest number when the walk began.
         known: Tasks of ours, each with its place.
         strange: Tasks that cannot be told from one of ours, each with its place.
         is_at_end: The last page was empty.
@@ -334,7 +334,7 @@ class Trail:
         tag_flaw: Why a missing tag proves nothing; empty where it may.
     """
 
-    began_no: int
+    began_seq: int
     known: list[tuple[int, KnownTask]] = field(default_factory=list)
     strange: list[tuple[int, StrangeTask]] = field(default_factory=list)
     n_places: int = 0
@@ -350,7 +350,7 @@ class Walk:
 
     Args:
         account: Whose list, as the ledger's number.
-        said: By intent, why the walk does not prove that its request came to nothing; an empty
+        findings: By intent, why the walk does not prove that its request came to nothing; an empty
             text: it does.
     """
 
@@ -358,4 +358,4 @@ class Walk:
     page_size: int
     began: Instant
     ended: Instant
-    said: Mapping[str, str]
+    findings: Mapping[str, str]

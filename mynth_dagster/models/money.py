@@ -104,7 +104,7 @@ class Exposure:
 
 NOTHING = Exposure()
 
-_FREE = frozenset({IntentState.WITHHELD, IntentState.REJECTED, IntentState.CLEARED})
+_FREE = frozenset({IntentState.WITHHELD, IntentState.REJECTED, IntentState.NOT_ACCEPTED})
 _HELD_BY_MYNTH = frozenset({IntentState.SENDING, IntentState.ACCEPTED})
 
 
@@ -256,7 +256,7 @@ class Receipt:
 
 NO_MONEY = Receipt()
 
-_NEVER_HELD = frozenset({IntentState.WITHHELD, IntentState.REJECTED, IntentState.CLEARED})
+_NEVER_HELD = frozenset({IntentState.WITHHELD, IntentState.REJECTED, IntentState.NOT_ACCEPTED})
 _STILL_HELD = frozenset({IntentState.SENDING, IntentState.ACCEPTED})
 
 

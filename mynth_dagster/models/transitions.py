@@ -19,7 +19,7 @@ class IntentState(str, Enum):
     ACCEPTED = "accepted"
     WITHHELD = "withheld"
     UNRESOLVED = "unresolved"
-    CLEARED = "cleared"
+    NOT_ACCEPTED = "not_accepted"
     LOST = "lost"
     ABANDONED = "abandoned"
     COMPLETED = "completed"
@@ -44,7 +44,7 @@ class Event(str, Enum):
     ACCEPT = "accept"
     LOSE_SIGHT = "lose sight"
     SIGHT = "sight"
-    CLEAR = "clear"
+    PROVE_ABSENT = "prove absent"
     ABANDON = "abandon"
     MISS = "miss"
     COMPLETE = "complete"
@@ -58,18 +58,18 @@ _E = Event
 TRANSITIONS: dict[tuple[IntentState | None, Event], IntentState] = {
     (None, _E.CLAIM): _S.SENDING,
     (_S.WITHHELD, _E.CLAIM): _S.SENDING,
-    (_S.CLEARED, _E.CLAIM): _S.SENDING,
+    (_S.NOT_ACCEPTED, _E.CLAIM): _S.SENDING,
     (_S.SENDING, _E.GIVE_BACK): _S.WITHHELD,
     (_S.SENDING, _E.REJECT): _S.REJECTED,
     (_S.SENDING, _E.ACCEPT): _S.ACCEPTED,
     (_S.SENDING, _E.LOSE_SIGHT): _S.UNRESOLVED,
-    (_S.UNRESOLVED, _E.CLEAR): _S.CLEARED,
+    (_S.UNRESOLVED, _E.PROVE_ABSENT): _S.NOT_ACCEPTED,
     (_S.UNRESOLVED, _E.ABANDON): _S.ABANDONED,
     (_S.LOST, _E.ABANDON): _S.ABANDONED,
     (_S.SENDING, _E.SIGHT): _S.ACCEPTED,
     (_S.WITHHELD, _E.SIGHT): _S.ACCEPTED,
     (_S.UNRESOLVED, _E.SIGHT): _S.ACCEPTED,
-    (_S.CLEARED, _E.SIGHT): _S.ACCEPTED,
+    (_S.NOT_ACCEPTED, _E.SIGHT): _S.ACCEPTED,
     (_S.ABANDONED, _E.SIGHT): _S.ACCEPTED,
     (_S.LOST, _E.SIGHT): _S.ACCEPTED,
     (_S.ACCEPTED, _E.MISS): _S.LOST,

@@ -25,10 +25,11 @@ from mynth_dagster.plugin.assets import (
 )
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
+from mynth_dagster.plugin.file_sensor import WINDOW_FIELD, PromptFolder, build_file_sensor
 from mynth_dagster.plugin.inspections import Inspect
 from mynth_dagster.plugin.jobs import build_jobs, build_operations, build_schedule, job_name
 from mynth_dagster.plugin.partitions import BatchPartitions
-from mynth_dagster.plugin.sensors import WINDOW_FIELD, Inbox, build_inbox_sensor, build_sensor
+from mynth_dagster.plugin.sensors import build_sensor
 from mynth_dagster.plugin.settings import usd_from_setting
 from mynth_dagster.plugin.upstream_input import upstream_from
 from mynth_dagster.tables.prompts import require_sound_defaults
@@ -59,9 +60,9 @@ def build_image_batch(
     prices_usd: Mapping[str, Decimal] | None = None,
     budget_usd: Mapping[str, Decimal | str] | None = None,
     confirm_above_usd: Decimal | str = CONFIRM_ABOVE_USD,
-    on_unresolved: Literal["clear", "hold"] = "clear",
+    on_unresolved: Literal["resubmit", "hold"] = "resubmit",
     retries: int = 0,
-    resend: bool = True,
+    auto_resubmit: bool = True,
     inputs_root: str | None = None,
     check_capabilities: bool = True,
     identity: str | None = None,
@@ -104,12 +105,12 @@ def build_image_batch(
             and unknown together; rows beyond them are withheld.
         confirm_above_usd: Where models or defaults changed since rows were paid for: more than this
             is paid for them again only with `confirm: true`.
-        on_unresolved: `clear`: a row whose request is proved not to have been accepted is sent
+        on_unresolved: `resubmit`: a row whose request is proved not to have been accepted is sent
             again, where the revision has a task list; `hold`: a person decides.
         retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
             another try may end otherwise; each is paid for if it succeeds.
-        resend: Whether the sensor starts a run by itself for rows that were not sent because of a
-            rate limit or an outage, or were proved not accepted; never for money or a refused
+        auto_resubmit: Whether the sensor starts a run by itself for rows that were not sent because
+            of a rate limit or an outage, or were proved not accepted; never for money or a refused
             key.
         inputs_root: Folder, any fsspec URL, at which paths of input files start and outside of
             which none is read; None: they start at the table's folder and may lie anywhere.
@@ -163,11 +164,11 @@ def build_image_batch(
     if checks.budget_usd_per_window is None and batch.budget.window_units is not None:
         cap = usd_from_units(batch.budget.window_units)
         checks = replace(checks, budget_usd_per_window=cap)
-    inbox = _inbox(prompts, windows)
+    folder = _prompt_folder(prompts, windows)
     assets = BatchAssets(
         batch,
         BatchPartitions(batch, windows),
-        _opener(prompts, windows, inbox),
+        _opener(prompts, windows, folder),
         checks=checks,
         n_previews=previews,
         freshness=freshness,
@@ -175,7 +176,7 @@ def build_image_batch(
         origin=_caller(),
         upstream=upstream_from(prompts),
         inspections=tuple(inspections),
-        resend=resend,
+        auto_resubmit=auto_resubmit,
     )
     for asked in inspections:
         asked.of(batch)  # a wrong one is told when the batch is defined
@@ -184,11 +185,11 @@ def build_image_batch(
     phase = _scheduled_phase(wait)
     jobs = build_jobs(assets)
     sensors = [build_sensor(assets, resource_key, jobs, interval_s=sensor_interval_s)]
-    if inbox is not None:
+    if folder is not None:
         job = job_name(name, phase)
         sensors.append(
-            build_inbox_sensor(
-                assets, inbox, name=f"{name}_new_files", job=job, interval_s=sensor_interval_s
+            build_file_sensor(
+                assets, folder, name=f"{name}_new_files", job=job, interval_s=sensor_interval_s
             )
         )
     return dg.Definitions(
@@ -237,27 +238,27 @@ def _pools(pools: Mapping[str, str] | None) -> Mapping[str, str]:
     return DEFAULT_POOLS if pools is None else dict(pools)
 
 
-def _inbox(
+def _prompt_folder(
     prompts: str | dg.AssetKey | dg.AssetIn, windows: dg.PartitionsDefinition | None
-) -> Inbox | None:
+) -> PromptFolder | None:
     is_dynamic = isinstance(windows, dg.DynamicPartitionsDefinition)
     if is_dynamic and isinstance(prompts, str) and WINDOW_FIELD in prompts:
-        return Inbox.of(prompts)
+        return PromptFolder.of(prompts)
     return None
 
 
 def _opener(
     prompts: str | dg.AssetKey | dg.AssetIn,
     windows: dg.PartitionsDefinition | None,
-    inbox: Inbox | None,
+    folder: PromptFolder | None,
 ) -> Callable[[str], PromptSource]:
     location = prompts if isinstance(prompts, str) else ""
     if WINDOW_FIELD in location and windows is None:
         raise ConfigError("prompts", f"{WINDOW_FIELD} stands for a window, and there are none")
 
     def open_window(window: str) -> PromptSource:
-        if inbox is not None:
-            return open_source(inbox.location(window))
+        if folder is not None:
+            return open_source(folder.location(window))
         return open_source(location.replace(WINDOW_FIELD, window))
 
     return open_window

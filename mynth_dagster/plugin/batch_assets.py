@@ -32,7 +32,7 @@ class BatchAssets:
         pools: Concurrency pools by phase: `prepare`, `submit`, `collect`, `download`.
         origin: Where the batch is written down, for the UI's link to the code.
         inspections: What is asked of Mynth about the images.
-        resend: Whether the sensor may ask for runs that send rows again.
+        auto_resubmit: Whether the sensor may ask for runs that send rows again.
         keys: Keys of tables that an override moved.
     """
 
@@ -46,7 +46,7 @@ class BatchAssets:
     origin: dg.CodeReferencesMetadataValue | None = None
     upstream: dg.AssetIn | None = None
     inspections: tuple[Inspect, ...] = ()
-    resend: bool = True
+    auto_resubmit: bool = True
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -71,5 +71,5 @@ class BatchAssets:
     def job_names(self) -> Mapping[str, str]:
         """The batch's jobs by what they do."""
         name = self.batch.name
-        doings = ("submit", "collect", "all", "retry", "inspect", "quote", "settle", "stop")
+        doings = ("submit", "collect", "all", "retry", "inspect", "quote", "resolve", "stop")
         return {doing: f"{name}_{doing}" for doing in doings}

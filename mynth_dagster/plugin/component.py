@@ -168,15 +168,16 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default=str(CONFIRM_ABOVE_USD),
         description="After a change of models or defaults: pay no more USD again unconfirmed.",
     )
-    on_unresolved: Literal["clear", "hold"] = Field(
-        default="clear",
-        description="clear: send a row again once its request is proved not accepted; hold: never.",
+    on_unresolved: Literal["resubmit", "hold"] = Field(
+        default="resubmit",
+        description="resubmit: send a row again once its request is proved not accepted; "
+        "hold: never.",
     )
     retries: int = Field(
         default=0,
         description="How often a row whose task failed is asked for again by itself, 0 to 10.",
     )
-    resend: bool = Field(
+    auto_resubmit: bool = Field(
         default=True,
         description="Whether the sensor starts a run by itself for rows that were not sent because "
         "of a rate limit or an outage, or were proved not accepted; never for money or a refused "
@@ -250,7 +251,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default="",
         description="SQLAlchemy URL of the ledger; empty: a SQLite file in a local root.",
     )
-    spool_dir: str = Field(
+    journal_dir: str = Field(
         default="",
         description="Local folder for paid answers while the ledger cannot be written. Empty: "
         "beside a SQLite ledger, else in a local root, else among temporary files.",
@@ -299,7 +300,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             confirm_above_usd=usd_from_setting("confirm_above_usd", self.confirm_above_usd),
             on_unresolved=self.on_unresolved,
             retries=self.retries,
-            resend=self.resend,
+            auto_resubmit=self.auto_resubmit,
             inputs_root=self.inputs_root,
             check_capabilities=self.check_capabilities,
             identity=self.identity,
@@ -361,7 +362,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             api_key_env=self.api_key_env,
             root=self.root,
             ledger_url=self.ledger_url,
-            spool_dir=self.spool_dir,
+            journal_dir=self.journal_dir,
             upload_lifetime_s=self.upload_lifetime_s,
             base_url=self.base_url,
             api_revision=self.api_revision,

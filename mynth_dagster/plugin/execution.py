@@ -21,7 +21,7 @@ from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.download import FilesReport, Thumbnails, keep_files, make_thumbnails
 from mynth_dagster.engine.plan import build_plan
 from mynth_dagster.engine.quote import quote_each
-from mynth_dagster.engine.reconcile import Waiting, wait_until_settled
+from mynth_dagster.engine.reconcile import Waiting, wait_until_idle
 from mynth_dagster.engine.run import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken, StopReason, passing_reason
@@ -170,7 +170,7 @@ def recording_part_way(
         reason = passing_reason(error)
         if reason is not None and on_outage is not None:
             on_outage(reason)
-        is_resumed = reason is not None and on_outage is not None and assets.resend
+        is_resumed = reason is not None and on_outage is not None and assets.auto_resubmit
         next_step = _SENSOR_GOES_ON if is_resumed else ""
         raise dg.Failure(
             in_words(error, money=_money(counts), next_step=next_step) + then,
@@ -428,7 +428,7 @@ def collect_results(
     batch, landed, charged = assets.batch, dict[Slice, Landed](), dict[str, int]()
 
     async def work(session: Session) -> None:
-        await wait_until_settled(
+        await wait_until_idle(
             session,
             batch,
             slices,

@@ -136,7 +136,7 @@ LIST, ATTACH, RESUBMIT, ABANDON = "list", "attach", "resubmit", "abandon"
 
 SETTLE_CONFIG = {
     "action": dg.Field(
-        dg.Enum("MynthSettle", [dg.EnumValue(a) for a in (LIST, ATTACH, RESUBMIT, ABANDON)]),
+        dg.Enum("MynthResolve", [dg.EnumValue(a) for a in (LIST, ATTACH, RESUBMIT, ABANDON)]),
         default_value=LIST,
         description="list: tell what is in doubt, change nothing. attach: it was the task in "
         "task_id, which is read and checked. resubmit: the next submission sends the row anew, "
@@ -149,7 +149,7 @@ SETTLE_CONFIG = {
         str, default_value="", description="tsk_…, for attach: the task that it was."
     ),
 }
-"""The launchpad's fields of `<batch>__settle`."""
+"""The launchpad's fields of `<batch>__resolve`."""
 
 STOP, RESUME = "stop", "resume"
 
@@ -171,7 +171,7 @@ STOP_CONFIG = {
 
 
 def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
-    """The jobs `<batch>_quote`, `<batch>_settle` and `<batch>_stop`."""
+    """The jobs `<batch>_quote`, `<batch>_resolve` and `<batch>_stop`."""
     return [
         _job(
             assets,
@@ -187,8 +187,8 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
         _job(
             assets,
             resource_key,
-            "settle",
-            settle_in_doubt,
+            "resolve",
+            resolve_in_doubt,
             SETTLE_CONFIG,
             "Lists the paid requests of this batch whose outcome is unknown, with their evidence "
             "and what they may have cost, or settles them as the launchpad says.",
@@ -288,7 +288,7 @@ def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: Bat
         context.log.info(f"{partition}: {n_rows} rows would be sent, {price}")
 
 
-def settle_in_doubt(
+def resolve_in_doubt(
     context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> None:
     """Do what the launchpad says, then tell what is still in doubt."""
@@ -297,7 +297,7 @@ def settle_in_doubt(
     done: list[str] = []
 
     async def work(session: Session) -> list[InDoubt]:
-        await _settle(session, config, done)
+        await _resolve(session, config, done)
         now_us = session.clock.now_us()
         return await asyncio.to_thread(list_in_doubt, session.ledger, name, now_us=now_us)
 
@@ -314,8 +314,8 @@ def settle_in_doubt(
     context.log.info(f"{len(left)} in doubt")
 
 
-async def _settle(session: Session, config: Any, done: list[str]) -> None:
-    """Settle one intent after the other, and note each in `done`."""
+async def _resolve(session: Session, config: Any, done: list[str]) -> None:
+    """Resolve one intent after the other, and note each in `done`."""
     action, intent_ids = config["action"], list(config["intent_ids"])
     if action == LIST:
         return

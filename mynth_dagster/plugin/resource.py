@@ -162,7 +162,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="SQLAlchemy URL of the ledger, SQLite or Postgres. "
         "Empty: the file mynth-ledger.db in a local root.",
     )
-    spool_dir: str = Field(
+    journal_dir: str = Field(
         default="",
         description="Local folder for paid answers while the ledger cannot be written. "
         "Empty: beside a SQLite ledger, else in a local root, else among temporary files.",
@@ -232,7 +232,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             client=client,
             ledger_url=self.ledger_url or ledger_url_in(self.root),
             root=self.root,
-            spool_dir=self.spool_dir,
+            journal_dir=self.journal_dir,
             upload_lifetime_s=self.upload_lifetime_s,
             api_revision=self.api_revision,
             poll_interval_min_s=self.poll_interval_min_s,

@@ -10,36 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import posixpath
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import quote, unquote
 
 import dagster as dg
-from fsspec.core import url_to_fs
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.auto_resubmit import Asked, Reason, Unsent, choose_due
 from mynth_dagster.engine.reconcile import WatchedPartition, hearing_of, watch
 from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.stop import stops_of
-from mynth_dagster.errors import ConfigError, MynthError
-from mynth_dagster.limits import RESENDS_WITHIN_S, SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
+from mynth_dagster.errors import MynthError
+from mynth_dagster.limits import AUTO_RESUBMITS_WITHIN_S, SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.failing import tick_in_words
 from mynth_dagster.plugin.jobs import job_name
 from mynth_dagster.plugin.resource import MynthResource
-from mynth_dagster.tables.parquet import as_table_errors
 
 # Which partitions Dagster's runs are busy with, and which runs the sensor asked for before.
 
 
-RESEND_TAG = "mynth/resend"
+AUTO_RESUBMIT_TAG = "mynth/auto_resubmit"
 """On a run that the sensor asked for to send rows again: why."""
 
 _ACTIVE = [
@@ -78,13 +72,13 @@ def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns
     return ActiveRuns(ids, frozenset(collecting), frozenset(working))
 
 
-def asked_before(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[Asked]:
+def previous_resubmits(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[Asked]:
     """Runs that were asked for lately to send rows again, by partition."""
-    since = datetime.now(timezone.utc) - timedelta(seconds=RESENDS_WITHIN_S)
+    since = datetime.now(timezone.utc) - timedelta(seconds=AUTO_RESUBMITS_WITHIN_S)
     job = job_name(assets.batch.name, "submit")
     for record in instance.get_run_records(dg.RunsFilter(job_name=job, created_after=since)):
         run = record.dagster_run
-        if RESEND_TAG in run.tags:
+        if AUTO_RESUBMIT_TAG in run.tags:
             at_us = round(record.create_timestamp.timestamp() * US_PER_S)
             for slice_ in assets.partitions.of_run(run, instance):
                 yield Asked(slice_, at_us, run.is_success)
@@ -96,7 +90,7 @@ def _written(assets: BatchAssets) -> set[dg.AssetKey]:
 
 COLLECT_TAG = "mynth/collect"
 """On a run that the sensor asked for: partitions and version, without the attempt."""
-RESEND_OF_TAG = "mynth/resend_of"
+AUTO_RESUBMIT_OF_TAG = "mynth/auto_resubmit_of"
 """The same on a run that is to send rows again."""
 
 ATTEMPTS_MAX = 5
@@ -143,19 +137,25 @@ def evaluate(
     context: dg.SensorEvaluationContext, mynth: MynthResource, assets: BatchAssets
 ) -> dg.SensorResult:
     """One tick."""
-    asked = list(asked_before(context.instance, assets)) if assets.resend else []
+    asked = list(previous_resubmits(context.instance, assets)) if assets.auto_resubmit else []
 
     async def work(session: Session) -> Looked:
         watched, is_complete = await watch(session, assets.batch, budget_s=SENSOR_BUDGET_S)
-        rows = [Unsent(p.slice, p.version, p.resend) for p in watched if p.resend is not None]
-        unsent = await choose_due(session, assets.batch, rows, asked) if assets.resend else []
+        rows = [
+            Unsent(p.slice, p.version, p.auto_resubmit)
+            for p in watched
+            if p.auto_resubmit is not None
+        ]
+        unsent = (
+            await choose_due(session, assets.batch, rows, asked) if assets.auto_resubmit else []
+        )
         silence = (await hearing_of(session, assets.batch)).in_words()
         for run_id, status in _over(context.instance, watched).items():
             said = f"Dagster says that it is {status}"
             await session.ledger.stops.fence(run_id, said, session.clock.instant())
         told, untold = _told(context.instance, assets, watched)
         if told:
-            await session.ledger.note_told(assets.batch.ledger_name, told)
+            await session.ledger.mark_reported(assets.batch.ledger_name, told)
         stops = await asyncio.to_thread(stops_of, session.ledger, assets.batch.ledger_name)
         return Looked(watched, unsent, is_complete, silence, untold, stops)
 
@@ -226,7 +226,7 @@ def _all_requests(
 
 def _is_ready(partition: WatchedPartition, active: ActiveRuns) -> bool:
     is_being_sent = partition.submitter in active.run_ids
-    return partition.is_settled and partition.is_behind and not is_being_sent
+    return partition.is_idle and partition.is_behind and not is_being_sent
 
 
 def _told(
@@ -314,9 +314,9 @@ def _requests_to_send(
         versions = {one.slice: one.version for one in unsent if one.reason is reason}
         tables = ("prompts", "tasks") if reason is Reason.UNPREPARED else ("tasks",)
         selection = [assets.key(table) for table in tables]
-        prefix = f"resend {reason.value} "
-        for block in _blocks(instance, assets, versions, tag=RESEND_OF_TAG, prefix=prefix):
-            tags = {RESEND_TAG: reason.value, RESEND_OF_TAG: block.wanted}
+        prefix = f"auto_resubmit {reason.value} "
+        for block in _blocks(instance, assets, versions, tag=AUTO_RESUBMIT_OF_TAG, prefix=prefix):
+            tags = {AUTO_RESUBMIT_TAG: reason.value, AUTO_RESUBMIT_OF_TAG: block.wanted}
             yield block.request(assets, "submit", tags, asset_selection=selection)
 
 
@@ -359,7 +359,7 @@ def _in_words(
     pending = sum(partition.n_pending for partition in known)
     n_open = sum(partition.is_open for partition in known)
     parts = [f"{pending} tasks pending in {n_open} open partitions"]
-    n_unsent = sum(partition.resend is not None for partition in known)
+    n_unsent = sum(partition.auto_resubmit is not None for partition in known)
     if n_unsent:
         parts.append(f"{n_unsent} partitions have rows that were not sent")
     if unknown:
@@ -368,165 +368,3 @@ def _in_words(
     if not is_complete:
         parts.append("the tick's time was too short for all; the next one goes on")
     return "; ".join(parts)
-
-
-# One partition for each Parquet file that appears in a folder.
-#
-# The partition key is the part of the file's name that stands for `{window}`, made safe: a key may
-# hold no `|`, no comma and no `...`. From a key the file's name can be told again.
-
-
-WINDOW_FIELD = "{window}"
-NEW_FILES_MAX = 100
-"""Files that one tick launches; the next tick goes on."""
-
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f%|,\[\]]|\.(?=\.\.)|(?<=\.)\.(?=\.)|(?<=\.\.)\.")
-_STAMPS = ("mtime", "LastModified", "last_modified", "updated", "created")
-
-
-@dataclass(frozen=True)
-class Inbox:
-    """A folder, and the names of the files in it that count: `<prefix>{window}<suffix>`."""
-
-    folder: str
-    prefix: str
-    suffix: str
-
-    @classmethod
-    def of(cls, location: str) -> Inbox:
-        """
-        From a location such as `s3://bucket/inbox/{window}.parquet`.
-
-        Raises:
-            ConfigError: The window is not a part of the file's name.
-        """
-        folder, _, name = location.rpartition("/")
-        if name.count(WINDOW_FIELD) != 1 or WINDOW_FIELD in folder:
-            reason = f"{location!r}: the file's name must hold {WINDOW_FIELD}, as in inbox/"
-            raise ConfigError("prompts", f"{reason}{WINDOW_FIELD}.parquet")
-        prefix, _, suffix = name.partition(WINDOW_FIELD)
-        return cls(folder or ".", prefix, suffix)
-
-    def location(self, key: str) -> str:
-        """The file of a partition."""
-        return f"{self.folder}/{self.prefix}{name_of(key)}{self.suffix}"
-
-    def files(self) -> dict[str, str]:
-        """
-        The files that are there: partition key -> when it was last changed, sorted by that.
-
-        Raises:
-            TableError: The folder cannot be read.
-        """
-        with as_table_errors(self.folder, "cannot look into the folder"):
-            fs, path = url_to_fs(self.folder)
-            fs.invalidate_cache()
-            listed = fs.ls(path, detail=True) if fs.exists(path) else []
-        found = {}
-        for entry in listed:
-            name = posixpath.basename(str(entry["name"]).rstrip("/"))
-            middle = self._middle(name)
-            if entry["type"] == "file" and middle and not name.startswith((".", "_")):
-                found[key_of(middle)] = _stamp(entry)
-        return dict(sorted(found.items(), key=lambda pair: (pair[1], pair[0])))
-
-    def _middle(self, name: str) -> str:
-        fits = name.startswith(self.prefix) and name.endswith(self.suffix)
-        end = len(name) - len(self.suffix)
-        return name[len(self.prefix) : end] if fits and end > len(self.prefix) else ""
-
-
-def key_of(name: str) -> str:
-    """A partition key for a file's name; different names have different keys."""
-    return _UNSAFE.sub(lambda found: _escaped(found[0]), name)
-
-
-def name_of(key: str) -> str:
-    """The name behind a key; the inverse of `key_of`."""
-    return unquote(key)
-
-
-def _escaped(char: str) -> str:
-    return "%2E" if char == "." else quote(char, safe="")
-
-
-def _stamp(entry: Mapping[str, Any]) -> str:
-    """When a file was changed, in a form that sorts; empty where the store does not tell."""
-    stamp = next((entry[name] for name in _STAMPS if entry.get(name) is not None), "")
-    if isinstance(stamp, datetime):
-        return f"{stamp.timestamp():020.6f}"
-    return f"{stamp:020.6f}" if isinstance(stamp, float | int) else str(stamp)
-
-
-def build_inbox_sensor(
-    assets: BatchAssets, inbox: Inbox, *, name: str, job: str, interval_s: int
-) -> dg.SensorDefinition:
-    """The sensor `<batch>_new_files`; off until somebody switches it on: it leads to spending."""
-
-    @dg.sensor(
-        name=name,
-        job_name=job,
-        minimum_interval_seconds=interval_s,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Adds a partition for each new file in {inbox.folder} and runs {job} for it; "
-        "again when a file changes.",
-    )
-    def files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return look(context, assets, inbox)
-
-    return files
-
-
-def look(context: dg.SensorEvaluationContext, assets: BatchAssets, inbox: Inbox) -> dg.SensorResult:
-    """One tick: new and changed files, the oldest first."""
-    windows = assets.partitions.windows
-    assert isinstance(windows, dg.DynamicPartitionsDefinition)
-    try:
-        files = _with_keys(context, assets, inbox.files())
-    except MynthError as error:
-        return dg.SensorResult(skip_reason=tick_in_words(error))
-    known = set(context.instance.get_dynamic_partitions(str(windows.name)))
-    seen = _seen(context.cursor)
-    news = [key for key, stamp in files.items() if seen.get(key) != stamp or key not in known]
-    now, new = news[:NEW_FILES_MAX], [key for key in news[:NEW_FILES_MAX] if key not in known]
-    kept = {key: stamp for key, stamp in seen.items() if key in files}
-    cursor = {**kept, **{key: files[key] for key in now}}
-    said = f"{len(files)} files, {len(news)} new or changed"
-    return dg.SensorResult(
-        run_requests=[_request(assets, key, files[key]) for key in now] or None,
-        dynamic_partitions_requests=[windows.build_add_request(new)] if new else None,
-        skip_reason=None if now else said,
-        cursor=json.dumps(cursor),
-    )
-
-
-def _with_keys(
-    context: dg.SensorEvaluationContext, assets: BatchAssets, files: Mapping[str, str]
-) -> dict[str, str]:
-    """The files whose names can be keys of partitions; the others stand in nobody's way."""
-    found = {}
-    for key, stamp in files.items():
-        try:
-            assets.batch.slice(key)
-        except ConfigError as error:  # noqa: PERF203 - each name fails alone
-            context.log.warning(f"a file is left out: {error}")
-        else:
-            found[key] = stamp
-    return found
-
-
-def _request(assets: BatchAssets, key: str, stamp: str) -> dg.RunRequest:
-    slices: Sequence[Any] = assets.batch.slices(key)
-    run_key = f"{key}@{stamp}"
-    if len(slices) == 1:
-        return dg.RunRequest(run_key=run_key, partition_key=slices[0].key)
-    return dg.RunRequest(run_key=run_key, tags=assets.partitions.range_tags(slices))
-
-
-def _seen(cursor: str | None) -> dict[str, str]:
-    """What the last tick saw; an unreadable cursor is as none, and the run keys still protect."""
-    try:
-        seen = json.loads(cursor or "{}")
-    except ValueError:
-        return {}
-    return {str(key): str(stamp) for key, stamp in seen.items()} if isinstance(seen, dict) else {}

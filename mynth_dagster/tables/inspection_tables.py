@@ -114,7 +114,7 @@ _TRY_AGAIN = (
 _NEXT_BY_STATUS = {
     NOT_SUBMITTED: _ASK_AGAIN,
     IntentState.WITHHELD.value: _ASK_AGAIN,
-    IntentState.CLEARED.value: _ASK_AGAIN,
+    IntentState.NOT_ACCEPTED.value: _ASK_AGAIN,
     IntentState.SENDING.value: _LATER,
     IntentState.ACCEPTED.value: _LATER,
     STALLED: _LATER,

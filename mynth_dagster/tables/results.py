@@ -244,7 +244,7 @@ _UNSENT_IN_WORDS = {
     REJECTED_INPUT: "rejected",
     NOT_SUBMITTED: "not sent",
     _S.WITHHELD.value: "not sent",
-    _S.CLEARED.value: "not sent",
+    _S.NOT_ACCEPTED.value: "not sent",
 }
 _SENT_IN_WORDS = {
     _S.COMPLETED.value: "delivered",
@@ -257,7 +257,7 @@ _SENT_IN_WORDS = {
 }
 
 _OPEN = frozenset({_S.UNRESOLVED.value, STALLED, _S.SENDING.value, _S.ACCEPTED.value})
-_NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.CLEARED, IntentState.REJECTED})
+_NEVER_CHARGED = frozenset({IntentState.WITHHELD, IntentState.NOT_ACCEPTED, IntentState.REJECTED})
 
 
 @dataclass(frozen=True)

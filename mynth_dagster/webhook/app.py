@@ -29,9 +29,9 @@ from mynth_dagster.errors import (
     WebhookRejectedError,
 )
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import InboxEvent
+from mynth_dagster.ledger.events import WebhookEvent
 from mynth_dagster.limits import (
-    INBOX_KEPT_S,
+    EVENTS_KEPT_S,
     WEBHOOK_BODY_MAX_BYTES,
     WEBHOOK_COMMIT_TIMEOUT_S,
     WEBHOOK_HEAD_MAX_BYTES,
@@ -161,7 +161,7 @@ def require_bounded_head(headers: Headers) -> None:
 
 def admit(
     settings: WebhookSettings, *, is_signed: bool, headers: Headers, body: bytes, now_us: int
-) -> InboxEvent | None:
+) -> WebhookEvent | None:
     """
     The event in a request; None where it is genuine and means nothing to us.
 
@@ -180,7 +180,7 @@ def admit(
         return None
     # Mynth gives an event one id for all its deliveries; before 2026-10 it had none.
     shared = f"{head.name}:{head.task_id}" if stamp is None else stamp.event_id
-    return InboxEvent(
+    return WebhookEvent(
         event_id=f"{'signed' if is_signed else 'hint'}:{shared}",
         is_signed=is_signed,
         event=head.name,
@@ -288,7 +288,7 @@ class Shelf:
                 self._opening = None
             raise
 
-    async def keep(self, event: InboxEvent) -> bool:
+    async def keep(self, event: WebhookEvent) -> bool:
         """
         Commit an event; False if it was kept before.
 
@@ -303,7 +303,7 @@ class Shelf:
         write.add_done_callback(self._done)
         return await _in_time(asyncio.shield(write))
 
-    async def differs(self, event: InboxEvent) -> bool:
+    async def differs(self, event: WebhookEvent) -> bool:
         """
         Whether an event with this id was kept before with another body.
 
@@ -311,7 +311,7 @@ class Shelf:
             LedgerError: The ledger does not answer.
         """
         ledger = await _in_time(self.open())
-        return await _in_time(asyncio.to_thread(ledger.inbox.differs, event))
+        return await _in_time(asyncio.to_thread(ledger.events.differs, event))
 
     async def ping(self) -> None:
         """
@@ -345,8 +345,8 @@ class Shelf:
             return
         self._tidied_at_s = now_s
         ledger = await _in_time(self.open())
-        kept_us = round(INBOX_KEPT_S * US_PER_S)
-        await _in_time(ledger.inbox.forget(self._clock.now_us() - kept_us))
+        kept_us = round(EVENTS_KEPT_S * US_PER_S)
+        await _in_time(ledger.events.forget(self._clock.now_us() - kept_us))
 
     async def close(self) -> None:
         """Commit what waits and let go of the database."""
@@ -360,9 +360,9 @@ class Shelf:
     async def _open(self) -> Ledger:
         return await asyncio.to_thread(Ledger.open, self._ledger_url)
 
-    async def _keep(self, event: InboxEvent) -> bool:
+    async def _keep(self, event: WebhookEvent) -> bool:
         ledger = await self.open()
-        return await ledger.inbox.receive(event)
+        return await ledger.events.receive(event)
 
     def _done(self, write: asyncio.Future[bool]) -> None:
         self._waiting.discard(write)

@@ -65,8 +65,8 @@ def read_head(body: Any) -> EventHead | None:
         return None
     if is_older:
         return EventHead(name, task_id)
-    event_id, settled_at = body.get("id"), body.get("timestamp")
-    if not _is_text(event_id, EVENT_ID_MAX_CHARS) or not isinstance(settled_at, str):
+    event_id, resolved_at = body.get("id"), body.get("timestamp")
+    if not _is_text(event_id, EVENT_ID_MAX_CHARS) or not isinstance(resolved_at, str):
         return None
     return EventHead(name, task_id, event_id)
 

@@ -13,7 +13,7 @@ from mynth_dagster.clock import US_PER_S, ManualClock, SystemClock
 from mynth_dagster.engine import health as health_module
 from mynth_dagster.engine.health import Level, file_system_of, webhook_findings
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, WebhookEvent
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
 from tests.factories import KEY, delete_destinations
@@ -193,13 +193,13 @@ class Health:
 
     def event(self, n: int, outcome: EventOutcome | None = None, *, ago_s: float = 60) -> None:
         at_us = NOW_US - round(ago_s * US_PER_S)
-        event = InboxEvent(f"e{n}", True, "x", f"tsk_{n}", "{}", at_us)
+        event = WebhookEvent(f"e{n}", True, "x", f"tsk_{n}", "{}", at_us)
 
         async def keep() -> None:
-            await self.ledger.inbox.receive(event)
+            await self.ledger.events.receive(event)
             if outcome is not None:
                 end = EventEnd(event.event_id, outcome, at_us, "b", 5 * US_PER_S)
-                await self.ledger.inbox.finish(end)
+                await self.ledger.events.finish(end)
 
         asyncio.run(keep())
 

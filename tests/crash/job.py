@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import cycle
 from multiprocessing.context import ForkServerProcess
@@ -32,6 +33,7 @@ from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, FileSettings
 from mynth_dagster.tables.source import source_from_arrow
 from tests.factories import KEY, MODEL, WITH_INPUTS
+from tests.releases import next_release
 
 
 class ShiftedClock(SystemClock):
@@ -67,6 +69,7 @@ class Job:
         batch: Name of the batch.
         window: Of its rows; empty: they have none.
         inputs: Folder of images; each row starts from one of them. Empty: from none.
+        migrations: Folder of the made-up next release, which then runs. Empty: this one does.
     """
 
     base_url: str
@@ -83,9 +86,14 @@ class Job:
     inputs: str = ""
     batch: str = "b"
     window: str = ""
+    migrations: str = ""
 
     async def run(self) -> RunReport:
         """The job, in this process and on this event loop."""
+        with next_release(Path(self.migrations)) if self.migrations else nullcontext():
+            return await self._run()
+
+    async def _run(self) -> RunReport:
         client = ClientSettings(
             base_url=self.base_url,
             api_key=KEY,

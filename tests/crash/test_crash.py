@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from mynth_dagster.crash_points import CrashPoint
-from mynth_dagster.ledger import database
+from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import SimulatorServer
 from tests.crash.job import FILES, Job
@@ -49,6 +46,7 @@ class Case:
         faults: What goes wrong in the first of all runs.
         revisions: Those in which a crash there leaves something else behind, or whose list is read.
         keeps_files: Images are downloaded.
+        is_migrated: The ledger was made by the release before.
     """
 
     nth: tuple[int, ...] = (1,)
@@ -59,7 +57,7 @@ class Case:
     revisions: tuple[str, ...] = (NEWEST,)
     freeze_at: str = ""
     n_inputs: int = 0
-    has_old_schema: bool = False
+    is_migrated: bool = False
     keeps_files: bool = False
 
 
@@ -90,8 +88,8 @@ CASES: dict[CrashPoint, Case] = {
     CrashPoint.WALK_RECORDED: SEARCHING,
     CrashPoint.CLEARED: replace(SEARCHING, before=(0.0, 20 * MINUTE_S), shift_s=24 * MINUTE_S),
     CrashPoint.SPOOL_TAKEN_IN: FROZEN,
-    CrashPoint.BACKED_UP: Case(has_old_schema=True),
-    CrashPoint.MIGRATING: Case(has_old_schema=True),
+    CrashPoint.BACKED_UP: Case(is_migrated=True),
+    CrashPoint.MIGRATING: Case(is_migrated=True),
 }
 
 
@@ -194,8 +192,9 @@ def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth
     work = workshop(case.n_rows, faults=case.faults)
     if case.n_inputs:
         work.draw_inputs(case.n_inputs)
-    if case.has_old_schema:
-        _make_old_ledger(work.job.ledger_url)
+    if case.is_migrated:
+        Ledger.open(work.job.ledger_url).close()
+        work.job = replace(work.job, migrations=str(work.folder / "migrations"))
     work.job = replace(work.job, keeps_files=case.keeps_files)
     for shift_s in case.before:
         work.run(shift_s)
@@ -209,17 +208,6 @@ def test_a_crash_there_loses_nothing_and_pays_nothing_twice(workshop, point, nth
     work.finish(case.n_rows)
     if case.keeps_files:
         work.check_files(case.n_rows)
-
-
-def _make_old_ledger(url: str) -> None:
-    """A ledger of the first release."""
-    engine = sa.create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    engine.dispose()
 
 
 @pytest.mark.parametrize("revision", HELD_OR_FOUND)

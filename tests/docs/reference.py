@@ -79,7 +79,7 @@ def render() -> str:
         _table(("job", "what it does"), _jobs()),
         f"## Launchpad\n\nOf {_paid_ops()}, and of `<batch>__quote`:\n",
         _table(FIELDS, _config(RUN_OPTIONS_CONFIG)),
-        "Of `<batch>__settle`:\n",
+        "Of `<batch>__resolve`:\n",
         _table(FIELDS, _config(SETTLE_CONFIG)),
         "Of `<batch>__stop`:\n",
         _table(FIELDS, _config(STOP_CONFIG)),

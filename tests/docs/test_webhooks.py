@@ -11,7 +11,7 @@ from mynth_dagster.cli import webhook as command
 from mynth_dagster.limits import (
     ANNOUNCED_AFTER_MAX_S,
     ANNOUNCED_AFTER_MIN_S,
-    INBOX_KEPT_S,
+    EVENTS_KEPT_S,
     WEBHOOK_BODY_MAX_BYTES,
     WEBHOOK_HEADERS_MAX,
     WEBHOOK_PORT,
@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_code():
     assert SECRET_PREFIX in text
     least, most = int(ANNOUNCED_AFTER_MIN_S), int(ANNOUNCED_AFTER_MAX_S / 60)
     assert re.search(rf"between {least} seconds and {most} minutes", text)
-    assert INBOX_KEPT_S == 30 * 86_400
+    assert EVENTS_KEPT_S == 30 * 86_400
     assert "thirty days" in read(DECISION)
 
 

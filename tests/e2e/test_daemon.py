@@ -66,7 +66,9 @@ def test_sensor_sends_what_a_rate_limit_held_up(deployment):
     log = deployment.simulator.log()
     assert log["totals"]["accepted"] == 40
     assert log["duplicate_intents"] == []
-    (run,) = deployment.instance.get_runs(dg.RunsFilter(tags={"mynth/resend": "rate_limited"}))
+    (run,) = deployment.instance.get_runs(
+        dg.RunsFilter(tags={"mynth/auto_resubmit": "rate_limited"})
+    )
     assert run.is_success
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.events import process_events
-from mynth_dagster.engine.reconcile import wait_until_settled
+from mynth_dagster.engine.reconcile import wait_until_idle
 from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
@@ -62,7 +62,7 @@ def finish(bench: Bench, of: Batch | None = None) -> None:
     of = of or batch()
 
     async def work(session: Session) -> None:
-        await wait_until_settled(session, of, of.slices(), stop=CancelToken())
+        await wait_until_idle(session, of, of.slices(), stop=CancelToken())
         async for _ in collect(session, of, of.slices()):
             pass
 
@@ -108,7 +108,7 @@ def deliver(
                 now_us=now_us + round(late_s * US_PER_S),
             )
             assert event is not None
-            kept.append(await session.ledger.inbox.receive(event))
+            kept.append(await session.ledger.events.receive(event))
         return sum(kept)
 
     return in_session(bench, work)
@@ -129,7 +129,7 @@ def headers_of(body: bytes, at_s: int) -> list[tuple[bytes, bytes]]:
 
 def outcomes(bench: Bench) -> dict[str | None, int]:
     """Events by what became of them."""
-    return dict(bench.query("SELECT outcome, count(*) FROM inbox GROUP BY outcome"))
+    return dict(bench.query("SELECT outcome, count(*) FROM webhook_events GROUP BY outcome"))
 
 
 def n_requests(bench: Bench, *words: str) -> int:

@@ -7,14 +7,19 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.clock import US_PER_S, Instant
-from mynth_dagster.engine.absence import is_cleared, is_walk_due, next_page_size, why_not_absent
+from mynth_dagster.engine.absence import (
+    is_not_accepted,
+    is_walk_due,
+    next_page_size,
+    why_not_absent,
+)
 from mynth_dagster.models.intent import KnownTask, StrangeTask, Trail, UnresolvedIntent, Walk
 from tests.factories import make_intent
 
 MINUTE_US = 60 * US_PER_S
 SINCE = Instant(1_000 * MINUTE_US, 100 * MINUTE_US, "boot")
 INTENT = make_intent()
-DOUBT = UnresolvedIntent(INTENT, account=1, claimed_no=10, since=SINCE, since_no=20)
+DOUBT = UnresolvedIntent(INTENT, account=1, claimed_seq=10, since=SINCE, unresolved_seq=20)
 
 
 def at(minutes: float, *, wall: float | None = None) -> Instant:
@@ -24,11 +29,11 @@ def at(minutes: float, *, wall: float | None = None) -> Instant:
     return Instant(SINCE.wall_us + wall_us, (SINCE.boot_us or 0) + passed_us, "boot")
 
 
-def ours(claimed_no: int, accepted_no: int | None = None, *, minutes: float = 0) -> KnownTask:
+def ours(claimed_seq: int, accepted_seq: int | None = None, *, minutes: float = 0) -> KnownTask:
     """A task of ours, known one number after its claim."""
     claimed_at_us = SINCE.wall_us + round(minutes * MINUTE_US)
-    known_no = claimed_no + 1 if accepted_no is None else accepted_no
-    return KnownTask(replace(INTENT, claimed_at_us=claimed_at_us), claimed_no, known_no)
+    known_no = claimed_seq + 1 if accepted_seq is None else accepted_seq
+    return KnownTask(replace(INTENT, claimed_at_us=claimed_at_us), claimed_seq, known_no)
 
 
 def trail(*listed: KnownTask | StrangeTask | None, **fields: object) -> Trail:
@@ -126,7 +131,7 @@ FIRST, SECOND = walk(15), walk(18, 73)
 
 def test_two_walks_that_agree_clear_a_row():
     """Fifteen minutes, then two more, pages of two sizes."""
-    assert is_cleared(DOUBT, [FIRST, SECOND])
+    assert is_not_accepted(DOUBT, [FIRST, SECOND])
 
 
 @pytest.mark.parametrize(
@@ -146,20 +151,20 @@ def test_two_walks_that_agree_clear_a_row():
 )
 def test_anything_less_proves_nothing(walks, because):
     """Each condition alone keeps the row in doubt."""
-    assert not is_cleared(DOUBT, walks)
+    assert not is_not_accepted(DOUBT, walks)
 
 
 def test_a_disputed_row_is_never_cleared():
     """A task that names it with another hash is a riddle for a person."""
-    assert not is_cleared(replace(DOUBT, is_disputed=True), [FIRST, SECOND])
+    assert not is_not_accepted(replace(DOUBT, is_disputed=True), [FIRST, SECOND])
 
 
 def test_a_request_that_may_still_leave_is_never_cleared():
     """Its process may be alive: there is nothing to measure from."""
     sending = replace(DOUBT, since=None)
 
-    assert not is_cleared(sending, [FIRST, SECOND])
-    assert is_walk_due(sending, [FIRST], at(1), may_clear=True)
+    assert not is_not_accepted(sending, [FIRST, SECOND])
+    assert is_walk_due(sending, [FIRST], at(1), marks_absent=True)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +181,14 @@ def test_a_request_that_may_still_leave_is_never_cleared():
 )
 def test_walks_are_made_when_they_can_prove_something(walks, minutes, is_due):
     """At once for evidence, later for proof, and seldom where they proved nothing."""
-    assert is_walk_due(DOUBT, walks, at(minutes), may_clear=True) is is_due
+    assert is_walk_due(DOUBT, walks, at(minutes), marks_absent=True) is is_due
 
 
 def test_where_rows_are_held_one_search_is_enough():
     """What cannot lead to anything is not asked for."""
-    assert is_walk_due(DOUBT, [], at(1), may_clear=False)
-    assert not is_walk_due(DOUBT, [walk(1)], at(100), may_clear=False)
-    assert not is_walk_due(replace(DOUBT, is_disputed=True), [walk(1)], at(100), may_clear=True)
+    assert is_walk_due(DOUBT, [], at(1), marks_absent=False)
+    assert not is_walk_due(DOUBT, [walk(1)], at(100), marks_absent=False)
+    assert not is_walk_due(replace(DOUBT, is_disputed=True), [walk(1)], at(100), marks_absent=True)
 
 
 def test_page_sizes_take_turns():

@@ -283,10 +283,10 @@ def test_a_cancelled_run_leaves_the_rest_to_the_next(new_bench):
     report = keep(work, stop=stop)
 
     assert (report.counts.n_fetched, report.summary.n_missing) == (0, 6)
-    assert work.query("SELECT filed FROM partitions") == [(0,)]
+    assert work.query("SELECT downloaded FROM partitions") == [(0,)]
     keep(work)
     require_files(work, 6)
-    assert work.query("SELECT filed - version FROM partitions") == [(0,)]
+    assert work.query("SELECT downloaded - version FROM partitions") == [(0,)]
 
 
 def test_a_store_that_cannot_be_written_stops_the_run_and_not_the_images(new_bench):

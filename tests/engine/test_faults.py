@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.resolve import Settled, settle
+from mynth_dagster.engine.resolve import ResolveResult, resolve_unresolved
 from mynth_dagster.engine.run import Progress
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.limits import REVISIONS
@@ -152,13 +152,13 @@ def test_looking_for_evidence_keeps_to_its_time(new_bench):
     work.run(8)
     before = work.log["requests"].get(LIST, 0)
 
-    async def look() -> Settled:
+    async def look() -> ResolveResult:
         async with work.session() as session:
             batch = Batch(name="b", models=(MODEL,))
             now_s = session.clock.elapsed_s()
-            return await settle(session, batch, batch.slices(), until_s=now_s)
+            return await resolve_unresolved(session, batch, batch.slices(), until_s=now_s)
 
-    assert asyncio.run(look()) == Settled()
+    assert asyncio.run(look()) == ResolveResult()
     assert work.log["requests"].get(LIST, 0) == before
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mynth_dagster.engine.resolve import settle
+from mynth_dagster.engine.resolve import resolve_unresolved
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.engine.edge import Change, HostileEdge, of_list, of_tasks, without_tag
@@ -40,7 +40,7 @@ def search(work: Bench, change: Change, **edge: int) -> None:
 
     async def once() -> None:
         async with work.session(HostileEdge(change, **edge)) as session:
-            await settle(session, BATCH, None)
+            await resolve_unresolved(session, BATCH, None)
 
     for _ in range(3):
         work.clock.advance(DAY_S)
@@ -120,7 +120,7 @@ def test_an_untagged_task_that_asks_for_the_same_stands_in_the_way(new_bench):
 
     assert work.states() == {
         "completed": 40 - n_unresolved,
-        "cleared": n_unresolved - 1,
+        "not_accepted": n_unresolved - 1,
         "unresolved": 1,
     }
     (reason,) = [why for (why,) in work.query("SELECT held_because FROM intents") if why]

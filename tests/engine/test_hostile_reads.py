@@ -1,4 +1,4 @@
-"""Answers that are another task's, or no answer: nothing is filed under the wrong row."""
+"""Answers that are another task's, or no answer: nothing is downloaded under the wrong row."""
 
 from __future__ import annotations
 

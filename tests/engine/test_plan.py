@@ -16,7 +16,7 @@ STEPS = {
     IntentState.SENDING: Step.WAIT,
     IntentState.ACCEPTED: Step.WAIT,
     IntentState.WITHHELD: Step.SEND,
-    IntentState.CLEARED: Step.SEND,
+    IntentState.NOT_ACCEPTED: Step.SEND,
     IntentState.UNRESOLVED: Step.HOLD,
     IntentState.LOST: Step.HOLD,
     IntentState.ABANDONED: Step.HOLD,

@@ -17,7 +17,7 @@ from mynth_dagster.models.batch import Batch, Slice
 from tests.engine.bench import Bench
 from tests.factories import MODEL
 
-GROWS_WITH_ROWS = ("intents", "tasks", "sightings", "attempts", "downloads")
+GROWS_WITH_ROWS = ("intents", "tasks", "observations", "attempts", "downloads")
 
 
 @contextmanager

@@ -50,14 +50,14 @@ def test_the_folder_for_answers_is_gone_after_a_run(new_bench):
 
     work.run(2)
 
-    assert [path.name for path in work.folder.rglob("*spool*")] == []
+    assert [path.name for path in work.folder.rglob("*journal*")] == []
     chosen = work.folder / "chosen"
     chosen.mkdir()
-    settings = replace(work.settings(), spool_dir=str(chosen))
+    settings = replace(work.settings(), journal_dir=str(chosen))
 
     async def visit() -> int:
         async with open_session(settings, clock=work.clock) as session:
-            session.ledger.prepare_to_send(settings.spool_folder)
+            session.ledger.prepare_to_send(settings.journal_folder)
             return len(list(chosen.iterdir()))
 
     assert asyncio.run(visit()) == 1
@@ -195,13 +195,13 @@ def test_one_stalled_task_does_not_end_the_wait_for_others(bench):
     work = bench(progress="manual")
     rounds: list[int] = []
 
-    def settle_one_by_one(waiting) -> None:
+    def resolve_one_by_one(waiting) -> None:
         rounds.append(waiting.n_pending)
         pending = [e["task_id"] for e in work.log["charges"] if e["status"] == "pending"]
         if len(rounds) > 3:
             work.server.settle(pending[:1])
 
-    report = work.run(4, progress=Progress(on_round=settle_one_by_one), deadline_s=1800.0)
+    report = work.run(4, progress=Progress(on_round=resolve_one_by_one), deadline_s=1800.0)
 
     assert report.images == 4
     assert rounds[-1] == 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.engine.reconcile import watch
-from mynth_dagster.engine.resolve import NOTHING_SETTLED, Settled, settle
+from mynth_dagster.engine.resolve import NOTHING_RESOLVED, ResolveResult, resolve_unresolved
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL, LeapingClock
@@ -20,12 +20,12 @@ BATCH = Batch(name="b", models=(MODEL,))
 MINUTE_S = 60.0
 
 
-def look(work: Bench, **fields) -> Settled:
+def look(work: Bench, **fields) -> ResolveResult:
     """One search, as a run or a tick of the sensor makes it."""
 
-    async def once() -> Settled:
+    async def once() -> ResolveResult:
         async with work.session() as session:
-            return await settle(session, replace(BATCH, **fields), BATCH.slices())
+            return await resolve_unresolved(session, replace(BATCH, **fields), BATCH.slices())
 
     return asyncio.run(once())
 
@@ -42,9 +42,9 @@ def test_rows_whose_request_came_to_nothing_are_sent_again(new_bench):
     lose_five(work)
 
     work.clock.advance(16 * MINUTE_S)
-    assert look(work) == NOTHING_SETTLED
+    assert look(work) == NOTHING_RESOLVED
     work.clock.advance(3 * MINUTE_S)
-    assert look(work) == Settled(n_cleared=5)
+    assert look(work) == ResolveResult(n_not_accepted=5)
     report = work.run(40)
 
     assert (report.images, report.posts_sent, report.unresolved) == (40, 5, 0)
@@ -52,7 +52,7 @@ def test_rows_whose_request_came_to_nothing_are_sent_again(new_bench):
     work.require_sound(40)
 
 
-def test_cleared_rows_say_so_in_the_tables(new_bench):
+def test_rows_not_accepted_say_so_in_the_tables(new_bench):
     """Not charged, to be sent by the next run, and by what it was proved."""
     work = new_bench(faults=LOST)
     lose_five(work)
@@ -60,7 +60,7 @@ def test_cleared_rows_say_so_in_the_tables(new_bench):
         work.clock.advance(minutes * MINUTE_S)
         look(work)
 
-    cleared = work.query("SELECT error_message FROM intents WHERE state = 'cleared'")
+    cleared = work.query("SELECT error_message FROM intents WHERE state = 'not_accepted'")
 
     assert len(cleared) == 5
     assert "two complete walks" in cleared[0][0]
@@ -93,7 +93,7 @@ def test_the_sensor_searches_too(new_bench):
         work.clock.advance(MINUTE_S)
         asyncio.run(tick())
 
-    assert work.states() == {"completed": 35, "cleared": 5}
+    assert work.states() == {"completed": 35, "not_accepted": 5}
     assert work.n_posts == n_posts
     assert work.log["requests"][LIST] <= 10
 
@@ -105,10 +105,10 @@ def test_a_task_that_appears_late_in_the_list_is_found(new_bench):
 
     for minutes in (16, 3, 5):
         work.clock.advance(minutes * MINUTE_S)
-        assert look(work) == NOTHING_SETTLED
+        assert look(work) == NOTHING_RESOLVED
     work.clock.advance(20 * MINUTE_S)
 
-    assert look(work) == Settled(n_attached=5)
+    assert look(work) == ResolveResult(n_attached=5)
     assert work.run(40).images == 40
     assert len(work.log["accepted"]) == 40
 
@@ -132,7 +132,7 @@ def test_the_last_request_is_held_until_a_later_one_has_its_task(new_bench):
         work.clock.advance(24 * 60 * MINUTE_S)
         look(work)
 
-    assert work.states() == {"completed": 3, "cleared": 1}
+    assert work.states() == {"completed": 3, "not_accepted": 1}
 
 
 def test_a_wall_clock_that_is_set_forward_clears_nothing(new_bench):
@@ -160,7 +160,7 @@ def test_another_key_proves_nothing(new_bench):
     for minutes in (1, 3):
         work.clock.advance(minutes * MINUTE_S)
         look(work)
-    assert work.states() == {"completed": 35, "cleared": 5}
+    assert work.states() == {"completed": 35, "not_accepted": 5}
 
 
 def test_rows_may_be_held_for_a_person(new_bench):
@@ -170,7 +170,7 @@ def test_rows_may_be_held_for_a_person(new_bench):
 
     for _ in range(5):
         work.clock.advance(30 * MINUTE_S)
-        assert look(work, on_unresolved="hold") == NOTHING_SETTLED
+        assert look(work, on_unresolved="hold") == NOTHING_RESOLVED
 
     assert work.states() == {"completed": 35, "unresolved": 5}
     assert work.log["requests"][LIST] <= 6
@@ -184,7 +184,7 @@ def test_a_search_that_could_not_read_everything_proves_nothing(new_bench):
 
     for minutes in (16, 3, 5, 5):
         work.clock.advance(minutes * MINUTE_S)
-        assert look(work) == NOTHING_SETTLED
+        assert look(work) == NOTHING_RESOLVED
     said = [
         why for (walk,) in work.query("SELECT said FROM walks") for why in json.loads(walk).values()
     ]

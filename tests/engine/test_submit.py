@@ -220,10 +220,10 @@ def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(new_bench):
 
     def break_it(*_) -> None:
         connection = sqlite3.connect(work.folder / "ledger.db")
-        connection.execute("DROP TABLE sightings")
+        connection.execute("DROP TABLE observations")
         connection.close()
 
-    with pytest.raises(LedgerUnavailableError, match="sightings"):
+    with pytest.raises(LedgerUnavailableError, match="observations"):
         work.run(100, progress=Progress(on_quote=break_it))
     assert work.n_posts <= 16
     assert work.states()["sending"] == work.n_posts

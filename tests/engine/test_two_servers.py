@@ -19,7 +19,7 @@ from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.session import Reach, reach_of
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import AccountMismatchError
-from mynth_dagster.ledger.events import InboxEvent
+from mynth_dagster.ledger.events import WebhookEvent
 from mynth_dagster.ledger.ledger import AccountRow
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
@@ -138,8 +138,8 @@ def test_an_unsigned_event_about_another_servers_task_waits_for_its_sessions(two
 
     async def once() -> None:
         async with work.session(base_url=other.url) as session:
-            await session.ledger.inbox.receive(
-                InboxEvent("evt_1", False, "task.completed", task_id, None, clock.now_us())
+            await session.ledger.events.receive(
+                WebhookEvent("evt_1", False, "task.completed", task_id, None, clock.now_us())
             )
 
     asyncio.run(once())
@@ -148,7 +148,7 @@ def test_an_unsigned_event_about_another_servers_task_waits_for_its_sessions(two
         clock.advance(60)
 
     assert not asked & {(other.url, task_id) for task_id in ids_of(work)}
-    assert work.query("SELECT n_tries, done_at_us FROM inbox") == [(0, None)]
+    assert work.query("SELECT n_tries, done_at_us FROM webhook_events") == [(0, None)]
 
 
 def test_doctor_and_status_tell_what_waits_elsewhere(two):

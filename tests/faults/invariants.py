@@ -132,9 +132,9 @@ def check_files(scene: Scene) -> None:
 
 
 def check_no_litter(scene: Scene) -> None:
-    """No temporary file stays behind, and no answer waits in a spool."""
+    """No temporary file stays behind, and no answer waits in a journal."""
     assert list(scene.root.rglob(".part-*")) == []
-    assert list(scene.root.rglob("*.spool")) == []
+    assert list(scene.root.rglob("*.journal")) == []
 
 
 def final_states(scene: Scene) -> dict[str, str]:

@@ -28,7 +28,7 @@ from mynth_dagster.engine.run import Progress
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import InboxEvent
+from mynth_dagster.ledger.events import WebhookEvent
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import SimulatorServer
 from tests.factories import LeapingClock
@@ -154,7 +154,7 @@ class Promise(RuleBasedStateMachine):
 
     async def _receive(self, task_id: str, times: int) -> None:
         ledger = Ledger.open(self.work.ledger_url)
-        event = InboxEvent(
+        event = WebhookEvent(
             event_id=f"hint {task_id}",
             is_signed=False,
             event="task.completed",
@@ -163,7 +163,7 @@ class Promise(RuleBasedStateMachine):
             received_at_us=self.work.clock.now_us(),
         )
         for _ in range(times):
-            await ledger.inbox.receive(event)
+            await ledger.events.receive(event)
         ledger.close()
 
     @precondition(lambda self: len(self.texts) > 1)

@@ -36,7 +36,7 @@ def test_a_postgres_that_is_down_in_the_middle_of_a_run(new_stage):
         assert first.images + first.withheld + first.unresolved == 1500
         assert len(work.log["accepted"]) >= 100
         work.finish(1500)
-        assert not (work.root / "mynth-spool").exists()
+        assert not (work.root / "mynth-journal").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "emptied"])
@@ -72,9 +72,9 @@ def test_a_root_that_cannot_be_written_is_told_before_spending(new_stage):
 
 
 def test_room_for_answers_is_a_condition_of_sending(new_stage):
-    """Where the spool cannot be made nothing is begun."""
+    """Where the journal cannot be made nothing is begun."""
     work = new_stage()
-    (work.folder / "ledger.db-spool").write_text("in the way")
+    (work.folder / "ledger.db-journal").write_text("in the way")
 
     with pytest.raises(LedgerUnavailableError, match="Nothing was sent"):
         work.run(4)

@@ -13,7 +13,7 @@ CANARY = "mak_canary_7f3a91c2e5b84d06"
 
 
 def everything_kept(work) -> bytes:
-    """All that lies on the disk afterwards: tables, ledger, spool, marks."""
+    """All that lies on the disk afterwards: tables, ledger, journal, marks."""
     return b"\0".join(p.read_bytes() for p in sorted(work.folder.rglob("*")) if p.is_file())
 
 

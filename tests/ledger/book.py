@@ -52,7 +52,7 @@ class Book:
     @property
     def now(self) -> Instant:
         """The ledger's own now: the database's, or an hour after the factories' start."""
-        return Instant(*astuple(self.run(self.ledger.moment(LATER))[0]))
+        return Instant(*astuple(self.run(self.ledger.now(LATER))[0]))
 
     def set_send_by(self, intent: Intent, *, age_s: float) -> None:
         """As if its time to be sent had run out so long ago."""

@@ -62,7 +62,7 @@ def test_a_delivery_ends_once_and_only_while_it_is_sending(book, rows, event):
     assert book.query("SELECT outcome, detail FROM attempts") == [("because", "words")] * len(rows)
 
 
-@pytest.mark.parametrize("event", [Event.CLEAR, Event.COMPLETE, Event.CLAIM])
+@pytest.mark.parametrize("event", [Event.PROVE_ABSENT, Event.COMPLETE, Event.CLAIM])
 def test_an_event_that_ends_no_delivery_is_refused(book, event):
     """A wrong event is a fault of the caller: nothing is written."""
     intent = make_intent()

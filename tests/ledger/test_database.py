@@ -2,57 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
-from mynth_dagster import ledger as package
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
-from mynth_dagster.ledger import Ledger, database
-from mynth_dagster.ledger.database import HEAD, open_engines
-from mynth_dagster.ledger.schema import METADATA
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.ledger.claims import Claim
+from mynth_dagster.ledger.database import HEAD, MIGRATIONS, open_engines
 from tests.factories import make_intent
+from tests.releases import NEXT, next_release
 
-MIGRATIONS = Path(package.__file__).parent / "migrations" / "versions"
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "empty_postgres"])
-def test_the_migrations_make_the_schema_that_statements_are_written_for(
-    request, monkeypatch, migrate, kind
-):
-    """Alembic finds no difference between the migrated database and `schema.METADATA`."""
-    monkeypatch.setattr(database, "_migrate", migrate)
-    writer, _ = open_engines(request.getfixturevalue(f"{kind}_url"))
-    with writer.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
-
-    assert differences == []
-    writer.dispose()
+_DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg"}
 
 
-def test_a_copied_ledger_is_the_one_that_the_migrations_make(tmp_path, monkeypatch, migrate):
-    """What all other tests of SQLite open has the same tables, indexes and version."""
-    urls = [f"sqlite:///{tmp_path / name}" for name in ("first.db", "copied.db", "migrated.db")]
-    made = []
-    for url in urls:
-        if url is urls[-1]:
-            monkeypatch.setattr(database, "_migrate", migrate)
-        for engine in open_engines(url):
-            with engine.connect() as connection:
-                made.append(list(connection.connection.driver_connection.iterdump()))
-            engine.dispose()
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_next_release_migrates_a_ledger_and_keeps_what_is_in_it(request, tmp_path, kind):
+    """A column is added and the old file kept beside it; the id and the intents are as before."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    if kind == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    before = Ledger.open(url)
+    asyncio.run(before.claim(Claim(make_intent())))
+    before.close()
 
-    assert made[0]
-    assert all(dump == made[0] for dump in made)
+    with next_release(tmp_path / "migrations"):
+        after = Ledger.open(url)
+        intents = after.read.intents_by_id([make_intent().intent_id])
+        after.close()
+
+    assert after.ledger_id == before.ledger_id
+    assert len(intents) == 1
+    engine = sa.create_engine(sa.make_url(url).set(drivername=_DRIVERS[kind]))
+    with engine.connect() as connection:
+        columns = {column["name"] for column in sa.inspect(connection).get_columns("partitions")}
+    engine.dispose()
+    assert "made_up" in columns
+    copies = [path.name for path in tmp_path.glob("ledger.db.before-*")]
+    assert copies == ([f"ledger.db.before-{NEXT}-was-{HEAD}"] if kind == "sqlite" else [])
 
 
 def test_the_head_is_the_newest_migration():
     """A new migration that nobody opens ledgers with would never run."""
-    assert max(path.name[:4] for path in MIGRATIONS.glob("0*.py")) == HEAD
+    assert max(path.name[:4] for path in MIGRATIONS.glob("versions/0*.py")) == HEAD
 
 
 def test_sqlite_is_as_durable_as_it_can_be(sqlite_url):

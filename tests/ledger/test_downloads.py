@@ -81,6 +81,6 @@ def test_what_was_filed_never_goes_back(book, told):
     """An older version that is told late changes nothing."""
     ledger, slice_ = book.ledger, Slice()
 
-    assert book.run(ledger.mark_filed("b", slice_, 4)) == [True]
-    assert book.run(ledger.mark_filed("b", slice_, 3)) == [False]
-    assert ledger.read.partition("b", slice_).filed == 4
+    assert book.run(ledger.mark_downloaded("b", slice_, 4)) == [True]
+    assert book.run(ledger.mark_downloaded("b", slice_, 3)) == [False]
+    assert ledger.read.partition("b", slice_).downloaded == 4

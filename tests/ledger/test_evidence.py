@@ -28,13 +28,13 @@ def test_a_task_id_is_kept_from_every_state(book, state):
     assert book.state(intent) is (IntentState.ACCEPTED if attaches else state)
     assert (("tsk_1", 1) in book.query("SELECT task_id, is_surplus FROM tasks")) is not attaches
     assert book.ledger.read.owners(["tsk_1"]) == {"tsk_1": intent.intent_id}
-    assert book.query("SELECT task_id, source, attempt FROM sightings") == [("tsk_1", "list", 1)]
+    assert book.query("SELECT task_id, source, attempt FROM observations") == [("tsk_1", "list", 1)]
     first = "tsk_1" if attaches else ("tsk_first" if state in HAS_TASK else None)
     assert book.at(intent).task_id == first
 
 
 def test_a_task_that_is_seen_again_is_known(book):
-    """Answer, webhook and list may all tell of one task: one task, and three sightings."""
+    """Answer, webhook and list may all tell of one task: one task, and three observations."""
     intent = make_intent()
     book.claim(intent)
 
@@ -42,7 +42,7 @@ def test_a_task_that_is_seen_again_is_known(book):
 
     assert found == [Attachment.ATTACHED, Attachment.KNOWN, Attachment.KNOWN]
     assert not book.ledger.outcomes.surplus_for([intent.intent_id])
-    assert len(book.query("SELECT * FROM sightings")) == 3
+    assert len(book.query("SELECT * FROM observations")) == 3
 
 
 def test_a_late_answer_still_tells_what_is_held(book):
@@ -86,7 +86,7 @@ def test_a_task_of_another_intent_is_never_attached_twice(book):
     assert found == [Attachment.ATTACHED, Attachment.FOREIGN]
     assert book.state(second) is IntentState.SENDING
     assert book.sight(second, "tsk_1") is Attachment.FOREIGN
-    assert len(book.query("SELECT * FROM sightings")) == 2
+    assert len(book.query("SELECT * FROM observations")) == 2
 
 
 def test_what_is_attached_is_what_the_answer_said(book):

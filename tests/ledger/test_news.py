@@ -16,7 +16,7 @@ STATES = list(IntentState)
 
 
 def test_only_what_has_news_for_the_tables_raises_a_version(book):
-    """Claims, first sightings, endings and readings that changed something; nothing else."""
+    """Claims, first observations, endings and readings that changed something; nothing else."""
     book.open("000", "001")
     intent = make_intent(fan_out="000")
     assert (book.version("000"), book.version("001")) == (1, 1)

@@ -53,7 +53,7 @@ def pauses() -> Pauses:
 def full_disk(sqlite_url: str, pauses: Pauses, tmp_path: Path) -> Iterator[Book]:
     """A SQLite ledger whose disk can be full: SQLite itself refuses further pages."""
     ledger = Ledger.open(sqlite_url, pause=pauses)
-    ledger.prepare_to_send(tmp_path / "spool")
+    ledger.prepare_to_send(tmp_path / "journal")
     book = Book(ledger, sqlite_url)
     book.open()
     yield book
@@ -83,14 +83,14 @@ def left_behind(folder: Path) -> list[str]:
     return [answer.task_id for _, answers in read_left_behind(folder) for answer in answers]
 
 
-def test_answers_wait_for_a_full_disk_in_the_spool(full_disk, pauses, tmp_path):
+def test_answers_wait_for_a_full_disk_in_the_journal(full_disk, pauses, tmp_path):
     """While there is no room they lie in the preallocated file, then in the ledger alone."""
     intents = claim_many(full_disk, 300)
     fill_disk(full_disk, spare_pages=0)
     seen: list[bytes] = []
 
     def look_and_free() -> None:
-        (path,) = (tmp_path / "spool").iterdir()
+        (path,) = (tmp_path / "journal").iterdir()
         seen.append(path.read_bytes())
         fill_disk(full_disk, spare_pages=None)
 
@@ -106,7 +106,7 @@ def test_answers_wait_for_a_full_disk_in_the_spool(full_disk, pauses, tmp_path):
     assert set(results) == {Attachment.ATTACHED}
     assert all(task_id.encode() in seen[0] for task_id in long)
     assert len(pauses.slept_s) == 3
-    (path,) = (tmp_path / "spool").iterdir()
+    (path,) = (tmp_path / "journal").iterdir()
     assert set(path.read_bytes()) == {0}
 
 
@@ -127,13 +127,13 @@ def test_answers_of_a_process_that_gives_up_are_found_by_the_next(full_disk, pau
     fill_disk(full_disk, spare_pages=None)
     full_disk.sight(intents[0], "tsk_later")
     full_disk.ledger.close()
-    assert sorted(left_behind(tmp_path / "spool")) == sorted(
+    assert sorted(left_behind(tmp_path / "journal")) == sorted(
         f"tsk_{n}_{'x' * 200}" for n in range(300)
     )
 
 
 def test_an_answer_that_comes_in_the_last_pause_is_kept_too(full_disk, pauses, tmp_path):
-    """It joins a group that fails for good in its first try: it is in the spool all the same."""
+    """It joins a group that fails for good in its first try: it is in the journal all the same."""
     first, late = claim_many(full_disk, 2)
     fill_disk(full_disk, spare_pages=0)
     failed: list[object] = []
@@ -158,7 +158,7 @@ def test_an_answer_that_comes_in_the_last_pause_is_kept_too(full_disk, pauses, t
 
     assert [type(error) for error in failed] == [LedgerUnavailableError] * 2
     full_disk.ledger.close()
-    assert [name[:5] for name in left_behind(tmp_path / "spool")] == ["first", "late_"]
+    assert [name[:5] for name in left_behind(tmp_path / "journal")] == ["first", "late_"]
 
 
 def test_patience_ends_with_the_time_that_tries_take():
@@ -186,16 +186,16 @@ def test_a_postgres_that_does_not_answer_counts_as_away():
     assert given[0]["tcp_user_timeout"] == given[1]["tcp_user_timeout"] == 30_000
 
 
-def test_a_spool_in_use_is_left_to_its_process(full_disk, tmp_path):
+def test_a_journal_in_use_is_left_to_its_process(full_disk, tmp_path):
     """Nobody takes in what its owner is still looking after."""
-    full_disk.ledger._commits.spool.keep([])
+    full_disk.ledger._commits.journal.keep([])
 
-    assert list(read_left_behind(tmp_path / "spool")) == []
+    assert list(read_left_behind(tmp_path / "journal")) == []
 
 
-def test_a_spool_that_is_being_made_is_left_to_its_process(sqlite_url, tmp_path, monkeypatch):
+def test_a_journal_that_is_being_made_is_left_to_its_process(sqlite_url, tmp_path, monkeypatch):
     """Another process may look at any moment: it never finds one whose owner seems gone."""
-    folder, plainly, found = tmp_path / "spool", os.open, []
+    folder, plainly, found = tmp_path / "journal", os.open, []
 
     def look_afterwards(*args: Any) -> int:
         file = plainly(*args)
@@ -215,7 +215,7 @@ def test_a_folder_that_another_process_takes_away_is_made_again(
     sqlite_url, tmp_path, monkeypatch, at
 ):
     """The last to leave removes the empty folder while the next one is making its own file."""
-    folder, plainly, left = tmp_path / "spool", getattr(os, at), 3
+    folder, plainly, left = tmp_path / "journal", getattr(os, at), 3
     folder.mkdir()
 
     def leave_meanwhile(path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -234,13 +234,13 @@ def test_a_folder_that_another_process_takes_away_is_made_again(
     ledger.prepare_to_send(folder)
 
     assert left < 3
-    assert len(list(folder.glob("*.spool"))) == 1
+    assert len(list(folder.glob("*.journal"))) == 1
     ledger.close()
 
 
 def test_a_folder_that_vanishes_holds_nothing(tmp_path, monkeypatch):
     """Whoever looks for answers that were left does not mind."""
-    folder, plainly = tmp_path / "spool", os.scandir
+    folder, plainly = tmp_path / "journal", os.scandir
     folder.mkdir()
 
     def leave_before(path: Any) -> Any:
@@ -255,19 +255,19 @@ def test_a_folder_that_vanishes_holds_nothing(tmp_path, monkeypatch):
 
 def test_a_folder_with_something_in_it_stays(tmp_path):
     """Answers of another ledger, or of a process at work."""
-    (tmp_path / "1-dead.spool").touch()
+    (tmp_path / "1-dead.journal").touch()
 
     remove_if_empty(tmp_path)
 
     assert tmp_path.exists()
 
 
-def test_an_empty_spool_leaves_no_file(full_disk, tmp_path):
+def test_an_empty_journal_leaves_no_file(full_disk, tmp_path):
     """A run without trouble leaves nothing to take in, and nothing to look at."""
     full_disk.claim(make_intent())
     full_disk.ledger.close()
 
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_without_room_for_answers_nothing_is_begun(sqlite_url, tmp_path):
@@ -276,29 +276,29 @@ def test_without_room_for_answers_nothing_is_begun(sqlite_url, tmp_path):
     ledger = Ledger.open(sqlite_url)
 
     with pytest.raises(LedgerUnavailableError, match="Nothing was sent"):
-        ledger.prepare_to_send(tmp_path / "file" / "spool")
+        ledger.prepare_to_send(tmp_path / "file" / "journal")
     ledger.close()
 
 
 def test_a_torn_line_is_no_answer(full_disk, tmp_path):
     """What a crash cut in the middle is not believed; what stands before it is."""
-    spool = full_disk.ledger._commits.spool
-    spool.keep([_answer("tsk_1"), _answer("tsk_2")])
-    content = spool.path.read_bytes()
+    journal = full_disk.ledger._commits.journal
+    journal.keep([_answer("tsk_1"), _answer("tsk_2")])
+    content = journal.path.read_bytes()
     cut = content.index(b"tsk_2") + 3
 
-    torn = tmp_path / "spool" / "1-dead.spool"
+    torn = tmp_path / "journal" / "1-dead.journal"
     torn.write_bytes(content[:cut] + bytes(100))
-    flipped = tmp_path / "spool" / "2-dead.spool"
+    flipped = tmp_path / "journal" / "2-dead.journal"
     flipped.write_bytes(content.replace(b"tsk_2", b"tsk_3"))
 
-    assert left_behind(tmp_path / "spool") == ["tsk_1", "tsk_1"]
+    assert left_behind(tmp_path / "journal") == ["tsk_1", "tsk_1"]
 
 
 def _answer(task_id: str):
-    from mynth_dagster.ledger.journal import SpooledAnswer  # noqa: PLC0415
+    from mynth_dagster.ledger.journal import JournalEntry  # noqa: PLC0415
 
-    return SpooledAnswer("int_x", 1, task_id, 7, 1, 2)
+    return JournalEntry("int_x", 1, task_id, 7, 1, 2)
 
 
 def test_one_bad_write_is_not_waited_for(full_disk, pauses):
@@ -433,10 +433,10 @@ def test_two_claims_of_one_row_in_a_lost_commit_are_told_apart(cut_book):
 
 
 def test_a_postgres_that_is_down_for_a_while_is_waited_for(own_postgres, pauses, tmp_path):
-    """Writes and reads go on afterwards, nothing is lost, and the spool is empty again."""
+    """Writes and reads go on afterwards, nothing is lost, and the journal is empty again."""
     url = own_postgres.url.render_as_string(hide_password=False)
     ledger = Ledger.open(url, pause=pauses)
-    ledger.prepare_to_send(tmp_path / "spool")
+    ledger.prepare_to_send(tmp_path / "journal")
     book = Book(ledger, url)
     book.open()
     intent = make_intent()
@@ -453,7 +453,7 @@ def test_a_postgres_that_is_down_for_a_while_is_waited_for(own_postgres, pauses,
     assert book.claim(make_intent("next"))
     book.eyes.dispose()
     ledger.close()
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_a_postgres_that_comes_back_with_less_than_it_confirmed_spends_nothing(

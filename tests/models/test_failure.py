@@ -65,7 +65,7 @@ def test_every_state_has_words(state):
         ("accepted", Stage.GENERATION, "pending", "unknown", False),
         ("withheld", Stage.SUBMISSION, "withheld", "not charged", True),
         ("unresolved", Stage.SUBMISSION, "outcome_unknown", "unknown", False),
-        ("cleared", Stage.SUBMISSION, "not_accepted", "not charged", True),
+        ("not_accepted", Stage.SUBMISSION, "not_accepted", "not charged", True),
         ("lost", Stage.COLLECTION, "task_lost", "unknown", False),
         ("abandoned", Stage.SUBMISSION, "abandoned", "unknown", False),
         ("rejected", Stage.SUBMISSION, "rejected", "not charged", False),

@@ -60,7 +60,7 @@ def test_every_state_is_reached_and_every_other_is_left():
 
 def test_only_what_surely_made_no_task_is_sent_again():
     """A row in doubt is never claimed."""
-    assert {IntentState.WITHHELD, IntentState.CLEARED} == SENDABLE
+    assert {IntentState.WITHHELD, IntentState.NOT_ACCEPTED} == SENDABLE
     assert set(states_before(Event.CLAIM)) == SENDABLE
 
 

@@ -74,14 +74,14 @@ MUTANTS = (
         ABSENCE,
         "    if doubt.account != account:\n",
         "    if doubt.account is None:\n",
-        ("tests/engine/test_absence.py", "tests/engine/test_settle.py"),
+        ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
     ),
     Mutant(
         "a stale list is proof enough",
         ABSENCE,
-        "    if not any(task.claimed_no > doubt.since_no for _, task in trail.known):\n",
-        "    if not trail.known and doubt.since_no < 0:\n",
-        ("tests/engine/test_absence.py", "tests/engine/test_settle.py"),
+        "    if not any(task.claimed_seq > doubt.unresolved_seq for _, task in trail.known):\n",
+        "    if not trail.known and doubt.unresolved_seq < 0:\n",
+        ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
     ),
     Mutant(
         "a list with holes is proof enough",
@@ -94,7 +94,7 @@ MUTANTS = (
         "one walk over the list is proof enough",
         ABSENCE,
         "    return first.page_size != second.page_size and pause_us >=",
-        "    return pause_us * 0 + CLEAR_AGAIN_AFTER_S * US_PER_S >=",
+        "    return pause_us * 0 + ABSENT_AGAIN_AFTER_S * US_PER_S >=",
         ("tests/engine/test_absence.py",),
     ),
     Mutant(
@@ -102,7 +102,7 @@ MUTANTS = (
         "mynth_dagster/clock.py",
         "            return max(since_boot_us, 0)\n",
         "            return by_wall\n",
-        ("tests/engine/test_absence.py", "tests/engine/test_settle.py"),
+        ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
     ),
     Mutant(
         "a late answer is rejected",
@@ -211,7 +211,7 @@ MUTANTS = (
         "mynth_dagster/engine/recover.py",
         "    if mark.number > number:\n",
         "    if mark.number < 0:\n",
-        ("tests/engine/test_guard.py",),
+        ("tests/engine/test_ledger_mismatch.py",),
     ),
     Mutant(
         "any key may go on with any ledger",
@@ -232,7 +232,7 @@ MUTANTS = (
         "mynth_dagster/engine/events.py",
         "            if letter.event.is_signed:\n",
         "            if letter.event:\n",
-        ("tests/engine/test_inbox.py",),
+        ("tests/engine/test_events.py",),
     ),
     Mutant(
         "an old signature counts",
@@ -309,14 +309,14 @@ MUTANTS = (
         "mynth_dagster/engine/auto_resubmit.py",
         '    "unreachable": Reason.OUTAGE,\n',
         '    "unreachable": Reason.OUTAGE,\n    "insufficient_balance": Reason.OUTAGE,\n',
-        ("tests/engine/test_resend.py",),
+        ("tests/engine/test_auto_resubmit.py",),
     ),
     Mutant(
         "a run that the sensor asks for reads the prompts anew",
         "mynth_dagster/plugin/sensors.py",
         ", asset_selection=selection)",
         ")",
-        ("tests/plugin/test_resend.py",),
+        ("tests/plugin/test_auto_resubmit.py",),
     ),
     Mutant(
         "a refusal of the whole body is the row's fault",

@@ -70,8 +70,8 @@ def test_anything_open_warns():
 def test_open_rows_are_named_with_code_and_next_step():
     """The most frequent first, over all partitions; ids are shown as they are, safely."""
     unknown, late = MoneyOutcome.UNKNOWN, "Wait."
-    lost = FailureKind("outcome_unknown", "", "Settle it.", unknown, 2, n_open=2, examples=["p1"])
-    again = FailureKind("outcome_unknown", "", "Settle it.", unknown, 1, n_open=1, examples=["p9"])
+    lost = FailureKind("outcome_unknown", "", "Resolve it.", unknown, 2, n_open=2, examples=["p1"])
+    again = FailureKind("outcome_unknown", "", "Resolve it.", unknown, 1, n_open=1, examples=["p9"])
     stalled = FailureKind(
         "deadline_passed", "", late, unknown, 1, n_open=1, examples=["\x1b[2J" + "x" * 99]
     )
@@ -83,7 +83,7 @@ def test_open_rows_are_named_with_code_and_next_step():
 
     told = checks.nothing_open(KEY, summaries).metadata["mynth/codes"].value
 
-    assert told.startswith("3 outcome_unknown, as in p1. Next: Settle it.; 1 deadline_passed, as")
+    assert told.startswith("3 outcome_unknown, as in p1. Next: Resolve it.; 1 deadline_passed, as")
     assert "as in \\x1b[2Jxxx" in told
     assert told.endswith("x…. Next: Wait.")
 

@@ -112,7 +112,7 @@ def test_what_the_resource_takes_from_yaml_arrives(tmp_path):
         "api_key_env": "STUDIO_MYNTH_KEY",
         "root": str(tmp_path),
         "ledger_url": f"sqlite:///{tmp_path}/elsewhere.db",
-        "spool_dir": str(tmp_path / "spool"),
+        "journal_dir": str(tmp_path / "journal"),
         "upload_lifetime_s": 600.0,
         "base_url": "http://127.0.0.1:1",
         "api_revision": "2026-08",

@@ -94,8 +94,8 @@ def in_doubt(project):
 
 
 def _intents(project):
-    result = _run(project, "shots_settle", None)
-    rows = _told(result, "shots__settle", "mynth/list").splitlines()[2:]
+    result = _run(project, "shots_resolve", None)
+    rows = _told(result, "shots__resolve", "mynth/list").splitlines()[2:]
     return [row.split("|")[1].strip().replace("\\_", "_") for row in rows]
 
 
@@ -108,7 +108,7 @@ def test_the_check_names_the_row_in_doubt(in_doubt):
     assert told.startswith("1 outcome_unknown, as in p3. Next: It is not sent again by itself")
 
 
-def test_settle_lists_what_is_in_doubt(in_doubt):
+def test_resolve_lists_what_is_in_doubt(in_doubt):
     """Without configuration it lists and changes nothing."""
     (intent,) = _intents(in_doubt)
 
@@ -116,10 +116,10 @@ def test_settle_lists_what_is_in_doubt(in_doubt):
     assert _intents(in_doubt) == [intent]
 
 
-def test_settle_resubmits(in_doubt):
+def test_resolve_resubmits(in_doubt):
     """After `resubmit` the next submission sends the row anew, as its own decision."""
     config = {"action": "resubmit", "intent_ids": _intents(in_doubt)}
-    assert _run(in_doubt, "shots_settle", config).success
+    assert _run(in_doubt, "shots_resolve", config).success
     before = in_doubt.n_accepted
 
     in_doubt.execute("all", defs=in_doubt.definitions(**ONE))
@@ -127,7 +127,7 @@ def test_settle_resubmits(in_doubt):
     assert in_doubt.n_accepted == before + 1
 
 
-def test_settle_attaches_the_task_that_it_was(in_doubt):
+def test_resolve_attaches_the_task_that_it_was(in_doubt):
     """`attach` reads the task, and nothing is sent again."""
     (intent,) = _intents(in_doubt)
     (task,) = [
@@ -137,7 +137,7 @@ def test_settle_attaches_the_task_that_it_was(in_doubt):
     ]
     config = {"action": "attach", "intent_ids": [intent], "task_id": task}
 
-    assert _run(in_doubt, "shots_settle", config).success
+    assert _run(in_doubt, "shots_resolve", config).success
 
     assert in_doubt.execute("collect", defs=in_doubt.definitions(**ONE)).success
     assert in_doubt.n_accepted == 12
@@ -161,7 +161,7 @@ def test_wrong_settling_changes_nothing(in_doubt, config):
     if "the row in doubt" in config.get("intent_ids", ()):
         config = {**config, "intent_ids": [*before, "int_unknown"]}
 
-    failed = _run(in_doubt, "shots_settle", config)
+    failed = _run(in_doubt, "shots_resolve", config)
 
     assert "Money: nothing was sent and nothing was charged. Nothing was changed." in _why(failed)
     assert _intents(in_doubt) == before

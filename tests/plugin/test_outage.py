@@ -77,7 +77,9 @@ def test_outage_of_later_nights_is_gone_on_after(project):
 
     asked = _go_on(project)
 
-    assert [r.tags["mynth/resend"] for r in asked if r.job_name == "shots_submit"] == ["outage"]
+    assert [r.tags["mynth/auto_resubmit"] for r in asked if r.job_name == "shots_submit"] == [
+        "outage"
+    ]
     assert project.n_accepted == 24
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mynth_dagster.clock import US_PER_S, SystemClock
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import EventEnd, EventOutcome, InboxEvent
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, WebhookEvent
 from mynth_dagster.webhook.app import admit
 from tests.engine.post import SETTINGS, events, headers_of
 from tests.plugin.conftest import Project
@@ -46,7 +46,7 @@ def test_a_tick_takes_what_was_announced_and_asks_for_collection_without_asking_
             headers = headers_of(body, now_us // US_PER_S)
             event = admit(SETTINGS, is_signed=True, headers=headers, body=body, now_us=now_us)
             assert event is not None
-            await ledger.inbox.receive(event)
+            await ledger.events.receive(event)
 
     in_ledger(project, deliver)
     tick = project.tick()
@@ -61,10 +61,10 @@ def test_a_tick_says_when_deliveries_have_stopped(project):
     now_us = SystemClock().now_us()
 
     async def go_silent(ledger: Ledger) -> None:
-        event = InboxEvent("e1", True, "x", "tsk_1", "{}", now_us - 3600 * US_PER_S)
-        await ledger.inbox.receive(event)
+        event = WebhookEvent("e1", True, "x", "tsk_1", "{}", now_us - 3600 * US_PER_S)
+        await ledger.events.receive(event)
         end = EventEnd("e1", EventOutcome.READ, now_us, "shots", 5 * US_PER_S)
-        await ledger.inbox.finish(end)
+        await ledger.events.finish(end)
         noted = {"at_us": now_us, "n_tasks": 9}
         await ledger.set_meta("webhook:unannounced:shots", json.dumps(noted))
 

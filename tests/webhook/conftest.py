@@ -111,7 +111,9 @@ class Post:
         """A signed delivery; its status."""
         return self.statuses(self.signed(body, **options))[0]
 
-    def rows(self, statement: str = "SELECT event_id, is_signed, body FROM inbox") -> list[Any]:
+    def rows(
+        self, statement: str = "SELECT event_id, is_signed, body FROM webhook_events"
+    ) -> list[Any]:
         engine = sa.create_engine(self.ledger_url)
         with engine.connect() as connection:
             found = [tuple(row) for row in connection.execute(sa.text(statement))]

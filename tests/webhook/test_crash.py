@@ -88,6 +88,8 @@ def _post(url: str, body: bytes) -> int:
 def _kept(ledger_url: str) -> list[tuple[str]]:
     engine = sa.create_engine(ledger_url)
     with engine.connect() as connection:
-        rows = [tuple(row) for row in connection.execute(sa.text("SELECT task_id FROM inbox"))]
+        rows = [
+            tuple(row) for row in connection.execute(sa.text("SELECT task_id FROM webhook_events"))
+        ]
     engine.dispose()
     return rows

@@ -50,7 +50,7 @@ def test_a_delivery_is_judged_as_its_file_says(post, path):
         return
     event_id = verdict.get("dedupe_on", body["id"])
     assert event_id == given["headers"]["webhook-id"]
-    kept = "SELECT event_id, event, task_id, body, signed_at_us FROM inbox"
+    kept = "SELECT event_id, event, task_id, body, signed_at_us FROM webhook_events"
     signed_at_us = int(given["headers"]["webhook-timestamp"]) * US_PER_S
     assert world.rows(kept) == [
         (

@@ -153,7 +153,7 @@ def test_endpoints_of_the_batch_itself_are_confirmed_by_one_reading_each(world):
 
     assert world.n_reads - before <= N_ROWS - 5 + 3
     world.require_complete(N_ROWS)
-    ((n_kept, n_signed),) = world.query("SELECT count(*), sum(is_signed) FROM inbox")
+    ((n_kept, n_signed),) = world.query("SELECT count(*), sum(is_signed) FROM webhook_events")
     assert n_kept > N_ROWS / 2
     assert n_signed == 0
     assert not any(TOKEN.encode() in path.read_bytes() for path in world.root.rglob("*.parquet"))

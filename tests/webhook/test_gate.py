@@ -258,10 +258,12 @@ def test_events_that_were_worked_long_ago_are_forgotten(post):
     """By whoever receives; what waits to be worked is kept however old it is."""
     world = post()
     world.send(*(world.signed(event_body(f"tsk_{n}")) for n in range(3)))
-    world.execute("UPDATE inbox SET done_at_us = 1, outcome = 'read' WHERE task_id = 'tsk_0'")
+    world.execute(
+        "UPDATE webhook_events SET done_at_us = 1, outcome = 'read' WHERE task_id = 'tsk_0'"
+    )
     world.deliver(event_body("tsk_3"))
 
-    left = {task_id for (task_id,) in world.rows("SELECT task_id FROM inbox")}
+    left = {task_id for (task_id,) in world.rows("SELECT task_id FROM webhook_events")}
     assert left == {"tsk_1", "tsk_2", "tsk_3"}
 
 

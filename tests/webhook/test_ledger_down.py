@@ -18,9 +18,9 @@ BODY = event_body()
 def test_an_event_that_cannot_be_committed_gets_503_and_comes_again(post):
     """503 with a time to come back; afterwards the same event is kept."""
     world = post()
-    world.execute("ALTER TABLE inbox RENAME TO gone")
+    world.execute("ALTER TABLE webhook_events RENAME TO gone")
     (refused,) = world.send(world.signed(BODY))
-    world.execute("ALTER TABLE gone RENAME TO inbox")
+    world.execute("ALTER TABLE gone RENAME TO webhook_events")
 
     assert (refused.status_code, refused.text) == (503, "refused\n")
     assert int(refused.headers["retry-after"]) > 0
@@ -62,13 +62,13 @@ def test_a_ledger_that_hangs_costs_a_bounded_time_and_a_bounded_number_of_writes
         app = create_app(world.ledger_url, [SECRET], clock=world.clock)
         await app.start()
         ledger = await app._shelf.open()
-        is_free, receive = asyncio.Event(), ledger.inbox.receive
+        is_free, receive = asyncio.Event(), ledger.events.receive
 
         async def late(event):
             await is_free.wait()
             return await receive(event)
 
-        ledger.inbox.receive = late  # type: ignore[method-assign]
+        ledger.events.receive = late  # type: ignore[method-assign]
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://r") as client:
             sent = [client.post("/", **world.signed(body)) for body in bodies]

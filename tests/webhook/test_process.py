@@ -38,7 +38,9 @@ def post(url: str, body: bytes, headers=None) -> httpx.Response:
 def kept(made: Receiver) -> list[str]:
     engine = sa.create_engine(made.ledger_url)
     with engine.connect() as connection:
-        rows = connection.execute(sa.text("SELECT task_id FROM inbox ORDER BY 1")).scalars()
+        rows = connection.execute(
+            sa.text("SELECT task_id FROM webhook_events ORDER BY 1")
+        ).scalars()
         found = list(rows)
     engine.dispose()
     return found

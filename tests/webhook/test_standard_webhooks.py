@@ -54,7 +54,7 @@ def test_an_event_is_kept_as_it_came_under_its_own_id(world):
     """The raw bytes, and the second in which this attempt was signed."""
     assert world.statuses(world.standard(BODY, off_s=-7)) == [200]
     assert world.rows() == [(f"signed:{EVENT_ID}", 1, BODY.decode())]
-    ((signed_at_us,),) = world.rows("SELECT signed_at_us FROM inbox")
+    ((signed_at_us,),) = world.rows("SELECT signed_at_us FROM webhook_events")
     assert signed_at_us == (world.now_s - 7) * 1_000_000
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.auto_resubmit import Asked, Reason, is_due, reasons_to_resend
+from mynth_dagster.engine.auto_resubmit import Asked, Reason, is_due, reasons_to_resubmit
 from mynth_dagster.engine.plan import RunOptions
 from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.ledger.queries import PartitionRow, Resting
@@ -17,12 +17,12 @@ from mynth_dagster.models.batch import Slice
 MINUTE_US = 60 * US_PER_S
 NOW_US = 10_000 * MINUTE_US
 ROW = PartitionRow("shots", "2026-11-19", "000", 3, 3, None, None, None)
-NOTHING, CLEARED, DOUBT = Resting(), Resting(n_cleared=2), Resting(n_unsearched=1)
+NOTHING, NOT_ACCEPTED, DOUBT = Resting(), Resting(n_not_accepted=2), Resting(n_unsearched=1)
 
 
 def _reason(resting, others=MappingProxyType({}), stops=(), **row):
     place = ROW.window, ROW.fan_out
-    return reasons_to_resend([replace(ROW, **row)], {place: resting, **others}, stops).get(place)
+    return reasons_to_resubmit([replace(ROW, **row)], {place: resting, **others}, stops).get(place)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def _reason(resting, others=MappingProxyType({}), stops=(), **row):
         ("outcomes_unknown", NOTHING, Reason.OUTAGE),
         ("outcomes_unknown", DOUBT, None),
         ("stopped", NOTHING, Reason.RESUMED),
-        (None, CLEARED, Reason.CLEARED),
+        (None, NOT_ACCEPTED, Reason.NOT_ACCEPTED),
         (None, NOTHING, None),
         (None, DOUBT, None),
     ],
@@ -49,8 +49,8 @@ def test_what_a_person_stopped_waits_until_it_is_resumed():
     elsewhere = replace(here, fan_out="001")
 
     for code in ("stopped", "unreachable"):
-        assert _reason(CLEARED, stops=[here], stop_code=code) is None
-        assert _reason(CLEARED, stops=[elsewhere], stop_code=code) is not None
+        assert _reason(NOT_ACCEPTED, stops=[here], stop_code=code) is None
+        assert _reason(NOT_ACCEPTED, stops=[elsewhere], stop_code=code) is not None
 
 
 def test_an_outage_is_not_over_while_a_neighbour_is_in_doubt():
@@ -78,12 +78,12 @@ def test_an_outage_is_not_over_while_a_neighbour_is_in_doubt():
 )
 def test_money_keys_settings_and_people_are_never_overruled(stop_code):
     """Not even for rows that were cleared: a run would meet the same wall, or a person's wish."""
-    assert _reason(CLEARED, stop_code=stop_code) is None
+    assert _reason(NOT_ACCEPTED, stop_code=stop_code) is None
 
 
 def test_a_run_that_sends_or_was_killed_is_left_alone():
     """Who goes on with a killed run is for Dagster's retries and people to say."""
-    assert _reason(CLEARED, submitter="a run") is None
+    assert _reason(NOT_ACCEPTED, submitter="a run") is None
 
 
 def _asked(*minutes_ago: float) -> list[Asked]:

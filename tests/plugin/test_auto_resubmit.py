@@ -29,7 +29,7 @@ def _clear(project) -> int:
     try:
         slices = Batch("shots", shards=2).slices(DAY)
         doubts = ledger.doubts.doubts("shots", slices, [IntentState.UNRESOLVED])
-        return asyncio.run(ledger.clear(doubts, "nothing was found"))
+        return asyncio.run(ledger.mark_not_accepted(doubts, "nothing was found"))
     finally:
         ledger.close()
 
@@ -60,7 +60,7 @@ def _limited(project):
     project.simulator.set_scenario(faults=[])
 
 
-def _with_a_cleared_row(project):
+def _with_a_row_not_accepted(project):
     project.simulator.set_scenario(faults=[NEVER_TAKEN])
     project.execute("submit", FIRST, LAST)
     project.simulator.set_scenario(faults=[])
@@ -75,7 +75,7 @@ def test_after_a_rate_limit_the_rest_is_sent_by_itself(project):
 
     (request,) = _requests(project)
 
-    assert request.tags["mynth/resend"] == "rate_limited"
+    assert request.tags["mynth/auto_resubmit"] == "rate_limited"
     assert request.asset_selection == [dg.AssetKey(["shots", "tasks"])]
     assert _run(project, request).success
     assert project.n_accepted == 12
@@ -97,14 +97,14 @@ def test_partitions_that_the_stopped_run_never_reached_wait_as_long(project):
     assert sorted(project.recorded("tasks")) == [FIRST, LAST]
 
 
-def test_cleared_rows_are_sent_by_the_run_that_is_asked_for(project):
+def test_rows_not_accepted_are_sent_by_the_run_that_is_asked_for(project):
     """Each once: what was accepted before is not sent again."""
-    _with_a_cleared_row(project)
+    _with_a_row_not_accepted(project)
     assert project.n_accepted == 11
     make_older(_url(project), 6)
 
     (request,) = _requests(project)
-    assert request.tags["mynth/resend"] == "cleared"
+    assert request.tags["mynth/auto_resubmit"] == "not_accepted"
     assert _run(project, request).success
 
     assert project.n_accepted == 12
@@ -127,7 +127,7 @@ def test_a_row_in_doubt_is_not_sent(project):
 
     (request,) = _requests(project)  # the tick found the tasks of the lost answers
 
-    assert request.tags["mynth/resend"] == "outage"
+    assert request.tags["mynth/auto_resubmit"] == "outage"
     assert _run(project, request).success
     assert project.n_accepted == 12
     assert project.simulator.log()["duplicate_intents"] == []
@@ -178,7 +178,7 @@ def test_it_may_be_turned_off(project):
     """Then the next run that somebody starts sends them."""
     _limited(project)
     make_older(_url(project), 6)
-    defs = project.definitions(resend=False)
+    defs = project.definitions(auto_resubmit=False)
 
     assert _requests(project, defs) == []
 
@@ -212,7 +212,7 @@ def test_a_run_that_was_asked_for_counts(project):
 
 def test_a_run_that_sent_nothing_of_what_rests_is_not_asked_for_again(project):
     """Rows that left the table stay cleared for ever; the ledger remembers, version by version."""
-    _with_a_cleared_row(project)
+    _with_a_row_not_accepted(project)
     project.write_prompts(["a red kite, number 0"])
     project.execute("submit", FIRST, LAST)
     make_older(_url(project), 6)

@@ -136,7 +136,7 @@ def test_an_event_may_come_before_the_answer_to_the_request(new_bench):
     send_all(work_bench, 1)
     work_bench.server.settle()
     ((task_id,),) = work_bench.query("SELECT task_id FROM intents")
-    execute(work_bench, "DELETE FROM sightings")
+    execute(work_bench, "DELETE FROM observations")
     execute(work_bench, "UPDATE intents SET state = 'sending', task_id = NULL")
     deliver(work_bench, events(work_bench.server))
     work(work_bench)
@@ -206,7 +206,7 @@ def test_events_about_others_tasks_change_nothing(new_bench):
 
     assert work(work_bench) == 0
     assert outcomes(work_bench) == {"foreign": 3}
-    assert len(work_bench.query("SELECT DISTINCT task_id FROM sightings")) == 1
+    assert len(work_bench.query("SELECT DISTINCT task_id FROM observations")) == 1
 
 
 def create(bench: Bench, body) -> str:
@@ -234,7 +234,7 @@ def test_an_event_that_names_our_ledger_but_no_intent_of_it_is_kept_whole(new_be
     work(work_bench)
 
     assert outcomes(work_bench) == {"unmatched": 2}
-    assert all(body for (body,) in work_bench.query("SELECT body FROM inbox"))
+    assert all(body for (body,) in work_bench.query("SELECT body FROM webhook_events"))
     assert work_bench.query("SELECT count(*) FROM tasks") == [(0,)]
 
 
@@ -395,7 +395,7 @@ def test_a_ledger_that_fails_is_told(new_bench, monkeypatch):
             raise LedgerUnavailableError("down")
 
         monkeypatch.setattr(session.ledger, "record_sighting", broken)
-        monkeypatch.setattr(session.ledger.inbox, "postpone", broken)
+        monkeypatch.setattr(session.ledger.events, "postpone", broken)
         return await process_events(session, batch())
 
     with pytest.raises(LedgerUnavailableError):
@@ -425,7 +425,7 @@ def test_two_workers_on_one_inbox_have_one_effect(new_bench):
 
 def test_a_backlog_longer_than_one_reading_is_worked_whole(new_bench, monkeypatch):
     """Page by page."""
-    monkeypatch.setattr("mynth_dagster.engine.events.INBOX_BATCH", 4)
+    monkeypatch.setattr("mynth_dagster.engine.events.EVENTS_BATCH", 4)
     work_bench = new_bench()
     send_all(work_bench, 11)
     deliver(work_bench, events(work_bench.server))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mynth_dagster.plugin import sensors
-from mynth_dagster.plugin.sensors import Inbox, key_of, name_of
+from mynth_dagster.plugin import file_sensor
+from mynth_dagster.plugin.file_sensor import PromptFolder, key_of, name_of
 from tests.plugin.conftest import range_tags
 
 FILES = dg.DynamicPartitionsDefinition(name="shots_files")
@@ -114,7 +114,7 @@ def test_changed_file_is_launched_again(dropped):
 def test_many_files_are_launched_over_several_ticks(dropped, monkeypatch):
     """A tick takes so many, the next one goes on where it ended."""
     _, _, drop, tick = dropped
-    monkeypatch.setattr(sensors, "NEW_FILES_MAX", 2)
+    monkeypatch.setattr(file_sensor, "NEW_FILES_MAX", 2)
     for name in "abc":
         drop(f"drop_{name}.parquet", n_rows=1)
 
@@ -149,14 +149,14 @@ def test_lost_cursor_loses_nothing(dropped):
 
 def test_missing_folder_is_no_failure():
     """Nothing was dropped yet."""
-    assert Inbox.of("/no/such/folder/{window}.parquet").files() == {}
+    assert PromptFolder.of("/no/such/folder/{window}.parquet").files() == {}
 
 
 def test_object_stores_work_alike():
-    """Any fsspec URL can be an inbox."""
+    """Any fsspec URL can be an folder."""
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/drops/a.parquet", b"x")
-    found = Inbox.of("memory://drops/{window}.parquet")
+    found = PromptFolder.of("memory://drops/{window}.parquet")
 
     assert list(found.files()) == ["a"]
     assert found.location("a") == "memory://drops/a.parquet"

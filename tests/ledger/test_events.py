@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import EventEnd, EventOutcome, Heard, InboxEvent, Postponement
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, Heard, Postponement, WebhookEvent
 from tests.factories import START_US, make_intent
 
 LATER_US = START_US + 60_000_000
 
 
-def event(n: int = 1, **fields) -> InboxEvent:
+def event(n: int = 1, **fields) -> WebhookEvent:
     """A signed event of task ``n``."""
-    made = InboxEvent(
+    made = WebhookEvent(
         event_id=f"signed:task.image.generate.completed:tsk_{n}",
         is_signed=True,
         event="task.image.generate.completed",
@@ -30,11 +30,11 @@ def event(n: int = 1, **fields) -> InboxEvent:
 
 
 def receive(book, *events):
-    return book.run(*(book.ledger.inbox.receive(e) for e in events))
+    return book.run(*(book.ledger.events.receive(e) for e in events))
 
 
 def finish(book, e, outcome=EventOutcome.READ, **fields):
-    return book.run(book.ledger.inbox.finish(EventEnd(e.event_id, outcome, LATER_US, **fields)))[0]
+    return book.run(book.ledger.events.finish(EventEnd(e.event_id, outcome, LATER_US, **fields)))[0]
 
 
 def test_an_event_is_kept_as_it_came(book):
@@ -42,19 +42,19 @@ def test_an_event_is_kept_as_it_came(book):
     made = event(body='{"text": "\\u0000 ü"}')
     receive(book, made)
 
-    assert book.ledger.inbox.due(START_US + 1, 10) == [made]
-    assert book.ledger.inbox.n_fresh() == 1
+    assert book.ledger.events.due(START_US + 1, 10) == [made]
+    assert book.ledger.events.n_fresh() == 1
 
 
 def test_what_comes_twice_is_kept_once_whether_together_or_later(book):
     """Also after it was worked: a replay leaves no trace."""
     assert sum(receive(book, *[event()] * 10)) == 1
     assert receive(book, event(body="other", received_at_us=LATER_US)) == [False]
-    assert book.ledger.inbox.due(LATER_US, 10) == [event()]
+    assert book.ledger.events.due(LATER_US, 10) == [event()]
 
     finish(book, event())
     assert receive(book, event()) == [False]
-    assert book.ledger.inbox.due(LATER_US, 10) == []
+    assert book.ledger.events.due(LATER_US, 10) == []
 
 
 def test_two_receivers_on_one_ledger_keep_an_event_once(ledger_url):
@@ -64,7 +64,7 @@ def test_two_receivers_on_one_ledger_keep_an_event_once(ledger_url):
     events = [event(n) for n in range(50)]
 
     async def receive_all(ledger: Ledger) -> None:
-        kept.extend(await asyncio.gather(*(ledger.inbox.receive(e) for e in events)))
+        kept.extend(await asyncio.gather(*(ledger.events.receive(e) for e in events)))
 
     threads = [
         threading.Thread(target=asyncio.run, args=(receive_all(ledger),)) for ledger in ledgers
@@ -73,7 +73,7 @@ def test_two_receivers_on_one_ledger_keep_an_event_once(ledger_url):
         thread.start()
     for thread in threads:
         thread.join()
-    found = ledgers[0].inbox.due(LATER_US, 100)
+    found = ledgers[0].events.due(LATER_US, 100)
     for ledger in ledgers:
         ledger.close()
 
@@ -83,19 +83,19 @@ def test_two_receivers_on_one_ledger_keep_an_event_once(ledger_url):
 def test_events_are_worked_oldest_first_and_so_many_at_a_time(book):
     """A long backlog is not read into memory at once."""
     receive(book, *(event(n) for n in (3, 1, 2)))
-    inbox = book.ledger.inbox
+    events = book.ledger.events
 
-    first = inbox.due(LATER_US, 2)
+    first = events.due(LATER_US, 2)
     assert [e.task_id for e in first] == ["tsk_1", "tsk_2"]
-    assert [e.task_id for e in inbox.due(LATER_US, 2, after=first[-1])] == ["tsk_3"]
-    assert inbox.due(LATER_US, 2, after=event(3)) == []
+    assert [e.task_id for e in events.due(LATER_US, 2, after=first[-1])] == ["tsk_3"]
+    assert events.due(LATER_US, 2, after=event(3)) == []
 
 
 def test_an_event_is_due_at_once_by_any_clock(book):
     """A receiver whose clock is ahead must not delay anything."""
     receive(book, event(received_at_us=LATER_US))
 
-    assert len(book.ledger.inbox.due(START_US, 10)) == 1
+    assert len(book.ledger.events.due(START_US, 10)) == 1
 
 
 def test_a_task_of_ours_is_known_by_its_id(book):
@@ -117,7 +117,7 @@ def test_a_worked_event_is_worked_once_and_sheds_its_body(book, outcome):
 
     assert finish(book, event(), outcome) is True
     assert finish(book, event(), EventOutcome.KNOWN) is False
-    ((body, stored),) = book.query("SELECT body, outcome FROM inbox")
+    ((body, stored),) = book.query("SELECT body, outcome FROM webhook_events")
     assert (body is not None) is (outcome is EventOutcome.UNMATCHED)
     assert stored == outcome.value
 
@@ -126,14 +126,14 @@ def test_an_event_that_cannot_be_worked_now_is_due_later(book):
     """And remembers how often it was tried."""
     receive(book, event())
     later = Postponement(event().event_id, LATER_US)
-    book.run(book.ledger.inbox.postpone(later))
-    inbox = book.ledger.inbox
+    book.run(book.ledger.events.postpone(later))
+    events = book.ledger.events
 
-    assert inbox.due(LATER_US - 1, 10) == []
-    assert [e.n_tries for e in inbox.due(LATER_US, 10)] == [1]
-    assert inbox.n_fresh() == 0
+    assert events.due(LATER_US - 1, 10) == []
+    assert [e.n_tries for e in events.due(LATER_US, 10)] == [1]
+    assert events.n_fresh() == 0
     finish(book, event())
-    assert book.run(inbox.postpone(later)) == [False]
+    assert book.run(events.postpone(later)) == [False]
 
 
 def test_a_batch_knows_when_its_tasks_were_announced_and_how_long_that_takes(book):
@@ -143,17 +143,17 @@ def test_a_batch_knows_when_its_tasks_were_announced_and_how_long_that_takes(boo
         finish(book, event(n), batch="b", waited_us=waited_us)
     finish(book, event(4), batch="other", waited_us=99_000_000)
 
-    assert book.ledger.inbox.heard("b") == Heard(START_US + 3, 9_000_000)
-    assert book.ledger.inbox.heard("nobody") is None
+    assert book.ledger.events.heard("b") == Heard(START_US + 3, 9_000_000)
+    assert book.ledger.events.heard("nobody") is None
 
 
 def test_the_inbox_is_told_in_numbers(book):
     """What waits, since when, and what became of the rest."""
-    assert book.ledger.inbox.counts().last_received_at_us is None
+    assert book.ledger.events.counts().last_received_at_us is None
     receive(book, *(event(n) for n in range(1, 5)))
     finish(book, event(1))
     finish(book, event(2), EventOutcome.FOREIGN)
-    counts = book.ledger.inbox.counts()
+    counts = book.ledger.events.counts()
 
     assert (counts.n_open, counts.oldest_open_at_us) == (2, START_US + 3)
     assert counts.last_received_at_us == START_US + 4
@@ -166,7 +166,7 @@ def test_old_events_are_forgotten_but_for_those_that_wait_or_nobody_owned(book):
     finish(book, event(1))
     finish(book, event(2), EventOutcome.UNMATCHED)
 
-    assert book.run(book.ledger.inbox.forget(LATER_US)) == [0]
-    assert book.run(book.ledger.inbox.forget(LATER_US + 1)) == [1]
-    left = {row[0][-1] for row in book.query("SELECT event_id FROM inbox")}
+    assert book.run(book.ledger.events.forget(LATER_US)) == [0]
+    assert book.run(book.ledger.events.forget(LATER_US + 1)) == [1]
+    left = {row[0][-1] for row in book.query("SELECT event_id FROM webhook_events")}
     assert left == {"2", "3"}

@@ -41,9 +41,9 @@ def test_a_doubt_tells_when_it_began_and_who_sent(book):
     book.end(intent, Event.LOSE_SIGHT)
 
     (doubt,) = doubts(book)
-    claimed = book.query("SELECT claimed_no FROM intents")[0][0]
-    assert (doubt.account, doubt.claimed_no) == (1, claimed)
-    assert doubt.since_no > claimed
+    claimed = book.query("SELECT claimed_seq FROM intents")[0][0]
+    assert (doubt.account, doubt.claimed_seq) == (1, claimed)
+    assert doubt.unresolved_seq > claimed
     assert doubt.since is not None
     assert doubt.since.surely_elapsed_us(book.now) < 2 * HOUR_US
 
@@ -54,11 +54,15 @@ def test_a_row_is_cleared_only_while_it_is_in_that_doubt(book):
     in_doubt(book)
     stale = doubts(book)[0]
 
-    assert book.run(book.ledger.clear([replace(stale, since_no=stale.since_no + 1)], "x")) == [0]
-    assert book.run(book.ledger.clear([stale], "looked twice")) == [1]
-    assert book.state(stale.intent) is IntentState.CLEARED
+    assert book.run(
+        book.ledger.mark_not_accepted(
+            [replace(stale, unresolved_seq=stale.unresolved_seq + 1)], "x"
+        )
+    ) == [0]
+    assert book.run(book.ledger.mark_not_accepted([stale], "looked twice")) == [1]
+    assert book.state(stale.intent) is IntentState.NOT_ACCEPTED
     assert book.at(stale.intent).error_message == "looked twice"
-    assert book.run(book.ledger.clear([stale], "again")) == [0]
+    assert book.run(book.ledger.mark_not_accepted([stale], "again")) == [0]
 
 
 @pytest.mark.parametrize("state", list(IntentState))
@@ -69,16 +73,16 @@ def test_clearing_keeps_to_the_table_of_transitions(book, state):
     stale = doubts(book)[0]
     book.execute("UPDATE intents SET state = :state", state=state.value)
 
-    cleared = book.run(book.ledger.clear([stale], "x"))
+    cleared = book.run(book.ledger.mark_not_accepted([stale], "x"))
 
-    assert cleared == [int((state, Event.CLEAR) in TRANSITIONS)]
+    assert cleared == [int((state, Event.PROVE_ABSENT) in TRANSITIONS)]
 
 
-def test_a_cleared_row_can_be_sent_again_and_late_evidence_still_counts(book):
+def test_a_row_not_accepted_can_be_sent_again_and_late_evidence_still_counts(book):
     """The attempt is raised; a task of the first one that turns up then is a further task."""
     book.open()
     intent = in_doubt(book)
-    book.run(book.ledger.clear(doubts(book), "x"))
+    book.run(book.ledger.mark_not_accepted(doubts(book), "x"))
 
     assert book.claim(replace(intent, attempt=2), from_attempt=1)
     assert doubts(book) == []
@@ -113,11 +117,11 @@ def test_tasks_are_placed_in_time_by_running_numbers(book):
     known = reader.known_tasks([*(f"tsk_{n}" for n in range(3)), "tsk_other"])
 
     first, second, third = (known[f"tsk_{n}"] for n in range(3))
-    assert first.claimed_no <= first.accepted_no < second.claimed_no
-    assert second.claimed_no <= second.accepted_no < third.claimed_no
+    assert first.claimed_seq <= first.accepted_seq < second.claimed_seq
+    assert second.claimed_seq <= second.accepted_seq < third.claimed_seq
     assert len(known) == 3
-    assert reader.tasks_between(1, first.accepted_no, third.claimed_no) == ["tsk_1"]
-    assert sorted(reader.tasks_until(1, second.accepted_no)) == ["tsk_0", "tsk_1"]
+    assert reader.tasks_between(1, first.accepted_seq, third.claimed_seq) == ["tsk_1"]
+    assert sorted(reader.tasks_until(1, second.accepted_seq)) == ["tsk_0", "tsk_1"]
     assert reader.tasks_until(2, 100) == []
 
 
@@ -125,12 +129,12 @@ def test_a_task_of_a_later_attempt_may_be_older_than_its_claim(book):
     """It may be that of an earlier attempt, found late: it is no witness of a later time."""
     book.open()
     intent = in_doubt(book)
-    book.run(book.ledger.clear(doubts(book), "x"))
+    book.run(book.ledger.mark_not_accepted(doubts(book), "x"))
     again = replace(intent, attempt=2)
     book.claim(again, from_attempt=1)
     book.sight(again, "tsk_old")
 
-    assert book.ledger.doubts.known_tasks(["tsk_old"])["tsk_old"].claimed_no == 0
+    assert book.ledger.doubts.known_tasks(["tsk_old"])["tsk_old"].claimed_seq == 0
 
 
 def test_why_a_row_is_held_is_kept_and_makes_its_tables_old_once(book):
@@ -210,7 +214,7 @@ def test_postgres_measures_waits_with_its_own_clock(postgres_url):
     intent = in_doubt(book)
 
     wrong = Instant(START_US - 9 * HOUR_US, 5, "other host")
-    assert abs(book.run(ledger.moment(wrong))[0].wall_us - wrong.wall_us) > HOUR_US
+    assert abs(book.run(ledger.now(wrong))[0].wall_us - wrong.wall_us) > HOUR_US
     assert book.at(intent).send_by_us - book.at(intent).claimed_at_us == 30_000_000
     (doubt,) = doubts(book)
     assert 0 <= doubt.since.surely_elapsed_us(book.now) < 60_000_000
@@ -223,7 +227,7 @@ def test_what_rests_is_told_by_partition_with_the_last_try(book):
     """Cleared rows and rows in doubt are counted; the last try is that of any row."""
     book.open()
     in_doubt(book, "p1")
-    book.run(book.ledger.clear(doubts(book), "x"))
+    book.run(book.ledger.mark_not_accepted(doubts(book), "x"))
     in_doubt(book, "p2")
     last = replace(make_intent("p3"), claimed_at_us=START_US + HOUR_US)
     book.claim(last)
@@ -231,7 +235,7 @@ def test_what_rests_is_told_by_partition_with_the_last_try(book):
 
     resting = book.ledger.resting
 
-    assert resting.resting("b") == {("", ""): Resting(n_cleared=1, n_unsearched=1)}
+    assert resting.resting("b") == {("", ""): Resting(n_not_accepted=1, n_unsearched=1)}
     newest = book.query("SELECT claimed_at_us FROM intents WHERE task_id = 'tsk_1'")[0][0]
     assert resting.last_tries_us("b", [Slice()]) == {("", ""): newest}
     assert resting.resting("other") == {}
