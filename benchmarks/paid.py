@@ -9,14 +9,15 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from benchmarks.ours import BATCH
+from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import CLAIM, Claim
 from mynth_dagster.ledger.database import open_engines
-from mynth_dagster.ledger.observations import READ, SIGHT, Reading, Sighting
+from mynth_dagster.ledger.observations import OBSERVE, Observation, Source
 from mynth_dagster.models.batch import Batch, Slice
-from mynth_dagster.models.intent import Intent, RowKey, intent_id
+from mynth_dagster.models.intent import Awaited, Intent, RowKey, intent_id
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
-from mynth_dagster.models.transitions import Event, IntentState
+from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.requests import PromptRow, iter_planned_rows
 from mynth_dagster.tables.store import TableStore
 
@@ -74,19 +75,32 @@ def _intent(row: PromptRow, batch: Batch, ledger_id: str, slice_: Slice) -> Inte
 
 def _write(writer: Engine, intents: list[Intent], first: int, *, finished: bool) -> None:
     ids = [f"tsk_{first + n:026d}" for n in range(len(intents))]
-    seen = [
-        Sighting.at(now_us, intent, task_id, "answer", deadline_s=1e9, reserved_units=COST_UNITS)
+    responses = [
+        Observation(
+            Source.RESPONSE,
+            task_id,
+            Instant(now_us),
+            intent,
+            deadline_at_us=now_us + 10**15,
+            reserved_units=COST_UNITS,
+        )
         for now_us, intent, task_id in zip(count(NOW_US + first), intents, ids)
     ]
-    read = [
-        Reading(intent.intent_id, _task(task_id), Event.COMPLETE, NOW_US)
+    readings = [
+        Observation(
+            Source.TASK,
+            task_id,
+            Instant(NOW_US),
+            Awaited.of(intent, task_id),
+            task=_task(task_id),
+        )
         for intent, task_id in zip(intents, ids, strict=True)
     ]
     with writer.begin() as connection:
         CLAIM.apply(connection, [Claim(intent, 1) for intent in intents])
-        SIGHT.apply(connection, seen)
+        OBSERVE.apply(connection, responses)
         if finished:
-            READ.apply(connection, read)
+            OBSERVE.apply(connection, readings)
 
 
 def _task(task_id: str) -> Task:

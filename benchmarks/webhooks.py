@@ -12,7 +12,7 @@ instead.
 
 `load` sends signed and forged deliveries at a constant rate to a receiver in a process of its own
 and prints, for each kind, how they were answered, the time to the answer, the receiver's memory
-before and after, and how many of the acknowledged events are in the inbox.
+before and after, and how many of the acknowledged events are in the ledger.
 """
 
 from __future__ import annotations

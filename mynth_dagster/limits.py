@@ -145,7 +145,7 @@ OUTPUT_FORMATS = ("png", "jpg", "webp")  # docs, sdk
 IMAGE_HOSTS = ("cdn.mynth.io",)  # cli, skill pages: where the bytes of images are
 
 
-MONEY_SCALE = 8  # settled costs carry eight decimals (docs, cli)
+MONEY_SCALE = 8  # final costs carry eight decimals (docs, cli)
 
 # -- ours -------------------------------------------------------------------------------------
 

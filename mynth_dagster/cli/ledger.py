@@ -107,7 +107,7 @@ async def _mark_of(url: str) -> LedgerMark:
         return LedgerMark(opened.ledger_id, await opened.newest_seq())
 
 
-# `mynth-dagster resolve`: list what is in doubt, and settle it.
+# `mynth-dagster resolve`: list what is in doubt, and resolve it.
 
 
 def resolve(
@@ -128,7 +128,7 @@ def resolve(
     ledger: Ledger = None,
 ) -> None:
     """
-    List rows whose paid request has an unknown outcome, or settle one of them.
+    List rows whose paid request has an unknown outcome, or resolve one of them.
 
     The API key is read from MYNTH_API_KEY, for --attach alone.
     """
@@ -205,7 +205,7 @@ def list_accounts(root: Root, ledger: Ledger = None) -> None:
     """List the keys that sent for this ledger, without the keys themselves."""
     with errors_as_exit_codes(Console(stderr=True)):
         with closing(OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))) as opened:
-            known = opened.accounts.all()
+            known = opened.read.accounts()
         console = Console()
         for row in known:
             user, key = row.user_id or "not known", row.key_id or "not known"

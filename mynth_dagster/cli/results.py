@@ -51,7 +51,7 @@ from mynth_dagster.engine.session import run as run_on_loop
 from mynth_dagster.engine.stop import CancelToken, in_words
 from mynth_dagster.errors import ConfigError, RefusedError
 from mynth_dagster.ledger import Ledger as OpenLedger
-from mynth_dagster.ledger.queries import LedgerReader, StateCount
+from mynth_dagster.ledger.queries import Queries, StateCount
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import (
@@ -108,16 +108,16 @@ def status(
 
 def _waited_for(ledger: OpenLedger) -> dict[str, int]:
     """By base URL, how many tasks are to be collected there; only where there are several."""
-    url_of = {account.number: account.base_url for account in ledger.accounts.all()}
+    url_of = {account.number: account.base_url for account in ledger.read.accounts()}
     if len(set(url_of.values())) < 2:
         return {}
     n_at: dict[str, int] = {}
-    for account, n in ledger.accounts.n_awaited().items():
+    for account, n in ledger.read.n_awaited().items():
         n_at[url_of[account]] = n_at.get(url_of[account], 0) + n
     return n_at
 
 
-def _known(reader: LedgerReader, batch: str | None) -> dict[str, list[StateCount]]:
+def _known(reader: Queries, batch: str | None) -> dict[str, list[StateCount]]:
     names = reader.batches() if batch is None else [reader.require_batch(batch)]
     return {name: reader.counts(name) for name in names}
 
@@ -199,7 +199,7 @@ def receipt(
 def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
     with closing(OpenLedger.open(url)) as opened:
         names = opened.read.batches() if batch is None else [opened.read.require_batch(batch)]
-        return {name: opened.money.receipt(name) for name in names}
+        return {name: opened.read.receipt(name) for name in names}
 
 
 def _in_lines(name: str, found: Receipt) -> list[str]:

@@ -64,7 +64,7 @@ class NotSent:
 @dataclass(frozen=True)
 class Unknown:
     """
-    Mynth may have made a task; nothing may be sent again until that is settled.
+    Mynth may have made a task; nothing may be sent again until that is known.
 
     `is_foreign`: the answer is a refusal and not Mynth's own. Whoever stands in between gave it,
     before Mynth saw the request or after.

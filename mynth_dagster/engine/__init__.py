@@ -1,1 +1,1 @@
-"""The work itself: plan, quote, submit, poll, settle, collect, report. Asynchronous throughout."""
+"""The work itself: plan, quote, submit, poll, resolve, collect, report. Asynchronous throughout."""

@@ -25,8 +25,8 @@ from collections.abc import Mapping, Sequence
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.observations import Attachment, Sighting
-from mynth_dagster.ledger.uploads import OpenSubject, Subject
+from mynth_dagster.ledger.observations import Attachment, Observation, Source
+from mynth_dagster.ledger.queries import FollowUpSubject, OpenFollowUp
 from mynth_dagster.limits import ABSENT_AFTER_S, ABSENT_AGAIN_AFTER_S, WALK_PAGES
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import (
@@ -213,7 +213,7 @@ class ListWalk:
         self._page_size = page_size
         self._older_than_no = older_than_no
         self._seen: set[str] = set()
-        self._subjects: Mapping[Subject, Sequence[OpenSubject]] = {}
+        self._follow_ups: Mapping[FollowUpSubject, Sequence[OpenFollowUp]] = {}
         self.trail = Trail(0)
         self.n_attached = 0
         self.unknown_intents: list[str] = []
@@ -234,7 +234,7 @@ class ListWalk:
         """
         session, after = self._session, None
         self.trail.began_seq = await session.ledger.newest_seq()
-        self._subjects = await asyncio.to_thread(session.ledger.subjects.open)
+        self._follow_ups = await asyncio.to_thread(session.ledger.read.open_follow_ups)
         for _ in range(n_pages):
             if until_s is not None and session.clock.elapsed_s() >= until_s:
                 return False
@@ -257,7 +257,7 @@ class ListWalk:
     async def _take_in(self, page: Sequence[ListedTask]) -> bool:
         """Note and read what a page shows; whether the walk may end here."""
         ledger, ids = self._session.ledger, [task.task_id for task in page]
-        known = await asyncio.to_thread(ledger.doubts.known_tasks, ids)
+        known = await asyncio.to_thread(ledger.read.known_tasks, ids)
         owned = await asyncio.to_thread(ledger.read.owners, ids)
         unknown: list[tuple[int, ListedTask]] = []
         is_over = False
@@ -313,11 +313,13 @@ class ListWalk:
     def _note_strange(self, place: int, task: StrangeTask) -> None:
         self.trail.strange.append((place, task))
 
-    async def _attach(self, task: Task, intent: Intent) -> Attachment:
-        now_us, deadline_s = self._session.clock.now_us(), self._batch.deadline_s
-        return await self._session.ledger.record_sighting(
-            Sighting.at(now_us, intent, task.task_id, "list", deadline_s=deadline_s)
+    async def _attach(self, task: Task, intent: Intent) -> Attachment | None:
+        now = self._session.clock.instant()
+        deadline_at_us = now.wall_us + round(self._batch.deadline_s * US_PER_S)
+        observed = await self._session.ledger.observe(
+            Observation(Source.LIST, task.task_id, now, intent, deadline_at_us)
         )
+        return observed.attachment
 
     async def _looked_at(self, task: Task, place: int) -> Intent | None:
         """The intent whose look at an image this may be; such a task carries no tag."""
@@ -325,7 +327,7 @@ class ListWalk:
         subject = task.type, normal_url(task.inspected_url or "")
         candidates = [
             candidate.intent
-            for candidate in self._subjects.get(subject, ())
+            for candidate in self._follow_ups.get(subject, ())
             if candidate.account == account and not self._is_older(place, candidate)
         ]
         if len(candidates) == 1:
@@ -340,7 +342,7 @@ class ListWalk:
             await self._dispute(intent, task)
         return None
 
-    def _is_older(self, place: int, candidate: OpenSubject) -> bool:
+    def _is_older(self, place: int, candidate: OpenFollowUp) -> bool:
         """Whether the list has the task below one of ours that is older than this request."""
         below = place_below(candidate.claimed_seq, self.trail)
         return below is not None and below < place
@@ -389,13 +391,13 @@ class ListWalk:
     async def _hole(self) -> str:
         """Between the newest and the oldest task of ours; at the end of the list, all of them."""
         account = await self._session.account.number()
-        doubts, known = self._session.ledger.doubts, [task for _, task in self.trail.known]
+        read, known = self._session.ledger.read, [task for _, task in self.trail.known]
         if self.trail.is_at_end:
-            wanted = await asyncio.to_thread(doubts.tasks_until, account, self.trail.began_seq)
+            wanted = await asyncio.to_thread(read.tasks_until, account, self.trail.began_seq)
         else:
             oldest_seq = min(task.accepted_seq for task in known if task.accepted_seq is not None)
             newest_seq = max(task.claimed_seq for task in known)
-            wanted = await asyncio.to_thread(doubts.tasks_between, account, oldest_seq, newest_seq)
+            wanted = await asyncio.to_thread(read.tasks_between, account, oldest_seq, newest_seq)
         missing = [task_id for task_id in wanted if task_id not in self._seen]
         if not missing:
             return ""

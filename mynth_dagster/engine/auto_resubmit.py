@@ -18,8 +18,8 @@ from mynth_dagster.clock import US_PER_S, SystemClock
 from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.stop import StopReason
 from mynth_dagster.ledger import Ledger, Stopped
-from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.ledger.queries import PartitionRow, Resting
+from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.limits import (
     AUTO_RESUBMIT_AFTER_S,
     AUTO_RESUBMIT_PAUSE_FACTOR,
@@ -167,7 +167,7 @@ async def _tried(
     left = [one for one in unsent if one.slice.key not in noted]
     if not left:
         return []
-    read, slices = session.ledger.resting.last_tries_us, [one.slice for one in left]
+    read, slices = session.ledger.read.last_tries_us, [one.slice for one in left]
     tried = await asyncio.to_thread(read, batch.ledger_name, slices)
     now_us = (await session.ledger.now(session.clock.instant())).wall_us
     places = [(one.slice.window, one.slice.fan_out) for one in left]

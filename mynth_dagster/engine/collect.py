@@ -11,11 +11,11 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.poll import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
-from mynth_dagster.ledger.ledger import SliceLookup
-from mynth_dagster.ledger.observations import Reading, StatusNote
+from mynth_dagster.ledger.observations import Observation, Source
+from mynth_dagster.ledger.queries import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Awaited
-from mynth_dagster.models.task import TaskStatus, outcome_event
+from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.tables.results import RESULT_TABLES, ResultsSummary, write_results
 from mynth_dagster.tables.store import TASKS, TableStore
 
@@ -47,7 +47,7 @@ async def read_surplus(
         slices: None: all partitions of the batch.
         until_s: On `Clock.elapsed_s`; no request starts later.
     """
-    reach, read = await session.account.reach(), session.ledger.outcomes.unread_surplus
+    reach, read = await session.account.reach(), session.ledger.read.unread_surplus
     open_ = await asyncio.to_thread(read, batch.ledger_name, slices, reach.asked)
     for intent, task_id in open_:
         if until_s is not None and session.clock.elapsed_s() >= until_s:
@@ -55,9 +55,10 @@ async def read_surplus(
         with suppress(ApiError):
             task = await session.client.get_task(task_id)
             if task.status.is_final and await is_own(session, task, intent):
-                event = outcome_event(task, intent.n_asked)
-                reading = Reading(intent.intent_id, task, event, session.clock.now_us())
-                await session.ledger.record_reading(reading)
+                now = session.clock.instant()
+                await session.ledger.observe(
+                    Observation(Source.TASK, task_id, now, Awaited.of(intent, task_id), task=task)
+                )
 
 
 async def collect_slice(
@@ -114,7 +115,7 @@ async def _write(
         write_results,
         TableStore(session.settings.root, batch.name),
         slice_,
-        lookup=SliceLookup(session.ledger, name, slice_, with_tokens=with_tokens),
+        lookup=SliceLookup(session.ledger.read, name, slice_, with_tokens=with_tokens),
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,
@@ -143,13 +144,22 @@ async def _read_each(session: Session, waiting: Iterator[Awaited]) -> int:
         if not task.status.is_final or not await is_own(session, task, awaited):
             # The status ran ahead of the task, or the answer is another's: it is asked about again,
             # and its deadline goes on.
-            await session.ledger.note_status(StatusNote(awaited.task_id, TaskStatus.PENDING))
+            await session.ledger.observe(
+                Observation(
+                    Source.TASK,
+                    awaited.task_id,
+                    session.clock.instant(),
+                    awaited,
+                    status=TaskStatus.PENDING,
+                )
+            )
             n_failed += 1
             continue
         reach(CrashPoint.RESULT_READ)
         await session.account.note_owner(task.user_id)
-        event = outcome_event(task, awaited.n_asked)
-        reading = Reading(awaited.intent_id, task, event, session.clock.now_us())
-        await session.ledger.record_reading(reading)
+        now = session.clock.instant()
+        await session.ledger.observe(
+            Observation(Source.TASK, awaited.task_id, now, awaited, task=task)
+        )
         reach(CrashPoint.RESULT_COMMITTED)
     return n_failed

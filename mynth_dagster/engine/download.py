@@ -264,7 +264,7 @@ class _Keeper:
     def _kept_of(self, rows: pa.Table) -> set[tuple[str, int]]:
         """The ledger may know more than the tables show."""
         ids = rows.column("intent_id").unique().to_pylist()
-        found = self._session.ledger.outcomes.downloads_for(ids)
+        found = self._session.ledger.read.downloads_for(ids)
         return {
             (intent_id, index)
             for intent_id, downloads in found.items()

@@ -1,5 +1,5 @@
 """
-Working the inbox: what webhooks told becomes what polling would have found.
+Processing webhook events: what they tell becomes what polling would have found.
 
 A signed event is evidence. It attaches its task to the intent that it names, and where it tells
 the whole task, that is its reading. An unsigned one is a hint: the task itself is asked.
@@ -18,7 +18,7 @@ from mynth_dagster.engine.poll import is_own
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
 from mynth_dagster.ledger.events import EventEnd, EventOutcome, Postponement, WebhookEvent
-from mynth_dagster.ledger.observations import Attachment, Reading, Sighting, StatusNote
+from mynth_dagster.ledger.observations import Attachment, Observation, Source
 from mynth_dagster.limits import (
     EVENTS_BATCH,
     HINT_DELAY_S,
@@ -27,9 +27,9 @@ from mynth_dagster.limits import (
     TASK_DEADLINE_S,
 )
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.models.intent import Intent, IntentTag, parse_tag
+from mynth_dagster.models.intent import Awaited, Intent, IntentTag, parse_tag
 from mynth_dagster.models.request import INSPECTION_TASKS
-from mynth_dagster.models.task import Task, TaskEvent, TaskStatus, outcome_event
+from mynth_dagster.models.task import Task, TaskEvent, TaskStatus
 from mynth_dagster.models.transitions import FINAL
 from mynth_dagster.wire.decode import parse_json
 
@@ -153,7 +153,10 @@ class _Worker:
             is_news = await self._record(intent, task)
         else:
             # To be read like a task that polling found: that it is finished is known now.
-            await self.session.ledger.note_status(StatusNote(told.task_id, told.status))
+            now = self.session.clock.instant()
+            await self.session.ledger.observe(
+                Observation(Source.WEBHOOK, told.task_id, now, status=told.status)
+            )
             is_news = intent.state not in FINAL
         outcome = EventOutcome.READ if is_news else EventOutcome.KNOWN
         return await self._end(event, outcome, intent)
@@ -213,11 +216,12 @@ class _Worker:
             return None
         is_own_batch = intent.row.batch == self.batch.ledger_name
         deadline_s = self.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
-        now_us = self.session.clock.now_us()
-        attachment = await self.session.ledger.record_sighting(
-            Sighting.at(now_us, intent, task_id, "webhook", deadline_s=deadline_s)
+        now = self.session.clock.instant()
+        deadline_at_us = now.wall_us + round(deadline_s * US_PER_S)
+        observed = await self.session.ledger.observe(
+            Observation(Source.WEBHOOK, task_id, now, intent, deadline_at_us)
         )
-        return None if attachment is Attachment.FOREIGN else attachment
+        return None if observed.attachment is Attachment.FOREIGN else observed.attachment
 
     def _is_beyond_doubt(self, task: Task, intent: Intent) -> bool:
         """
@@ -233,11 +237,12 @@ class _Worker:
         if not await is_own(self.session, task, intent):
             return False
         reach(CrashPoint.EVENT_ATTACHED)
-        event = outcome_event(task, intent.n_asked)
-        reading = Reading(intent.intent_id, task, event, self.session.clock.now_us())
-        is_news = await self.session.ledger.record_reading(reading)
+        now, attached = self.session.clock.instant(), Awaited.of(intent, task.task_id)
+        observed = await self.session.ledger.observe(
+            Observation(Source.WEBHOOK, task.task_id, now, attached, task=task)
+        )
         reach(CrashPoint.EVENT_RECORDED)
-        return is_news
+        return observed.is_news
 
     async def _end(
         self, event: WebhookEvent, outcome: EventOutcome, intent: Intent | None = None

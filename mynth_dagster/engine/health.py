@@ -158,7 +158,7 @@ SUBJECT = "webhooks"
 
 
 def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
-    """Receiver, inbox and deliveries; call it from a worker thread."""
+    """Receiver, events and deliveries; call it from a worker thread."""
     told = ledger.read.meta(RECEIVER_META)
     receiver = ReceiverReport.from_json(told) if told else None
     counts = ledger.events.counts()
@@ -199,12 +199,12 @@ def _backlog(counts: WebhookEventCounts, now_us: int) -> list[Finding]:
         said = (
             f"{counts.n_open} events wait to be worked, the oldest came {_ago(oldest_us, now_us)}"
         )
-        found.append(note("inbox", said, "see that the completion sensor runs"))
+        found.append(note("events", said, "see that the completion sensor runs"))
     n_unmatched = counts.n_by_outcome.get(EventOutcome.UNMATCHED, 0)
     if n_unmatched:
         said = f"{n_unmatched} events name this ledger, but no row of it"
-        step = "was the ledger restored from an older copy? Their bodies are kept in the inbox"
-        found.append(problem("inbox", said, step))
+        step = "was the ledger restored from an older copy? Their bodies are kept in the ledger"
+        found.append(problem("events", said, step))
     return found
 
 
@@ -299,7 +299,7 @@ def _ledger(settings: EngineSettings, clock: Clock) -> list[Finding]:
     try:
         n_batches = len(ledger.read.batches())
         found = [ok("ledger", f"{ledger.ledger_id} answers; {n_batches} batches")]
-        n_in_doubt = len(ledger.doubts.held())
+        n_in_doubt = len(ledger.read.held())
         if n_in_doubt:
             said = f"{n_in_doubt} paid requests have an unknown outcome"
             found.append(note("in doubt", said, "mynth-dagster resolve lists them"))
@@ -313,10 +313,10 @@ def _ledger(settings: EngineSettings, clock: Clock) -> list[Finding]:
 
 def _elsewhere(ledger: Ledger, settings: EngineSettings) -> list[Finding]:
     """Tasks that a session with these settings does not ask about."""
-    known = ledger.accounts.all()
+    known = ledger.read.accounts()
     url, key = settings.client.normalised_base_url, settings.client.api_key
     reach = reach_of(my_account(known, url, fingerprint_of(ledger.salt, key)), known)
-    n_awaited = ledger.accounts.n_awaited() if reach.elsewhere else {}
+    n_awaited = ledger.read.n_awaited() if reach.elsewhere else {}
     return [
         note("other servers", f"{n} tasks were made at {place}", COLLECT_ELSEWHERE)
         for place, n in tasks_elsewhere(reach, n_awaited).items()

@@ -21,7 +21,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
-from mynth_dagster.ledger.ledger import SliceLookup
+from mynth_dagster.ledger.queries import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection
 from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
 from mynth_dagster.tables.store import TableStore
@@ -111,7 +111,7 @@ async def _write(session: Session, batch: Batch, slice_: Slice) -> InspectionSum
         TableStore(session.settings.root, batch.name),
         slice_,
         batch=batch,
-        lookup=SliceLookup(session.ledger, name, slice_),
+        lookup=SliceLookup(session.ledger.read, name, slice_),
         version=row.version if row else 0,
         now_us=session.clock.now_us(),
         stop_code=row.stop_code if row else None,

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from mynth_dagster.chunks import chunks
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, NotFoundError, UnauthorizedError
-from mynth_dagster.ledger.observations import Missing, StatusNote
+from mynth_dagster.ledger.observations import Observation, Source
 from mynth_dagster.models.intent import Awaited, Intent, tag_of
 from mynth_dagster.models.request import task_type_of
-from mynth_dagster.models.task import IMAGE_TASK, Task
+from mynth_dagster.models.task import IMAGE_TASK, Task, TaskStatus
 from mynth_dagster.printable import printable_logger
 
 # Tasks that Mynth says it does not know, although it accepted them.
@@ -34,35 +34,51 @@ from mynth_dagster.printable import printable_logger
 
 async def note_missing(
     session: Session, not_found: Sequence[Awaited], *, found: Sequence[Awaited]
-) -> int:
+) -> None:
     """
-    Count tasks of which a status said 404, and forgive those that are there again; how many
-    became lost.
+    Count tasks of which a status said 404, and forgive those that are there again.
 
     Args:
         found: Those whose tasks answered in the same round.
     """
-    seen = [Missing(awaited.intent_id, is_missing=False) for awaited in found if awaited.missed]
+    observations = [
+        Observation(
+            Source.STATUS,
+            awaited.task_id,
+            session.clock.instant(),
+            awaited,
+            status=awaited.remote_status or TaskStatus.PENDING,
+        )
+        for awaited in found
+        if awaited.missed
+    ]
     if not_found:
         certain = (await session.account.reach()).certain
         not_found = [x for x in not_found if x.account in certain]
         found = [x for x in found if x.account in certain]
     if not_found and await _has_witness(session, not_found, found, certain):
-        looked = await asyncio.gather(*(_look(session, awaited) for awaited in not_found))
-        seen += [missing for missing in looked if missing is not None]
-    if not seen:
-        return 0
-    return await session.ledger.note_missing(seen, session.clock.instant())
+        looked = await asyncio.gather(*(_read_missing(session, awaited) for awaited in not_found))
+        observations += [observation for observation in looked if observation is not None]
+    await asyncio.gather(*(session.ledger.observe(each) for each in observations))
 
 
-async def _look(session: Session, awaited: Awaited) -> Missing | None:
+async def _read_missing(session: Session, awaited: Awaited) -> Observation | None:
+    """Whether the whole task is there, of which a status said 404; None where nobody answers."""
+    status: TaskStatus | None = TaskStatus.PENDING
     try:
         await session.client.get_task(awaited.task_id)
     except NotFoundError:
-        return Missing(awaited.intent_id, is_missing=True)
+        status = None
     except ApiError:
         return None
-    return Missing(awaited.intent_id, is_missing=False)
+    return Observation(
+        Source.TASK,
+        awaited.task_id,
+        session.clock.instant(),
+        awaited,
+        status=status,
+        is_missing=status is None,
+    )
 
 
 async def _has_witness(
@@ -75,7 +91,7 @@ async def _has_witness(
     if found:
         return True
     missing = [awaited.task_id for awaited in not_found]
-    other = await asyncio.to_thread(session.ledger.accounts.newest_task, accounts, missing)
+    other = await asyncio.to_thread(session.ledger.read.newest_task, accounts, missing)
     if other is None:
         return False
     try:
@@ -283,8 +299,11 @@ class Poller:
         return [replace(awaited, remote_status=status)] if status.is_final else []
 
     async def _note(self, awaited: Awaited) -> None:
-        assert awaited.remote_status is not None
-        await self._session.ledger.note_status(StatusNote(awaited.task_id, awaited.remote_status))
+        session, status = self._session, awaited.remote_status
+        source = Source.LIST if session.client.profile.HAS_TASK_LIST else Source.STATUS
+        await session.ledger.observe(
+            Observation(source, awaited.task_id, session.clock.instant(), awaited, status=status)
+        )
 
     def _may_start(self) -> bool:
         if self._until_s is not None and self._session.clock.elapsed_s() >= self._until_s:
@@ -303,8 +322,6 @@ def _is_wanted(task: Awaited, is_due: IsDue) -> bool:
 
 
 _log = printable_logger(__name__)
-PERSON = "person"
-"""The source of a sighting that a person vouches for."""
 
 
 async def is_own(session: Session, task: Task, intent: Intent | Awaited) -> bool:
@@ -337,6 +354,6 @@ async def _why_foreign(session: Session, task: Task, intent: Intent | Awaited) -
     if not await session.account.echoes_tags():
         return ""
     sources = await asyncio.to_thread(
-        session.ledger.doubts.sources_of, intent.intent_id, task.task_id
+        session.ledger.read.sources_of, intent.intent_id, task.task_id
     )
-    return "" if PERSON in sources else "it has no tag, which this server gives back"
+    return "" if Source.PERSON in sources else "it has no tag, which this server gives back"

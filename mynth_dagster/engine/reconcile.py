@@ -2,7 +2,7 @@
 One look at all open partitions of a batch, for the completion sensor: only free reads.
 
 It polls pending tasks within a time budget, remembers in the ledger what it learned, and says
-which partitions are settled and behind their version.
+which partitions are idle and behind their version.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ async def watch(
     session: Session, batch: Batch, *, budget_s: float
 ) -> tuple[list[WatchedPartition], bool]:
     """
-    Work the inbox, poll what is pending and tell the state of every open partition.
+    Process events, poll what is pending and tell the state of every open partition.
 
     Returns the partitions that are open, have rows to be sent again, or whose tables may not have
     been told of, and whether the budget was
@@ -294,7 +294,7 @@ async def watch(
     is_complete = await Tour(session, batch, until_s).go(await _moving(session, name))
     await read_surplus(session, batch, None, until_s=until_s)
     rows = await asyncio.to_thread(reader.partitions, name)
-    resting = await asyncio.to_thread(session.ledger.resting.resting, name)
+    resting = await asyncio.to_thread(session.ledger.read.resting, name)
     stops = await asyncio.to_thread(session.ledger.stops.active)
     reasons = reasons_to_resubmit(rows, resting, stops)
     watched = _watched(batch, rows, await _moving(session, name), reasons)
@@ -498,7 +498,7 @@ class Looked:
 
     Args:
         n_unread: Finished tasks that could not be read now.
-        n_events_left: Events in the inbox that could not be worked yet.
+        n_events_left: Events that could not be processed yet.
         is_partial: Not every pending task that is due was asked about.
         has_failed: Something was asked, and nothing was answered.
         oldest_task_id: Of the tasks that were not read before; empty if there are none.
@@ -535,7 +535,7 @@ class Looker:
 
     async def look(self) -> Looked:
         """
-        Work the inbox, poll as many tasks as are worth it now, and read those that are finished.
+        Process events, poll as many tasks as are worth it now, and read those that are finished.
 
         Raises:
             UnauthorizedError: The key is refused.
@@ -615,7 +615,7 @@ def _count(session: Session, tasks: Sequence[Awaited], found: PollRound) -> Wait
     return Waiting(len(left) - n_stalled, len(found.finished), n_stalled)
 
 
-# Waiting in the run until a set of partitions is settled, reading tasks as they finish.
+# Waiting in the run until a set of partitions is idle, reading tasks as they finish.
 
 
 LOOK_UP_S = 1.0
@@ -672,7 +672,7 @@ async def wait_until_idle(
 
 
 async def _pause(session: Session, until_s: float, stop: CancelToken, n_left: int) -> None:
-    """Sleep until something came into the inbox, looking up often enough to be cancelled."""
+    """Sleep until an event came, looking up often enough to be cancelled."""
     while not stop.is_cancelled and (left_s := until_s - session.clock.elapsed_s()) > 0:
         await session.clock.sleep(min(left_s, LOOK_UP_S))
         if await asyncio.to_thread(session.ledger.events.n_fresh) > n_left:

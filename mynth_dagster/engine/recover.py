@@ -14,10 +14,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mynth_dagster.clock import Instant
 from mynth_dagster.engine.absence import ListWalk
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
-from mynth_dagster.ledger.observations import Restored, Sighting
+from mynth_dagster.ledger.observations import Observation, Source
 from mynth_dagster.limits import WALK_PAGES
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of
@@ -196,7 +197,7 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
         n_from_list += await _restore(session, found, account)
     for kind, looked_at in looks.items():
         n_from_tables += await _restore_looks(session, batch, store, kind, looked_at, account)
-    n_unplaced = await _sight_all(session, tagged)
+    n_unplaced = await _observe_all(session, tagged)
     # In this order: a ledger that is not marked yet can still be told from a finished one.
     await mark_tables(session, batch)
     await session.ledger.close_partitions(batch.ledger_name, slices)
@@ -226,7 +227,7 @@ async def _restore_looks(
             lambda s: list(iter_looks(store, s, looking.ledger_name, kind)), slice_
         )
         for look in looks:
-            await session.ledger.subjects.keep(look.intent.intent_id, kind.task_type, look.url)
+            await session.ledger.save_follow_up(look.intent.intent_id, kind.task_type, look.url)
         n_restored += await _restore(session, [look.intent for look in looks], account)
     await session.ledger.close_partitions(looking.ledger_name, slices)
     return n_restored
@@ -319,11 +320,10 @@ async def _tagged_tasks(session: Session) -> dict[str, list[Task]]:
 
 
 async def _restore(session: Session, intents: Sequence[Intent], account: int) -> int:
-    restored = [Restored(intent, account) for intent in intents]
-    return await session.ledger.restore(restored, session.clock.instant())
+    return await session.ledger.restore(intents, account, session.clock.instant())
 
 
-async def _sight_all(session: Session, tagged: Mapping[str, Sequence[Task]]) -> int:
+async def _observe_all(session: Session, tagged: Mapping[str, Sequence[Task]]) -> int:
     """Attach what is left, as first or further tasks; how many belong to no known intent."""
     intents = await asyncio.to_thread(session.ledger.read.intents_by_id, list(tagged))
     n_unplaced = 0
@@ -332,8 +332,10 @@ async def _sight_all(session: Session, tagged: Mapping[str, Sequence[Task]]) -> 
             if name not in intents:
                 n_unplaced += 1
                 continue
-            sighting = Sighting(
-                intents[name], task.task_id, "rebuild", task.created_at_us, task.created_at_us
+            created_at = Instant(task.created_at_us)
+            await session.ledger.observe(
+                Observation(
+                    Source.LIST, task.task_id, created_at, intents[name], task.created_at_us
+                )
             )
-            await session.ledger.record_sighting(sighting)
     return n_unplaced

@@ -1,4 +1,4 @@
-"""Settling by a person what no evidence has settled: which task it was, send anew, or give up."""
+"""Resolving by a person what no evidence has resolved: which task it was, send anew, or give up."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from mynth_dagster.engine.absence import (
     next_page_size,
     why_not_absent,
 )
-from mynth_dagster.engine.poll import PERSON
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.observations import Attachment, Sighting
-from mynth_dagster.ledger.queries import Evidence
+from mynth_dagster.ledger.observations import Attachment, Observation, Source
+from mynth_dagster.ledger.queries import Attempt
 from mynth_dagster.limits import TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, Trail, UnresolvedIntent, Walk, tag_of
@@ -45,7 +44,7 @@ class InDoubt:
     intent: Intent
     age_s: float
     exposure_units: int | None
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Attempt, ...]
 
 
 def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InDoubt]:
@@ -55,15 +54,15 @@ def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InD
             intent=intent,
             age_s=(now_us - intent.claimed_at_us) / US_PER_S,
             exposure_units=intent.reserved_units or intent.quoted_units,
-            evidence=tuple(ledger.doubts.attempts_of(intent.intent_id)),
+            evidence=tuple(ledger.read.attempts_of(intent.intent_id)),
         )
-        for intent in ledger.doubts.held(batch)
+        for intent in ledger.read.held(batch)
     ]
 
 
 def find_in_doubt(ledger: Ledger, intent_id: str) -> Intent:
     """
-    The intent with this id, if a person may settle it.
+    The intent with this id, if a person may resolve it.
 
     Raises:
         ConfigError: There is none, or it is not in doubt.
@@ -87,10 +86,13 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
     intent = await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
     task = await session.client.get_task(task_id)
     _require_no_other_owner(task, intent)
-    now_us = session.clock.now_us()
-    return await session.ledger.record_sighting(
-        Sighting.at(now_us, intent, task_id, PERSON, deadline_s=TASK_DEADLINE_S)
+    now = session.clock.instant()
+    deadline_at_us = now.wall_us + round(TASK_DEADLINE_S * US_PER_S)
+    observed = await session.ledger.observe(
+        Observation(Source.PERSON, task_id, now, intent, deadline_at_us)
     )
+    assert observed.attachment is not None
+    return observed.attachment
 
 
 async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
@@ -105,7 +107,7 @@ async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
     """
     intent = await asyncio.to_thread(find_in_doubt, ledger, intent_id)
     if not await ledger.abandon(intent, RESUBMIT if ask_again else GIVEN_UP):
-        raise ConfigError("INTENT_ID", f"{intent_id} was settled in the meantime")
+        raise ConfigError("INTENT_ID", f"{intent_id} was resolved in the meantime")
     return intent
 
 
@@ -183,7 +185,7 @@ async def resolve_unresolved(
     if not open_:
         return NOTHING_RESOLVED
     account = await session.account.number()
-    walks = await asyncio.to_thread(session.ledger.doubts.walks, account)
+    walks = await asyncio.to_thread(session.ledger.read.walks, account)
     now = await _now(session)
     marks_absent = batch.marks_absent
     if not any(is_walk_due(doubt, walks, now, marks_absent=marks_absent) for doubt in open_):
@@ -239,7 +241,7 @@ def _asked_by(
     if batch.inspection is not None:
         return {
             (candidate.intent.row.request_key, candidate.intent.request_hash): url
-            for (_, url), candidates in session.ledger.subjects.open().items()
+            for (_, url), candidates in session.ledger.read.open_follow_ups().items()
             for candidate in candidates
         }
     store = TableStore(session.settings.root, batch.name)
@@ -274,7 +276,7 @@ async def _doubts(
     slices: Sequence[Slice] | None,
     states: Sequence[IntentState],
 ) -> list[UnresolvedIntent]:
-    read = session.ledger.doubts.doubts
+    read = session.ledger.read.unresolved
     return await asyncio.to_thread(read, batch.ledger_name, slices, states)
 
 

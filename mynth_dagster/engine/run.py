@@ -711,7 +711,7 @@ async def run_table(
     newest = {report.summary.slice: report.results for report in files}
     results = [newest.get(summary.slice) or summary for summary in results]
     submitted = replace(submitted, stopped=stop.reason)
-    receipt = await asyncio.to_thread(session.ledger.money.receipt, batch.ledger_name, slices)
+    receipt = await asyncio.to_thread(session.ledger.read.receipt, batch.ledger_name, slices)
     n_requests = session.client.n_requests
     report = build_report(
         submitted, quotes, results, n_requests=n_requests, receipt=receipt, files=files

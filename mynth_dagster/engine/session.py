@@ -26,7 +26,7 @@ from mynth_dagster.client.client import MynthClient, RevisionVerdict, ask_revisi
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.limiter import Limiter
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.clock import Clock, Instant, SystemClock
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import (
     AccountMismatchError,
@@ -38,8 +38,8 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.journal import read_left_behind, remove_if_empty
-from mynth_dagster.ledger.ledger import AccountRow
-from mynth_dagster.ledger.observations import Sighting
+from mynth_dagster.ledger.observations import Observation, Source
+from mynth_dagster.ledger.queries import AccountRow
 from mynth_dagster.limits import POLL_INTERVAL_MAX_S, POLL_INTERVAL_MIN_S, UPLOAD_LIFETIME_S
 from mynth_dagster.models.task import Account
 from mynth_dagster.printable import printable_logger
@@ -183,7 +183,7 @@ class PayingAccount:
         reach = await self.reach()
         if not reach.elsewhere:
             return True
-        account = await asyncio.to_thread(self._ledger.accounts.of_task, task_id)
+        account = await asyncio.to_thread(self._ledger.read.account_of, task_id)
         return account is None or account in reach.asked
 
     async def adopt(self) -> int:
@@ -210,7 +210,7 @@ class PayingAccount:
             await self._ledger.ensure_meta(f"{ECHO_META}{await self.number()}", "yes")
 
     async def _find(self) -> int:
-        known = await asyncio.to_thread(self._ledger.accounts.all)
+        known = await asyncio.to_thread(self._ledger.read.accounts)
         base_url = self._base_url
         mine = my_account(known, base_url, self._fingerprint())
         if mine.number:
@@ -235,7 +235,7 @@ class PayingAccount:
         users = {account.user_id for account in known if account.user_id}
         if found is not None and users:
             return found.user_id in users
-        newest_task, here = self._ledger.accounts.newest_task, _host(self._base_url)
+        newest_task, here = self._ledger.read.newest_task, _host(self._base_url)
         if await asyncio.to_thread(newest_task, None) is None:
             return True
         local = [account.number for account in known if _host(account.base_url) == here]
@@ -266,12 +266,12 @@ class PayingAccount:
         return self._client.settings.normalised_base_url
 
     def _reach(self) -> Reach:
-        known = self._ledger.accounts.all()
+        known = self._ledger.read.accounts()
         return reach_of(my_account(known, self._base_url, self._fingerprint()), known)
 
     def _elsewhere(self) -> dict[str, int]:
         reach = self._reach()
-        return tasks_elsewhere(reach, self._ledger.accounts.n_awaited()) if reach.elsewhere else {}
+        return tasks_elsewhere(reach, self._ledger.read.n_awaited()) if reach.elsewhere else {}
 
     def _fingerprint(self) -> str:
         return fingerprint_of(self._ledger.salt, self._client.settings.api_key)
@@ -325,7 +325,7 @@ def lean_memory() -> Iterator[None]:
                 pa.set_memory_pool(pool)
 
 
-# Answers that an earlier process could not write into the ledger are taken in as sightings.
+# Responses that an earlier process could not write into the ledger are observed now.
 
 
 async def replay_journals(ledger: Ledger, folder: Path) -> int:
@@ -336,21 +336,21 @@ async def replay_journals(ledger: Ledger, folder: Path) -> int:
     does not know is another ledger's: its journal is left alone.
     """
     n_taken = 0
-    for path, answers in await asyncio.to_thread(lambda: list(read_left_behind(folder))):
-        ids = [answer.intent_id for answer in answers]
+    for path, entries in await asyncio.to_thread(lambda: list(read_left_behind(folder))):
+        ids = [entry.intent_id for entry in entries]
         intents = await asyncio.to_thread(ledger.read.intents_by_id, ids)
         if set(ids) - set(intents):
             continue
-        for answer in answers:
-            sighting = Sighting(
-                intent=intents[answer.intent_id],
-                task_id=answer.task_id,
-                source="journal",
-                seen_at_us=answer.seen_at_us,
-                deadline_at_us=answer.deadline_at_us,
-                reserved_units=answer.reserved_units,
+        for entry in entries:
+            observation = Observation(
+                Source.JOURNAL,
+                entry.task_id,
+                Instant(entry.seen_at_us),
+                intents[entry.intent_id],
+                deadline_at_us=entry.deadline_at_us,
+                reserved_units=entry.reserved_units,
             )
-            await ledger.record_sighting(sighting)
+            await ledger.observe(observation)
             n_taken += 1
         reach(CrashPoint.SPOOL_TAKEN_IN)
         path.unlink(missing_ok=True)

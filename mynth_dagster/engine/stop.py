@@ -20,7 +20,7 @@ from mynth_dagster.errors import (
     name_some,
 )
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.claims import Stop
+from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.limits import (
     EQUAL_REFUSALS_MAX,
     NOT_SENT_RETRIES_MAX,

@@ -37,7 +37,7 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed, Ending
-from mynth_dagster.ledger.observations import ANSWER, Attachment, Sighting
+from mynth_dagster.ledger.observations import Attachment, Observation, Observed, Source
 from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import UNSUPPORTED
@@ -83,7 +83,7 @@ class PendingRecord:
     intent: Intent
     outcome: Accepted
     seen_at_us: int
-    kept: asyncio.Future[Attachment]
+    kept: asyncio.Future[Observed]
 
 
 class ResponseRecorder:
@@ -100,21 +100,22 @@ class ResponseRecorder:
 
     def begin(self, intent: Intent, outcome: Accepted) -> PendingRecord:
         """Hand a task id to the ledger; `finish` must follow."""
-        created, now_us = outcome.created, self._session.clock.now_us()
-        sighting = Sighting.at(
-            now_us,
-            intent,
+        created, now = outcome.created, self._session.clock.instant()
+        observation = Observation(
+            Source.RESPONSE,
             created.task_id,
-            ANSWER,
-            deadline_s=self._batch.deadline_s,
+            now,
+            intent,
+            deadline_at_us=now.wall_us + round(self._batch.deadline_s * US_PER_S),
             reserved_units=created.reserved_units,
         )
-        return PendingRecord(intent, outcome, now_us, self._session.ledger.begin_sighting(sighting))
+        kept = self._session.ledger.enqueue(observation)
+        return PendingRecord(intent, outcome, now.wall_us, kept)
 
     async def finish(self, recording: PendingRecord) -> None:
         """Wait until the task id is in the ledger."""
         session, intent, created = self._session, recording.intent, recording.outcome.created
-        if await recording.kept is Attachment.FOREIGN:
+        if (await recording.kept).attachment is Attachment.FOREIGN:
             # An answer to somebody else's request, replayed: what became of ours is not known.
             error = UnexpectedPayloadError(
                 "create task", revision=session.client.profile.REVISION, path="task of its own"
@@ -125,7 +126,7 @@ class ResponseRecorder:
         if created.token is not None and self._batch.defaults.public_access_tokens:
             lifetime_us = session.client.profile.LIMITS.token_lifetime_s * US_PER_S
             token = PublicAccessToken(created.token, recording.seen_at_us + lifetime_us)
-            await session.ledger.tokens.keep(created.task_id, token)
+            await session.ledger.save_token(created.task_id, token)
         self._counts.n_accepted += 1
         self._counts.reserved_units += created.reserved_units or intent.quoted_units or 0
         self._breaker.note_accepted()
@@ -391,7 +392,7 @@ class Submitter:
         content, delivery = self._encoded(delivery, str(tag))
         if isinstance(delivery.request, Inspection):
             wish = delivery.request
-            await session.ledger.subjects.keep(intent.intent_id, wish.model, wish.url)
+            await session.ledger.save_follow_up(intent.intent_id, wish.model, wish.url)
         claimant = f"{self._name}.{next(self._numbers)}"
         may_leave = self._last_look(intent, claimant)
         reach(CrashPoint.BEFORE_INTENT)

@@ -16,7 +16,7 @@ from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, InvalidRequestError, UnauthorizedError
-from mynth_dagster.ledger.uploads import Upload
+from mynth_dagster.ledger.files import Upload
 from mynth_dagster.limits import UPLOADS_AT_ONCE
 from mynth_dagster.models.request import InputImage, Inspection, PaidRequest
 from mynth_dagster.tables.image_header import media_type_of
@@ -59,7 +59,7 @@ class InputUploads:
         session = self._session
         lifetime_us = round(session.settings.upload_lifetime_s * US_PER_S)
         self._urls = await asyncio.to_thread(
-            session.ledger.uploads.known,
+            session.ledger.read.uploads,
             self._account,
             list(files),
             since_us=session.clock.now_us() - lifetime_us,
@@ -117,7 +117,7 @@ class InputUploads:
         reach(CrashPoint.UPLOADED)
         now_us = session.clock.now_us()
         made = [Upload(name, url, now_us) for (name, _), url in zip(files, urls, strict=True)]
-        await session.ledger.uploads.remember(self._account, made)
+        await session.ledger.save_uploads(self._account, made)
         self._urls |= {upload.content_hash: upload.url for upload in made}
         self._counts.n_files += len(files)
         self._counts.n_requests += 1

@@ -2,4 +2,4 @@
 
 from mynth_dagster.ledger.ledger import Ledger as Ledger
 from mynth_dagster.ledger.partitions import Stopped as Stopped
-from mynth_dagster.ledger.queries import LedgerReader as LedgerReader
+from mynth_dagster.ledger.queries import Queries as Queries

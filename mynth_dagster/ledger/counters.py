@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.database import is_postgres
-from mynth_dagster.ledger.statements import Cells, Change, Lookup, Names
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.money import (
     NOTHING,
@@ -36,6 +34,7 @@ _tasks = schema.tasks
 Place = tuple[str, str, str]
 """Batch, window and fan-out key of a partition."""
 _PLACE = ("batch", "window", "fan_out")
+_AMOUNTS = ("spent", "reserved", "unknown")
 
 
 def place_of(intent: Intent) -> Place:
@@ -48,6 +47,11 @@ class Changes:
     """What the partitions have to be told, gathered over one write."""
 
     by_place: dict[Place, Exposure] = field(default_factory=dict)
+
+    @classmethod
+    def of_places(cls, places: Iterable[Place]) -> Changes:
+        """Something new to show, and no money."""
+        return cls(dict.fromkeys(places, NOTHING))
 
     def add(self, place: Place, difference: Exposure = NOTHING) -> None:
         """The partition has something new to show, and this much more money in it."""
@@ -62,15 +66,11 @@ class Changes:
         return cls({place: Exposure(reserved=more) for place, more in sums.items()})
 
 
-def _sums(names: Names) -> sa.Select[Any]:
-    place = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
-    held = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
-    sums = (sa.func.sum(held), sa.func.sum(_intents.c.charged_units))
-    query = sa.select(*place, _intents.c.state, *sums).where(names.among(_intents.c.intent_id))
-    return query.group_by(*place, _intents.c.state, _intents.c.charged_units.is_not(None))
-
-
-_SUMS = Lookup(_sums)
+_PLACE_OF_INTENT = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
+_HELD = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
+_SUMS = sa.select(
+    *_PLACE_OF_INTENT, _intents.c.state, sa.func.sum(_HELD), sa.func.sum(_intents.c.charged_units)
+).group_by(*_PLACE_OF_INTENT, _intents.c.state, _intents.c.charged_units.is_not(None))
 
 
 def exposure_of_places(
@@ -78,9 +78,8 @@ def exposure_of_places(
 ) -> dict[Place, Exposure]:
     """The exposure of these intents, added up by place."""
     found: dict[Place, Exposure] = {}
-    for batch, window, fan_out, state, held_units, charged_units in _SUMS.rows(
-        connection, intent_ids
-    ):
+    query = _SUMS.where(_intents.c.intent_id.in_(intent_ids))
+    for batch, window, fan_out, state, held_units, charged_units in connection.execute(query):
         exposure = exposure_of(
             IntentState(state),
             quoted_units=None,
@@ -92,23 +91,17 @@ def exposure_of_places(
     return found
 
 
-def _locked(names: Names) -> sa.Select[Any]:
-    """In one order, so that two writers who meet wait for each other and not in a circle."""
-    query = sa.select(_intents.c.intent_id).where(names.among(_intents.c.intent_id))
-    return query.order_by(_intents.c.intent_id).with_for_update()
-
-
-_LOCKED = Lookup(_locked)
-
-
 def exposure_before(connection: Connection, intent_ids: Collection[str]) -> dict[Place, Exposure]:
     """
     The exposure of intents that are about to be changed; nobody else changes them until then.
 
-    SQLite has one writer at a time; on Postgres another one's change would be counted twice.
+    SQLite has one writer at a time. On Postgres the intents are locked first, since another
+    writer's change would be counted twice; in one order, so that two writers who meet wait for
+    each other and not in a circle.
     """
     if is_postgres(connection):
-        _LOCKED.rows(connection, intent_ids)
+        these = sa.select(_intents.c.intent_id).where(_intents.c.intent_id.in_(intent_ids))
+        connection.execute(these.order_by(_intents.c.intent_id).with_for_update()).all()
     return exposure_of_places(connection, intent_ids)
 
 
@@ -129,8 +122,8 @@ def note_difference(
     if not changed:
         return
     after, changes = exposure_of_places(connection, intent_ids), Changes()
-    told = after if len(changed) == len(intent_ids) else exposure_of_places(connection, changed)
-    for place in told:
+    places = after if len(changed) == len(intent_ids) else exposure_of_places(connection, changed)
+    for place in places:
         changes.add(place, after[place] - before[place])
     for intent_id, difference in surplus:
         (place,) = exposure_of_places(connection, [intent_id])
@@ -138,31 +131,35 @@ def note_difference(
     apply_changes(connection, changes)
 
 
-_AMOUNTS = ("spent", "reserved", "unknown")
-
-
-def _tell(cells: Cells) -> sa.Update:
-    is_place = [_partitions.c[name] == cells(name) for name in _PLACE]
-    amounts = {f"{name}_units": _partitions.c[f"{name}_units"] + cells(name) for name in _AMOUNTS}
-    values = {"version": _partitions.c.version + 1, **amounts}
-    return sa.update(_partitions).where(*is_place).values(values)
-
-
-_TELL = Change(
-    _tell,
-    {
-        **{name: _partitions.c[name] for name in _PLACE},
-        **{name: _partitions.c[f"{name}_units"] for name in _AMOUNTS},
-    },
-    distinct=[],
+_RAISE = (
+    sa.update(_partitions)
+    .where(*(_partitions.c[name] == sa.bindparam(f"of_{name}") for name in _PLACE))
+    .values(
+        version=_partitions.c.version + 1,
+        **{
+            f"{name}_units": _partitions.c[f"{name}_units"] + sa.bindparam(f"{name}_more")
+            for name in _AMOUNTS
+        },
+    )
 )
 
 
 def apply_changes(connection: Connection, changes: Changes) -> None:
-    """Raise versions and counters, one by one and always in the same order of partitions."""
-    for place, difference in sorted(changes.by_place.items(), key=lambda change: change[0]):
-        amounts = {name: getattr(difference, name) for name in _AMOUNTS}
-        _TELL.run(connection, [{**dict(zip(_PLACE, place, strict=True)), **amounts}])
+    """
+    Raise versions and counters.
+
+    One partition after the other and always in the same order: on Postgres two writers who meet
+    wait for each other and not in a circle.
+    """
+    rows = [
+        {
+            **{f"of_{name}": part for name, part in zip(_PLACE, place, strict=True)},
+            **{f"{name}_more": getattr(difference, name) for name in _AMOUNTS},
+        }
+        for place, difference in sorted(changes.by_place.items(), key=lambda change: change[0])
+    ]
+    if rows:
+        connection.execute(_RAISE, rows)
 
 
 def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
@@ -183,18 +180,12 @@ def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
     apply_changes(connection, changes)
 
 
-def _surplus(names: Names) -> sa.Select[Any]:
-    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
-    return sa.select(*columns).where(names.among(_tasks.c.intent_id), _tasks.c.is_surplus)
-
-
-_SURPLUS = Lookup(_surplus)
-
-
 def _of_surplus(connection: Connection, intent_ids: Collection[str]) -> list[tuple[str, Exposure]]:
+    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
+    query = sa.select(*columns).where(_tasks.c.intent_id.in_(intent_ids), _tasks.c.is_surplus)
     return [
         (intent_id, exposure_of_surplus(held_units, charged_units))
-        for intent_id, held_units, charged_units in _SURPLUS.rows(connection, intent_ids)
+        for intent_id, held_units, charged_units in connection.execute(query)
     ]
 
 
@@ -225,24 +216,26 @@ class BudgetRequest:
         return [key for scope, key in self.keys.items() if self.budget.cap(scope) is not None]
 
 
-def exceeded_scopes(connection: Connection, wishes: Sequence[BudgetRequest]) -> list[Scope | None]:
+def exceeded_scopes(
+    connection: Connection, requests: Sequence[BudgetRequest]
+) -> list[Scope | None]:
     """
-    For each wish the scope that has no room for it; the wishes before it are counted in.
+    For each request the scope that has no room for it; the requests before it are counted in.
 
     Other claims of these batches wait until the transaction ends.
     """
-    capped = [wish for wish in wishes if wish.budget.is_set]
+    capped = [request for request in requests if request.budget.is_set]
     if not capped:
-        return [None] * len(wishes)
-    _lock(connection, sorted({wish.place[0] for wish in capped}))
-    used = _used(connection, {key for wish in capped for key in wish.capped_keys})
+        return [None] * len(requests)
+    _lock(connection, sorted({request.place[0] for request in capped}))
+    used = _used(connection, {key for request in capped for key in request.capped_keys})
     exceeded: list[Scope | None] = []
-    for wish in wishes:
-        in_scope = {scope: used[key] for scope, key in wish.keys.items()}
-        exceeded.append(wish.budget.exceeded(in_scope, wish.price_units))
+    for request in requests:
+        in_scope = {scope: used[key] for scope, key in request.keys.items()}
+        exceeded.append(request.budget.exceeded(in_scope, request.price_units))
         if exceeded[-1] is None:
-            for key in wish.keys.values():
-                used[key] += Exposure(reserved=wish.price_units)
+            for key in request.keys.values():
+                used[key] += Exposure(reserved=request.price_units)
     return exceeded
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
 
 from mynth_dagster.clock import Instant, SystemClock, block_s
@@ -324,6 +325,50 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+# Writing many rows: one statement for all, and one by one only where not all can be changed.
+
+
+def insert_into(connection: Connection, table: sa.Table) -> Any:
+    """The dialect's insert, which alone knows ON CONFLICT."""
+    return (postgresql.insert if is_postgres(connection) else sqlite.insert)(table)
+
+
+def execute_many(
+    connection: Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Run a statement once for each row; how many rows of the table were changed or made."""
+    if not rows:
+        return 0
+    options = {"preserve_rowcount": True}
+    return connection.execute(statement, rows, execution_options=options).rowcount
+
+
+def execute_all(
+    connection: Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether the statement changed or made one row for each of these; where not, it does none."""
+    # Not `begin_nested`: SQLite ends the whole transaction on a full disk, and to go back to a
+    # savepoint that is gone would fail with an error that hides the first.
+    connection.exec_driver_sql("SAVEPOINT many")
+    is_done = execute_many(connection, statement, rows) == len(rows)
+    connection.exec_driver_sql(f"{'RELEASE' if is_done else 'ROLLBACK TO'} SAVEPOINT many")
+    return is_done
+
+
+def execute_each(
+    connection: Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
+) -> list[bool]:
+    """
+    For each of these whether the statement changed or made its row.
+
+    Every change of state is a compare-and-set. Nearly always all of a group succeed, and the
+    count of rows says so; else they are run one by one to see which.
+    """
+    if len(rows) > 1 and execute_all(connection, statement, rows):
+        return [True] * len(rows)
+    return [execute_many(connection, statement, [row]) == 1 for row in rows]
 
 
 # Running numbers and the time that waits are measured in.

@@ -1,21 +1,22 @@
 """
-The inbox: webhooks are kept here before they are acknowledged, and worked later.
+Webhook events are kept here before they are acknowledged, and worked later.
 
 What two deliveries of one event have in common is their `event_id`; the second leaves no trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import Enum
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.database import execute_each, insert_into
 from mynth_dagster.ledger.group_commit import GroupCommit, Write
-from mynth_dagster.ledger.statements import CALL, Cells, Change, Insertion, each_changed, rows_of
+from mynth_dagster.ledger.queries import Reader
 
 _events = schema.webhook_events
 
@@ -96,7 +97,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class WebhookEventCounts:
-    """The inbox in numbers; times are UTC microseconds, None where there is nothing."""
+    """The events in numbers; times are UTC microseconds, None where there is nothing."""
 
     n_open: int
     oldest_open_at_us: int | None
@@ -104,7 +105,7 @@ class WebhookEventCounts:
     n_by_outcome: dict[EventOutcome, int]
 
 
-class WebhookEvents:
+class WebhookEvents(Reader):
     """
     The webhooks of one ledger.
 
@@ -113,8 +114,8 @@ class WebhookEvents:
     """
 
     def __init__(self, commits: GroupCommit, reader: Engine) -> None:
+        super().__init__(reader)
         self._commits = commits
-        self._reader = reader
 
     async def receive(self, event: WebhookEvent) -> bool:
         """Keep an event; False if it was kept before."""
@@ -130,13 +131,13 @@ class WebhookEvents:
 
     async def forget(self, before_us: int) -> int:
         """Drop events that were worked before this time; those that nobody owned are kept."""
-        return int(await self._commits.submit(CALL, _forgetting(before_us)))
+        return await self._commits.call(_forget, before_us)
 
     def differs(self, event: WebhookEvent) -> bool:
         """Whether an event with this id was kept whose body was another one."""
         query = sa.select(_events.c.body_sha256).where(_events.c.event_id == event.event_id)
-        kept = list(rows_of(self._reader, query, lambda row: row["body_sha256"]))
-        return bool(kept) and kept[0] not in (None, event.body_sha256)
+        kept = self._all(query)
+        return bool(kept) and kept[0]["body_sha256"] not in (None, event.body_sha256)
 
     def due(
         self, now_us: int, limit: int, *, after: WebhookEvent | None = None
@@ -148,39 +149,35 @@ class WebhookEvents:
         query = query.where(_events.c.due_at_us <= now_us)
         if after is not None:
             query = query.where(sa.tuple_(*order) > (after.received_at_us, after.event_id))
-        return list(
-            rows_of(
-                self._reader, query.order_by(*order).limit(limit), lambda row: WebhookEvent(**row)
-            )
-        )
+        return [WebhookEvent(**row) for row in self._all(query.order_by(*order).limit(limit))]
 
     def n_fresh(self) -> int:
         """How many events nobody has tried to work."""
         query = sa.select(sa.func.count().label("n")).where(
             _events.c.done_at_us.is_(None), _events.c.n_tries == 0
         )
-        return sum(rows_of(self._reader, query, lambda row: int(row["n"])))
+        return int(self._all(query)[0]["n"])
 
     def heard(self, batch: str) -> Heard | None:
         """When a task of this batch was last announced; None if none ever was."""
         columns = (_events.c.received_at_us, _events.c.waited_us)
         query = sa.select(*columns).where(_events.c.batch == batch)
         newest = query.order_by(_events.c.received_at_us.desc()).limit(LAST_HEARD)
-        rows = list(rows_of(self._reader, newest, dict))
+        rows = self._all(newest)
         if not rows:
             return None
         longest_us = max(row["waited_us"] or 0 for row in rows)
         return Heard(rows[0]["received_at_us"], longest_us)
 
     def counts(self) -> WebhookEventCounts:
-        """The whole inbox in numbers."""
+        """All events in numbers."""
         query = sa.select(
             _events.c.outcome,
             sa.func.count().label("n"),
             sa.func.min(_events.c.received_at_us).label("oldest"),
             sa.func.max(_events.c.received_at_us).label("newest"),
         ).group_by(_events.c.outcome)
-        rows = {row["outcome"]: row for row in rows_of(self._reader, query, dict)}
+        rows = {row["outcome"]: row for row in self._all(query)}
         open_ = rows.pop(None, None)
         newest = [row["newest"] for row in (*rows.values(), open_) if row]
         return WebhookEventCounts(
@@ -194,75 +191,43 @@ class WebhookEvents:
 def _apply_receipts(connection: Connection, events: Sequence[WebhookEvent]) -> list[bool]:
     # Due at once by any clock: receiver and worker may be machines whose clocks differ.
     rows = [{**asdict(event), "due_at_us": 0} for event in events]
-    return each_changed(connection, _RECEIVE, rows)
+    return execute_each(connection, insert_into(connection, _events).on_conflict_do_nothing(), rows)
 
 
-_RECEIVE = Insertion(
-    _events, [*(field.name for field in fields(WebhookEvent)), "due_at_us"], key="event_id"
+_OPEN_EVENT = sa.update(_events).where(
+    _events.c.event_id == sa.bindparam("of_event"), _events.c.done_at_us.is_(None)
 )
-
-
-def _finish(cells: Cells) -> sa.Update:
-    is_open = _events.c.done_at_us.is_(None)
-    is_kept = cells("outcome") == EventOutcome.UNMATCHED.value
-    values = {name: cells(name) for name in ("done_at_us", "outcome", "batch", "waited_us")}
-    return (
-        sa.update(_events)
-        .where(_events.c.event_id == cells("event_id"), is_open)
-        .values(**values, body=sa.case((is_kept, _events.c.body), else_=sa.null()))
-    )
-
-
-_FINISH = Change(
-    _finish,
-    {name: _events.c[name] for name in ("event_id", "done_at_us", "outcome", "batch", "waited_us")},
-    distinct=["event_id"],
+_IS_KEPT = sa.bindparam("of_outcome") == EventOutcome.UNMATCHED.value
+_FINISH = _OPEN_EVENT.values(
+    outcome=sa.bindparam("of_outcome"), body=sa.case((_IS_KEPT, _events.c.body), else_=sa.null())
 )
+_POSTPONE = _OPEN_EVENT.values(n_tries=_events.c.n_tries + 1)
 
 
 def _apply_ends(connection: Connection, ends: Sequence[EventEnd]) -> list[bool]:
     rows = [
         {
-            "event_id": end.event_id,
+            "of_event": end.event_id,
+            "of_outcome": end.outcome.value,
             "done_at_us": end.at_us,
-            "outcome": end.outcome.value,
             "batch": end.batch,
             "waited_us": end.waited_us,
         }
         for end in ends
     ]
-    return each_changed(connection, _FINISH, rows)
-
-
-def _postpone(cells: Cells) -> sa.Update:
-    is_open = _events.c.done_at_us.is_(None)
-    return (
-        sa.update(_events)
-        .where(_events.c.event_id == cells("event_id"), is_open)
-        .values(due_at_us=cells("due_at_us"), n_tries=_events.c.n_tries + 1)
-    )
-
-
-_POSTPONE = Change(
-    _postpone,
-    {"event_id": _events.c.event_id, "due_at_us": _events.c.due_at_us},
-    distinct=["event_id"],
-)
+    return execute_each(connection, _FINISH, rows)
 
 
 def _apply_postponements(connection: Connection, laters: Sequence[Postponement]) -> list[bool]:
-    rows = [{"event_id": later.event_id, "due_at_us": later.due_at_us} for later in laters]
-    return each_changed(connection, _POSTPONE, rows)
+    rows = [{"of_event": later.event_id, "due_at_us": later.due_at_us} for later in laters]
+    return execute_each(connection, _POSTPONE, rows)
 
 
-def _forgetting(before_us: int) -> Callable[[Connection], int]:
-    def call(connection: Connection) -> int:
-        statement = sa.delete(_events).where(
-            _events.c.done_at_us < before_us, _events.c.outcome != EventOutcome.UNMATCHED.value
-        )
-        return connection.execute(statement).rowcount
-
-    return call
+def _forget(connection: Connection, before_us: int) -> int:
+    statement = sa.delete(_events).where(
+        _events.c.done_at_us < before_us, _events.c.outcome != EventOutcome.UNMATCHED.value
+    )
+    return connection.execute(statement).rowcount
 
 
 RECEIVE = Write("receive", 6, _apply_receipts)

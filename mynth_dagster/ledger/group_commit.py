@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from sqlalchemy.engine import Connection, Engine
 
@@ -32,6 +32,7 @@ from mynth_dagster.ledger.journal import Journal, JournalEntry
 
 P = TypeVar("P")
 R = TypeVar("R")
+Args = ParamSpec("Args")
 
 GROUP_MAX = 1000
 FORGOTTEN = (
@@ -49,16 +50,25 @@ class Write(Generic[P, R]):
 
     `apply` runs inside a transaction on all queued members at once and returns their results
     in order; it may be called again with the same members, and then changes nothing more.
-    `rank` orders the kinds of one group; lower goes first. `journaled` is what has to survive
-    this process if the database does not answer. `is_kept` looks whether a member that was
-    confirmed, with this result, is still there.
+    `rank` orders the kinds of one group; lower goes first. `journaled` is what of a member has to
+    survive this process if the database does not answer, None if nothing has to. `is_kept` looks
+    whether a member that was confirmed, with this result, is still there; it is asked of members
+    that have to survive, and of all of a kind without `journaled`.
     """
 
     name: str
     rank: int
     apply: Callable[[Connection, Sequence[P]], Sequence[R]]
-    journaled: Callable[[P], JournalEntry] | None = None
+    journaled: Callable[[P], JournalEntry | None] | None = None
     is_kept: Callable[[Connection, P, R], bool] | None = None
+
+
+def _apply_calls(connection: Connection, calls: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+    return [call(connection) for call in calls]
+
+
+CALL: Write[Callable[[Connection], Any], Any] = Write("call", 5, _apply_calls)
+"""Rare writes, each a function of the connection."""
 
 
 @dataclass
@@ -70,6 +80,11 @@ class _Queued:
     result: Any = None
     error: Exception | None = field(default=None)
     is_journaled: bool = False
+
+    @property
+    def entry(self) -> JournalEntry | None:
+        """What of it has to survive this process."""
+        return self.write.journaled(self.params) if self.write.journaled else None
 
 
 class GroupCommit:
@@ -100,6 +115,15 @@ class GroupCommit:
         """
         # A write is never taken back: a cancelled caller loses its future and no task id.
         return await self.enqueue(write, params)
+
+    async def call(
+        self,
+        function: Callable[Concatenate[Connection, Args], R],
+        *args: Args.args,
+        **kwargs: Args.kwargs,
+    ) -> R:
+        """Run a rare write, a function of the connection, in the next transaction."""
+        return cast("R", await self.submit(CALL, lambda c: function(c, *args, **kwargs)))
 
     def enqueue(self, write: Write[P, R], params: P) -> asyncio.Future[R]:
         """As `submit`, for who has something else to do until its COMMIT."""
@@ -182,8 +206,9 @@ class GroupCommit:
             return error
         self._was_away = False
         for queued in group:
-            if queued.write.is_kept is not None:
-                self._confirmed[queued.write.name] = queued
+            write = queued.write
+            if write.is_kept and (write.journaled is None or queued.entry is not None):
+                self._confirmed[write.name] = queued
         return None
 
     def _require_intact(self, connection: Connection) -> None:
@@ -206,11 +231,11 @@ class GroupCommit:
 
     def _keep_answers(self, group: list[_Queued]) -> None:
         """What was paid for is on disk before anybody waits for the database."""
-        paid = [q for q in group if q.write.journaled is not None and not q.is_journaled]
+        paid = [q for q in group if q.entry is not None and not q.is_journaled]
         if self.journal is None or not paid:
             return
         with suppress(OSError):  # the last resort failed too: the database may still come back
-            self.journal.keep([q.write.journaled(q.params) for q in paid if q.write.journaled])
+            self.journal.write([q.entry for q in paid if q.entry])
             for queued in paid:
                 queued.is_journaled = True
         reach(CrashPoint.ANSWER_SPOOLED)

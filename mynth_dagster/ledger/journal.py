@@ -35,7 +35,7 @@ class JournalEntry:
     task_id: str
     reserved_units: int | None
     seen_at_us: int
-    deadline_at_us: int
+    deadline_at_us: int | None
 
 
 class Journal:
@@ -64,9 +64,9 @@ class Journal:
     def is_empty(self) -> bool:
         return self._end == 0
 
-    def keep(self, answers: Sequence[JournalEntry]) -> None:
-        """Write answers down and sync; they are safe when this returns."""
-        lines = b"".join(_encode(answer) for answer in answers)
+    def write(self, entries: Sequence[JournalEntry]) -> None:
+        """Write entries and sync; they are safe when this returns."""
+        lines = b"".join(_encode(entry) for entry in entries)
         os.pwrite(self._file, lines, self._end)
         os.fsync(self._file)
         self._end += len(lines)
@@ -129,8 +129,8 @@ def _locked(path: Path) -> int:
     return file
 
 
-def _encode(answer: JournalEntry) -> bytes:
-    body = json.dumps(asdict(answer), separators=(",", ":")).encode("ascii")
+def _encode(entry: JournalEntry) -> bytes:
+    body = json.dumps(asdict(entry), separators=(",", ":")).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 

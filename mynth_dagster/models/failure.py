@@ -138,7 +138,7 @@ def _words_for_unresolved(intent: Intent) -> Words:
         "outcome_unknown",
         f"it may have been accepted: {said}{held}",
         MoneyOutcome.UNKNOWN,
-        "It is not sent again by itself; settling looks for its task. To decide by hand: "
+        "It is not sent again by itself; the next search looks for its task. To decide by hand: "
         f"mynth-dagster resolve {intent.intent_id} --attach TASK_ID | --resubmit | --abandon.",
     )
 

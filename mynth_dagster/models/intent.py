@@ -244,6 +244,11 @@ class Awaited:
     model: str = ""
     account: int | None = None
 
+    @classmethod
+    def of(cls, intent: Intent, task_id: str) -> Awaited:
+        """A task that was attached to an intent, its first one or a further one."""
+        return cls(intent.intent_id, task_id, intent.n_asked, intent.claimed_at_us)
+
     @property
     def is_finished_remotely(self) -> bool:
         """Mynth says the task is over."""

@@ -1,7 +1,7 @@
 """
 Exact money: integers of 10⁻⁸ USD inside, `Decimal` at the edges.
 
-Mynth spells settled costs with eight decimals and estimates without trailing zeros;
+Mynth spells final costs with eight decimals and estimates without trailing zeros;
 SQLite would turn decimals into floats. So the ledger counts *units* of 10⁻⁸ USD.
 """
 

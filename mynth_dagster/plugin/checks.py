@@ -226,7 +226,7 @@ def check_specs(
             asset=failures,
             description="No row waits for evidence or for its task. If it warns: unresolved rows "
             "may have been accepted and are never sent again by themselves. Materialize `tasks` "
-            "again to look for their tasks, or settle them with the settle job. Stalled tasks "
+            "again to look for their tasks, or resolve them with the resolve job. Stalled tasks "
             "are collected whenever they finish.",
         ),
     ]

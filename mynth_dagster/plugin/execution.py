@@ -299,8 +299,8 @@ class Landing:
             budget_s=self._until_s - self._session.clock.elapsed_s(),
         )
         name = self._assets.batch.ledger_name
-        money = self._session.ledger.money
-        receipt = await asyncio.to_thread(money.receipt, name, [summary.slice])
+        read = self._session.ledger.read
+        receipt = await asyncio.to_thread(read.receipt, name, [summary.slice])
         return Landed(summary, receipt, audit, schemas, thumbnails)
 
 
@@ -339,7 +339,7 @@ async def charged_by_window(
         if row.window in by_window:
             by_window[row.window].append(batch.slice(row.window, row.fan_out))
     return {
-        window: (await asyncio.to_thread(ledger.money.receipt, batch.ledger_name, slices)).charged
+        window: (await asyncio.to_thread(ledger.read.receipt, batch.ledger_name, slices)).charged
         for window, slices in by_window.items()
     }
 
@@ -423,7 +423,7 @@ def submit_tasks(
 def collect_results(
     context: dg.AssetExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
-    """Wait until the run's partitions are settled, then write their tables."""
+    """Wait until the run's partitions are idle, then write their tables."""
     slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
     batch, landed, charged = assets.batch, dict[Slice, Landed](), dict[str, int]()
 

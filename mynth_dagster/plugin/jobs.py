@@ -127,7 +127,7 @@ def _requests(
     return dg.RunRequest(run_key=window, tags=assets.partitions.range_tags(slices))
 
 
-# Operations that materialize nothing: a quote, the settling of what is in doubt, and a stop.
+# Operations that materialize nothing: a quote, the resolution of what is in doubt, and a stop.
 #
 # Annotations are real objects in this module (no postponed evaluation): Dagster reads them.
 
@@ -191,7 +191,7 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
             resolve_in_doubt,
             SETTLE_CONFIG,
             "Lists the paid requests of this batch whose outcome is unknown, with their evidence "
-            "and what they may have cost, or settles them as the launchpad says.",
+            "and what they may have cost, or resolves them as the launchpad says.",
         ),
         _job(
             assets,

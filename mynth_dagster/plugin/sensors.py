@@ -1,5 +1,5 @@
 """
-The completion sensor: notices that partitions are settled and asks for their collection.
+The completion sensor: notices that partitions are idle and asks for their collection.
 
 It makes free reads only, never a POST: past its deadline Dagster drops a tick while the code
 runs on and overlaps the next. All its memory is in the ledger, so a lost tick loses nothing.

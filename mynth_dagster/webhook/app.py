@@ -46,7 +46,7 @@ from mynth_dagster.wire.decode import parse_json
 from mynth_dagster.wire.events import FINAL_EVENTS, EventHead, read_head
 from mynth_dagster.wire.signatures import Stamp, read_stamp, verify, verify_standard
 
-# What a receiver has to know: where the inbox is, and by what it recognises Mynth.
+# What a receiver has to know: where events are stored, and by what it recognises Mynth.
 
 
 SECRETS_MAX = 2
@@ -59,7 +59,7 @@ class WebhookSettings:
     Settings of a receiver; secrets and tokens are never part of a repr.
 
     Args:
-        ledger_url: SQLAlchemy URL of the ledger whose inbox is filled.
+        ledger_url: SQLAlchemy URL of the ledger that stores the events.
         secrets: Secrets of registered webhooks, the whole text as Mynth shows it; two while one
             is being replaced, of either form. None: signed events are refused.
         tokens: Secrets in the URLs of custom endpoints, two while one is being replaced.
@@ -241,7 +241,7 @@ def _values(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key.lower() == name]
 
 
-# Where events are put: the ledger's inbox, opened when first needed and again when it is back.
+# Where events are put: the ledger, opened when first needed and again when it is back.
 
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ Revision 2026-10 sends ``{id, type, timestamp, data}``, and `data` is the task a
 it. Which form a body has is seen in the body, so that a ledger set up under one revision
 understands a server that has changed to the other.
 
-The receiver needs an event's head only; whoever works the inbox reads the rest.
+The receiver needs an event's head only; whoever processes the event reads the rest.
 """
 
 from __future__ import annotations

@@ -249,9 +249,9 @@ def test_deliveries_and_refusals_are_told(health):
 def test_events_that_nobody_works_or_owns_are_told(health):
     """The first need a sensor, the second a person."""
     health.event(1, ago_s=700)
-    assert health.found()["inbox"][0] is Level.NOTE
+    assert health.found()["events"][0] is Level.NOTE
     health.event(2, EventOutcome.UNMATCHED)
-    level, said = health.found()["inbox"]
+    level, said = health.found()["events"]
     assert level is Level.PROBLEM
     assert "older copy" in said
 

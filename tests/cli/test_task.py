@@ -58,7 +58,7 @@ def test_no_token_is_left_in_the_ledger_of_a_batch_that_wants_none(made):
     work, task_id = made
     ledger = Ledger.open(ledger_url_in(str(work.root)))
     try:
-        assert ledger.tokens.of([task_id]) == {}
+        assert ledger.read.tokens([task_id]) == {}
         assert "pat_x" not in repr(PublicAccessToken("pat_x", 1))
     finally:
         ledger.close()

@@ -24,7 +24,7 @@ from mynth_dagster.wire.signatures import SECRET_PREFIX, TOLERANCE_S
 from tests.docs.markdown import DOCS, blocks, code_in, read, rows
 
 PAGE = DOCS / "webhooks.md"
-DECISION = DOCS / "decisions" / "0016-inbox-before-acknowledgement.md"
+DECISION = DOCS / "decisions" / "0016-stored-before-acknowledged.md"
 
 
 def test_the_receiver_of_the_example_can_be_mounted(

@@ -90,7 +90,9 @@ def test_killed_run_pays_nothing_twice_and_loses_nothing(deployment):
     ledger = Ledger.open(f"sqlite:///{deployment.data / 'mynth-ledger.db'}")
     slices = Batch("night", shards=4).slices("2026-11-21")
     attached = ledger.read.awaited("night", slices, None)
-    in_doubt = ledger.doubts.doubts("night", slices, [IntentState.SENDING, IntentState.UNRESOLVED])
+    in_doubt = ledger.read.unresolved(
+        "night", slices, [IntentState.SENDING, IntentState.UNRESOLVED]
+    )
     ledger.close()
     assert {i.task_id for i in attached} == {entry["task_id"] for entry in log["accepted"]}
     assert len(attached) + len(in_doubt) == 600

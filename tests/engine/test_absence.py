@@ -143,7 +143,7 @@ def test_two_walks_that_agree_clear_a_row():
         ([walk(15), walk(16.9, 73)], "too close together"),
         ([walk(15), walk(18, 73, account=2)], "another key's list"),
         ([walk(15), walk(18, 73, said="no later task")], "the second proves nothing"),
-        ([walk(15), replace(SECOND, said={})], "the second did not search for it"),
+        ([walk(15), replace(SECOND, findings={})], "the second did not search for it"),
         ([walk(15, began=at(1, wall=15)), SECOND], "a wall clock set forward"),
         ([FIRST, walk(18, 73, began=at(15.2, wall=90))], "set forward between the two"),
     ],

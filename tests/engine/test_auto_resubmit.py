@@ -10,8 +10,8 @@ import pytest
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.auto_resubmit import Asked, Reason, is_due, reasons_to_resubmit
 from mynth_dagster.engine.plan import RunOptions
-from mynth_dagster.ledger.claims import Stop
 from mynth_dagster.ledger.queries import PartitionRow, Resting
+from mynth_dagster.ledger.stops import Stop
 from mynth_dagster.models.batch import Slice
 
 MINUTE_US = 60 * US_PER_S

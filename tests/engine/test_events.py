@@ -10,11 +10,12 @@ import httpx
 import orjson
 import pytest
 
+from mynth_dagster.clock import Instant
 from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger.claims import Claim, Claimed
-from mynth_dagster.ledger.observations import Attachment, Sighting
+from mynth_dagster.ledger.observations import Attachment, Observation, Source
 from mynth_dagster.limits import HINT_TRIES_MAX, INTENT_TAG_KEY
 from mynth_dagster.models.intent import RowKey, intent_id, make_tag
 from tests.engine.bench import TABLES, Bench
@@ -142,11 +143,14 @@ def test_an_event_may_come_before_the_answer_to_the_request(new_bench):
     work(work_bench)
     assert work_bench.states() == {"completed": 1}
 
-    async def answer_late(session: Session) -> Attachment:
+    async def answer_late(session: Session) -> Attachment | None:
         (intent,) = session.ledger.read.intents_for("b", "", [KEY_OF_FIRST])[KEY_OF_FIRST]
-        return await session.ledger.record_sighting(
-            Sighting(intent, task_id, "answer", START_US, START_US, reserved_units=77)
+        observed = await session.ledger.observe(
+            Observation(
+                Source.RESPONSE, task_id, Instant(START_US), intent, START_US, reserved_units=77
+            )
         )
+        return observed.attachment
 
     assert in_session(work_bench, answer_late) is Attachment.KNOWN
     assert work_bench.query("SELECT reserved_units FROM intents") == [(77,)]
@@ -368,14 +372,14 @@ def test_an_event_that_cannot_be_stored_does_not_stop_the_others(new_bench):
     ((unlucky,),) = work_bench.query(query)
 
     async def work_with_one_bad(session: Session) -> int:
-        record = session.ledger.record_reading
+        observe = session.ledger.observe
 
-        async def choosy(reading):
-            if reading.intent_id == unlucky:
+        async def choosy(observation):
+            if observation.task is not None and observation.intent.intent_id == unlucky:
                 raise OverflowError("beyond all integers")
-            return await record(reading)
+            return await observe(observation)
 
-        session.ledger.record_reading = choosy  # type: ignore[method-assign]
+        session.ledger.observe = choosy  # type: ignore[method-assign]
         return await process_events(session, batch())
 
     assert in_session(work_bench, work_with_one_bad) == 1
@@ -394,7 +398,7 @@ def test_a_ledger_that_fails_is_told(new_bench, monkeypatch):
         async def broken(*_):
             raise LedgerUnavailableError("down")
 
-        monkeypatch.setattr(session.ledger, "record_sighting", broken)
+        monkeypatch.setattr(session.ledger, "observe", broken)
         monkeypatch.setattr(session.ledger.events, "postpone", broken)
         return await process_events(session, batch())
 

@@ -21,7 +21,7 @@ from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed
-from mynth_dagster.ledger.queries import LedgerReader
+from mynth_dagster.ledger.queries import Queries
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from mynth_dagster.tables.source import open_source, source_from_arrow
@@ -329,17 +329,17 @@ def test_a_process_that_wakes_after_hours_sends_nothing_that_it_had_claimed_befo
 def test_what_is_over_time_when_the_ledger_has_answered_is_not_sent(new_bench, monkeypatch):
     """A process may be stopped while it asks: the claim stood, but both clocks count as well."""
     work = new_bench()
-    standing = LedgerReader.standing
+    standing = Queries.standing
     asked: list[str] = []
 
-    def answer_late(reader: LedgerReader, intent_ids: list[str]) -> set[str]:
+    def answer_late(reader: Queries, intent_ids: list[str]) -> set[str]:
         found = standing(reader, intent_ids)
         if not asked:
             asked.extend(intent_ids)
             work.clock.jump_wall(7200.0)
         return found
 
-    monkeypatch.setattr(LedgerReader, "standing", answer_late)
+    monkeypatch.setattr(Queries, "standing", answer_late)
     work.run(40)
 
     again = work.query("SELECT intent_id FROM intents WHERE attempt > 1")

@@ -199,7 +199,7 @@ class Promise(RuleBasedStateMachine):
         if not (self.work.folder / "ledger.db").exists():
             return []
         ledger = Ledger.open(self.work.ledger_url)
-        held = [intent.intent_id for intent in ledger.doubts.held("b")]
+        held = [intent.intent_id for intent in ledger.read.held("b")]
         ledger.close()
         return held
 

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed, Ending
-from mynth_dagster.ledger.observations import Attachment, Reading, Sighting
+from mynth_dagster.ledger.observations import Attachment, Observation, Observed, Source
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.models.intent import Intent
-from mynth_dagster.models.task import Task, outcome_event
+from mynth_dagster.models.intent import Awaited, Intent
+from mynth_dagster.models.task import Task, TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import START_US
 
@@ -68,17 +68,20 @@ class Book:
         grace_us = round(grace_s * 1e6)
         return int(self.run(self.ledger.expire_sending("b", "", grace_us, LATER))[0])
 
-    def sight(self, intent: Intent, task_id: str = "tsk_1", source: str = "answer") -> Attachment:
-        return Attachment(
-            self.run(self.ledger.record_sighting(sighting(intent, task_id, source)))[0]
-        )
+    def observe(self, *observations: Observation) -> list[Observed]:
+        """Keep these in one transaction, if they come fast enough; what each changed."""
+        return self.run(*map(self.ledger.observe, observations))
+
+    def sight(self, intent: Intent, task_id: str = "tsk_1", source: str = "response") -> Attachment:
+        (observed,) = self.observe(sighting(intent, task_id, source))
+        return Attachment(observed.attachment)
 
     def end(self, intent: Intent, event: Event) -> bool:
         return bool(self.run(self.ledger.record_ending(ending(intent, event)))[0])
 
     def read(self, intent: Intent, task: Task) -> bool:
-        reading = Reading(intent.intent_id, task, outcome_event(task, intent.n_asked), START_US)
-        return bool(self.run(self.ledger.record_reading(reading))[0])
+        (observed,) = self.observe(reading(intent, task))
+        return observed.is_news
 
     def at(self, intent: Intent) -> Intent:
         """The intent as the ledger has it."""
@@ -128,8 +131,27 @@ HAS_TASK = frozenset(
 )
 
 
-def sighting(intent: Intent, task_id: str = "tsk_1", source: str = "answer") -> Sighting:
-    return Sighting(intent, task_id, source, START_US + 1, START_US + 10, reserved_units=7)
+def sighting(
+    intent: Intent, task_id: str = "tsk_1", source: str = "response", reserved_units: int | None = 7
+) -> Observation:
+    seen_at = Instant(START_US + 1)
+    return Observation(
+        Source(source), task_id, seen_at, intent, START_US + 10, reserved_units=reserved_units
+    )
+
+
+def reading(intent: Intent, task: Task) -> Observation:
+    attached = Awaited.of(intent, task.task_id)
+    return Observation(Source.TASK, task.task_id, Instant(START_US), attached, task=task)
+
+
+def status(task_id: str, status: TaskStatus) -> Observation:
+    return Observation(Source.LIST, task_id, Instant(START_US), status=status)
+
+
+def missing(intent: Intent, task_id: str, seen_at: Instant) -> Observation:
+    attached = Awaited.of(intent, task_id)
+    return Observation(Source.TASK, task_id, seen_at, attached, is_missing=True)
 
 
 def ending(intent: Intent, event: Event, **fields: Any) -> Ending:

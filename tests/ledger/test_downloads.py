@@ -31,7 +31,7 @@ def told(book):
 
 
 def _known(book):
-    return book.ledger.outcomes.downloads_for([INTENT.intent_id]).get(INTENT.intent_id, {})
+    return book.ledger.read.downloads_for([INTENT.intent_id]).get(INTENT.intent_id, {})
 
 
 def test_a_download_is_read_as_it_was_recorded(book, told):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from mynth_dagster.ledger.observations import Attachment
+from mynth_dagster.ledger.observations import Attachment, Observed
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState, states_before
 from tests.factories import START_US, make_image, make_intent, make_task
@@ -38,10 +36,10 @@ def test_a_task_that_is_seen_again_is_known(book):
     intent = make_intent()
     book.claim(intent)
 
-    found = [book.sight(intent, source=source) for source in ("answer", "webhook", "list")]
+    found = [book.sight(intent, source=source) for source in ("response", "webhook", "list")]
 
     assert found == [Attachment.ATTACHED, Attachment.KNOWN, Attachment.KNOWN]
-    assert not book.ledger.outcomes.surplus_for([intent.intent_id])
+    assert not book.ledger.read.surplus_for([intent.intent_id])
     assert len(book.query("SELECT * FROM observations")) == 3
 
 
@@ -50,8 +48,8 @@ def test_a_late_answer_still_tells_what_is_held(book):
     intent = make_intent()
     book.open()
     book.claim(intent)
-    told = replace(sighting(intent, source="webhook"), reserved_units=None)
-    assert book.run(book.ledger.record_sighting(told)) == [Attachment.ATTACHED]
+    seen = sighting(intent, source="webhook", reserved_units=None)
+    assert book.observe(seen) == [Observed(Attachment.ATTACHED)]
     assert book.at(intent).reserved_units == intent.quoted_units
     version = book.version()
 
@@ -70,7 +68,7 @@ def test_a_further_task_is_surplus_however_often_it_is_seen(book):
     book.sight(intent, "tsk_1")
 
     assert [book.sight(intent, "tsk_2") for _ in range(2)] == [Attachment.SURPLUS] * 2
-    surplus = book.ledger.outcomes.surplus_for([intent.intent_id])[intent.intent_id]
+    surplus = book.ledger.read.surplus_for([intent.intent_id])[intent.intent_id]
     assert [task.task_id for task in surplus] == ["tsk_2"]
 
 
@@ -79,11 +77,10 @@ def test_a_task_of_another_intent_is_never_attached_twice(book):
     first, second = make_intent("p1"), make_intent("p2")
     book.claim(first)
     book.claim(second)
-    together = [book.ledger.record_sighting(sighting(intent)) for intent in (first, second)]
 
-    found = book.run(*together)
+    observed = book.observe(sighting(first), sighting(second))
 
-    assert found == [Attachment.ATTACHED, Attachment.FOREIGN]
+    assert [each.attachment for each in observed] == [Attachment.ATTACHED, Attachment.FOREIGN]
     assert book.state(second) is IntentState.SENDING
     assert book.sight(second, "tsk_1") is Attachment.FOREIGN
     assert len(book.query("SELECT * FROM observations")) == 2
@@ -96,10 +93,7 @@ def test_what_is_attached_is_what_the_answer_said(book):
         book.claim(intent)
         book.end(intent, Event.LOSE_SIGHT)
 
-    book.run(
-        book.ledger.record_sighting(sighting(told, "tsk_1")),
-        book.ledger.record_sighting(replace(sighting(silent, "tsk_2"), reserved_units=None)),
-    )
+    book.observe(sighting(told, "tsk_1"), sighting(silent, "tsk_2", reserved_units=None))
 
     assert (book.at(told).reserved_units, book.at(silent).reserved_units) == (7, 5)
     assert book.at(told).error_message is None
@@ -148,7 +142,7 @@ def test_what_a_finished_task_means(book, task, n_asked, state, charged):
 
     found = book.at(intent)
     assert (found.state, found.charged_units) == (state, charged)
-    assert book.ledger.outcomes.tasks_for(["tsk_first"]) == {"tsk_first": task}
+    assert book.ledger.read.tasks_for(["tsk_first"]) == {"tsk_first": task}
 
 
 def test_a_second_reading_does_not_replace_the_first(book):
@@ -158,4 +152,4 @@ def test_a_second_reading_does_not_replace_the_first(book):
     book.read(intent, make_task("tsk_first"))
 
     assert not book.read(intent, make_task("tsk_first", cost_units=9))
-    assert book.ledger.outcomes.tasks_for(["tsk_first"])["tsk_first"].cost_units == 1_000_000
+    assert book.ledger.read.tasks_for(["tsk_first"])["tsk_first"].cost_units == 1_000_000

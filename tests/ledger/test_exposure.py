@@ -9,14 +9,13 @@ import pytest
 
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed
-from mynth_dagster.ledger.observations import READ, Attachment, Reading
+from mynth_dagster.ledger.observations import OBSERVE, Attachment
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.money import Budget, Exposure
-from mynth_dagster.models.task import Task, TaskStatus, outcome_event
-from mynth_dagster.models.transitions import Event
-from tests.factories import START_US, make_intent, make_task
-from tests.ledger.book import Book, ending, sighting
+from mynth_dagster.models.task import TaskStatus
+from mynth_dagster.models.transitions import Event, IntentState
+from tests.factories import make_intent, make_task
+from tests.ledger.book import Book, ending, reading, sighting
 
 PRICE = 1_000_000
 NOTHING = Exposure()
@@ -64,11 +63,9 @@ def test_the_answer_to_a_row_that_moved_is_counted_where_the_row_is(book):
     book.run(*(book.ledger.claim(Claim(each, 1)) for each in (intent, other)))
     book.run(book.ledger.move_intents([(intent.intent_id, "001")]))
 
-    together = [
-        book.ledger.record_sighting(sighting(each, each.intent_id)) for each in (intent, other)
-    ]
+    book.observe(*(sighting(each, each.intent_id) for each in (intent, other)))
 
-    assert book.run(*together) == [Attachment.ATTACHED] * 2
+    assert (book.state(intent), book.state(other)) == (IntentState.ACCEPTED,) * 2
     assert exposure(book, "000") == exposure(book, "001") == Exposure(reserved=7)
 
 
@@ -79,10 +76,10 @@ def test_answers_beside_one_that_a_webhook_told_before_count_once(book):
     book.run(*(book.ledger.claim(Claim(intent, 1)) for intent in intents))
     book.sight(intents[1], "t1", source="webhook")
 
-    together = [book.ledger.record_sighting(sighting(i, f"t{n}")) for n, i in enumerate(intents)]
+    observed = book.observe(*(sighting(i, f"t{n}") for n, i in enumerate(intents)))
 
     attached, known = Attachment.ATTACHED, Attachment.KNOWN
-    assert book.run(*together) == [attached, known, attached]
+    assert [each.attachment for each in observed] == [attached, known, attached]
     assert exposure(book) == Exposure(reserved=3 * 7)
 
 
@@ -111,10 +108,10 @@ def test_a_second_task_of_a_row_counts_too(book):
     assert exposure(book) == Exposure(spent=5, unknown=7)
     book.sight(intent, "tsk_2", source="webhook")
     assert exposure(book) == Exposure(spent=5, unknown=7)
-    ((_, surplus_id),) = book.ledger.outcomes.unread_surplus("b", [Slice()], None)
+    ((_, surplus_id),) = book.ledger.read.unread_surplus("b", [Slice()], None)
     book.read(intent, make_task(surplus_id, cost_units=6))
     assert exposure(book) == Exposure(spent=11)
-    assert book.ledger.outcomes.unread_surplus("b", [Slice()], None) == []
+    assert book.ledger.read.unread_surplus("b", [Slice()], None) == []
 
 
 @pytest.mark.parametrize(
@@ -248,15 +245,15 @@ def test_two_processes_that_read_the_same_tasks_count_them_once(postgres_url):
         book.claim(intent)
         book.sight(intent, f"t{n}")
     readings = [
-        _reading(intent, make_task(f"t{n}", cost_units=5)) for n, intent in enumerate(intents)
+        reading(intent, make_task(f"t{n}", cost_units=5)) for n, intent in enumerate(intents)
     ]
 
     def read_as_well() -> None:
         with book.eyes.begin() as connection:
-            READ.apply(connection, readings[1:])
+            OBSERVE.apply(connection, readings[1:])
 
     with book.eyes.begin() as connection:
-        READ.apply(connection, readings[:2])
+        OBSERVE.apply(connection, readings[:2])
         second = threading.Thread(target=read_as_well)
         second.start()
         while book.query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
@@ -268,18 +265,14 @@ def test_two_processes_that_read_the_same_tasks_count_them_once(postgres_url):
     ledger.close()
 
 
-def _reading(intent: Intent, task: Task) -> Reading:
-    return Reading(intent.intent_id, task, outcome_event(task, intent.n_asked), START_US)
-
-
-def test_endings_and_sightings_of_one_group_add_up(book):
+def test_endings_and_responses_of_one_group_add_up(book):
     """A hundred rows in one COMMIT, half accepted and half given back."""
     book.open()
     intents = [make_intent(f"p{n}") for n in range(100)]
     book.run(*(book.ledger.claim(Claim(intent, 1)) for intent in intents))
 
     book.run(
-        *(book.ledger.record_sighting(sighting(i, f"t{n}")) for n, i in enumerate(intents[:50])),
+        *(book.ledger.observe(sighting(i, f"t{n}")) for n, i in enumerate(intents[:50])),
         *(book.ledger.record_ending(ending(i, Event.GIVE_BACK)) for i in intents[50:]),
     )
 

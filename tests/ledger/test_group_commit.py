@@ -12,13 +12,12 @@ import sqlalchemy as sa
 
 from mynth_dagster.errors import IllegalTransitionError, LedgerUnavailableError
 from mynth_dagster.ledger.claims import Claim, Claimed
-from mynth_dagster.ledger.group_commit import GROUP_MAX, GroupCommit, Write
-from mynth_dagster.ledger.observations import Attachment, Reading, StatusNote
-from mynth_dagster.ledger.statements import CALL
+from mynth_dagster.ledger.group_commit import CALL, GROUP_MAX, GroupCommit, Write
+from mynth_dagster.ledger.observations import Attachment, Observed
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event
 from tests.factories import make_intent, make_task
-from tests.ledger.book import ending, sighting
+from tests.ledger.book import ending, reading, sighting, status
 
 
 def test_a_caller_wakes_only_when_others_can_see_its_write(book):
@@ -40,7 +39,7 @@ def test_a_bad_member_does_not_take_its_neighbours(book):
 
     async def everything() -> list[object]:
         writes = [
-            book.ledger.record_sighting(sighting(intent, f"tsk_{n}"))
+            book.ledger.observe(sighting(intent, f"tsk_{n}"))
             for n, intent in enumerate(intents[:19])
         ]
         bad = book.ledger.record_ending(ending(intents[19], Event.COMPLETE))
@@ -286,20 +285,21 @@ def test_each_loop_is_handed_over_by_itself(commits):
 EVERY_KIND = {
     "claim": lambda ledger, n, intent: ledger.claim(Claim(intent)),
     "claim again": lambda ledger, n, intent: ledger.claim(Claim(replace(intent, attempt=2), 1, 1)),
-    "sight": lambda ledger, n, intent: ledger.record_sighting(sighting(intent, f"tsk_{n}")),
+    "response": lambda ledger, n, intent: ledger.observe(sighting(intent, f"tsk_{n}")),
     "end": lambda ledger, n, intent: ledger.record_ending(ending(intent, Event.GIVE_BACK)),
-    "note": lambda ledger, n, intent: ledger.note_status(
-        StatusNote(f"tsk_{n}", TaskStatus.COMPLETED)
-    ),
-    "read": lambda ledger, n, intent: ledger.record_reading(
-        Reading(intent.intent_id, make_task(f"tsk_{n}"), Event.COMPLETE, 1)
-    ),
+    "status": lambda ledger, n, intent: ledger.observe(status(f"tsk_{n}", TaskStatus.COMPLETED)),
+    "task": lambda ledger, n, intent: ledger.observe(reading(intent, make_task(f"tsk_{n}"))),
+}
+
+
+OF_EACH_KIND = {
+    *(True, Claimed.WON, Observed(), Observed(Attachment.ATTACHED), Observed(is_news=True)),
 }
 
 
 @pytest.mark.parametrize(
     "kinds",
-    [["claim"], ["claim", "end", "claim again", "sight", "note", "read"]],
+    [["claim"], ["claim", "end", "claim again", "response", "status", "task"]],
     ids=["new", "whole life"],
 )
 def test_what_is_asked_for_in_one_turn_goes_in_one_commit(book, kinds):
@@ -313,4 +313,4 @@ def test_what_is_asked_for_in_one_turn_goes_in_one_commit(book, kinds):
         write = EVERY_KIND[kind]
         results = book.run(*(write(book.ledger, n, intent) for n, intent in enumerate(intents)))
         assert len(commits) == 1, kind
-        assert set(results) <= {True, None, Claimed.WON, Attachment.ATTACHED}
+        assert set(results) <= OF_EACH_KIND, kind

@@ -7,13 +7,13 @@ import pytest
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim
-from mynth_dagster.ledger.observations import Attachment, StatusNote
+from mynth_dagster.ledger.observations import Attachment
 from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import make_intent, make_task
-from tests.ledger.book import ending
+from tests.ledger.book import ending, status
 
 STATES = list(IntentState)
 
@@ -52,7 +52,7 @@ def test_a_status_is_noted_only_for_tasks_that_are_not_read(book):
     intent = make_intent()
     book.claim(intent)
     book.sight(intent)
-    book.run(book.ledger.note_status(StatusNote("tsk_1", TaskStatus.COMPLETED)))
+    book.observe(status("tsk_1", TaskStatus.COMPLETED))
     assert [task.task_id for task in book.ledger.read.unread("b", [Slice()], None)] == ["tsk_1"]
 
     book.read(intent, make_task())
@@ -72,7 +72,7 @@ def test_a_key_has_one_number(book):
 
     assert number("https://a", "f1") == first
     assert len({first, number("https://a", "f2"), number("https://b", "f1")}) == 3
-    assert [row.user_id for row in book.ledger.accounts.all()] == ["user_1"] * 3
+    assert [row.user_id for row in book.ledger.read.accounts()] == ["user_1"] * 3
 
 
 def test_facts_are_remembered_across_openings(book, ledger_url):
@@ -125,6 +125,6 @@ def test_more_partitions_than_an_expression_may_be_deep(book):
     book.sight(intent)
     slices = [Slice(f"day {n}") for n in range(3_000)] + [Slice("2026-11-20")]
 
-    assert len(book.ledger.outcomes.unread_surplus("b", slices, None)) == 0
+    assert len(book.ledger.read.unread_surplus("b", slices, None)) == 0
     assert book.ledger.read.counts("b", slices)[0].n_intents == 1
     assert book.ledger.read.moving("b", 0, None) == {("2026-11-20", ""): Moving(n_pending=1)}

@@ -6,11 +6,11 @@ import pytest
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Stopped
-from mynth_dagster.ledger.observations import StatusNote
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import Event, IntentState
 from tests.factories import START_US, make_intent, make_task
+from tests.ledger.book import status
 
 STATES = list(IntentState)
 
@@ -36,9 +36,7 @@ def test_only_what_has_news_for_the_tables_raises_a_version(book):
     assert not news(lambda: book.sight(intent, source="webhook"))
     assert news(lambda: book.sight(intent, "tsk_2"))
     assert not news(lambda: book.sight(intent, "tsk_2"))
-    assert not news(
-        lambda: book.run(book.ledger.note_status(StatusNote("tsk_1", TaskStatus.COMPLETED)))
-    )
+    assert not news(lambda: book.observe(status("tsk_1", TaskStatus.COMPLETED)))
     assert news(lambda: book.read(intent, make_task()))
     assert not news(lambda: book.read(intent, make_task()))
     assert news(lambda: book.read(intent, make_task("tsk_2")))

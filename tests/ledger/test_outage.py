@@ -98,12 +98,12 @@ def test_answers_wait_for_a_full_disk_in_the_journal(full_disk, pauses, tmp_path
     long = [f"tsk_{n}_{'x' * 200}" for n in range(300)]
     results = full_disk.run(
         *(
-            full_disk.ledger.record_sighting(sighting(intent, task_id))
+            full_disk.ledger.observe(sighting(intent, task_id))
             for intent, task_id in zip(intents, long, strict=True)
         )
     )
 
-    assert set(results) == {Attachment.ATTACHED}
+    assert {observed.attachment for observed in results} == {Attachment.ATTACHED}
     assert all(task_id.encode() in seen[0] for task_id in long)
     assert len(pauses.slept_s) == 3
     (path,) = (tmp_path / "journal").iterdir()
@@ -118,7 +118,7 @@ def test_answers_of_a_process_that_gives_up_are_found_by_the_next(full_disk, pau
     with pytest.raises(LedgerUnavailableError, match="full"):
         full_disk.run(
             *(
-                full_disk.ledger.record_sighting(sighting(i, f"tsk_{n}_{'x' * 200}"))
+                full_disk.ledger.observe(sighting(i, f"tsk_{n}_{'x' * 200}"))
                 for n, i in enumerate(intents)
             )
         )
@@ -140,7 +140,7 @@ def test_an_answer_that_comes_in_the_last_pause_is_kept_too(full_disk, pauses, t
 
     def record(intent: Intent, task_id: str) -> None:
         seen = sighting(intent, f"{task_id}_{'x' * 5000}")
-        failed.extend(full_disk.run(_caught(full_disk.ledger.record_sighting(seen))))
+        failed.extend(full_disk.run(_caught(full_disk.ledger.observe(seen))))
 
     joining = threading.Thread(target=record, args=(late, "late"))
 
@@ -188,7 +188,7 @@ def test_a_postgres_that_does_not_answer_counts_as_away():
 
 def test_a_journal_in_use_is_left_to_its_process(full_disk, tmp_path):
     """Nobody takes in what its owner is still looking after."""
-    full_disk.ledger._commits.journal.keep([])
+    full_disk.ledger._commits.journal.write([])
 
     assert list(read_left_behind(tmp_path / "journal")) == []
 
@@ -283,7 +283,7 @@ def test_without_room_for_answers_nothing_is_begun(sqlite_url, tmp_path):
 def test_a_torn_line_is_no_answer(full_disk, tmp_path):
     """What a crash cut in the middle is not believed; what stands before it is."""
     journal = full_disk.ledger._commits.journal
-    journal.keep([_answer("tsk_1"), _answer("tsk_2")])
+    journal.write([_answer("tsk_1"), _answer("tsk_2")])
     content = journal.path.read_bytes()
     cut = content.index(b"tsk_2") + 3
 
@@ -399,11 +399,12 @@ def test_a_commit_of_unknown_outcome_is_found_to_have_been_kept(cut_book, pauses
 
     proxy.cuts_left = 1
     seen = book.run(
-        *(book.ledger.record_sighting(sighting(i, f"t{n}")) for n, i in enumerate(intents[:10])),
+        *(book.ledger.observe(sighting(i, f"t{n}")) for n, i in enumerate(intents[:10])),
         *(book.ledger.record_ending(ending(i, Event.GIVE_BACK)) for i in intents[10:]),
     )
 
-    assert set(seen[:10]) <= {Attachment.ATTACHED, Attachment.KNOWN}
+    attachments = {observed.attachment for observed in seen[:10]}
+    assert attachments <= {Attachment.ATTACHED, Attachment.KNOWN}
     assert [book.state(i) for i in intents] == [IntentState.ACCEPTED] * 10 + [
         IntentState.WITHHELD
     ] * 10

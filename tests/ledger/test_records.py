@@ -7,7 +7,7 @@ from dataclasses import fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mynth_dagster.ledger.statements import (
+from mynth_dagster.ledger.rows import (
     intent_from_row,
     intent_to_row,
     task_from_json,

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.claims import Claim, Claimed, Stop
+from mynth_dagster.ledger.claims import Claim, Claimed
+from mynth_dagster.ledger.stops import Stop
 from tests.factories import START_US, make_intent
 from tests.ledger.book import LATER, Book
 

@@ -9,19 +9,20 @@ import pytest
 
 from mynth_dagster.clock import Instant
 from mynth_dagster.ledger import Stopped
-from mynth_dagster.ledger.observations import WALKS_KEPT, Missing
+from mynth_dagster.ledger.observations import WALKS_KEPT
 from mynth_dagster.ledger.queries import Resting
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Walk
+from mynth_dagster.models.task import TaskStatus
 from mynth_dagster.models.transitions import TRANSITIONS, Event, IntentState
 from tests.factories import START_US, make_intent
-from tests.ledger.book import Book
+from tests.ledger.book import Book, missing, status
 
 HOUR_US = 3_600_000_000
 
 
 def doubts(book: Book, *states: IntentState):
-    return book.ledger.doubts.doubts("b", [Slice()], states or [IntentState.UNRESOLVED])
+    return book.ledger.read.unresolved("b", [Slice()], states or [IntentState.UNRESOLVED])
 
 
 def in_doubt(book: Book, key: str = "p1"):
@@ -100,7 +101,7 @@ def test_walks_are_kept_by_account_and_only_the_newest(book):
     for walk in walks:
         book.run(book.ledger.record_walk(walk))
 
-    found = book.ledger.doubts.walks(1)
+    found = book.ledger.read.walks(1)
 
     assert found == [walk for walk in walks if walk.account == 1][5:]
 
@@ -113,7 +114,7 @@ def test_tasks_are_placed_in_time_by_running_numbers(book):
         book.claim(intent)
         book.sight(intent, f"tsk_{n}")
 
-    reader = book.ledger.doubts
+    reader = book.ledger.read
     known = reader.known_tasks([*(f"tsk_{n}" for n in range(3)), "tsk_other"])
 
     first, second, third = (known[f"tsk_{n}"] for n in range(3))
@@ -134,7 +135,7 @@ def test_a_task_of_a_later_attempt_may_be_older_than_its_claim(book):
     book.claim(again, from_attempt=1)
     book.sight(again, "tsk_old")
 
-    assert book.ledger.doubts.known_tasks(["tsk_old"])["tsk_old"].claimed_seq == 0
+    assert book.ledger.read.known_tasks(["tsk_old"])["tsk_old"].claimed_seq == 0
 
 
 def test_why_a_row_is_held_is_kept_and_makes_its_tables_old_once(book):
@@ -175,8 +176,10 @@ def accepted(book: Book):
     return intent
 
 
-def look(book: Book, intent, *, is_missing: bool = True, ours: Instant) -> int:
-    return book.run(book.ledger.note_missing([Missing(intent.intent_id, is_missing)], ours))[0]
+def look(book: Book, intent, *, is_missing: bool = True, ours: Instant) -> bool:
+    seen = missing(intent, "tsk_1", ours) if is_missing else status("tsk_1", TaskStatus.PENDING)
+    (observed,) = book.observe(seen)
+    return observed.is_lost
 
 
 def test_a_task_is_lost_after_three_looks_over_an_hour(book):
@@ -224,7 +227,7 @@ def test_postgres_measures_waits_with_its_own_clock(postgres_url):
 
 
 def test_what_rests_is_told_by_partition_with_the_last_try(book):
-    """Cleared rows and rows in doubt are counted; the last try is that of any row."""
+    """Rows not accepted and rows in doubt are counted; the last try is that of any row."""
     book.open()
     in_doubt(book, "p1")
     book.run(book.ledger.mark_not_accepted(doubts(book), "x"))
@@ -233,12 +236,12 @@ def test_what_rests_is_told_by_partition_with_the_last_try(book):
     book.claim(last)
     book.sight(last, "tsk_1")
 
-    resting = book.ledger.resting
+    read = book.ledger.read
 
-    assert resting.resting("b") == {("", ""): Resting(n_not_accepted=1, n_unsearched=1)}
+    assert read.resting("b") == {("", ""): Resting(n_not_accepted=1, n_unsearched=1)}
     newest = book.query("SELECT claimed_at_us FROM intents WHERE task_id = 'tsk_1'")[0][0]
-    assert resting.last_tries_us("b", [Slice()]) == {("", ""): newest}
-    assert resting.resting("other") == {}
+    assert read.last_tries_us("b", [Slice()]) == {("", ""): newest}
+    assert read.resting("other") == {}
 
 
 def test_a_stop_is_a_try_at_every_partition_of_its_run(book):
@@ -249,7 +252,7 @@ def test_a_stop_is_a_try_at_every_partition_of_its_run(book):
     book.run(book.ledger.close_partitions("b", places, stop))
     stopped = book.query("SELECT stopped_at_us FROM partitions WHERE batch = 'b'")
 
-    tries = book.ledger.resting.last_tries_us
+    tries = book.ledger.read.last_tries_us
 
     assert tries("b", places) == {("", "000"): stopped[0][0], ("", "001"): stopped[1][0]}
     assert tries("b", places[1:]) == {("", "001"): stopped[1][0]}

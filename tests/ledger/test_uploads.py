@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from mynth_dagster.ledger.uploads import Upload
+from mynth_dagster.ledger.files import Upload
 from tests.factories import START_US
 
 A, B = "a" * 64, "b" * 64
 
 
 def remember(book, account: int, *uploads: Upload) -> None:
-    book.run(book.ledger.uploads.remember(account, uploads))
+    book.run(book.ledger.save_uploads(account, uploads))
 
 
 def known(book, account: int, since_us: int = START_US) -> dict[str, str]:
-    return book.ledger.uploads.known(account, [A, B], since_us=since_us)
+    return book.ledger.read.uploads(account, [A, B], since_us=since_us)
 
 
 def test_an_upload_is_known_by_its_content(book):
@@ -45,4 +45,4 @@ def test_any_number_of_files_is_looked_up(book):
     remember(book, 1, *many)
 
     hashes = [upload.content_hash for upload in many]
-    assert len(book.ledger.uploads.known(1, hashes, since_us=START_US)) == 6_000
+    assert len(book.ledger.read.uploads(1, hashes, since_us=START_US)) == 6_000

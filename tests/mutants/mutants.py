@@ -143,9 +143,9 @@ MUTANTS = (
     ),
     Mutant(
         "nobody counts the rows of a compare-and-set",
-        "mynth_dagster/ledger/statements.py",
-        "    return [statement.run(connection, [row]) == 1 for row in rows]\n",
-        "    return [statement.run(connection, [row]) >= 0 for row in rows]\n",
+        "mynth_dagster/ledger/database.py",
+        "    return [execute_many(connection, statement, [row]) == 1 for row in rows]\n",
+        "    return [execute_many(connection, statement, [row]) >= 0 for row in rows]\n",
         ("tests/ledger/test_claims.py",),
     ),
     Mutant(
@@ -299,7 +299,7 @@ MUTANTS = (
     ),
     Mutant(
         "a kept file is recorded anew",
-        "mynth_dagster/ledger/uploads.py",
+        "mynth_dagster/ledger/files.py",
         "            _downloads.c.state != DownloadState.KEPT.value,\n",
         "",
         ("tests/ledger/test_downloads.py",),

@@ -28,7 +28,7 @@ def _clear(project) -> int:
     ledger = Ledger.open(_url(project))
     try:
         slices = Batch("shots", shards=2).slices(DAY)
-        doubts = ledger.doubts.doubts("shots", slices, [IntentState.UNRESOLVED])
+        doubts = ledger.read.unresolved("shots", slices, [IntentState.UNRESOLVED])
         return asyncio.run(ledger.mark_not_accepted(doubts, "nothing was found"))
     finally:
         ledger.close()

@@ -183,8 +183,8 @@ NO_LEDGER = "postgresql+psycopg://127.0.0.1:9/none"
     [
         ({}, "quote", None, "no `prompts` yet", "mend what it names, then run this job again."),
         ({"base_url": "http://127.0.0.1:9"}, "quote", None, "does not tell", "later run this job"),
-        ({"ledger_url": NO_LEDGER}, "settle", None, "ledger", "later run this job again."),
-        ({"api_key": ""}, "settle", None, "api_key: none is given", "then run this job again."),
+        ({"ledger_url": NO_LEDGER}, "resolve", None, "ledger", "later run this job again."),
+        ({"api_key": ""}, "resolve", None, "api_key: none is given", "then run this job again."),
         ({}, "stop", {"action": "resume"}, "no batch 'shots'", "then run this job again."),
         ({"ledger_url": NO_LEDGER}, "stop", None, "ledger", "later run this job again."),
     ],

@@ -37,7 +37,7 @@ def test_nothing_is_asked_for_while_tasks_are_pending(project):
     assert sum(event.metadata["mynth/pending"].value for event in tick.asset_events) == 24
 
 
-def test_settled_partitions_are_asked_for_in_ranges(project):
+def test_idle_partitions_are_asked_for_in_ranges(project):
     """When all tasks are finished, each day is one request over its block of shards."""
     project.execute("submit", FIRST, LAST)
     project.simulator.settle()

@@ -34,7 +34,7 @@ def n_reads(project: Project) -> int:
 
 
 def test_a_tick_takes_what_was_announced_and_asks_for_collection_without_asking_mynth(project):
-    """All partitions are settled by their events alone."""
+    """All partitions are idle by their events alone."""
     project.execute("submit", FIRST, LAST)
     project.simulator.settle()
     bodies = events(project.simulator)

@@ -186,7 +186,7 @@ def test_a_search_that_could_not_read_everything_proves_nothing(new_bench):
         work.clock.advance(minutes * MINUTE_S)
         assert look(work) == NOTHING_RESOLVED
     said = [
-        why for (walk,) in work.query("SELECT said FROM walks") for why in json.loads(walk).values()
+        why for (walk,) in work.query("SELECT findings FROM walks") for why in json.loads(walk).values()
     ]
     assert said
     assert all(said)

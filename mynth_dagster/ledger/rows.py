@@ -1,0 +1,110 @@
+"""Rows of the ledger as values and back, and conditions that several statements share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from mynth_dagster.ledger import schema
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.intent import Intent, RowKey
+from mynth_dagster.models.task import Fault, ImageOutcome, Task, TaskStatus
+from mynth_dagster.models.transitions import Event, IntentState, states_before
+
+_intents, _partitions = schema.intents, schema.partitions
+
+
+_PLAIN = tuple(
+    field.name for field in fields(Intent) if field.name not in ("row", "state", "remote_status")
+)
+
+INTENT_COLUMNS = (*_PLAIN, "batch", "window", "request_key", "state", "remote_status")
+"""The columns of `schema.intents` that an intent fills."""
+
+
+def intent_to_row(intent: Intent) -> dict[str, Any]:
+    """An intent as a row of `INTENT_COLUMNS`."""
+    row = {name: getattr(intent, name) for name in _PLAIN}
+    row["batch"] = intent.row.batch
+    row["window"] = intent.row.window
+    row["request_key"] = intent.row.request_key
+    row["state"] = intent.state.value
+    row["remote_status"] = intent.remote_status.value if intent.remote_status else None
+    return row
+
+
+def intent_from_row(row: Mapping[Any, Any]) -> Intent:
+    """One row of `schema.intents`."""
+    status = row["remote_status"]
+    return Intent(
+        row=RowKey(row["batch"], row["window"], row["request_key"]),
+        state=IntentState(row["state"]),
+        remote_status=TaskStatus(status) if status else None,
+        **{name: row[name] for name in _PLAIN},
+    )
+
+
+def task_to_json(task: Task) -> str:
+    """A finished task as stored in `schema.tasks.details`."""
+    # Not `asdict`, which copies every value in depth: this is done for every task.
+    stored = {
+        **{name: cell for name, cell in vars(task).items() if name != "prompt_asked"},
+        "faults": [vars(fault) for fault in task.faults],
+        "images": [_stored(image) for image in task.images],
+    }
+    return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+
+
+def _stored(image: ImageOutcome) -> dict[str, Any]:
+    return {**vars(image), "fault": vars(image.fault) if image.fault else None}
+
+
+def task_from_json(text: str) -> Task:
+    """The inverse of `task_to_json`."""
+    stored = json.loads(text)
+    stored["status"] = TaskStatus(stored["status"])
+    stored["faults"] = tuple(Fault(**fault) for fault in stored["faults"])
+    stored["images"] = tuple(_image(image) for image in stored["images"])
+    return Task(**stored)
+
+
+def _image(stored: dict[str, Any]) -> ImageOutcome:
+    fault = stored.pop("fault")
+    return ImageOutcome(**stored, fault=Fault(**fault) if fault else None)
+
+
+def is_before(event: Event) -> sa.ColumnElement[bool]:
+    """An intent is in a state in which this may happen."""
+    return sa.or_(*(_intents.c.state == state.value for state in states_before(event)))
+
+
+def is_partition(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
+    """A row of `partitions` is the one of this partition."""
+    return sa.and_(
+        _partitions.c.batch == batch,
+        _partitions.c.window == slice_.window,
+        _partitions.c.fan_out == slice_.fan_out,
+    )
+
+
+def of_accounts(accounts: Collection[int] | None) -> sa.ColumnElement[bool]:
+    """An intent was sent by one of these accounts, or nobody noted by whom; None: whichever."""
+    if accounts is None:
+        return sa.true()
+    return sa.or_(_intents.c.account.is_(None), _intents.c.account.in_(sorted(accounts)))
+
+
+def in_slices(slices: Iterable[Slice] | None, table: sa.Table = _intents) -> sa.ColumnElement[bool]:
+    """A row's place, by default an intent's, is one of these partitions; None: whichever."""
+    if slices is None:
+        return sa.true()
+    places = sorted({(slice_.window, slice_.fan_out) for slice_ in slices})
+    windows, fan_outs = ({place[n] for place in places} for n in range(2))
+    is_one = sa.tuple_(table.c.window, table.c.fan_out).in_(places)
+    # SQLite looks for pairs in every row; for single columns it goes by the index.
+    near = table.c.window.in_(sorted(windows)), table.c.fan_out.in_(sorted(fan_outs))
+    return sa.and_(*near, is_one)

@@ -1,0 +1,169 @@
+"""
+Stops and fences: what may not be claimed any more, whoever asks and wherever it runs.
+
+A *stop* is a person's word about a batch, a partition or everything, until it is lifted. A *fence*
+shuts out one run that Dagster says is over, for ever: a process of it that was left behind claims
+nothing more. Both are looked at in the transaction of each claim, so that no claim commits after
+either of them has. What such a process still learns is taken all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from mynth_dagster.clock import Instant
+from mynth_dagster.ledger import schema
+from mynth_dagster.ledger.database import insert_into, instant_of, is_postgres
+from mynth_dagster.ledger.group_commit import GroupCommit
+from mynth_dagster.ledger.queries import Reader
+from mynth_dagster.models.request import KINDS_BY_TABLE
+
+_stops, _fences = schema.stops, schema.fences
+
+_CLAIMS_LOCK = 0x6D796E7469
+"""Of Postgres: claims share it, and whoever stops them has it alone."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """
+    A person's word that nothing more is to be sent.
+
+    Args:
+        batch: The batch's identity in the ledger; empty: every batch.
+        window: With `fan_out` the partition; None: every partition.
+        who: User and machine, or the Dagster run that was told to stop.
+        at_us: UTC microseconds.
+    """
+
+    batch: str
+    window: str | None
+    fan_out: str | None
+    who: str
+    reason: str
+    at_us: int
+
+    def covers(self, batch: str, window: str, fan_out: str) -> bool:
+        """Whether nothing may be sent into this partition."""
+        is_here = self.window is None or (self.window, self.fan_out) == (window, fan_out)
+        # Looks at a batch's images are kept as `<batch>/<table>`: they are stopped with it.
+        looked_at, _, table = batch.rpartition("/")
+        of_batch = looked_at if table in KINDS_BY_TABLE else batch
+        return self.batch in ("", batch, of_batch) and is_here
+
+
+@dataclass(frozen=True)
+class Barriers:
+    """What claims meet in one transaction."""
+
+    stops: tuple[Stop, ...] = ()
+    fenced_runs: frozenset[str] = frozenset()
+
+
+def read_barriers(connection: Connection, runs: Collection[str]) -> Barriers:
+    """
+    Stops, and which of these runs are fenced.
+
+    On Postgres whoever stops waits for the claims that came before, and later ones wait for it.
+    """
+    if is_postgres(connection):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_CLAIMS_LOCK})")
+    stops = [_from_row(row) for row in connection.execute(_ACTIVE).mappings()]
+    fenced = sa.select(_fences.c.run_id).where(_fences.c.run_id.in_(list(runs)))
+    return Barriers(tuple(stops), frozenset(connection.execute(fenced).scalars()))
+
+
+class Stops(Reader):
+    """The part of the ledger that stops; a write returns after COMMIT."""
+
+    def __init__(self, commits: GroupCommit, reader: Engine) -> None:
+        super().__init__(reader)
+        self._commits = commits
+
+    async def stop(self, stop: Stop, now: Instant) -> None:
+        """Nothing more is claimed of what it covers once this returns; the newest reason counts."""
+        await self._commits.call(_stop, stop, now)
+
+    async def lift(
+        self, batch: str, window: str | None, fan_out: str | None, *, who: str, now: Instant
+    ) -> list[Stop]:
+        """
+        Lift the stops of a batch, of one of its partitions, or (empty) of everything; those lifted.
+
+        A batch's partitions go with the batch, and everything with everything.
+        """
+        return await self._commits.call(_lift, batch, window, fan_out, who, now)
+
+    async def fence(self, run_id: str, reason: str, now: Instant) -> bool:
+        """This run claims nothing more; False where it was fenced before."""
+        return await self._commits.call(_fence, run_id, reason, now)
+
+    def active(self) -> list[Stop]:
+        """The stops that nobody has lifted, oldest first."""
+        return [_from_row(row) for row in self._all(_ACTIVE)]
+
+    def fenced(self, run_ids: Collection[str]) -> dict[str, str]:
+        """Which of these runs are fenced, and why."""
+        query = sa.select(_fences).where(_fences.c.run_id.in_(list(run_ids)))
+        return {row["run_id"]: row["reason"] for row in self._all(query)}
+
+
+_ACTIVE = sa.select(_stops).where(_stops.c.lifted_at_us.is_(None)).order_by(_stops.c.stop)
+
+
+def _alone(connection: Connection) -> None:
+    if is_postgres(connection):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CLAIMS_LOCK})")
+
+
+def _stop(connection: Connection, stop: Stop, ours: Instant) -> None:
+    _alone(connection)
+    at_us = instant_of(connection, ours).wall_us
+    same = _is_active(stop.batch, stop.window, stop.fan_out)
+    replaced = {"lifted_at_us": at_us, "lifted_by": stop.who}
+    connection.execute(sa.update(_stops).where(same).values(replaced))
+    connection.execute(sa.insert(_stops).values({**vars(stop), "at_us": at_us}))
+
+
+def _lift(
+    connection: Connection,
+    batch: str,
+    window: str | None,
+    fan_out: str | None,
+    who: str,
+    ours: Instant,
+) -> list[Stop]:
+    if batch and window is not None:
+        lifted = _is_active(batch, window, fan_out)
+    else:
+        lifted = _stops.c.lifted_at_us.is_(None)
+        lifted = lifted & (_stops.c.batch == batch) if batch else lifted
+    rows = connection.execute(sa.select(_stops).where(lifted)).mappings().all()
+    values = {"lifted_at_us": instant_of(connection, ours).wall_us, "lifted_by": who}
+    connection.execute(sa.update(_stops).where(lifted).values(values))
+    return [_from_row(row) for row in rows]
+
+
+def _fence(connection: Connection, run_id: str, reason: str, ours: Instant) -> bool:
+    _alone(connection)
+    row = {"run_id": run_id, "reason": reason, "at_us": instant_of(connection, ours).wall_us}
+    statement = insert_into(connection, _fences).values(row).on_conflict_do_nothing()
+    return connection.execute(statement.returning(_fences.c.run_id)).first() is not None
+
+
+def _is_active(batch: str, window: str | None, fan_out: str | None) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        _stops.c.lifted_at_us.is_(None),
+        _stops.c.batch == batch,
+        _stops.c.window.is_not_distinct_from(window),
+        _stops.c.fan_out.is_not_distinct_from(fan_out),
+    )
+
+
+def _from_row(row: Mapping[Any, Any]) -> Stop:
+    return Stop(**{name: row[name] for name in Stop.__dataclass_fields__})
