@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.download import keep_files
-from mynth_dagster.engine.run import Progress, run_table
+from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, FileSettings, Slice
@@ -126,7 +126,7 @@ async def _submit(arguments: argparse.Namespace, url: str, root: Path) -> None:
             source,
             window="",
             stop=CancelToken(),
-            progress=Progress(),
+            progress=RunProgress(),
         )
 
 

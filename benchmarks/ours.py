@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.run import Progress, prepare, run_table, submit
+from mynth_dagster.engine.run import RunProgress, prepare, run_table, submit
 from mynth_dagster.engine.session import EngineSettings, open_session, run
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, RequestDefaults
@@ -123,7 +123,7 @@ def run_whole_table(url: str, folder: str, concurrency: int = 128) -> Finished:
             began_s = time.perf_counter()
             source = open_source(f"{folder}/prompts.parquet")
             report = await run_table(
-                session, BATCH, source, window="", stop=CancelToken(), progress=Progress()
+                session, BATCH, source, window="", stop=CancelToken(), progress=RunProgress()
             )
             return Finished(time.perf_counter() - began_s, report.images)
 

@@ -13,7 +13,7 @@ from benchmarks.paid import keep
 from benchmarks.report import Aim, Line, line
 from benchmarks.server import Behaviour, serving
 from benchmarks.submitting import folder
-from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.session import open_session, run
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import SENSOR_BUDGET_S
@@ -89,7 +89,7 @@ def tick(url: str, path: str) -> list[Tick]:
     async def one() -> Tick:
         async with open_session(ours.settings_for(url, path, None, 128)) as session:
             began_s = time.perf_counter()
-            watched, is_complete = await watch(session, BATCH, budget_s=SENSOR_BUDGET_S)
+            watched, is_complete = await partition_status(session, BATCH, budget_s=SENSOR_BUDGET_S)
             n_noticed = sum(partition.n_finished > 0 for partition in watched)
             return Tick(time.perf_counter() - began_s, is_complete, n_noticed)
 

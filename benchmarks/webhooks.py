@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.run import Progress, run_table
+from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.limits import REVISIONS
@@ -123,7 +123,7 @@ def run_once(server: SimulatorServer, root: Path, ledger_url: str, prompts: str)
                 open_source(prompts),
                 window="",
                 stop=CancelToken(),
-                progress=Progress(),
+                progress=RunProgress(),
             )
 
     began_s = time.monotonic()

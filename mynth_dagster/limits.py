@@ -218,13 +218,12 @@ EVENTS_BATCH = 500  # events worked at a time
 HINT_TRIES_MAX = 8  # looks at a task that only an unsigned event calls finished (an hour in all)
 HINT_DELAY_S = 15.0  # before the second look, doubled after each
 
-ANNOUNCED_AFTER_MIN_S = 30.0  # a task that is likely to be announced is not polled before this …
-ANNOUNCED_AFTER_MAX_S = 300.0  # … nor left alone for longer
-HEARD_WITHIN_S = 7 * 86_400.0  # announcements older than this tell nothing of the next one
+WEBHOOK_GRACE_S = 60.0  # a task that is likely to be announced is not polled before this
+WEBHOOKS_ON_FOR_S = 7 * 86_400.0  # events older than this tell nothing of the next one
 CLOCK_SKEW_MAX_S = 60.0  # more is worth a word: signatures older than 300 s are refused
 BACKLOG_AGE_MAX_S = 600.0  # events that nobody worked for so long are worth a word
-SILENT_AFTER_S = 300.0  # deliveries have stopped if polling finds a task finished so much later …
-UNANNOUNCED_MAX = 3  # … or so many tasks, of which none was announced
+UNANNOUNCED_MAX_S = 300.0  # deliveries have stopped if a task finishes so much after the last …
+UNANNOUNCED_MAX = 3  # … or so many tasks of which none was announced
 
 UPLOAD_LIFETIME_S = 12 * 3600.0
 """How long an uploaded URL is used again: both revisions are silent, 2026-10 keeps files a day."""

@@ -37,9 +37,9 @@ from mynth_dagster.cli.run import stopped_early
 from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.inspect import inspect_images
 from mynth_dagster.engine.plan import Retry, RunOptions
-from mynth_dagster.engine.run import receipt_json, usd
+from mynth_dagster.engine.run import RunProgress, receipt_json, usd
 from mynth_dagster.engine.session import (
     REVISION_META,
     EngineSettings,
@@ -341,7 +341,7 @@ def inspect(
     Exit codes: 0 every image has an answer, 2 wrong input, settings or key, 3 some have none,
     1 anything else.
     """
-    console, progress = Console(stderr=True), InspectionProgress()
+    console, progress = Console(stderr=True), RunProgress()
     progress.on_quote = lambda plan, quote: say(
         console, f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
     )
@@ -387,7 +387,7 @@ async def _inspect(
     window: str,
     options: RunOptions,
     stop: CancelToken,
-    progress: InspectionProgress,
+    progress: RunProgress,
 ) -> list[InspectionSummary]:
     drain_on_signals(stop)
     store = TableStore(settings.root, batch.name)

@@ -45,8 +45,8 @@ from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, Retry, RunOptions
 from mynth_dagster.engine.quote import Quote
-from mynth_dagster.engine.reconcile import Waiting
-from mynth_dagster.engine.run import Progress, RunReport, run_table
+from mynth_dagster.engine.reconcile import Progress
+from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.engine.session import run as run_on_loop
 from mynth_dagster.engine.stop import CancelToken, StopTarget, lift_stops, stop_sending
@@ -92,7 +92,7 @@ class ShownProgress:
         self._bar = self._bars.add_task("checking prompts", total=None)
         self._n_waiting = 0
         self._is_sending = False
-        self.progress = Progress(
+        self.progress = RunProgress(
             on_phase=self._phase,
             on_prepared=self._prepared,
             on_quote=self._quoted,
@@ -139,7 +139,7 @@ class ShownProgress:
         self._n_waiting = plan.n_to_send
         self._bars.update(self._bar, total=plan.n_to_send or None)
 
-    def _round(self, waiting: Waiting) -> None:
+    def _round(self, waiting: Progress) -> None:
         if self._is_sending:
             return
         self._n_waiting = max(self._n_waiting, waiting.n_pending)
@@ -322,7 +322,7 @@ async def _run(
     prompts: str,
     window: str,
     options: RunOptions,
-    progress: Progress,
+    progress: RunProgress,
     *,
     is_same_batch: bool,
 ) -> RunReport:

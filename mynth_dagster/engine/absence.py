@@ -195,7 +195,7 @@ TAG_READINGS_MAX = 3
 """Tasks of ours that are read, at either end of a walk, until one shows its tag."""
 
 
-class ListWalk:
+class ListSearch:
     """
     One walk over the list of the session's key.
 

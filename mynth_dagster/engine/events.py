@@ -248,17 +248,12 @@ class _Worker:
         self, event: WebhookEvent, outcome: EventOutcome, intent: Intent | None = None
     ) -> bool:
         """Finish an event; whether it told something new."""
-        waited_us = None
-        if intent is not None:
-            since_us = intent.submitted_at_us or intent.claimed_at_us
-            waited_us = max(0, event.received_at_us - since_us)
         await self.session.ledger.events.finish(
             EventEnd(
                 event_id=event.event_id,
                 outcome=outcome,
                 at_us=self.session.clock.now_us(),
                 batch=intent.row.batch if intent else None,
-                waited_us=waited_us,
             )
         )
         return outcome is EventOutcome.READ

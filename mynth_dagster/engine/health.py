@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from mynth_dagster.client.client import MynthClient, ask_revision
 from mynth_dagster.client.http import Transport
 from mynth_dagster.clock import US_PER_S, Clock, SystemClock, utc_from_us
-from mynth_dagster.engine.reconcile import Hearing, read_hearing
 from mynth_dagster.engine.session import (
     COLLECT_ELSEWHERE,
     GENERATE,
@@ -30,6 +29,7 @@ from mynth_dagster.engine.session import (
     scopes_in_words,
     tasks_elsewhere,
 )
+from mynth_dagster.engine.webhook_health import WebhookHealth, read_webhook_health
 from mynth_dagster.errors import (
     ApiError,
     ConfigError,
@@ -170,7 +170,7 @@ def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
     found += _backlog(counts, now_us)
     webhook_id = ledger.read.meta(REGISTERED_META)
     for batch in ledger.read.batches():
-        found += _silence(batch, read_hearing(ledger, batch), webhook_id)
+        found += _silence(batch, read_webhook_health(ledger, batch), webhook_id)
     return found
 
 
@@ -208,16 +208,15 @@ def _backlog(counts: WebhookEventCounts, now_us: int) -> list[Finding]:
     return found
 
 
-def _silence(batch: str, hearing: Hearing, webhook_id: str | None) -> list[Finding]:
-    said = hearing.in_words()
-    if said is None:
+def _silence(batch: str, health: WebhookHealth, webhook_id: str | None) -> list[Finding]:
+    if health.problem is None:
         return []
     enable = f"mynth-dagster webhook-register URL --id {webhook_id}" if webhook_id else "dashboard"
     step = (
         "see that the receiver runs and can be reached from outside. Mynth may disable an "
         f"endpoint that keeps failing, and tells no key so: enable it again ({enable})"
     )
-    return [problem(f"webhooks of {batch}", said, step)]
+    return [problem(f"webhooks of {batch}", health.problem, step)]
 
 
 def _ago(at_us: int, now_us: int) -> str:

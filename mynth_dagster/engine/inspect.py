@@ -8,40 +8,19 @@ request, at most one accepted request for each image and what is asked about it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 
 from mynth_dagster.engine.collect import read_unread
 from mynth_dagster.engine.events import process_events
-from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, RunOptions
-from mynth_dagster.engine.quote import Quote
-from mynth_dagster.engine.reconcile import Waiting, wait_until_idle
-from mynth_dagster.engine.run import SubmitReport, submit_and_look
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
+from mynth_dagster.engine.run import RunProgress, submit_and_wait
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
-from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.queries import SliceLookup
 from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection
 from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
 from mynth_dagster.tables.store import TableStore
-
-
-@dataclass
-class InspectionProgress:
-    """
-    Where it is; written by the run, read by whoever shows it.
-
-    Args:
-        on_quote: Called before the first paid request.
-        on_round: Called after each round of polling.
-        report: Of the submission, once there is one.
-    """
-
-    counts: SubmitCounts = field(default_factory=SubmitCounts)
-    on_quote: Callable[[Plan, Quote], None] = lambda _, __: None
-    on_round: Callable[[Waiting], None] = lambda _: None
-    report: SubmitReport | None = None
 
 
 async def inspect_images(
@@ -51,7 +30,7 @@ async def inspect_images(
     *,
     submitter: str,
     stop: CancelToken,
-    progress: InspectionProgress,
+    progress: RunProgress,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> AsyncIterator[InspectionSummary]:
     """
@@ -66,18 +45,14 @@ async def inspect_images(
         LedgerError, ApiError, RunStoppedError: As `submit` and `wait_until_idle`.
     """
     _require_offered(session, batch)
-    progress.report, looker = await submit_and_look(
+    await submit_and_wait(
         session,
         batch,
         slices,
         submitter=submitter,
         stop=stop,
         options=options,
-        counts=progress.counts,
-        on_quote=progress.on_quote,
-    )
-    await wait_until_idle(
-        session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
+        progress=progress,
     )
     await process_events(session, batch)
     for slice_ in slices:

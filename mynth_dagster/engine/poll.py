@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mynth_dagster.chunks import chunks
@@ -24,6 +24,364 @@ from mynth_dagster.models.intent import Awaited, Intent, tag_of
 from mynth_dagster.models.request import task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, Task, TaskStatus
 from mynth_dagster.printable import printable_logger
+
+_log = printable_logger(__name__)
+
+OVERTAKING_MAX = 128
+"""Answers may overtake each other: by so many places our order may differ from Mynth's."""
+
+POLLS_IN_FLIGHT = 16
+NOTES_AT_ONCE = 256  # each is a few kilobytes as long as it waits for its COMMIT
+
+
+@dataclass(frozen=True)
+class PollRound:
+    """
+    What one round found.
+
+    `finished` carry their new `remote_status`; `n_answered` reads went well; `n_failed` went wrong
+    and are tried again in the next round.
+    """
+
+    finished: tuple[Awaited, ...] = ()
+    n_answered: int = 0
+    n_failed: int = 0
+    is_complete: bool = True
+
+
+class Poller:
+    """
+    Polls one set of accepted tasks, round by round.
+
+    Args:
+        until_s: On `Clock.elapsed_s`; no request starts later, the round is then incomplete.
+    """
+
+    def __init__(self, session: Session, until_s: float | None = None) -> None:
+        self._session = session
+        self._until_s = until_s
+        self._slots = asyncio.Semaphore(POLLS_IN_FLIGHT)
+        self._n_answered = 0
+        self._n_failed = 0
+        self._found: list[Awaited] = []
+        self._not_found: list[Awaited] = []
+        self._is_complete = True
+
+    async def run(self, tasks: Sequence[Awaited], due: Sequence[Awaited]) -> PollRound:
+        """
+        Ask once about every pending task that is due.
+
+        Args:
+            tasks: All accepted tasks of the work at hand, oldest first, pending or finished: where
+                they lie in the task list is told by their order.
+            due: Those that are asked about, if they are pending.
+
+        Raises:
+            UnauthorizedError: The key is refused; polling on is pointless.
+        """
+        if self._session.client.profile.HAS_TASK_LIST:
+            finished = await self._read_pages(tasks, due)
+        else:
+            finished = await self._poll_each([t for t in due if not t.is_finished_remotely])
+        for part in chunks(finished, NOTES_AT_ONCE):
+            await asyncio.gather(*(self._note(awaited) for awaited in part))
+        await note_missing(self._session, self._not_found, found=self._found)
+        return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
+
+    async def _read_pages(self, tasks: Sequence[Awaited], due: Sequence[Awaited]) -> list[Awaited]:
+        size = self._session.client.profile.LIMITS.list_page_max
+        plan = PagePlan(tasks, due, size)
+        finished: list[Awaited] = []
+        if plan.n_pages_at_best >= plan.n_unchecked:
+            return await self._poll_each(plan.give_up())
+        while plan.n_unchecked > 1 and self._may_start():
+            try:
+                page = await self._session.client.list_tasks(limit=size, after=plan.after)
+            except UnauthorizedError:
+                raise
+            except ApiError:
+                self._n_failed += 1
+                return finished + await self._poll_each([*plan.missed, *plan.give_up()][:size])
+            self._n_answered += 1
+            statuses = {task.task_id: task.status for task in page}
+            shown = plan.note([task.task_id for task in page])
+            self._found += shown
+            finished += [
+                replace(awaited, remote_status=status)
+                for awaited in shown
+                if (status := statuses[awaited.task_id]) and status.is_final
+            ]
+        return finished + await self._poll_each([*plan.missed, *plan.give_up()])
+
+    async def _poll_each(self, pending: Sequence[Awaited]) -> list[Awaited]:
+        found = await asyncio.gather(*(self._poll_status(awaited) for awaited in pending))
+        return [awaited for more in found for awaited in more]
+
+    async def _poll_status(self, awaited: Awaited) -> list[Awaited]:
+        async with self._slots:
+            if not self._may_start():
+                return []
+            try:
+                status = await self._session.client.get_status(awaited.task_id)
+            except UnauthorizedError:
+                raise
+            except NotFoundError:
+                self._n_answered += 1
+                self._not_found.append(awaited)
+                return []
+            except ApiError:
+                self._n_failed += 1
+                return []
+            self._n_answered += 1
+            self._found.append(awaited)
+        return [replace(awaited, remote_status=status)] if status.is_final else []
+
+    async def _note(self, awaited: Awaited) -> None:
+        session, status = self._session, awaited.remote_status
+        source = Source.LIST if session.client.profile.HAS_TASK_LIST else Source.STATUS
+        await session.ledger.observe(
+            Observation(source, awaited.task_id, session.clock.instant(), awaited, status=status)
+        )
+
+    def _may_start(self) -> bool:
+        if self._until_s is not None and self._session.clock.elapsed_s() >= self._until_s:
+            self._is_complete = False
+        return self._is_complete
+
+
+# Which pages of the task list to ask for. Pure.
+
+
+class PagePlan:
+    """
+    Which page of the task list to ask for next; pure bookkeeping over one round.
+
+    It goes from the newest pending task to the oldest. Pages that adjoin are chained by the last
+    entry of the page before; a stretch without a pending task is jumped over by starting at one
+    of our own tasks, always an older one than seen so far. What a page should have shown and did
+    not is `missed`. Others' tasks may lie between ours.
+
+    Args:
+        tasks: All accepted tasks of the work at hand, oldest first, pending or finished.
+        due: Those of them that are looked for, if they are pending.
+        page_size: Entries of one page.
+    """
+
+    def __init__(self, tasks: Sequence[Awaited], due: Sequence[Awaited], page_size: int) -> None:
+        self._tasks = tasks
+        self._page_size = page_size
+        self._place = {task.task_id: place for place, task in enumerate(tasks)}
+        self._unchecked = sorted(
+            self._place[task.task_id] for task in due if not task.is_finished_remotely
+        )
+        self._oldest = len(tasks)
+        self.missed: list[Awaited] = []
+        self.after = self._next_after(None)
+
+    @property
+    def is_over(self) -> bool:
+        return not self._unchecked
+
+    @property
+    def n_unchecked(self) -> int:
+        return len(self._unchecked)
+
+    @property
+    def n_pages_at_best(self) -> int:
+        """Pages that the plan takes where the list holds nothing but our tasks."""
+        n_pages, oldest, n_left = 0, self._oldest, len(self._unchecked)
+        while n_left:
+            oldest = min(self._unchecked[n_left - 1] + OVERTAKING_MAX, oldest) - self._page_size
+            n_left = bisect_left(self._unchecked, oldest, 0, n_left)
+            n_pages += 1
+        return n_pages
+
+    def give_up(self) -> list[Awaited]:
+        """All that was not checked yet, newest first; the plan is then over."""
+        left = [self._tasks[place] for place in reversed(self._unchecked)]
+        self._unchecked = []
+        return left
+
+    def note(self, listed: Sequence[str]) -> list[Awaited]:
+        """Take in a page (task ids, newest first); the tasks that were looked for on it."""
+        on_page = {self._place[task_id] for task_id in listed if task_id in self._place}
+        self._oldest = min(self._oldest, *on_page, len(self._tasks))
+        shown = self._take(on_page)
+        if len(listed) < self._page_size:
+            self._miss_from(0)
+        elif on_page:
+            self._miss_from(self._oldest + OVERTAKING_MAX)
+        elif self._unchecked:
+            # Others' tasks only: a stretch of ours is asked for one by one, the rest further on.
+            self._miss_from(self._unchecked[-1] - OVERTAKING_MAX + 1)
+        self.after = self._next_after(listed[-1] if listed else None)
+        return shown
+
+    def _take(self, on_page: set[int]) -> list[Awaited]:
+        """Strike out what a page shows; only the newest of what is unchecked can be on it."""
+        start = bisect_left(self._unchecked, self._oldest)
+        newest = self._unchecked[start:]
+        self._unchecked[start:] = [place for place in newest if place not in on_page]
+        return [self._tasks[place] for place in newest if place in on_page]
+
+    def _miss_from(self, place: int) -> None:
+        """What is unchecked and as new as this should have been shown."""
+        start = bisect_left(self._unchecked, max(place, 0))
+        self.missed += [self._tasks[missed] for missed in reversed(self._unchecked[start:])]
+        del self._unchecked[start:]
+
+    def _next_after(self, last_listed: str | None) -> str | None:
+        """Jump to one of our tasks that is surely newer than the next unchecked, or go on."""
+        place = self._unchecked[-1] + OVERTAKING_MAX if self._unchecked else self._oldest
+        if place >= self._oldest:
+            return last_listed
+        self._oldest = place
+        return self._tasks[place].task_id
+
+
+# When to poll again, and how many of the tasks. Pure.
+#
+# A page of tasks costs a request, and how fast tasks finish says when the next round is worth it:
+# most of what is left should be finished by then. As long as next to nothing is finished only the
+# oldest tasks are polled; from then on all that are old enough for some of their kind to be
+# finished. Where a round would come too soon to find much, because nobody is to wait longer than
+# the longest pause, it polls the oldest tasks alone.
+
+
+PROBE_TASKS = 5
+"""Where each task costs a request; else as many as one request tells of."""
+
+PROBE_MIN_S = 1.0
+PROBE_TRUSTED_SHARE = 0.1
+"""So much of a probe has to be finished before anything is concluded from it."""
+
+PROBE_GROWTH = 0.5
+FIRST_REST = 0.6
+"""Share of the time that is left, as long as tasks are known by their age alone: none is finished
+in its first moments, and what is left looks longer than it is."""
+
+REST = 0.75
+"""Share of the time that is left, once all tasks were polled."""
+
+LAST_SHARE = 0.15
+"""Of all tasks; so few are polled when all of them should be finished."""
+
+SHARE_WORTH_A_ROUND = 0.2
+"""With a hundred tasks a request, twenty found: a twentieth of a request for each."""
+
+YOUNG_SHARE = 0.2
+"""Of the time that tasks take, by the first round that found some: few are finished as early."""
+
+EMPTY_GROWTH = 1.5
+EMPTY_WIDENING = 2
+
+
+@dataclass(frozen=True)
+class PollSample:
+    """
+    What one round of polling showed.
+
+    Args:
+        at_s: When it was; any clock that only goes forward.
+        n_tasks: Pending tasks that were polled.
+        n_finished: Those of them that were found finished.
+        n_pending: All tasks that are pending now.
+        exposure_s: How long they could have finished since they were last polled, on average.
+    """
+
+    at_s: float
+    n_tasks: int
+    n_finished: int
+    n_pending: int
+    exposure_s: float
+
+
+class PollSchedule:
+    """
+    When one wait polls, and how many tasks.
+
+    Args:
+        min_s: Shortest time between two rounds.
+        max_s: Longest time between two rounds.
+        tasks_a_request: Of how many tasks one request tells.
+    """
+
+    def __init__(self, min_s: float, max_s: float, tasks_a_request: int) -> None:
+        self._min_s = min_s
+        self._max_s = max_s
+        self._began_s: float | None = None
+        self._wait_s = 0.0
+        self._n_most = 0
+        self.is_probing = True
+        self.counted_from_s: float | None = None
+        self.min_age_s = 0.0
+        self._n_probed = max(PROBE_TASKS, tasks_a_request)
+        self.n_tasks: int | None = self._n_probed
+        self.next_at_s = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """The first task was sent."""
+        if self._began_s is None:
+            self._began_s = now_s
+            self._wait(now_s, PROBE_MIN_S)
+
+    def note(self, sample: PollSample) -> None:
+        """
+        Take in a sample.
+
+        `next_at_s`, `n_tasks` (None: all) and `min_age_s` are those of the next one.
+        """
+        self.begin(sample.at_s)
+        self._n_most = max(self._n_most, sample.n_pending + sample.n_finished)
+        trusted = PROBE_TRUSTED_SHARE * sample.n_tasks if self.is_probing else 0
+        if sample.n_finished > trusted:
+            self._plan(sample)
+        elif self.is_probing:
+            self._wait(sample.at_s, max(PROBE_MIN_S, PROBE_GROWTH * self._age_s(sample)))
+        else:
+            self._wait(sample.at_s, EMPTY_GROWTH * self._wait_s)
+        if sample.n_finished == 0 and self.n_tasks is not None and not self._is_too_soon:
+            self.n_tasks *= EMPTY_WIDENING
+
+    def slow_down(self, now_s: float) -> None:
+        """The next round is as late as may be: what finishes is likely to be announced."""
+        self.next_at_s = now_s + self._max_s
+
+    def poll_all(self) -> None:
+        """The next round polls every task."""
+        self.n_tasks, self.min_age_s = None, 0.0
+
+    def _plan(self, sample: PollSample) -> None:
+        share = sample.n_finished / sample.n_tasks
+        left_s = sample.exposure_s * (1 - share) / share
+        is_last = sample.n_pending <= LAST_SHARE * self._n_most
+        is_known = self.counted_from_s is not None
+        self._wait(sample.at_s, left_s * (1.0 if is_last else REST if is_known else FIRST_REST))
+        if self.is_probing:
+            self.min_age_s = min(YOUNG_SHARE * sample.exposure_s / share, self._max_s)
+        else:
+            self.counted_from_s = sample.at_s
+        self.is_probing, self.n_tasks = False, None
+        if self._max_s < SHARE_WORTH_A_ROUND * left_s:
+            worth = self._max_s / (SHARE_WORTH_A_ROUND * left_s)
+            self.n_tasks = max(self._n_probed, round(worth * sample.n_pending))
+
+    def _wait(self, now_s: float, wanted_s: float) -> None:
+        """Never longer than it took so far: what was seen of the past reaches no further."""
+        assert self._began_s is not None
+        known_s = max(PROBE_MIN_S, now_s - self._began_s)
+        self._wait_s = min(max(min(wanted_s, known_s), self._min_s), self._max_s)
+        self.next_at_s = now_s + self._wait_s
+
+    @property
+    def _is_too_soon(self) -> bool:
+        """Tasks that take long are no reason to poll more of them."""
+        return self.is_probing and self._wait_s < self._max_s
+
+    def _age_s(self, sample: PollSample) -> float:
+        assert self._began_s is not None
+        return sample.at_s - self._began_s
+
 
 # Tasks that Mynth says it does not know, although it accepted them.
 #
@@ -101,227 +459,10 @@ async def _has_witness(
     return True
 
 
-OVERTAKING_MAX = 128
-"""Answers may overtake each other: by so many places our order may differ from Mynth's."""
-
-POLLS_IN_FLIGHT = 16
-NOTES_AT_ONCE = 256  # each is a few kilobytes as long as it waits for its COMMIT
-
-
-IsDue = Callable[[Awaited], bool]
-
-
-def always(_: Awaited) -> bool:
-    """Every pending task is asked about."""
-    return True
-
-
-@dataclass(frozen=True)
-class PollRound:
-    """
-    What one round found.
-
-    `finished` carry their new `remote_status`; `n_answered` reads went well; `n_failed` went wrong
-    and are tried again in the next round.
-    """
-
-    finished: tuple[Awaited, ...] = ()
-    n_answered: int = 0
-    n_failed: int = 0
-    is_complete: bool = True
-
-
-class ListWalk:
-    """
-    Which page of the task list to ask for next; pure bookkeeping over one round.
-
-    It goes from the newest pending task to the oldest. Pages that adjoin are chained by the last
-    entry of the page before; a stretch without a pending task is jumped over by starting at one
-    of our own tasks, always an older one than seen so far. What a page should have shown and did
-    not is `missed`. Others' tasks may lie between ours.
-
-    Args:
-        tasks: All accepted tasks of the work at hand, oldest first, pending or finished.
-        page_size: Entries of one page.
-        is_due: Which pending tasks are looked for; the others will be announced.
-    """
-
-    def __init__(self, tasks: Sequence[Awaited], page_size: int, is_due: IsDue = always) -> None:
-        self._tasks = tasks
-        self._page_size = page_size
-        self._place = {task.task_id: place for place, task in enumerate(tasks)}
-        self._unchecked = [p for p, task in enumerate(tasks) if _is_wanted(task, is_due)]
-        self._oldest = len(tasks)
-        self.missed: list[Awaited] = []
-        self.after = self._next_after(None)
-
-    @property
-    def is_over(self) -> bool:
-        return not self._unchecked
-
-    @property
-    def n_unchecked(self) -> int:
-        return len(self._unchecked)
-
-    @property
-    def n_pages_at_best(self) -> int:
-        """Pages that the walk takes where the list holds nothing but our tasks."""
-        n_pages, oldest, n_left = 0, self._oldest, len(self._unchecked)
-        while n_left:
-            oldest = min(self._unchecked[n_left - 1] + OVERTAKING_MAX, oldest) - self._page_size
-            n_left = bisect_left(self._unchecked, oldest, 0, n_left)
-            n_pages += 1
-        return n_pages
-
-    def give_up(self) -> list[Awaited]:
-        """All that was not checked yet, newest first; the walk is then over."""
-        left = [self._tasks[place] for place in reversed(self._unchecked)]
-        self._unchecked = []
-        return left
-
-    def note(self, listed: Sequence[str]) -> list[Awaited]:
-        """Take in a page (task ids, newest first); the tasks that were looked for on it."""
-        on_page = {self._place[task_id] for task_id in listed if task_id in self._place}
-        self._oldest = min(self._oldest, *on_page, len(self._tasks))
-        shown = self._take(on_page)
-        if len(listed) < self._page_size:
-            self._miss_from(0)
-        elif on_page:
-            self._miss_from(self._oldest + OVERTAKING_MAX)
-        elif self._unchecked:
-            # Others' tasks only: a stretch of ours is asked for one by one, the rest further on.
-            self._miss_from(self._unchecked[-1] - OVERTAKING_MAX + 1)
-        self.after = self._next_after(listed[-1] if listed else None)
-        return shown
-
-    def _take(self, on_page: set[int]) -> list[Awaited]:
-        """Strike out what a page shows; only the newest of what is unchecked can be on it."""
-        start = bisect_left(self._unchecked, self._oldest)
-        newest = self._unchecked[start:]
-        self._unchecked[start:] = [place for place in newest if place not in on_page]
-        return [self._tasks[place] for place in newest if place in on_page]
-
-    def _miss_from(self, place: int) -> None:
-        """What is unchecked and as new as this should have been shown."""
-        start = bisect_left(self._unchecked, max(place, 0))
-        self.missed += [self._tasks[missed] for missed in reversed(self._unchecked[start:])]
-        del self._unchecked[start:]
-
-    def _next_after(self, last_listed: str | None) -> str | None:
-        """Jump to one of our tasks that is surely newer than the next unchecked, or go on."""
-        place = self._unchecked[-1] + OVERTAKING_MAX if self._unchecked else self._oldest
-        if place >= self._oldest:
-            return last_listed
-        self._oldest = place
-        return self._tasks[place].task_id
-
-
-class Poller:
-    """
-    Polls one set of accepted tasks, round by round.
-
-    Args:
-        until_s: On `Clock.elapsed_s`; no request starts later, the round is then incomplete.
-    """
-
-    def __init__(self, session: Session, until_s: float | None = None) -> None:
-        self._session = session
-        self._until_s = until_s
-        self._slots = asyncio.Semaphore(POLLS_IN_FLIGHT)
-        self._n_answered = 0
-        self._n_failed = 0
-        self._found: list[Awaited] = []
-        self._not_found: list[Awaited] = []
-        self._is_complete = True
-
-    async def run(self, tasks: Sequence[Awaited], is_due: IsDue = always) -> PollRound:
-        """
-        Ask once about every pending task that is due to be asked about.
-
-        Raises:
-            UnauthorizedError: The key is refused; polling on is pointless.
-        """
-        if self._session.client.profile.HAS_TASK_LIST:
-            finished = await self._walk_list(tasks, is_due)
-        else:
-            pending = [task for task in tasks if _is_wanted(task, is_due)]
-            finished = await self._poll_each(pending)
-        for some in chunks(finished, NOTES_AT_ONCE):
-            await asyncio.gather(*(self._note(awaited) for awaited in some))
-        await note_missing(self._session, self._not_found, found=self._found)
-        return PollRound(tuple(finished), self._n_answered, self._n_failed, self._is_complete)
-
-    async def _walk_list(self, tasks: Sequence[Awaited], is_due: IsDue) -> list[Awaited]:
-        size = self._session.client.profile.LIMITS.list_page_max
-        walk = ListWalk(tasks, size, is_due)
-        finished: list[Awaited] = []
-        if walk.n_pages_at_best >= walk.n_unchecked:
-            return await self._poll_each(walk.give_up())
-        while walk.n_unchecked > 1 and self._may_start():
-            try:
-                page = await self._session.client.list_tasks(limit=size, after=walk.after)
-            except UnauthorizedError:
-                raise
-            except ApiError:
-                self._n_failed += 1
-                return finished + await self._poll_each([*walk.missed, *walk.give_up()][:size])
-            self._n_answered += 1
-            statuses = {task.task_id: task.status for task in page}
-            shown = walk.note([task.task_id for task in page])
-            self._found += shown
-            told = [(awaited, statuses[awaited.task_id]) for awaited in shown]
-            finished += [
-                replace(x, remote_status=status) for x, status in told if status and status.is_final
-            ]
-        return finished + await self._poll_each([*walk.missed, *walk.give_up()])
-
-    async def _poll_each(self, pending: Sequence[Awaited]) -> list[Awaited]:
-        found = await asyncio.gather(*(self._poll_status(awaited) for awaited in pending))
-        return [awaited for more in found for awaited in more]
-
-    async def _poll_status(self, awaited: Awaited) -> list[Awaited]:
-        async with self._slots:
-            if not self._may_start():
-                return []
-            try:
-                status = await self._session.client.get_status(awaited.task_id)
-            except UnauthorizedError:
-                raise
-            except NotFoundError:
-                self._n_answered += 1
-                self._not_found.append(awaited)
-                return []
-            except ApiError:
-                self._n_failed += 1
-                return []
-            self._n_answered += 1
-            self._found.append(awaited)
-        return [replace(awaited, remote_status=status)] if status.is_final else []
-
-    async def _note(self, awaited: Awaited) -> None:
-        session, status = self._session, awaited.remote_status
-        source = Source.LIST if session.client.profile.HAS_TASK_LIST else Source.STATUS
-        await session.ledger.observe(
-            Observation(source, awaited.task_id, session.clock.instant(), awaited, status=status)
-        )
-
-    def _may_start(self) -> bool:
-        if self._until_s is not None and self._session.clock.elapsed_s() >= self._until_s:
-            self._is_complete = False
-        return self._is_complete
-
-
-def _is_wanted(task: Awaited, is_due: IsDue) -> bool:
-    return not task.is_finished_remotely and is_due(task)
-
-
 # Whose task is it? Asked of each task that was read whole, before anything is downloaded for it.
 #
 # A cache that mixes up answers, or an edge that rewrites them, must not put a picture, or its
 # price, on the wrong row.
-
-
-_log = printable_logger(__name__)
 
 
 async def is_own(session: Session, task: Task, intent: Intent | Awaited) -> bool:
@@ -332,10 +473,10 @@ async def is_own(session: Session, task: Task, intent: Intent | Awaited) -> bool
     back may leave it out; so may a task that a person attached. Looks at images carry none, and are
     known by their type.
     """
-    said = await _why_foreign(session, task, intent)
-    if not said:
+    reason = await _why_foreign(session, task, intent)
+    if not reason:
         return True
-    _log.warning("%s is not shown as the task of %s: %s", task.task_id, intent.intent_id, said)
+    _log.warning("%s is not shown as the task of %s: %s", task.task_id, intent.intent_id, reason)
     now = session.clock.instant()
     await session.ledger.record_dispute(intent.intent_id, task.task_id, now)
     return False

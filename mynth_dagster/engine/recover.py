@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.clock import Instant
-from mynth_dagster.engine.absence import ListWalk
+from mynth_dagster.engine.absence import ListSearch
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.ledger.observations import Observation, Source
@@ -90,7 +90,7 @@ async def _require_newest_known(session: Session, batch: Batch) -> None:
     profile = session.client.profile
     if not profile.HAS_TASK_LIST:
         return
-    walk = ListWalk(
+    walk = ListSearch(
         session,
         batch,
         page_size=profile.LIMITS.list_page_max,

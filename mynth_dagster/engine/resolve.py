@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.absence import (
-    ListWalk,
+    ListSearch,
     is_not_accepted,
     is_walk_due,
     next_page_size,
@@ -192,7 +192,7 @@ async def resolve_unresolved(
         return NOTHING_RESOLVED
     page_size = next_page_size(walks)
     oldest_seq = min(doubt.claimed_seq for doubt in open_)
-    searching = ListWalk(session, batch, page_size=page_size, older_than_no=oldest_seq)
+    searching = ListSearch(session, batch, page_size=page_size, older_than_no=oldest_seq)
     if not await searching.go(until_s=until_s):
         return ResolveResult(searching.n_attached)
     await searching.look_for_flaws()

@@ -38,7 +38,12 @@ from mynth_dagster.engine.quote import (
     require_prices,
     total_of,
 )
-from mynth_dagster.engine.reconcile import LOOK_UP_S, Looker, Waiting, wait_until_idle
+from mynth_dagster.engine.reconcile import (
+    PAUSE_STEP_S,
+    Progress,
+    Reconciler,
+    wait_until_idle,
+)
 from mynth_dagster.engine.recover import mark_tables, require_right_ledger
 from mynth_dagster.engine.resolve import (
     ALL_OPEN,
@@ -535,7 +540,7 @@ def usd(units: int | None) -> str | None:
 # Sending in a run that also waits: what is finished already is read while the rest is sent.
 
 
-async def submit_and_look(
+async def submit_and_wait(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
@@ -543,19 +548,21 @@ async def submit_and_look(
     submitter: str,
     stop: CancelToken,
     options: RunOptions,
-    counts: SubmitCounts,
-    on_quote: Callable[[Plan, Quote], None],
-) -> tuple[SubmitReport, Looker]:
+    progress: RunProgress,
+) -> SubmitReport:
     """
-    As `submit`; returns who looked meanwhile too, for the waiting to go on with.
+    As `submit`, then as `wait_until_idle`; finished tasks are read meanwhile, too.
 
     Raises:
-        MynthError: As `submit`, and what the ledger says to a look.
+        MynthError: As `submit`, where `progress.report` is None, or as `wait_until_idle`.
     """
-    looker = Looker(session, batch, slices)
-    meanwhile = _Meanwhile(session, looker, stop)
-    counts.on_accepted = meanwhile.look_if_due
+    progress.report = None
+    reconciler = Reconciler(session, batch, slices)
+    meanwhile = _Meanwhile(session, reconciler, stop)
+    counts = progress.counts
+    counts.on_accepted = meanwhile.start_if_due
     counts.before_more = meanwhile.catch_up
+    progress.on_phase("submit")
     try:
         report = await submit(
             session,
@@ -565,15 +572,20 @@ async def submit_and_look(
             stop=stop,
             options=options,
             counts=counts,
-            on_quote=on_quote,
+            on_quote=progress.on_quote,
         )
     except BaseException:
-        await meanwhile.give_up()
+        await meanwhile.cancel()
         raise
     if stop.is_cancelled:
-        await meanwhile.give_up()
+        await meanwhile.cancel()
     await meanwhile.end()
-    return report, looker
+    progress.report = report
+    progress.on_phase("wait")
+    await wait_until_idle(
+        session, batch, slices, stop=stop, on_round=progress.on_round, reconciler=reconciler
+    )
+    return report
 
 
 UNREAD_MAX = 2_000
@@ -581,66 +593,63 @@ UNREAD_MAX = 2_000
 Finished tasks that may be read while more rows are taken to be sent.
 
 Where sending is faster than reading, what is unread would grow with the table, and with it what
-each look holds.
+each pass holds.
 """
 
 
 class _Meanwhile:
-    """One look at a time, driven by the answers that come: no look without a task since."""
+    """One pass at a time, driven by the responses that come: no pass without a task since."""
 
-    def __init__(self, session: Session, looker: Looker, stop: CancelToken) -> None:
+    def __init__(self, session: Session, reconciler: Reconciler, stop: CancelToken) -> None:
         self._clock = session.clock
-        self._looker = looker
+        self._reconciler = reconciler
         self._stop = stop
-        self._look: asyncio.Task[object] | None = None
+        self._pass: asyncio.Task[object] | None = None
 
-    def look_if_due(self) -> None:
+    def start_if_due(self) -> None:
         """A task was accepted."""
-        now_s = self._clock.elapsed_s()
-        self._looker.pace.begin(now_s)
-        is_due = now_s >= self._looker.pace.next_at_s
-        if is_due and not self._is_looking and not self._has_failed:
-            self._look = asyncio.create_task(self._looker.look())
+        now_s, schedule = self._clock.elapsed_s(), self._reconciler.schedule
+        schedule.begin(now_s)
+        if now_s >= schedule.next_at_s and not self._is_running and not self._has_failed:
+            self._pass = asyncio.create_task(self._reconciler.run())
 
     async def catch_up(self) -> None:
         """More is sent when what is finished is read, or little of it is left unread."""
-        while self._has_much_to_read and not self._stop.is_set:
-            assert self._look is not None
-            await asyncio.wait([self._look], timeout=LOOK_UP_S)
+        while self._is_running and self._reconciler.n_reading > UNREAD_MAX:
+            if self._stop.is_set:
+                return
+            assert self._pass is not None
+            await asyncio.wait([self._pass], timeout=PAUSE_STEP_S)
 
     async def end(self) -> None:
-        """Let the look that is under way end; a refused key is found again by whoever waits."""
-        if self._look is not None:
+        """Let the pass that is under way end; a refused key is found again by whoever waits."""
+        if self._pass is not None:
             with suppress(UnauthorizedError):
-                await self._look
+                await self._pass
 
-    async def give_up(self) -> None:
+    async def cancel(self) -> None:
         """Read no further; what was read is kept."""
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
-            await asyncio.gather(look, return_exceptions=True)
+        running, self._pass = self._pass, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     @property
-    def _has_much_to_read(self) -> bool:
-        return self._is_looking and self._looker.n_reading > UNREAD_MAX
-
-    @property
-    def _is_looking(self) -> bool:
-        return self._look is not None and not self._look.done()
+    def _is_running(self) -> bool:
+        return self._pass is not None and not self._pass.done()
 
     @property
     def _has_failed(self) -> bool:
-        """The error is for whoever comes next; another look would meet it too."""
-        look = self._look
-        return look is not None and (look.cancelled() or look.exception() is not None)
+        """The error is for whoever comes next; another pass would meet it too."""
+        ended = None if self._is_running else self._pass
+        return ended is not None and (ended.cancelled() or ended.exception() is not None)
 
 
 # One table from prompts to images in one go: the four phases, one after the other.
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """
     Where a run is; written by the run, read by whoever shows it.
 
@@ -649,14 +658,16 @@ class Progress:
             `download` as each begins.
         on_prepared: Called with what the prompts table holds.
         on_quote: Called before the first paid request.
-        on_round: Called after each round of polling.
+        on_round: Called after each pass of the reconciler.
+        report: Of the last submission, once it is through.
     """
 
     counts: SubmitCounts = field(default_factory=SubmitCounts)
     on_phase: Callable[[str], None] = lambda _: None
     on_prepared: Callable[[list[PromptsSummary]], None] = lambda _: None
     on_quote: Callable[[Plan, Quote], None] = lambda _, __: None
-    on_round: Callable[[Waiting], None] = lambda _: None
+    on_round: Callable[[Progress], None] = lambda _: None
+    report: SubmitReport | None = None
 
 
 async def run_table(
@@ -666,7 +677,7 @@ async def run_table(
     *,
     window: str,
     stop: CancelToken,
-    progress: Progress,
+    progress: RunProgress,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
     is_same_batch: bool = False,
 ) -> RunReport:
@@ -691,20 +702,25 @@ async def run_table(
     progress.on_prepared(prepared)
     quotes: list[Quote] = []
     submitter = f"command line {os.urandom(4).hex()}"
-    for asked in (options, *[DEFAULT_RUN_OPTIONS] * batch.retries):
-        progress.on_phase("submit")
-        submitted, looker = await submit_and_look(
-            session,
-            batch,
-            slices,
-            submitter=submitter,
-            stop=stop,
-            options=asked,
-            counts=progress.counts,
-            on_quote=progress.on_quote,
-        )
+    for options_now in (options, *[DEFAULT_RUN_OPTIONS] * batch.retries):
+        try:
+            submitted = await submit_and_wait(
+                session,
+                batch,
+                slices,
+                submitter=submitter,
+                stop=stop,
+                options=options_now,
+                progress=progress,
+            )
+        except UnauthorizedError as error:
+            if progress.report is None:
+                raise
+            submitted = progress.report
+            stop.set(key_refused(error))
         quotes.append(submitted.quote)
-        results = await _results(session, batch, slices, stop, progress, looker)
+        progress.on_phase("collect")
+        results = await _results(session, batch, slices, stop)
         if stop.is_set or not await _has_retries(session, batch, slices):
             break
     files = await _files(session, batch, slices, stop, progress)
@@ -721,7 +737,11 @@ async def run_table(
 
 
 async def _files(
-    session: Session, batch: Batch, slices: Sequence[Slice], stop: CancelToken, progress: Progress
+    session: Session,
+    batch: Batch,
+    slices: Sequence[Slice],
+    stop: CancelToken,
+    progress: RunProgress,
 ) -> list[FilesReport]:
     """The files of the images, where the batch keeps any."""
     if batch.files is None or stop.is_cancelled:
@@ -738,19 +758,9 @@ async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) 
 
 
 async def _results(
-    session: Session,
-    batch: Batch,
-    slices: Sequence[Slice],
-    stop: CancelToken,
-    progress: Progress,
-    looker: Looker,
+    session: Session, batch: Batch, slices: Sequence[Slice], stop: CancelToken
 ) -> list[ResultsSummary]:
     try:
-        progress.on_phase("wait")
-        await wait_until_idle(
-            session, batch, slices, stop=stop, on_round=progress.on_round, looker=looker
-        )
-        progress.on_phase("collect")
         return [summary async for summary in collect(session, batch, slices)]
     except UnauthorizedError as error:
         stop.set(key_refused(error))

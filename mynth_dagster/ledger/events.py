@@ -20,9 +20,6 @@ from mynth_dagster.ledger.queries import Reader
 
 _events = schema.webhook_events
 
-LAST_HEARD = 50
-"""So many of a batch's newest announcements tell how long one takes."""
-
 
 class EventOutcome(str, Enum):
     """
@@ -70,13 +67,12 @@ class WebhookEvent:
 
 @dataclass(frozen=True)
 class EventEnd:
-    """An event is worked; `batch` and `waited_us` where it was about one of our tasks."""
+    """An event is processed; `batch` where it was about one of our tasks."""
 
     event_id: str
     outcome: EventOutcome
     at_us: int
     batch: str | None = None
-    waited_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,14 +81,6 @@ class Postponement:
 
     event_id: str
     due_at_us: int
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the newest announcements of a batch's tasks tell; UTC microseconds."""
-
-    last_at_us: int
-    longest_wait_us: int
 
 
 @dataclass(frozen=True)
@@ -158,16 +146,11 @@ class WebhookEvents(Reader):
         )
         return int(self._all(query)[0]["n"])
 
-    def heard(self, batch: str) -> Heard | None:
-        """When a task of this batch was last announced; None if none ever was."""
-        columns = (_events.c.received_at_us, _events.c.waited_us)
-        query = sa.select(*columns).where(_events.c.batch == batch)
-        newest = query.order_by(_events.c.received_at_us.desc()).limit(LAST_HEARD)
-        rows = self._all(newest)
-        if not rows:
-            return None
-        longest_us = max(row["waited_us"] or 0 for row in rows)
-        return Heard(rows[0]["received_at_us"], longest_us)
+    def last_at_us(self, batch: str) -> int | None:
+        """When an event last told of a task of this batch; None if none ever did."""
+        newest = sa.func.max(_events.c.received_at_us).label("at_us")
+        at_us = self._all(sa.select(newest).where(_events.c.batch == batch))[0]["at_us"]
+        return None if at_us is None else int(at_us)
 
     def counts(self) -> WebhookEventCounts:
         """All events in numbers."""
@@ -211,7 +194,6 @@ def _apply_ends(connection: Connection, ends: Sequence[EventEnd]) -> list[bool]:
             "of_outcome": end.outcome.value,
             "done_at_us": end.at_us,
             "batch": end.batch,
-            "waited_us": end.waited_us,
         }
         for end in ends
     ]

@@ -218,7 +218,6 @@ webhook_events = sa.Table(
     sa.Column("done_at_us", _US),
     sa.Column("outcome", sa.Text),
     sa.Column("batch", sa.Text),
-    sa.Column("waited_us", _US),
     sa.Column("body_sha256", sa.Text),
     sa.Index("webhook_events_by_work", "done_at_us", "received_at_us"),
     sa.Index("webhook_events_by_batch", "batch", "received_at_us"),
@@ -227,7 +226,7 @@ webhook_events = sa.Table(
 Webhooks as they came, committed before they are acknowledged; `event_id` is what duplicates share.
 
 `done_at_us` is null until the event was worked; then `body` is dropped, its hash stays, and
-`batch` says whose task it was. `waited_us` is how long after its submission the task was announced.
+`batch` says whose task it was.
 """
 
 uploads = sa.Table(

@@ -21,7 +21,7 @@ from mynth_dagster.engine.collect import write_tasks
 from mynth_dagster.engine.download import FilesReport, Thumbnails, keep_files, make_thumbnails
 from mynth_dagster.engine.plan import build_plan
 from mynth_dagster.engine.quote import quote_each
-from mynth_dagster.engine.reconcile import Waiting, wait_until_idle
+from mynth_dagster.engine.reconcile import Progress, wait_until_idle
 from mynth_dagster.engine.run import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken, StopReason, passing_reason
@@ -578,7 +578,7 @@ def _observe_tasks(context: dg.AssetExecutionContext, assets: BatchAssets, lande
     context.log_event(observation)
 
 
-def _observe(context: dg.AssetExecutionContext, assets: BatchAssets, waiting: Waiting) -> None:
+def _observe(context: dg.AssetExecutionContext, assets: BatchAssets, waiting: Progress) -> None:
     """Progress of the waiting, as numbers that plot."""
     progress = {
         "mynth/pending": waiting.n_pending,

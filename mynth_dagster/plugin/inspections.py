@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import dagster as dg
 
-from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.inspect import inspect_images
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
@@ -68,9 +69,9 @@ def run_inspection(
     slices: Sequence[Slice],
     wishes: RunsWishes,
     landed: dict[Slice, InspectionSummary],
-) -> InspectionProgress:
+) -> RunProgress:
     """Ask, wait and write; what is done lands as it comes, whatever happens later."""
-    stop, notices, progress = CancelToken(), Notices(), InspectionProgress()
+    stop, notices, progress = CancelToken(), Notices(), RunProgress()
     progress.on_quote = lambda plan, quote: notices.put(
         lambda: context.log.info(
             f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"

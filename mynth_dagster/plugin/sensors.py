@@ -19,9 +19,10 @@ import dagster as dg
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.auto_resubmit import Asked, Reason, Unsent, choose_due
-from mynth_dagster.engine.reconcile import WatchedPartition, hearing_of, watch
+from mynth_dagster.engine.reconcile import PartitionStatus, partition_status
 from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.stop import stops_of
+from mynth_dagster.engine.webhook_health import webhook_health
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import AUTO_RESUBMITS_WITHIN_S, SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
 from mynth_dagster.models.batch import Slice
@@ -97,14 +98,14 @@ ATTEMPTS_MAX = 5
 
 
 @dataclass(frozen=True)
-class Looked:
+class Tick:
     """
     What a tick saw: the partitions, those to send again, and what is to be told.
 
     Of `untold` partitions the tables are written and Dagster has not heard.
     """
 
-    watched: Sequence[WatchedPartition]
+    watched: Sequence[PartitionStatus]
     unsent: Sequence[Unsent]
     is_complete: bool
     silence: str | None
@@ -139,8 +140,10 @@ def evaluate(
     """One tick."""
     asked = list(previous_resubmits(context.instance, assets)) if assets.auto_resubmit else []
 
-    async def work(session: Session) -> Looked:
-        watched, is_complete = await watch(session, assets.batch, budget_s=SENSOR_BUDGET_S)
+    async def work(session: Session) -> Tick:
+        watched, is_complete = await partition_status(
+            session, assets.batch, budget_s=SENSOR_BUDGET_S
+        )
         rows = [
             Unsent(p.slice, p.version, p.auto_resubmit)
             for p in watched
@@ -149,7 +152,7 @@ def evaluate(
         unsent = (
             await choose_due(session, assets.batch, rows, asked) if assets.auto_resubmit else []
         )
-        silence = (await hearing_of(session, assets.batch)).in_words()
+        silence = (await webhook_health(session, assets.batch)).problem
         for run_id, status in _over(context.instance, watched).items():
             said = f"Dagster says that it is {status}"
             await session.ledger.stops.fence(run_id, said, session.clock.instant())
@@ -157,20 +160,20 @@ def evaluate(
         if told:
             await session.ledger.mark_reported(assets.batch.ledger_name, told)
         stops = await asyncio.to_thread(stops_of, session.ledger, assets.batch.ledger_name)
-        return Looked(watched, unsent, is_complete, silence, untold, stops)
+        return Tick(watched, unsent, is_complete, silence, untold, stops)
 
     try:
-        looked = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
+        tick = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
     except MynthError as error:
         return dg.SensorResult(skip_reason=tick_in_words(error))
     active = active_runs(context.instance, assets)
-    known, unknown = _split_known(context, assets, looked.watched)
-    requests = _all_requests(context.instance, assets, known, looked, active)
-    summary = _in_words(known, unknown, is_complete=looked.is_complete)
-    if looked.silence:
-        context.log.warning(looked.silence)
-        summary = f"{summary}; {looked.silence}"
-    for stopped in looked.stops:
+    known, unknown = _split_known(context, assets, tick.watched)
+    requests = _all_requests(context.instance, assets, known, tick, active)
+    summary = _in_words(known, unknown, is_complete=tick.is_complete)
+    if tick.silence:
+        context.log.warning(tick.silence)
+        summary = f"{summary}; {tick.silence}"
+    for stopped in tick.stops:
         context.log.warning(f"stopped: {stopped}")
         summary = f"{summary}; stopped: {stopped}"
     return dg.SensorResult(
@@ -180,7 +183,7 @@ def evaluate(
     )
 
 
-def _over(instance: dg.DagsterInstance, watched: Sequence[WatchedPartition]) -> Mapping[str, str]:
+def _over(instance: dg.DagsterInstance, watched: Sequence[PartitionStatus]) -> Mapping[str, str]:
     """
     Runs that are said to be sending and are over, with their status.
 
@@ -208,29 +211,29 @@ def _in_a_hurry(settings: EngineSettings) -> EngineSettings:
 def _all_requests(
     instance: dg.DagsterInstance,
     assets: BatchAssets,
-    known: Sequence[WatchedPartition],
-    looked: Looked,
+    known: Sequence[PartitionStatus],
+    tick: Tick,
     active: ActiveRuns,
 ) -> list[dg.RunRequest]:
     """Runs that send again, and runs that collect what is not sent into now."""
     keys = {partition.slice for partition in known} - active.working
-    to_send = [one for one in looked.unsent if one.slice in keys]
+    to_send = [one for one in tick.unsent if one.slice in keys]
     sent = {one.slice for one in to_send}
     free = [p for p in known if p.slice not in sent and p.slice not in active.collecting]
-    ready = [p for p in free if _is_ready(p, active) or p.slice in looked.untold]
+    ready = [p for p in free if _is_ready(p, active) or p.slice in tick.untold]
     return [
         *_requests_to_send(instance, assets, to_send),
         *_requests_to_collect(instance, assets, {p.slice: p.version for p in ready}),
     ]
 
 
-def _is_ready(partition: WatchedPartition, active: ActiveRuns) -> bool:
+def _is_ready(partition: PartitionStatus, active: ActiveRuns) -> bool:
     is_being_sent = partition.submitter in active.run_ids
     return partition.is_idle and partition.is_behind and not is_being_sent
 
 
 def _told(
-    instance: dg.DagsterInstance, assets: BatchAssets, watched: Sequence[WatchedPartition]
+    instance: dg.DagsterInstance, assets: BatchAssets, watched: Sequence[PartitionStatus]
 ) -> tuple[list[tuple[Slice, str]], set[Slice]]:
     """
     Partitions whose tables Dagster was told of, each with the run that wrote them, and others.
@@ -323,8 +326,8 @@ def _requests_to_send(
 def _split_known(
     context: dg.SensorEvaluationContext,
     assets: BatchAssets,
-    watched: Sequence[WatchedPartition],
-) -> tuple[list[WatchedPartition], list[WatchedPartition]]:
+    watched: Sequence[PartitionStatus],
+) -> tuple[list[PartitionStatus], list[PartitionStatus]]:
     """A key that the definition no longer has would fail the whole tick if requested."""
     definition = assets.partitions.definition
     if definition is None:
@@ -334,9 +337,7 @@ def _split_known(
     return known, [p for p in watched if p.slice.key not in known_keys]
 
 
-def _progress(
-    assets: BatchAssets, watched: Sequence[WatchedPartition]
-) -> list[dg.AssetObservation]:
+def _progress(assets: BatchAssets, watched: Sequence[PartitionStatus]) -> list[dg.AssetObservation]:
     """Numbers that plot; the same when delivered twice."""
     return [
         dg.AssetObservation(
@@ -354,7 +355,7 @@ def _progress(
 
 
 def _in_words(
-    known: Sequence[WatchedPartition], unknown: Sequence[WatchedPartition], *, is_complete: bool
+    known: Sequence[PartitionStatus], unknown: Sequence[PartitionStatus], *, is_complete: bool
 ) -> str:
     pending = sum(partition.n_pending for partition in known)
     n_open = sum(partition.is_open for partition in known)

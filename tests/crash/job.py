@@ -27,7 +27,7 @@ import pyarrow as pa
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import US_PER_S, Instant, SystemClock
 from mynth_dagster.crash_points import EVENT
-from mynth_dagster.engine.run import Progress, RunReport, run_table
+from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch, FileSettings
@@ -121,7 +121,7 @@ class Job:
                 source,
                 window=self.window,
                 stop=CancelToken(),
-                progress=Progress(),
+                progress=RunProgress(),
             )
 
     def start(self) -> ForkServerProcess:

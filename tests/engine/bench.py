@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.absence import ListWalk
+from mynth_dagster.engine.absence import ListSearch
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
-from mynth_dagster.engine.run import Progress, RunReport, run_table
+from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch
@@ -54,7 +54,7 @@ class Bench:
         rows: Sequence[dict[str, Any]] | pa.Table | int = 20,
         *,
         stop: CancelToken | None = None,
-        progress: Progress | None = None,
+        progress: RunProgress | None = None,
         transport: Transport | None = None,
         settings: dict[str, Any] | None = None,
         options: RunOptions = DEFAULT_RUN_OPTIONS,
@@ -74,7 +74,7 @@ class Bench:
                     source,
                     window=window,
                     stop=stop or CancelToken(),
-                    progress=progress or Progress(),
+                    progress=progress or RunProgress(),
                     options=options,
                 )
 
@@ -110,7 +110,7 @@ class Bench:
 
         async def once() -> int:
             async with self.session() as session:
-                walk = ListWalk(session, Batch(name="b", models=(MODEL,)), page_size=100)
+                walk = ListSearch(session, Batch(name="b", models=(MODEL,)), page_size=100)
                 assert await walk.go()
                 return walk.n_attached
 

@@ -163,7 +163,7 @@ def execute(bench: Bench, statement: str) -> None:
         def call(connection):
             connection.exec_driver_sql(statement)
 
-        await session.ledger._call(call)
+        await session.ledger._commits.call(call)
 
     in_session(bench, once)
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mynth_dagster.engine.resolve import ResolveResult, resolve_unresolved
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch
@@ -196,7 +196,7 @@ def test_an_outage_of_all_reads_ends_the_wait_and_loses_nothing(new_bench):
     """Bounded, no row failed, nothing sent again; afterwards the run is collected."""
     work = new_bench(progress="clock", latency=10)
     outage = [{"route": route, "kind": "server_error"} for route in (LIST, STATUS)]
-    progress = Progress(on_quote=lambda *_: work.server.set_scenario(faults=outage))
+    progress = RunProgress(on_quote=lambda *_: work.server.set_scenario(faults=outage))
 
     with pytest.raises(PollFetchError, match="rounds of polling failed"):
         work.run(6, progress=progress, deadline_s=100_000.0)

@@ -12,9 +12,10 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.inspect import InspectionProgress, inspect_images
+from mynth_dagster.engine.inspect import inspect_images
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Retry, RunOptions
 from mynth_dagster.engine.recover import rebuild
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import (
     ConfigError,
@@ -40,7 +41,7 @@ def look(
     settings: InspectionSettings = RATE,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
-    progress: InspectionProgress | None = None,
+    progress: RunProgress | None = None,
     prices: dict[str, Any] | None = None,
     **own: Any,
 ) -> InspectionSummary:
@@ -56,7 +57,7 @@ def look(
                 batch.slices(),
                 submitter="test",
                 stop=CancelToken(),
-                progress=progress or InspectionProgress(),
+                progress=progress or RunProgress(),
                 options=options,
             )
             (summary,) = [one async for one in found]

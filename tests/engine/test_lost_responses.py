@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.resolve import NOTHING_RESOLVED, ResolveResult, resolve_unresolved
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL, LeapingClock
 
 LIST, FULL = "GET /tasks", "GET /tasks/:id"
+NO_LIST = {"route": LIST, "kind": "server_error"}
 LOST = [{"kind": "reset", "every": 4, "first": 20}]
 BATCH = Batch(name="b", models=(MODEL,))
 MINUTE_S = 60.0
@@ -87,7 +88,7 @@ def test_the_sensor_searches_too(new_bench):
 
     async def tick() -> None:
         async with work.session() as session:
-            await watch(session, BATCH, budget_s=40)
+            await partition_status(session, BATCH, budget_s=40)
 
     for _ in range(30):
         work.clock.advance(MINUTE_S)
@@ -178,7 +179,8 @@ def test_rows_may_be_held_for_a_person(new_bench):
 
 def test_a_search_that_could_not_read_everything_proves_nothing(new_bench):
     """One task of somebody else that cannot be read might have been ours."""
-    work = new_bench(faults=[{"kind": "lost_answer", "prompt_contains": "prompt 0"}, *LOST])
+    lost = {"kind": "lost_answer", "prompt_contains": "prompt 0"}
+    work = new_bench(faults=[lost, *LOST, NO_LIST])
     work.run(40)
     work.server.set_scenario(faults=[{"route": FULL, "kind": "server_error"}])
 
@@ -186,7 +188,9 @@ def test_a_search_that_could_not_read_everything_proves_nothing(new_bench):
         work.clock.advance(minutes * MINUTE_S)
         assert look(work) == NOTHING_RESOLVED
     said = [
-        why for (walk,) in work.query("SELECT findings FROM walks") for why in json.loads(walk).values()
+        why
+        for (walk,) in work.query("SELECT findings FROM walks")
+        for why in json.loads(walk).values()
     ]
     assert said
     assert all(said)
@@ -196,11 +200,21 @@ def test_a_search_that_could_not_read_everything_proves_nothing(new_bench):
     assert look(work).n_attached == 1
 
 
+def test_a_run_that_waits_finds_a_response_that_was_lost_meanwhile(new_bench):
+    """Nobody has to run it again: the task is found in the list, and read like the others."""
+    work = new_bench(faults=[{"kind": "lost_answer", "prompt_contains": "prompt 3"}])
+
+    assert work.run(5).images == 5
+    work.require_sound(5)
+
+
 @pytest.mark.parametrize("n_others", [21, 101, 199])
 def test_no_task_falls_between_two_pages(new_bench, n_others, tmp_path):
     """Whatever lies above it in the list, and although more arrives while it is read."""
-    work = new_bench(faults=[{"kind": "lost_answer", "prompt_contains": "prompt 3"}])
+    lost = {"kind": "lost_answer", "prompt_contains": "prompt 3"}
+    work = new_bench(faults=[lost, NO_LIST])
     assert work.run(5).unresolved == 1
+    work.server.set_scenario(faults=())
     (tmp_path / "other").mkdir()
     Bench(work.server, work.clock, tmp_path / "other").run(n_others)
 
@@ -220,11 +234,11 @@ def test_a_task_that_mynth_forgot_is_lost_after_an_hour_and_not_before(new_bench
         for task_id in ids
         for route in (FULL, "GET /tasks/:id/status")
     ]
-    work.server.set_scenario(faults=[*faults, {"route": LIST, "kind": "server_error"}])
+    work.server.set_scenario(faults=[*faults, NO_LIST])
 
     async def tick() -> None:
         async with work.session() as session:
-            await watch(session, BATCH, budget_s=40)
+            await partition_status(session, BATCH, budget_s=40)
 
     for _ in range(4):
         asyncio.run(tick())
@@ -247,7 +261,7 @@ def test_an_outage_of_all_tasks_makes_none_lost(new_bench, clock: LeapingClock):
 
     async def tick() -> None:
         async with work.session() as session:
-            await watch(session, BATCH, budget_s=40)
+            await partition_status(session, BATCH, budget_s=40)
 
     for _ in range(5):
         asyncio.run(tick())

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.models.batch import Batch, Slice
 from tests.engine.bench import Bench
@@ -51,7 +51,7 @@ def scans(path: str, seen: dict[str, Any]) -> list[tuple[str, str]]:
 def _tick(work: Bench) -> None:
     async def once() -> None:
         async with work.session() as session:
-            await watch(session, Batch(name="b", models=(MODEL,)), budget_s=5)
+            await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=5)
 
     asyncio.run(once())
 

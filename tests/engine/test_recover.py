@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from mynth_dagster.engine.recover import Rebuilt, rebuild
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ApiError, LedgerMismatchError, TableError
 from mynth_dagster.models.batch import Batch
@@ -58,7 +58,7 @@ def test_what_was_sent_after_the_tables_were_written_is_found_in_the_list(new_be
     """The tag names ledger, row and generation: each task finds its row."""
     work = new_bench(progress="manual")
     stop = CancelToken()
-    work.run(5, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    work.run(5, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
     (work.root / "b" / "tasks" / "part-0.parquet").unlink()
     work.server.settle()
     work.server.set_scenario(progress="immediate")
@@ -90,7 +90,7 @@ def half_made(new_bench) -> Bench:
     """Five rows of which only the task list tells, and a rebuild that could not read it."""
     work = new_bench(progress="manual")
     stop = CancelToken()
-    work.run(5, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    work.run(5, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
     (work.root / "b" / "tasks" / "part-0.parquet").unlink()
     lose_ledger(work)
     silent = {"route": "GET /tasks", "kind": "status", "status": 401, "code": "unauthorized"}

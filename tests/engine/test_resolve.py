@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mynth_dagster.cli.main import app
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.resolve import attach
-from mynth_dagster.engine.run import Progress, run_table
+from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
@@ -49,7 +49,7 @@ class Table:
                 open_source(str(self.folder / "p.parquet")),
                 window="",
                 stop=CancelToken(),
-                progress=Progress(),
+                progress=RunProgress(),
             )
 
     def resolve(self, *arguments: str):

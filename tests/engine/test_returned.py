@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from tests.factories import KEY, MODEL, delete_destinations
@@ -159,6 +159,6 @@ def test_the_quote_says_when_a_destination_is_gone_since_prompts_were_checked(ne
     def take_away(*_) -> None:
         delete_destinations(work.server.url)
 
-    report = work.run(one(destination="mine"), progress=Progress(on_prepared=take_away))
+    report = work.run(one(destination="mine"), progress=RunProgress(on_prepared=take_away))
 
     assert any("no destination 'mine'" in note for note in report.notes)

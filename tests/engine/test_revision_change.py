@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.reconcile import watch
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.reconcile import partition_status
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
 
@@ -40,7 +40,7 @@ def test_a_change_while_rows_are_sent_stops_before_anything_is_created(bench_of,
     def change(*_) -> None:
         work.server.set_scenario(revision=after)
 
-    first = work.run(6, progress=Progress(on_quote=change))
+    first = work.run(6, progress=RunProgress(on_quote=change))
     second = work.run(6)
 
     assert first.stopped in (None, "configuration")
@@ -58,7 +58,9 @@ def test_the_sensor_follows_a_server_that_changed(bench_of):
 
     async def tick() -> tuple[int, int]:
         async with work.session() as session:
-            (seen,), _ = await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            (seen,), _ = await partition_status(
+                session, Batch(name="b", models=(MODEL,)), budget_s=40
+            )
             return seen.n_finished, seen.n_pending
 
     assert asyncio.run(tick()) == (4, 0)
@@ -90,7 +92,7 @@ def test_rows_that_were_checked_for_the_old_revision_are_kept_back_with_the_way_
     def change(*_) -> None:
         work.server.set_scenario(revision="2026-10")
 
-    work.run(rows, progress=Progress(on_prepared=change))
+    work.run(rows, progress=RunProgress(on_prepared=change))
     report = work.run(rows)
 
     assert report.failures == {"invalid_output_quality": 1}

@@ -12,7 +12,7 @@ import pytest
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, PaidAgain, Retry, RunOptions
-from mynth_dagster.engine.run import Progress, run_table
+from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfirmationNeededError
@@ -109,7 +109,7 @@ class Table:
                     open_source(str(self.folder / "p.parquet")),
                     window="",
                     stop=CancelToken(),
-                    progress=Progress(),
+                    progress=RunProgress(),
                     options=options,
                 )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CANCELLED, CancelToken, StopReason
 from mynth_dagster.errors import ConfigError, ConfirmationNeededError, UnauthorizedError
@@ -201,7 +201,7 @@ def test_one_stalled_task_does_not_end_the_wait_for_others(bench):
         if len(rounds) > 3:
             work.server.settle(pending[:1])
 
-    report = work.run(4, progress=Progress(on_round=resolve_one_by_one), deadline_s=1800.0)
+    report = work.run(4, progress=RunProgress(on_round=resolve_one_by_one), deadline_s=1800.0)
 
     assert report.images == 4
     assert rounds[-1] == 0
@@ -234,7 +234,7 @@ def test_a_key_that_is_revoked_in_mid_run_stops_it_and_keeps_what_is_known(bench
 def test_a_key_that_is_refused_while_waiting_still_leaves_tables(bench):
     """Sent and paid for, not readable now: the rows are listed as under way, with their ids."""
     work = bench(progress="manual")
-    progress = Progress(
+    progress = RunProgress(
         on_round=lambda _: work.server.set_scenario(
             api_keys=[{"key": "mak_simulator", "revoked": True}]
         )
@@ -271,7 +271,7 @@ def test_a_cancelled_run_sends_no_more_and_is_resumed(new_bench):
     """The switch is thrown in the middle: what was sent stays, the rest follows next time."""
     work = new_bench()
     stop = CancelToken()
-    progress = Progress()
+    progress = RunProgress()
     progress.on_quote = lambda *_: None
 
     class Counts(type(progress.counts)):
@@ -295,7 +295,7 @@ def test_cancelling_ends_the_wait(new_bench):
     work = new_bench(progress="manual")
     stop = CancelToken()
 
-    report = work.run(4, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    report = work.run(4, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
 
     assert report.stopped == "cancelled"
     assert report.pending == 4

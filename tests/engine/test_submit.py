@@ -15,7 +15,7 @@ import pytest
 from httpx_aiohttp import AiohttpTransport
 
 from mynth_dagster.clock import US_PER_S, Instant
-from mynth_dagster.engine.run import Progress, prepare, submit
+from mynth_dagster.engine.run import RunProgress, prepare, submit
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.errors import LedgerUnavailableError
@@ -95,7 +95,7 @@ def test_a_rate_limit_pauses_all_and_fails_no_row(simulator, tmp_path, revision,
     rule["retry_after_as_date"] = as_date
     server = simulator(clock=clock, revision=revision, faults=[rule])
     work = Bench(server, clock, tmp_path)
-    progress = Progress(on_quote=lambda *_: setattr(clock, "path", str(tmp_path / "ledger.db")))
+    progress = RunProgress(on_quote=lambda *_: setattr(clock, "path", str(tmp_path / "ledger.db")))
     started_s = clock.elapsed_s()
 
     report = work.run(10, progress=progress, settings={"concurrency": 1})
@@ -141,7 +141,7 @@ def test_a_server_that_is_gone_for_a_while_gets_every_row_once(tmp_path):
 
     work.clock = ReturningClock()
     try:
-        report = work.run(30, progress=Progress(on_quote=lambda *_: server.stop()))
+        report = work.run(30, progress=RunProgress(on_quote=lambda *_: server.stop()))
         assert report.images == 30
         assert work.n_posts == report.posts_sent == 30
         assert work.query("SELECT min(attempt) FROM intents")[0][0] >= 1
@@ -157,7 +157,7 @@ def test_nobody_there_ends_the_run_with_nothing_sent(tmp_path):
     server.start()
     work = Bench(server, clock, tmp_path)
     try:
-        report = work.run(30, progress=Progress(on_quote=lambda *_: server.stop()))
+        report = work.run(30, progress=RunProgress(on_quote=lambda *_: server.stop()))
         assert (report.stopped, report.posts_sent, report.images) == ("unreachable", 0, 0)
         assert work.states().keys() == {"withheld"}
         server.start()
@@ -224,7 +224,7 @@ def test_a_ledger_that_breaks_in_mid_run_ends_it_without_a_hang(new_bench):
         connection.close()
 
     with pytest.raises(LedgerUnavailableError, match="observations"):
-        work.run(100, progress=Progress(on_quote=break_it))
+        work.run(100, progress=RunProgress(on_quote=break_it))
     assert work.n_posts <= 16
     assert work.states()["sending"] == work.n_posts
 

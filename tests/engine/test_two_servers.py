@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from mynth_dagster.cli.main import app
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.engine.health import examine
-from mynth_dagster.engine.reconcile import watch
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.reconcile import partition_status
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import Reach, reach_of
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import AccountMismatchError
@@ -35,7 +35,7 @@ def tick(work: Bench, url: str) -> None:
 
     async def once() -> None:
         async with work.session(base_url=url) as session:
-            await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
 
     asyncio.run(once())
 
@@ -62,7 +62,7 @@ def two(bench, simulator, clock, revision):
     def start(**other: Any) -> tuple[Bench, SimulatorServer]:
         work = bench(progress="manual")
         stop = CancelToken()
-        work.run(3, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+        work.run(3, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
         return work, simulator(clock=clock, revision=revision, seed=7, **other)
 
     return start
@@ -113,7 +113,7 @@ def test_finished_tasks_that_another_server_has_do_not_keep_the_sensor_busy(two)
 
     async def once() -> list[tuple[int, int]]:
         async with work.session(base_url=other.url) as session:
-            seen, _ = await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            seen, _ = await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
             return [(p.n_pending, p.n_finished) for p in seen]
 
     assert asyncio.run(once()) == [(3, 0)]

@@ -14,7 +14,7 @@ import pytest
 from httpx_aiohttp import AiohttpTransport
 
 from mynth_dagster.engine import uploads as module
-from mynth_dagster.engine.run import Progress, run_table
+from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
@@ -237,7 +237,7 @@ def test_paths_start_at_the_folder_of_the_table(new_bench, files):
         async with work.session() as session:
             source = open_source(table)
             return await run_table(
-                *(session, batch, source), window="", stop=CancelToken(), progress=Progress()
+                *(session, batch, source), window="", stop=CancelToken(), progress=RunProgress()
             )
 
     assert asyncio.run(once()).images == 2

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mynth_dagster.engine.reconcile import watch
+from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.run import RunReport
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
@@ -38,7 +38,7 @@ class Stage(Bench):
 
         async def once() -> None:
             async with self.session() as session:
-                await watch(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+                await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
 
         asyncio.run(once())
 

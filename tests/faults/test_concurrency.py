@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.crash_points import EVENT
-from mynth_dagster.engine.run import Progress, collect, prepare
+from mynth_dagster.engine.run import RunProgress, collect, prepare
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
@@ -56,7 +56,7 @@ def test_a_sensor_and_two_collections_at_once_write_one_table(new_stage):
     """Whoever is last writes the same as whoever was first."""
     work = new_stage(progress="manual")
     stop = CancelToken()
-    work.run(20, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    work.run(20, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
     work.server.settle()
 
     results = both(work.tick, lambda: work.run(20), lambda: work.run(20))
@@ -70,7 +70,7 @@ def test_materializing_again_while_tasks_run_attaches_to_them(new_stage):
     """The second run sends nothing and waits for the same tasks."""
     work = new_stage(progress="clock", latency=60)
     stop = CancelToken()
-    work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    work.run(10, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
 
     report = work.run(10)
 

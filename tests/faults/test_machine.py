@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from mynth_dagster.crash_points import EVENT, CrashPoint
 from mynth_dagster.engine.plan import Retry, RunOptions
 from mynth_dagster.engine.resolve import attach, give_up
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import MynthError
 from mynth_dagster.ledger import Ledger
@@ -142,7 +142,7 @@ class Promise(RuleBasedStateMachine):
     @rule(when=st.sampled_from(["on_quote", "on_round"]))
     def cancel(self, when: str) -> None:
         stop = CancelToken()
-        progress = Progress(**{when: lambda *_: stop.set(CANCELLED)})
+        progress = RunProgress(**{when: lambda *_: stop.set(CANCELLED)})
         self.attempt_with(stop=stop, progress=progress)
 
     @rule(nth=st.integers(0, ROWS_MAX), times=st.integers(1, 2))

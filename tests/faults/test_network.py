@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.errors import ApiError, ConfigError, PollFetchError
 from mynth_dagster.limits import REVISIONS
 from tests.faults.stage import MINUTE_S
@@ -145,7 +145,7 @@ def test_polls_that_fail_for_long_change_nothing(stage):
     """Twenty times in a row and more: no row failed, nothing sent again."""
     work = stage(progress="clock", latency=5)
     outage = [{"route": route, "kind": "server_error"} for route in (LIST, STATUS, FULL)]
-    progress = Progress(on_quote=lambda *_: work.server.set_scenario(faults=outage))
+    progress = RunProgress(on_quote=lambda *_: work.server.set_scenario(faults=outage))
 
     with pytest.raises(PollFetchError, match="polling failed"):
         work.run(8, progress=progress, deadline_s=1e6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from tests.faults.stage import MINUTE_S
 
@@ -21,7 +21,7 @@ def test_a_wall_clock_that_is_set_while_waiting_sends_nothing(new_stage, jump_s)
         if not jumped:
             jumped.append(work.clock.jump_wall(jump_s))
 
-    work.run(8, progress=Progress(on_round=jump))
+    work.run(8, progress=RunProgress(on_round=jump))
     work.run(8)
 
     assert work.n_posts == 8
@@ -48,7 +48,7 @@ def test_a_machine_that_slept_resumes_without_sending_again(new_stage):
     """Three hours between two looks: tasks are done by then, and simply collected."""
     work = new_stage(progress="clock", latency=60)
     stop = CancelToken()
-    work.run(10, stop=stop, progress=Progress(on_round=lambda _: stop.set(CANCELLED)))
+    work.run(10, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
 
     work.clock.advance(3 * HOUR_S)
 

@@ -14,7 +14,7 @@ import pytest
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.run import Progress, RunReport, run_table
+from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.limits import REVISIONS
@@ -48,7 +48,7 @@ class World(Bench):
         source = source_from_arrow(pa.Table.from_pylist(prompts(n_rows)), "prompts")
         async with open_session(settings, clock=SystemClock()) as session:
             return await run_table(
-                session, batch, source, window="", stop=CancelToken(), progress=Progress()
+                session, batch, source, window="", stop=CancelToken(), progress=RunProgress()
             )
 
     @property

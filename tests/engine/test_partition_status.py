@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from mynth_dagster.engine import reconcile
-from mynth_dagster.engine.reconcile import in_stages, watch
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine.reconcile import in_stages, partition_status
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.ledger.queries import Moving
 from mynth_dagster.models.batch import Batch
@@ -18,8 +18,8 @@ BATCH = Batch(name="b", models=(MODEL,), shards=6)
 PLACES = [("", f"{n:03d}") for n in range(6)]
 
 
-def test_stages_go_round_once_from_where_the_last_tour_ended():
-    """Every partition with a pending task once; those at rest are left out."""
+def test_stages_go_round_once_from_where_the_last_pass_ended():
+    """Every partition with a pending task once; idle ones are left out."""
     moving = {place: Moving(n_pending=10) for place in PLACES}
     moving[PLACES[2]] = Moving(n_finished=3, n_sending=2)
     moving[PLACES[4]] = Moving(n_stalled=1)
@@ -30,7 +30,7 @@ def test_stages_go_round_once_from_where_the_last_tour_ended():
 
 
 @pytest.mark.parametrize("after", [None, PLACES[5], ("zzz", "zzz")])
-def test_a_tour_that_ended_or_whose_end_is_gone_begins_at_the_first(after):
+def test_a_pass_that_ended_or_whose_end_is_gone_begins_at_the_first(after):
     """Nothing is left out because a partition vanished meanwhile."""
     moving = {place: Moving(n_pending=1) for place in PLACES}
 
@@ -55,23 +55,23 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
     def cancel_before_waiting(phase: str) -> None:
         stop.is_cancelled = phase == "wait"
 
-    work.run(60, stop=stop, progress=Progress(on_phase=cancel_before_waiting), shards=6)
+    work.run(60, stop=stop, progress=RunProgress(on_phase=cancel_before_waiting), shards=6)
     work.server.settle()
 
-    def read_slowly(self, places, accounts):
+    async def read_slowly(session, batch, slices):
         clock.advance(30)
-        return plainly(self, places, accounts)
+        return await plainly(session, batch, slices)
 
-    plainly = reconcile.Tour._awaited
-    monkeypatch.setattr(reconcile.Tour, "_awaited", read_slowly)
+    plainly = reconcile._awaited
+    monkeypatch.setattr(reconcile, "_awaited", read_slowly)
 
     async def tick() -> tuple[int, bool]:
         async with work.session() as session:
-            watched, is_complete = await watch(session, BATCH, budget_s=40)
+            watched, is_complete = await partition_status(session, BATCH, budget_s=40)
             return sum(p.n_finished > 0 for p in watched), is_complete
 
     seen = [asyncio.run(tick()) for _ in range(6)]
 
     assert [n for n, _ in seen] == [1, 2, 3, 4, 5, 6]
     assert seen[-1][1]
-    assert work.query("SELECT value FROM meta WHERE key LIKE 'watch:%'") == [("",)]
+    assert work.query("SELECT value FROM meta WHERE key LIKE 'sensor:%'") == [("",)]

@@ -1,15 +1,15 @@
-"""The walk over the task list as a law: whatever the list looks like, nothing pending is missed."""
+"""Which pages are asked for, as a law: whatever the list looks like, nothing pending is missed."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mynth_dagster.engine.poll import OVERTAKING_MAX, ListWalk
+from mynth_dagster.engine.poll import OVERTAKING_MAX, PagePlan
 
 
 class Task:
-    """As much of an intent as the walk looks at."""
+    """As much of an intent as polling looks at."""
 
     def __init__(self, place: int, *, pending: bool) -> None:
         self.task_id = f"tsk_{place}"
@@ -38,17 +38,17 @@ def lists(draw, foreign_max: int = 400, moved_max: int = OVERTAKING_MAX):
     return tasks, entries[::-1]
 
 
-def walk_through(tasks, entries, page_size):
-    """A whole walk: what was shown, what was missed, and the pages it took."""
-    walk, shown, n_pages = ListWalk(tasks, page_size), [], 0
+def read_through(tasks, entries, page_size):
+    """All pages: what was shown, what was missed, and the pages it took."""
+    plan, shown, n_pages = PagePlan(tasks, tasks, page_size), [], 0
     at = {entry: place for place, entry in enumerate(entries)}
     bound = 2 * (len(entries) // page_size + len(tasks)) + 2
-    while not walk.is_over:
-        start = 0 if walk.after is None else at[walk.after] + 1
-        shown += walk.note(entries[start : start + page_size])
+    while not plan.is_over:
+        start = 0 if plan.after is None else at[plan.after] + 1
+        shown += plan.note(entries[start : start + page_size])
         n_pages += 1
-        assert n_pages <= bound, "the walk does not come to its end"
-    return shown, walk.missed, n_pages
+        assert n_pages <= bound, "the plan does not come to its end"
+    return shown, plan.missed, n_pages
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,7 +57,7 @@ def test_every_pending_task_is_shown_or_missed_exactly_once(made, page_size):
     """Any pattern of pending tasks, any overtaking within the margin, others' tasks between."""
     tasks, entries = made
 
-    shown, missed, _ = walk_through(tasks, entries, page_size)
+    shown, missed, _ = read_through(tasks, entries, page_size)
 
     found = sorted(task.task_id for task in [*shown, *missed])
     assert found == sorted(task.task_id for task in tasks if not task.is_finished_remotely)
@@ -70,7 +70,7 @@ def test_among_our_own_tasks_nothing_is_missed(made, page_size):
     tasks, entries = made
     own = [entry for entry in entries if entry.startswith("tsk")]
 
-    _, missed, n_pages = walk_through(tasks, own, page_size)
+    _, missed, n_pages = read_through(tasks, own, page_size)
 
     assert missed == []
     assert n_pages <= len(own) // page_size + 1
@@ -84,17 +84,17 @@ def test_a_list_in_any_order_with_gaps_ends_all_the_same(made, data):
     gaps = data.draw(st.sets(st.sampled_from([t.task_id for t in tasks]), max_size=20))
     anchors = {task.task_id for task in tasks} - gaps
     listed = [entry for entry in entries if entry not in gaps]
-    walk, shown, n_pages = ListWalk(tasks, 100), [], 0
-    while not walk.is_over:
-        known = walk.after is None or walk.after in anchors or walk.after in listed
+    plan, shown, n_pages = PagePlan(tasks, tasks, 100), [], 0
+    while not plan.is_over:
+        known = plan.after is None or plan.after in anchors or plan.after in listed
         start = (
-            listed.index(walk.after) + 1 if walk.after in listed else (0 if known else len(listed))
+            listed.index(plan.after) + 1 if plan.after in listed else (0 if known else len(listed))
         )
-        shown += walk.note(listed[start : start + 100])
+        shown += plan.note(listed[start : start + 100])
         n_pages += 1
         assert n_pages <= 2 * (len(listed) // 100 + len(tasks)) + 2
 
-    found = sorted(task.task_id for task in [*shown, *walk.missed])
+    found = sorted(task.task_id for task in [*shown, *plan.missed])
     assert found == sorted(task.task_id for task in tasks if not task.is_finished_remotely)
 
 
@@ -103,7 +103,7 @@ def test_pages_without_a_pending_task_are_jumped_over():
     tasks = [Task(place, pending=place < 50) for place in range(10_000)]
     entries = [task.task_id for task in reversed(tasks)]
 
-    shown, missed, n_pages = walk_through(tasks, entries, 100)
+    shown, missed, n_pages = read_through(tasks, entries, 100)
 
     assert (len(shown), missed) == (50, [])
     assert n_pages <= 3
@@ -114,7 +114,7 @@ def test_all_pending_tasks_cost_one_page_a_hundred():
     tasks = [Task(place, pending=True) for place in range(100_000)]
     entries = [task.task_id for task in reversed(tasks)]
 
-    shown, missed, n_pages = walk_through(tasks, entries, 100)
+    shown, missed, n_pages = read_through(tasks, entries, 100)
 
     assert (len(shown), missed, n_pages) == (100_000, [], 1_000)
 
@@ -124,7 +124,7 @@ def test_a_long_stretch_of_others_is_not_read_again_and_again():
     tasks = [Task(place, pending=True) for place in range(1_000)]
     entries = [f"other_{n}" for n in range(5_000)] + [t.task_id for t in reversed(tasks)]
 
-    shown, missed, n_pages = walk_through(tasks, entries, 100)
+    shown, missed, n_pages = read_through(tasks, entries, 100)
 
     assert len(missed) <= OVERTAKING_MAX
     assert len(shown) + len(missed) == 1_000

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine import plan, reconcile, run
-from mynth_dagster.engine.run import Progress
+from mynth_dagster.engine import plan, poll, reconcile, run
+from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
 from tests.engine.bench import Bench
@@ -25,8 +25,8 @@ def n_read(work: Bench) -> int:
 
 @pytest.fixture
 def work(simulator, tmp_path, monkeypatch) -> Bench:
-    """Tasks finish at once, and nobody waits a second before the first look."""
-    monkeypatch.setattr(reconcile, "PROBE_MIN_S", 0.001)
+    """Tasks finish at once, and nobody waits a second before the first pass."""
+    monkeypatch.setattr(poll, "PROBE_MIN_S", 0.001)
     server = simulator(clock=SystemClock(), revision="2026-10", progress="immediate")
     return Bench(server, SystemClock(), tmp_path)
 
@@ -34,7 +34,7 @@ def work(simulator, tmp_path, monkeypatch) -> Bench:
 def test_finished_tasks_are_read_while_others_are_sent(work):
     """Some are read by the time the last request is answered; all of them once."""
     read_at = {}
-    progress = Progress(on_phase=lambda phase: read_at.setdefault(phase, n_read(work)))
+    progress = RunProgress(on_phase=lambda phase: read_at.setdefault(phase, n_read(work)))
 
     report = work.run(800, progress=progress)
 
@@ -60,7 +60,7 @@ class Counts(SubmitCounts):
 def test_a_cancelled_run_reads_no_further(work):
     """Nothing that was sent is lost: the next run collects it, and sends only the rest."""
     stop = CancelToken()
-    progress = Progress(counts=Counts(lambda: stop.set(CANCELLED)))
+    progress = RunProgress(counts=Counts(lambda: stop.set(CANCELLED)))
 
     first = work.run(400, stop=stop, progress=progress)
 
@@ -72,9 +72,9 @@ def test_a_cancelled_run_reads_no_further(work):
 
 
 def test_a_key_that_is_refused_meanwhile_ends_the_run_as_ever(work):
-    """Whether a look or the next request meets it first; a good key goes on from there."""
+    """Whether a pass or the next request meets it first; a good key goes on from there."""
     revoked = [{"key": KEY, "revoked": True}]
-    progress = Progress(counts=Counts(lambda: work.server.set_scenario(api_keys=revoked)))
+    progress = RunProgress(counts=Counts(lambda: work.server.set_scenario(api_keys=revoked)))
 
     report = work.run(400, progress=progress)
 
@@ -85,7 +85,7 @@ def test_a_key_that_is_refused_meanwhile_ends_the_run_as_ever(work):
     work.require_sound(400)
 
 
-def test_an_error_of_the_ledger_in_a_look_ends_the_run(work, monkeypatch):
+def test_an_error_of_the_ledger_in_a_pass_ends_the_run(work, monkeypatch):
     """It is not lost with the task that met it."""
 
     async def fail(*_: object) -> int:
@@ -107,7 +107,7 @@ def test_sending_waits_for_reading_where_much_is_unread(work, monkeypatch):
 
     async def caught_up(self) -> None:
         await catch_up(self)
-        waits.append(self._looker.n_reading)
+        waits.append(self._reconciler.n_reading)
 
     monkeypatch.setattr(run._Meanwhile, "catch_up", caught_up)
 

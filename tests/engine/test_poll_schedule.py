@@ -1,4 +1,4 @@
-"""The rhythm of looking, by arithmetic alone: late by little, and few requests a task."""
+"""The poll schedule, by arithmetic alone: late by little, and few requests a task."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from mynth_dagster.engine.poll import ListWalk
-from mynth_dagster.engine.reconcile import PROBE_MIN_S, Look, Pace
+from mynth_dagster.engine.poll import PROBE_MIN_S, PagePlan, PollSample, PollSchedule
 
 MIN_S, MAX_S, PAGE = 0.25, 20.0, 100
 
 
 @dataclass
 class Task:
-    """As much of an intent as a walk looks at."""
+    """As much of an intent as polling looks at."""
 
     task_id: str
     sent_at_s: float
@@ -36,36 +35,36 @@ class Waited:
 def wait_for(
     durations_s: list[float], tasks_a_request: int = PAGE, sent_per_s: float = float("inf")
 ) -> Waited:
-    """Tasks sent in one moment, or one by one, waited for at this pace."""
+    """Tasks sent in one moment, or one by one, waited for at this schedule."""
     sent_s = [n / sent_per_s for n in range(len(durations_s))]
     ends_s = [sent + duration for sent, duration in zip(sent_s, durations_s, strict=True)]
     tasks = [Task(f"tsk_{n}", *times) for n, times in enumerate(zip(sent_s, ends_s, strict=True))]
-    pace, n_requests, looks_s = Pace(MIN_S, MAX_S, tasks_a_request), 0, []
+    schedule, n_requests, looks_s = PollSchedule(MIN_S, MAX_S, tasks_a_request), 0, []
     looked_s: dict[str, float] = {}
-    pace.begin(0.0)
+    schedule.begin(0.0)
     while not all(task.is_finished_remotely for task in tasks):
-        now_s = pace.next_at_s
+        now_s = schedule.next_at_s
         looks_s.append(now_s)
         there = [task for task in tasks if task.sent_at_s <= now_s]
         pending = [task for task in there if not task.is_finished_remotely]
-        oldest = pending[: pace.n_tasks]
-        chosen = [t for t in oldest if now_s - t.sent_at_s >= pace.min_age_s] or oldest
+        oldest = pending[: schedule.n_tasks]
+        chosen = [t for t in oldest if now_s - t.sent_at_s >= schedule.min_age_s] or oldest
         n_requests += cost(there, chosen) if tasks_a_request > 1 else len(chosen)
         found = [task for task in chosen if task.ends_at_s <= now_s]
         for task in found:
             task.is_finished_remotely = True
         since_s = {t.task_id: max(t.sent_at_s, looked_s.get(t.task_id, 0.0)) for t in chosen}
         exposure_s = now_s - sum(since_s.values()) / len(chosen)
-        pace.note(Look(now_s, len(chosen), len(found), len(pending) - len(found), exposure_s))
-        if pace.counted_from_s == now_s:
+        schedule.note(
+            PollSample(now_s, len(chosen), len(found), len(pending) - len(found), exposure_s)
+        )
+        if schedule.counted_from_s == now_s:
             looked_s.update(dict.fromkeys(since_s, now_s))
     return Waited(now_s - max(ends_s), n_requests / len(tasks), looks_s)
 
 
 def cost(tasks: list[Task], chosen: list[Task]) -> int:
-    ids = {task.task_id for task in chosen}
-    walk = ListWalk(tasks, PAGE, lambda task: task.task_id in ids)
-    return min(walk.n_pages_at_best, len(chosen))
+    return min(PagePlan(tasks, chosen, PAGE).n_pages_at_best, len(chosen))
 
 
 def spread(n: int, draw: Callable[[random.Random], float], seed: int) -> list[float]:
@@ -97,13 +96,13 @@ def test_tasks_that_are_still_being_sent(n_tasks):
 def test_what_is_young_is_known_from_the_first_tasks_that_finished():
     """A fifth of the time that they take, never longer than the longest pause."""
     for age_s, expected_s in ((5.0, 2.0), (5_000.0, MAX_S)):
-        pace = Pace(MIN_S, MAX_S, PAGE)
-        pace.begin(0.0)
-        assert pace.min_age_s == 0
-        pace.note(Look(age_s, 100, 50, 50, age_s))
-        assert pace.min_age_s == expected_s
-        pace.look_at_all()
-        assert pace.min_age_s == 0
+        schedule = PollSchedule(MIN_S, MAX_S, PAGE)
+        schedule.begin(0.0)
+        assert schedule.min_age_s == 0
+        schedule.note(PollSample(age_s, 100, 50, 50, age_s))
+        assert schedule.min_age_s == expected_s
+        schedule.poll_all()
+        assert schedule.min_age_s == 0
 
 
 @pytest.mark.parametrize(
@@ -147,36 +146,36 @@ def test_one_long_task_is_not_asked_about_all_the_time():
 def test_a_first_page_that_hangs_does_not_hide_the_others():
     """The oldest hundred tasks take for ever: more are looked at when the pause is longest."""
     durations_s = [3000.0] * 100 + [5.0] * 400
-    pace = Pace(MIN_S, MAX_S, PAGE)
-    pace.begin(0.0)
-    while pace.n_tasks is not None and pace.n_tasks <= 100:
-        assert pace.next_at_s < 10 * MAX_S
-        pace.note(Look(pace.next_at_s, 100, 0, 500, pace.next_at_s))
+    schedule = PollSchedule(MIN_S, MAX_S, PAGE)
+    schedule.begin(0.0)
+    while schedule.n_tasks is not None and schedule.n_tasks <= 100:
+        assert schedule.next_at_s < 10 * MAX_S
+        schedule.note(PollSample(schedule.next_at_s, 100, 0, 500, schedule.next_at_s))
 
     assert wait_for(durations_s).late_s <= MAX_S
 
 
 def test_where_much_is_left_for_long_only_the_oldest_are_looked_at():
     """A hundred thousand tasks that finish at fifty a second: no thousand pages every pause."""
-    pace = Pace(MIN_S, MAX_S, PAGE)
-    pace.begin(0.0)
-    pace.note(Look(100.0, 100, 50, 100_000, 100.0))
-    pace.note(Look(pace.next_at_s, 100_000, 1_000, 99_000, 20.0))
+    schedule = PollSchedule(MIN_S, MAX_S, PAGE)
+    schedule.begin(0.0)
+    schedule.note(PollSample(100.0, 100, 50, 100_000, 100.0))
+    schedule.note(PollSample(schedule.next_at_s, 100_000, 1_000, 99_000, 20.0))
 
-    assert pace.n_tasks is not None
-    assert pace.n_tasks <= 99_000 // 10
-    pace.look_at_all()
-    assert pace.n_tasks is None
+    assert schedule.n_tasks is not None
+    assert schedule.n_tasks <= 99_000 // 10
+    schedule.poll_all()
+    assert schedule.n_tasks is None
 
 
 def test_nothing_to_look_at_is_no_reason_to_hurry():
     """Everything is left to its announcement: the pauses grow all the same."""
-    pace, pauses_s, now_s = Pace(MIN_S, MAX_S, PAGE), [], 0.0
-    pace.begin(now_s)
+    schedule, pauses_s, now_s = PollSchedule(MIN_S, MAX_S, PAGE), [], 0.0
+    schedule.begin(now_s)
     for _ in range(12):
-        pauses_s.append(pace.next_at_s - now_s)
-        now_s = pace.next_at_s
-        pace.note(Look(now_s, 0, 0, 0, 0.0))
+        pauses_s.append(schedule.next_at_s - now_s)
+        now_s = schedule.next_at_s
+        schedule.note(PollSample(now_s, 0, 0, 0, 0.0))
 
     assert pauses_s[0] == PROBE_MIN_S
     assert pauses_s == sorted(pauses_s)

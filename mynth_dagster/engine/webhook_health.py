@@ -1,0 +1,111 @@
+"""
+Whether the webhooks of a batch can be relied on.
+
+Nobody has to say that webhooks are on: a batch whose tasks were announced lately is trusted to hear
+of the next ones. Its tasks are polled late, in case an event was lost; where polling finds several
+finished that nobody announced, deliveries have stopped, and it polls as if there were none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+
+from mynth_dagster.clock import US_PER_S, utc_from_us
+from mynth_dagster.engine.session import Session
+from mynth_dagster.ledger import Ledger
+from mynth_dagster.limits import (
+    UNANNOUNCED_MAX,
+    UNANNOUNCED_MAX_S,
+    WEBHOOK_GRACE_S,
+    WEBHOOKS_ON_FOR_S,
+)
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.intent import Awaited
+
+
+@dataclass(frozen=True)
+class Unannounced:
+    """Tasks that polling found finished and nobody had announced: when last, and how many."""
+
+    at_us: int
+    n_tasks: int
+
+
+@dataclass(frozen=True)
+class WebhookHealth:
+    """
+    What is known of the webhooks of one batch.
+
+    Args:
+        last_event_at_us: When one last told of a task of it, in UTC microseconds; None: never.
+        unannounced: What polling found finished without an event, if anything.
+    """
+
+    last_event_at_us: int | None = None
+    unannounced: Unannounced | None = None
+
+    @property
+    def have_stopped(self) -> bool:
+        """Events came, and then tasks finished without one."""
+        if self.last_event_at_us is None or self.unannounced is None:
+            return False
+        silent_s = (self.unannounced.at_us - self.last_event_at_us) / US_PER_S
+        n_lost = self.unannounced.n_tasks
+        return silent_s > (WEBHOOK_GRACE_S if n_lost >= UNANNOUNCED_MAX else UNANNOUNCED_MAX_S)
+
+    def are_on(self, now_us: int) -> bool:
+        """Whether a task that finishes now is likely to be announced."""
+        if self.last_event_at_us is None or self.have_stopped:
+            return False
+        return now_us - self.last_event_at_us <= WEBHOOKS_ON_FOR_S * US_PER_S
+
+    def is_due(self, task: Awaited, now_us: int) -> bool:
+        """Whether this task is to be polled now."""
+        is_late = now_us - task.since_us >= WEBHOOK_GRACE_S * US_PER_S
+        return is_late or not self.are_on(now_us)
+
+    @property
+    def problem(self) -> str | None:
+        """For people, where webhooks have stopped; who switched them off is left in peace."""
+        if not self.have_stopped or self.last_event_at_us is None or self.unannounced is None:
+            return None
+        if self.unannounced.at_us - self.last_event_at_us > WEBHOOKS_ON_FOR_S * US_PER_S:
+            return None
+        return (
+            "webhooks have stopped coming: the last one at "
+            f"{utc_from_us(self.last_event_at_us):%Y-%m-%d %H:%M:%S} UTC, and "
+            f"{self.unannounced.n_tasks} tasks finished since without one. Polling goes on"
+        )
+
+
+def read_webhook_health(ledger: Ledger, batch_name: str) -> WebhookHealth:
+    """By the batch's name in the ledger; call it from a worker thread."""
+    last_event_at_us = ledger.events.last_at_us(batch_name)
+    noted = None if last_event_at_us is None else ledger.read.meta(_meta_key(batch_name))
+    return WebhookHealth(last_event_at_us, Unannounced(**json.loads(noted)) if noted else None)
+
+
+async def webhook_health(session: Session, batch: Batch) -> WebhookHealth:
+    """What polling may rely on: nothing where nobody is told of the batch's tasks."""
+    if batch.defaults.mute_registered_webhooks and not batch.defaults.webhook_urls:
+        return WebhookHealth()
+    return await asyncio.to_thread(read_webhook_health, session.ledger, batch.ledger_name)
+
+
+async def note_unannounced(
+    session: Session, batch: Batch, health: WebhookHealth, n_tasks: int
+) -> None:
+    """Polling found so many tasks finished that nobody had announced."""
+    if not n_tasks or health.last_event_at_us is None:
+        return
+    before = health.unannounced
+    is_further = before is not None and before.at_us > health.last_event_at_us
+    n_before = before.n_tasks if before is not None and is_further else 0
+    noted = Unannounced(session.clock.now_us(), n_before + n_tasks)
+    await session.ledger.set_meta(_meta_key(batch.ledger_name), json.dumps(asdict(noted)))
+
+
+def _meta_key(batch_name: str) -> str:
+    return f"webhooks:unannounced:{batch_name}"
