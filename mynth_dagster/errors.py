@@ -141,8 +141,8 @@ class RefusedError(ApiError):
         body: Any = None,
         retry_after_s: float | None = None,
     ) -> None:
-        said = f"{code}: {message}" if code and message else (code or message or "no details")
-        super().__init__(operation, f"HTTP {status}, {said}")
+        text = f"{code}: {message}" if code and message else (code or message or "no details")
+        super().__init__(operation, f"HTTP {status}, {text}")
         self.status = status
         self.code = code
         self.message = message
@@ -237,8 +237,8 @@ class TaskFailedError(TaskError):
     """The task ended `failed`; `faults` are its `(code, message)` pairs."""
 
     def __init__(self, task_id: str, faults: Sequence[tuple[str, str | None]] = ()) -> None:
-        said = ", ".join(code if not text else f"{code}: {text}" for code, text in faults)
-        super().__init__(task_id, f"failed ({said or 'no reason given'})")
+        message = ", ".join(code if not text else f"{code}: {text}" for code, text in faults)
+        super().__init__(task_id, f"failed ({message or 'no reason given'})")
         self.faults = tuple(faults)
 
 
@@ -291,14 +291,14 @@ class AccountMismatchError(LedgerError):
 
     def __init__(self, base_url: str, known: Sequence[str], doubt: str = "") -> None:
         users = ", ".join(sorted({user for user in known if user})) or "another account"
-        said = (
+        message = (
             f"whose it is could not be asked ({doubt})"
             if doubt
             else "this key belongs to another account"
         )
         super().__init__(
-            f"the ledger's tasks at {base_url} were paid for by {users}, and {said}. Nothing was "
-            "sent or asked about them. Use that account's key or another ledger; if it is what "
+            f"the ledger's tasks at {base_url} were paid for by {users}, and {message}. Nothing "
+            "was sent or asked about them. Use that account's key or another ledger; if it is what "
             "you want: mynth-dagster account adopt"
         )
         self.base_url = base_url

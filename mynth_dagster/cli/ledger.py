@@ -143,8 +143,8 @@ def resolve(
         elif attach_task is not None:
             key = os.environ.get("MYNTH_API_KEY")
             settings = engine_settings(root, url, base_url, api_revision, key, 1)
-            said = asyncio.run(_attach(settings, intent_id, attach_task))
-            say(console, f"{intent_id}: {attach_task} {said}; the next collection reads it.")
+            message = asyncio.run(_attach(settings, intent_id, attach_task))
+            say(console, f"{intent_id}: {attach_task} {message}; the next collection reads it.")
         else:
             asyncio.run(_give_up(url, intent_id, ask_again=resubmit))
             then = "the next run sends its row anew" if resubmit else "it is not waited for"

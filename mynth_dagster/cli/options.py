@@ -64,7 +64,7 @@ def written_batch(
     A batch whose table lies in the root; its windows are called as the folders are.
 
     Raises:
-        TableError: The folders have several names, and none is said.
+        TableError: The folders have several names, and none is named.
     """
     batch = Batch(name=name, identity=identity, **fields)
     called = window or TableStore(root, name).window_dimension(table)

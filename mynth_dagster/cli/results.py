@@ -87,14 +87,14 @@ def status(
         stops = [in_words(stop) for stop in opened.stops.active()]
         ledger_id = opened.ledger_id
     if as_json:
-        told = {
+        prices_usd = {
             "ledger_id": ledger_id,
             "api_revisions": revisions,
             "awaited_at": waited_for,
             "stops": stops,
             "batches": _as_json(known),
         }
-        say_json(told)
+        say_json(prices_usd)
         return
     say(console, f"Ledger {ledger_id}")
     for url, revision in revisions.items():
@@ -212,7 +212,9 @@ def _in_lines(name: str, found: Receipt) -> list[str]:
         ("open", found.open, "held for tasks that are not finished"),
         ("unknown", found.unknown, f"at most, in {found.n_unknown} requests of unknown outcome"),
     ]
-    lines = [f"{label:>10}  {format_usd(units):>12}  {said}" for label, units, said in amounts]
+    lines = [
+        f"{label:>10}  {format_usd(units):>12}  {message}" for label, units, message in amounts
+    ]
     unpriced = f", {found.n_unpriced} were sent without a known price" if found.n_unpriced else ""
     return [name, *lines, f"{found.n_not_charged} requests cost nothing{unpriced}."]
 
@@ -227,16 +229,16 @@ async def _compare(settings: EngineSettings, ours: Receipt) -> str:
             balance = await session.client.get_balance()
         except RefusedError as error:
             # What the key may not see says nothing of what it may send.
-            return f"The balance is not told to this key ({error.reason}): nothing to compare."
+            return f"The balance is not shown to this key ({error.reason}): nothing to compare."
     held, explained = balance.reserved_units, ours.open
-    said = (
+    message = (
         f"Mynth holds {format_usd(held)}; open tasks of the ledger explain {format_usd(explained)}"
     )
     if held <= explained:
-        return f"{said}."
+        return f"{message}."
     rest = held - explained
     return (
-        f"{said}, {format_usd(rest)} is not explained. At most {format_usd(ours.unknown)} of it "
+        f"{message}, {format_usd(rest)} is not explained. At most {format_usd(ours.unknown)} of it "
         "may be rows in doubt: see `mynth-dagster resolve`."
     )
 
@@ -350,9 +352,9 @@ def inspect(
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
         asked = _asked(table, level or [], effort)
-        told = prices(price_usd or [])
+        prices_usd = prices(price_usd or [])
         images = written_batch(
-            root, batch, IMAGES, window=window, identity=identity, prices_usd=told
+            root, batch, IMAGES, window=window, identity=identity, prices_usd=prices_usd
         )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
         looking = images.inspecting(asked, budget=budget, retries=retries)

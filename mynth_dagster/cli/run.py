@@ -132,8 +132,8 @@ class ShownProgress:
     def _quoted(self, plan: Plan, quote: Quote) -> None:
         kind = "exactly" if quote.is_exact else "about"
         price = format_usd(quote.total_units)
-        told = f"{kind} {price}" if quote.total_units is not None else "price unknown"
-        self._say(f"{plan.n_to_send} to send, {told}.")
+        summary = f"{kind} {price}" if quote.total_units is not None else "price unknown"
+        self._say(f"{plan.n_to_send} to send, {summary}.")
         for note in quote.notes:
             self._say(f"  {note}")
         self._n_waiting = plan.n_to_send
@@ -174,8 +174,8 @@ def print_report(
     """The end of a run in a few lines; ``options`` is what it was to ask for again."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
     say(console, f"{rows_in_words(report.rows_by_status)}.")
-    told = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
-    say(console, f"{told}; failures: {failures}.")
+    summary = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
+    say(console, f"{summary}; failures: {failures}.")
     if report.images_beyond_asked:
         extra = f"{report.images_beyond_asked} images are more than their rows asked for"
         say(console, f"{extra}: each is paid for, and is in `images`.")
@@ -195,8 +195,8 @@ def print_report(
     for name, uris in report.tables.items():
         say(console, f"{name}: {uris[0]}" + (f" and {len(uris) - 1} more" if uris[1:] else ""))
     if report.stopped:
-        said = (report.stop_message or "", report.stop_next_step or "")
-        say(console, stopped_early(report.stopped, *said))
+        message = (report.stop_message or "", report.stop_next_step or "")
+        say(console, stopped_early(report.stopped, *message))
     if report.unresolved:
         say(
             console,
@@ -402,11 +402,11 @@ def resume(
 
         async def work(opened: OpenLedger) -> str:
             lifted, left = await lift_stops(opened, target, who=_who(), clock=SystemClock())
-            told = [f"{len(lifted)} stops lifted of {target}."]
-            told += [f"Still stopped: {each}" for each in left]
+            summary = [f"{len(lifted)} stops lifted of {target}."]
+            summary += [f"Still stopped: {each}" for each in left]
             if lifted and not left:
-                told.append("The next run sends what is left; the completion sensor starts one.")
-            return "\n".join(told)
+                summary.append("The next run sends what is left; the completion sensor starts one.")
+            return "\n".join(summary)
 
         say(Console(), _with_ledger(ledger or ledger_url_in(root, must_exist=True), work))
 

@@ -103,6 +103,6 @@ def doctor(
 def _print(findings: list[Finding]) -> None:
     console = Console()
     for finding in findings:
-        say(console, f"{_SIGNS[finding.level]}  {finding.subject}: {finding.said}")
+        say(console, f"{_SIGNS[finding.level]}  {finding.subject}: {finding.message}")
         if finding.next_step:
             say(console, f"         next: {finding.next_step}")

@@ -151,7 +151,7 @@ class MynthClient:
         `POST /image/upload`: the URLs of these files (content, media type), in their order.
 
         Free of charge, and repeated like a read: a file uploaded twice harms nobody.
-        Their names are not told.
+        Their names are not shown.
         """
         parts = [
             ("images", (f"{index}.{kind.partition('/')[2]}", content, kind))
@@ -480,15 +480,15 @@ async def _ask(http: HttpSession, settings: ClientSettings, seen: str | None) ->
     found = revision_by_catalog(answer.status, parse_json(answer.body))
     if found is not None:
         return RevisionVerdict(found, "by its catalogue")
-    said = f"HTTP {answer.status} to GET /models"
+    message = f"HTTP {answer.status} to GET /models"
     is_absent = may_be_without_catalog(answer.status)
     may_pass = answer.status >= 500 or answer.status == 429
     if is_absent and seen is None and not await _has_tasks(http, settings):
-        said += " and to GET /tasks: nothing of Mynth is there; check the path of base_url"
-        return RevisionVerdict(None, said, is_certain=False)
+        message += " and to GET /tasks: nothing of Mynth is there; check the path of base_url"
+        return RevisionVerdict(None, message, is_certain=False)
     if settings.api_key is None:
         found = OLDEST if is_absent else None
-        return RevisionVerdict(found, said, is_certain=False, may_pass=may_pass)
+        return RevisionVerdict(found, message, is_certain=False, may_pass=may_pass)
     estimate_status: int | None = None
     call = Call(
         "ask for the revision",
@@ -500,14 +500,14 @@ async def _ask(http: HttpSession, settings: ClientSettings, seen: str | None) ->
         answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
         estimate_status = answer.status
         found = revision_by_estimate(answer.status, parse_json(answer.body))
-        said += f", {answer.status} to an estimate"
+        message += f", {answer.status} to an estimate"
     except ApiError as error:
-        said += f", no answer to an estimate ({error.reason})"
+        message += f", no answer to an estimate ({error.reason})"
     if found is not None:
         return RevisionVerdict(found, "by an estimate")
     if not is_absent:
-        return RevisionVerdict(None, said, is_certain=False, may_pass=may_pass)
-    return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))
+        return RevisionVerdict(None, message, is_certain=False, may_pass=may_pass)
+    return RevisionVerdict(OLDEST, message, is_certain=estimate_status in (404, 405))
 
 
 async def _has_tasks(http: HttpSession, settings: ClientSettings) -> bool:

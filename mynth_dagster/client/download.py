@@ -257,15 +257,15 @@ class PictureSession:
 def _in_our_words(error: Exception) -> DownloadError:
     """Never in the library's: its words may quote the URL, which may be signed."""
     if isinstance(error, aiohttp.ClientPayloadError):
-        said = "the body ended before its announced length"
-        return DownloadError("truncated", said, may_pass=True)
+        message = "the body ended before its announced length"
+        return DownloadError("truncated", message, may_pass=True)
     if isinstance(error, asyncio.TimeoutError):
         return DownloadError("too_slow", "not there within the time allowed", may_pass=True)
     if isinstance(error, aiohttp.ClientResponseError):
         return DownloadError("download_failed", "its answer is no HTTP", may_pass=True)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    said = (cause.strerror if isinstance(cause, OSError) else None) or type(error).__name__
-    return DownloadError("download_failed", f"no complete answer ({cut(said)})", may_pass=True)
+    message = (cause.strerror if isinstance(cause, OSError) else None) or type(error).__name__
+    return DownloadError("download_failed", f"no complete answer ({cut(message)})", may_pass=True)
 
 
 def _require_body(answer: aiohttp.ClientResponse, bytes_max: int) -> None:
@@ -291,8 +291,8 @@ def _too_large(bytes_max: int) -> DownloadError:
 
 def _require_pace(n_bytes: int, passed_s: float) -> None:
     if passed_s > DOWNLOAD_PACE_AFTER_S and n_bytes / passed_s < DOWNLOAD_PACE_MIN_BYTES_PER_S:
-        said = f"{n_bytes} bytes in {passed_s:.0f} s"
-        raise DownloadError("too_slow", said, may_pass=True)
+        message = f"{n_bytes} bytes in {passed_s:.0f} s"
+        raise DownloadError("too_slow", message, may_pass=True)
 
 
 def _make_session(scope: Scope, settings: ClientSettings) -> aiohttp.ClientSession:

@@ -346,7 +346,7 @@ class HttpSession:
             async with deadline(timeout_s or self._settings.request_timeout_s):
                 return await self._send(call, may_leave, turn)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, only one thing counts
-            said = _in_words(error)
+            message = _in_words(error)
         finally:
             handover.reset(reset)
             if slot is None:
@@ -355,7 +355,7 @@ class HttpSession:
         # and with them the key, into whatever shows a chain of causes.
         if mine.is_withheld:
             raise WithheldRequestError(call.operation, "it was held back before it left")
-        raise (NoAnswerError if mine.is_possible else NotSentError)(call.operation, said)
+        raise (NoAnswerError if mine.is_possible else NotSentError)(call.operation, message)
 
     async def aclose(self) -> None:
         """Close all connections."""

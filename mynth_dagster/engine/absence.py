@@ -48,7 +48,7 @@ _PATIENCE = 4
 
 
 def why_not_absent(
-    doubt: UnresolvedIntent, trail: Trail, *, began: Instant, account: int, asked: str | None
+    unresolved: UnresolvedIntent, trail: Trail, *, began: Instant, account: int, asked: str | None
 ) -> str:
     """
     Why the walk does not prove that this request has no task; an empty text: it does.
@@ -59,24 +59,29 @@ def why_not_absent(
         asked: The prompt of the request, or the image that it looks at; None where that is not
             known any more.
     """
-    if doubt.account != account:
+    if unresolved.account != account:
         return "only the key that sent it lists its task"
-    if doubt.is_disputed:
+    if unresolved.is_disputed:
         return "a task carries its id and asks for something else"
-    if doubt.since is None or doubt.since.surely_elapsed_us(began) < ABSENT_AFTER_S * US_PER_S:
+    if (
+        unresolved.since is None
+        or unresolved.since.surely_elapsed_us(began) < ABSENT_AFTER_S * US_PER_S
+    ):
         return TOO_EARLY
-    return trail.flaw or _why_not_bracketed(doubt, trail) or _in_the_way(doubt, trail, asked)
+    return (
+        trail.flaw or _why_not_bracketed(unresolved, trail) or _in_the_way(unresolved, trail, asked)
+    )
 
 
-def _why_not_bracketed(doubt: UnresolvedIntent, trail: Trail) -> str:
-    if not any(task.claimed_seq > doubt.unresolved_seq for _, task in trail.known):
+def _why_not_bracketed(unresolved: UnresolvedIntent, trail: Trail) -> str:
+    if not any(task.claimed_seq > unresolved.unresolved_seq for _, task in trail.known):
         return (
             "the list shows no task of this key that was sent after it, so that it may be out of "
             "date; any row sent later with this key shows that it is not"
         )
-    if place_below(doubt.claimed_seq, trail) is None:
+    if place_below(unresolved.claimed_seq, trail) is None:
         return "the list shows no task of this key from before it"
-    if task_type_of(doubt.intent.model) == IMAGE_TASK:
+    if task_type_of(unresolved.intent.model) == IMAGE_TASK:
         return trail.tag_flaw
     return ""
 
@@ -93,43 +98,43 @@ def place_below(claimed_seq: int, trail: Trail) -> int | None:
     return trail.n_places if trail.is_at_end else None
 
 
-def _in_the_way(doubt: UnresolvedIntent, trail: Trail, asked: str | None) -> str:
-    below, above = place_below(doubt.claimed_seq, trail), _place_above(doubt, trail)
+def _in_the_way(unresolved: UnresolvedIntent, trail: Trail, asked: str | None) -> str:
+    below, above = place_below(unresolved.claimed_seq, trail), _place_above(unresolved, trail)
     for place, strange in trail.strange:
         is_in_bracket = (below is None or place < below) and place > above
-        if is_in_bracket and _may_be(strange, doubt, asked):
-            return f"{strange.task_id} {strange.said}"
+        if is_in_bracket and _may_be(strange, unresolved, asked):
+            return f"{strange.task_id} {strange.reason}"
     return ""
 
 
-def _place_above(doubt: UnresolvedIntent, trail: Trail) -> int:
+def _place_above(unresolved: UnresolvedIntent, trail: Trail) -> int:
     """
     Where the bracket begins: what lies above is younger than any request that was lost then.
 
     A request reaches Mynth within `ABSENT_AFTER_S` or never. Tasks of ours that were claimed so
     much later, by the clock of whoever claimed them, lie above its task.
     """
-    assert doubt.since is not None
-    late_us = doubt.since.wall_us + ABSENT_AFTER_S * US_PER_S
+    assert unresolved.since is not None
+    late_us = unresolved.since.wall_us + ABSENT_AFTER_S * US_PER_S
     late = [
         place
         for place, task in trail.known
-        if task.claimed_seq > doubt.unresolved_seq and task.intent.claimed_at_us >= late_us
+        if task.claimed_seq > unresolved.unresolved_seq and task.intent.claimed_at_us >= late_us
     ]
     return max(late, default=-1)
 
 
-def _may_be(strange: StrangeTask, doubt: UnresolvedIntent, asked: str | None) -> bool:
-    if strange.type in MYNTH_TASKS and strange.type != task_type_of(doubt.intent.model):
+def _may_be(strange: StrangeTask, unresolved: UnresolvedIntent, asked: str | None) -> bool:
+    if strange.type in MYNTH_TASKS and strange.type != task_type_of(unresolved.intent.model):
         return False
     return None in (strange.asked, asked) or strange.asked == asked
 
 
-def is_not_accepted(doubt: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
+def is_not_accepted(unresolved: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
     """Whether these walks together prove that the request was not accepted; oldest first."""
-    if doubt.is_disputed:
+    if unresolved.is_disputed:
         return False
-    conclusive = [walk for walk in walks if _proves(walk, doubt)]
+    conclusive = [walk for walk in walks if _proves(walk, unresolved)]
     return any(
         _agree(first, second)
         for place, first in enumerate(conclusive)
@@ -138,24 +143,24 @@ def is_not_accepted(doubt: UnresolvedIntent, walks: Sequence[Walk]) -> bool:
 
 
 def is_walk_due(
-    doubt: UnresolvedIntent, walks: Sequence[Walk], now: Instant, *, marks_absent: bool
+    unresolved: UnresolvedIntent, walks: Sequence[Walk], now: Instant, *, marks_absent: bool
 ) -> bool:
     """Whether to search for this request's task now; oldest walk first."""
-    since = doubt.since
+    since = unresolved.since
     if since is None:
         return True
     later = [
         walk
         for walk in walks
-        if doubt.intent.intent_id in walk.findings and since.surely_elapsed_us(walk.ended) > 0
+        if unresolved.intent.intent_id in walk.findings and since.surely_elapsed_us(walk.ended) > 0
     ]
     if not later:
         return True
     waited_us = since.surely_elapsed_us(now)
-    if not marks_absent or doubt.is_disputed or waited_us < ABSENT_AFTER_S * US_PER_S:
+    if not marks_absent or unresolved.is_disputed or waited_us < ABSENT_AFTER_S * US_PER_S:
         return False
     pause_us = ABSENT_AGAIN_AFTER_S * US_PER_S
-    if not any(_proves(walk, doubt) for walk in later):
+    if not any(_proves(walk, unresolved) for walk in later):
         pause_us = max(pause_us, waited_us / _PATIENCE)
     return later[-1].ended.surely_elapsed_us(now) >= pause_us
 
@@ -167,12 +172,12 @@ def next_page_size(walks: Sequence[Walk]) -> int:
     return next(size for size in WALK_PAGES if size != walks[-1].page_size)
 
 
-def _proves(walk: Walk, doubt: UnresolvedIntent) -> bool:
+def _proves(walk: Walk, unresolved: UnresolvedIntent) -> bool:
     """Whether it did, of this delivery: an intent may have been in doubt before."""
-    if doubt.since is None or walk.account != doubt.account:
+    if unresolved.since is None or walk.account != unresolved.account:
         return False
-    waited_us = doubt.since.surely_elapsed_us(walk.began)
-    is_absent = walk.findings.get(doubt.intent.intent_id) == ""
+    waited_us = unresolved.since.surely_elapsed_us(walk.began)
+    is_absent = walk.findings.get(unresolved.intent.intent_id) == ""
     return is_absent and waited_us >= ABSENT_AFTER_S * US_PER_S
 
 
@@ -289,23 +294,23 @@ class ListSearch:
 
     async def _sort(self, place: int, listed: ListedTask, read: Task | ApiError) -> None:
         if isinstance(read, ApiError):
-            said = f"is in the list and cannot be read: {read.reason.rstrip('.')}"
-            self._note_strange(place, StrangeTask(listed.task_id, listed.type, said))
+            message = f"is in the list and cannot be read: {read.reason.rstrip('.')}"
+            self._note_strange(place, StrangeTask(listed.task_id, listed.type, message))
             return
         tag = tag_of(read)
         if tag is not None:
             intent = await self._tagged(read, tag)
         elif read.type in INSPECTION_TASKS:
             if read.inspected_url is None:
-                said = "does not tell what image it is about"
-                self._note_strange(place, StrangeTask(read.task_id, read.type, said))
+                message = "does not tell what image it is about"
+                self._note_strange(place, StrangeTask(read.task_id, read.type, message))
                 return
             intent = await self._looked_at(read, place)
         else:
             intent = None
             if read.type == IMAGE_TASK or read.type not in MYNTH_TASKS:
-                said = "has no tag and asks for the same prompt"
-                strange = StrangeTask(read.task_id, read.type, said, read.prompt_asked)
+                message = "has no tag and asks for the same prompt"
+                strange = StrangeTask(read.task_id, read.type, message, read.prompt_asked)
                 self._note_strange(place, strange)
         if intent is not None and await self._attach(read, intent) is Attachment.ATTACHED:
             self.n_attached += 1
@@ -335,10 +340,10 @@ class ListSearch:
             if before_us <= OLDER_AFTER_S * US_PER_S:
                 return candidates[0]
             # Its time says that somebody else had the image looked at before. It may be wrong.
-            said = "is about the same image; by its time it is older than the request"
-            self._note_strange(place, StrangeTask(task.task_id, task.type, said, subject[1]))
+            message = "is about the same image; by its time it is older than the request"
+            self._note_strange(place, StrangeTask(task.task_id, task.type, message, subject[1]))
             return None
-        for intent in candidates:  # whose it is cannot be told: none of them may be cleared
+        for intent in candidates:  # nobody knows whose it is: the absence of none is proved
             await self._dispute(intent, task)
         return None
 
@@ -408,9 +413,9 @@ class ListSearch:
         known = (task for _, task in self.trail.known)
         ours = [task for task in known if task_type_of(task.intent.model) == IMAGE_TASK]
         for end in (ours, ours[::-1]):
-            said = await self._tag_is_missing(end[:TAG_READINGS_MAX])
-            if said:
-                return said
+            message = await self._tag_is_missing(end[:TAG_READINGS_MAX])
+            if message:
+                return message
         return ""
 
     async def _tag_is_missing(self, ours: Sequence[KnownTask]) -> str:

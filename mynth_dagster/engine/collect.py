@@ -89,7 +89,7 @@ async def write_tables(
     Write tasks, images and failures of one partition from what the ledger knows.
 
     Args:
-        collector: A run of Dagster's that has to tell so; None: nobody waits to be told.
+        collector: The Dagster run that reports the tables; None: nobody does.
     """
     while True:
         summary = await _write(session, batch, slice_, RESULT_TABLES)

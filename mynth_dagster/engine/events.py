@@ -40,7 +40,7 @@ HINT_KEPT_US = 86_400 * US_PER_S
 
 async def process_events(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
     """
-    Work what is due; how many events told something new.
+    Process what is due; how many events brought something new.
 
     Signed events of any batch are worked, unsigned ones of this batch or of nobody known.
 
@@ -69,7 +69,7 @@ class _Event:
     """An event with what can be known of it without a request."""
 
     event: WebhookEvent
-    told: TaskEvent | None
+    task_event: TaskEvent | None
     tag: IntentTag | None
 
 
@@ -81,10 +81,10 @@ class _Worker:
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT_MAX))
 
     async def work(self, events: Sequence[WebhookEvent]) -> int:
-        letters = [self._open(event) for event in events]
-        owners = await asyncio.to_thread(self._owners, letters)
+        items = [self._open(event) for event in events]
+        owners = await asyncio.to_thread(self._owners, items)
         news = await asyncio.gather(
-            *(self._work_safely(letter, owners.get(letter.event.event_id)) for letter in letters)
+            *(self._work_safely(item, owners.get(item.event.event_id)) for item in items)
         )
         return sum(news)
 
@@ -93,23 +93,22 @@ class _Worker:
             return _Event(event, None, None)
         stands_for_end_us = event.signed_at_us or event.received_at_us
         body = parse_json(event.body.encode("utf-8"))
-        told = self.session.client.profile.decode_event(body, at_us=stands_for_end_us)
-        return _Event(event, told, self._own_tag(told.metadata) if told else None)
+        task_event = self.session.client.profile.decode_event(body, at_us=stands_for_end_us)
+        return _Event(event, task_event, self._own_tag(task_event.metadata) if task_event else None)
 
     def _own_tag(self, metadata: object) -> IntentTag | None:
         value = metadata.get(INTENT_TAG_KEY) if isinstance(metadata, dict) else None
         tag = parse_tag(value)
         return tag if tag is not None and tag.ledger_id == self.session.ledger.ledger_id else None
 
-    def _owners(self, letters: Sequence[_Event]) -> dict[str, Intent]:
+    def _owners(self, items: Sequence[_Event]) -> dict[str, Intent]:
         """The intents that the events are about, by event: by task where known, else by tag."""
         ledger = self.session.ledger
-        by_task = ledger.read.owners([letter.event.task_id for letter in letters])
-        by_tag = {x.event.event_id: x.tag.intent_id for x in letters if x.tag is not None}
+        by_task = ledger.read.owners([item.event.task_id for item in items])
+        by_tag = {x.event.event_id: x.tag.intent_id for x in items if x.tag is not None}
         wanted = {
-            letter.event.event_id: by_task.get(letter.event.task_id)
-            or by_tag.get(letter.event.event_id)
-            for letter in letters
+            item.event.event_id: by_task.get(item.event.task_id) or by_tag.get(item.event.event_id)
+            for item in items
         }
         ids = sorted({intent_id for intent_id in wanted.values() if intent_id})
         intents = ledger.read.intents_by_id(ids)
@@ -119,28 +118,28 @@ class _Worker:
             if intent_id in intents
         }
 
-    async def _work_safely(self, letter: _Event, intent: Intent | None) -> bool:
+    async def _work_safely(self, item: _Event, intent: Intent | None) -> bool:
         """One event that cannot be stored must not keep the others from being worked."""
         try:
-            if letter.event.is_signed:
-                return await self._work_signed(letter, intent)
+            if item.event.is_signed:
+                return await self._work_signed(item, intent)
             async with self._slots:
-                return await self._work_hint(letter.event, intent)
+                return await self._work_hint(item.event, intent)
         except (LedgerError, ArithmeticError, ValueError):
-            await self._try_later(letter.event)
+            await self._try_later(item.event)
             return False
 
-    async def _work_signed(self, letter: _Event, intent: Intent | None) -> bool:
-        event, told = letter.event, letter.told
-        if told is None:
+    async def _work_signed(self, item: _Event, intent: Intent | None) -> bool:
+        event, task_event = item.event, item.task_event
+        if task_event is None:
             return await self._end(event, EventOutcome.KNOWN)
-        attachment = await self._attach(event.task_id, intent, letter.tag)
+        attachment = await self._attach(event.task_id, intent, item.tag)
         if intent is None or attachment is None:
-            is_ours = letter.tag is not None
+            is_ours = item.tag is not None
             return await self._end(
                 event, EventOutcome.UNMATCHED if is_ours else EventOutcome.FOREIGN
             )
-        task = told.task
+        task = task_event.task
         if task is not None and not self._is_beyond_doubt(task, intent):
             task = await self._ask(event)
             if task is None:
@@ -155,7 +154,7 @@ class _Worker:
             # To be read like a task that polling found: that it is finished is known now.
             now = self.session.clock.instant()
             await self.session.ledger.observe(
-                Observation(Source.WEBHOOK, told.task_id, now, status=told.status)
+                Observation(Source.WEBHOOK, task_event.task_id, now, status=task_event.status)
             )
             is_news = intent.state not in FINAL
         outcome = EventOutcome.READ if is_news else EventOutcome.KNOWN

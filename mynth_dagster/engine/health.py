@@ -131,23 +131,23 @@ class Finding:
 
     subject: str
     level: Level
-    said: str
+    message: str
     next_step: str | None = None
 
 
-def ok(subject: str, said: str) -> Finding:
+def ok(subject: str, message: str) -> Finding:
     """All is well."""
-    return Finding(subject, Level.OK, said)
+    return Finding(subject, Level.OK, message)
 
 
-def note(subject: str, said: str, next_step: str) -> Finding:
+def note(subject: str, message: str, next_step: str) -> Finding:
     """Worth knowing."""
-    return Finding(subject, Level.NOTE, said, next_step)
+    return Finding(subject, Level.NOTE, message, next_step)
 
 
-def problem(subject: str, said: str, next_step: str) -> Finding:
+def problem(subject: str, message: str, next_step: str) -> Finding:
     """Something does not work."""
-    return Finding(subject, Level.PROBLEM, said, next_step)
+    return Finding(subject, Level.PROBLEM, message, next_step)
 
 
 # How webhooks are, from what the ledger remembers of them; pure but for reading it.
@@ -159,8 +159,8 @@ SUBJECT = "webhooks"
 
 def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
     """Receiver, events and deliveries; call it from a worker thread."""
-    told = ledger.read.meta(RECEIVER_META)
-    receiver = ReceiverReport.from_json(told) if told else None
+    stored = ledger.read.meta(RECEIVER_META)
+    receiver = ReceiverReport.from_json(stored) if stored else None
     counts = ledger.events.counts()
     if receiver is None and counts.last_received_at_us is None:
         return [ok(SUBJECT, "never used with this ledger; polling does everything")]
@@ -176,35 +176,35 @@ def webhook_findings(ledger: Ledger, *, now_us: int) -> list[Finding]:
 
 def _deliveries(counts: WebhookEventCounts, now_us: int) -> Finding:
     if counts.last_received_at_us is None:
-        said = "a receiver runs, and no event ever came"
-        return note(SUBJECT, said, "register its URL at Mynth: mynth-dagster webhook-register")
+        message = "a receiver runs, and no event ever came"
+        return note(SUBJECT, message, "register its URL at Mynth: mynth-dagster webhook-register")
     ago = _ago(counts.last_received_at_us, now_us)
     n_read = counts.n_by_outcome.get(EventOutcome.READ, 0)
-    return ok(SUBJECT, f"last event {ago}; {n_read} tasks were told that way")
+    return ok(SUBJECT, f"last event {ago}; {n_read} tasks were announced by events")
 
 
 def _refusals(receiver: ReceiverReport, now_us: int) -> list[Finding]:
     if receiver.refused_at_us is None or now_us - receiver.refused_at_us > REFUSED_LATELY_US:
         return []
     reasons = "; ".join(f"{n} × {reason}" for reason, n in receiver.n_refused.items())
-    said = f"the receiver refused requests, the last {_ago(receiver.refused_at_us, now_us)}"
+    message = f"the receiver refused requests, the last {_ago(receiver.refused_at_us, now_us)}"
     step = "if they were Mynth's: compare MYNTH_WEBHOOK_SECRET with the dashboard, and the clock"
-    return [note("refusals", f"{said}: {reasons}", step)]
+    return [note("refusals", f"{message}: {reasons}", step)]
 
 
 def _backlog(counts: WebhookEventCounts, now_us: int) -> list[Finding]:
     found = []
     oldest_us = counts.oldest_open_at_us
     if oldest_us is not None and now_us - oldest_us > BACKLOG_AGE_MAX_S * US_PER_S:
-        said = (
+        message = (
             f"{counts.n_open} events wait to be worked, the oldest came {_ago(oldest_us, now_us)}"
         )
-        found.append(note("events", said, "see that the completion sensor runs"))
+        found.append(note("events", message, "see that the completion sensor runs"))
     n_unmatched = counts.n_by_outcome.get(EventOutcome.UNMATCHED, 0)
     if n_unmatched:
-        said = f"{n_unmatched} events name this ledger, but no row of it"
+        message = f"{n_unmatched} events name this ledger, but no row of it"
         step = "was the ledger restored from an older copy? Their bodies are kept in the ledger"
-        found.append(problem("events", said, step))
+        found.append(problem("events", message, step))
     return found
 
 
@@ -273,8 +273,8 @@ def _ledger_disk(url: str) -> list[Finding]:
         return []
     if kind is None or kind.removeprefix("fuse.") not in NETWORK_FILE_SYSTEMS:
         return []
-    said = f"{file} lies on a network file system ({kind}): SQLite's locks fail there"
-    return [problem("ledger's disk", said, "use a local disk, or Postgres for several machines")]
+    message = f"{file} lies on a network file system ({kind}): SQLite's locks fail there"
+    return [problem("ledger's disk", message, "use a local disk, or Postgres for several machines")]
 
 
 def file_system_of(path: str, mounts: str) -> str | None:
@@ -300,8 +300,8 @@ def _ledger(settings: EngineSettings, clock: Clock) -> list[Finding]:
         found = [ok("ledger", f"{ledger.ledger_id} answers; {n_batches} batches")]
         n_in_doubt = len(ledger.read.held())
         if n_in_doubt:
-            said = f"{n_in_doubt} paid requests have an unknown outcome"
-            found.append(note("in doubt", said, "mynth-dagster resolve lists them"))
+            message = f"{n_in_doubt} paid requests have an unknown outcome"
+            found.append(note("in doubt", message, "mynth-dagster resolve lists them"))
         found += _elsewhere(ledger, settings)
         return found + webhook_findings(ledger, now_us=clock.now_us())
     except MynthError as error:
@@ -352,12 +352,12 @@ class _Server:
         found, basis = verdict.revision, verdict.basis
         revision = found if pinned == AUTO_REVISION else pinned
         if revision is None:
-            said = f"{url} does not tell its revision ({basis})"
-            return problem("API", said, "pin --api-revision"), None
+            message = f"{url} does not tell its revision ({basis})"
+            return problem("API", message, "pin --api-revision"), None
         if found not in (None, revision):
-            said = f"{url} speaks {found}, told {basis}, but {revision} is pinned"
-            return note("API", said, "leave --api-revision at auto"), revision
-        how = f"told {basis}" if verdict.is_certain else f"as far as can be told ({basis})"
+            message = f"{url} speaks {found}, detected {basis}, but {revision} is pinned"
+            return note("API", message, "leave --api-revision at auto"), revision
+        how = f"detected {basis}" if verdict.is_certain else f"probably ({basis})"
         return ok("API", f"{url} speaks revision {revision}, {how}"), revision
 
     async def _account(self, client: MynthClient) -> list[Finding]:
@@ -387,8 +387,8 @@ class _Server:
         off_s = (self.clock.now_us() - server_us) / US_PER_S
         if abs(off_s) <= CLOCK_SKEW_MAX_S:
             return ok("clock", "agrees with the server's")
-        said = f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the server's"
-        return note("clock", said, "set this machine's clock: webhooks may be refused for it")
+        message = f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the server's"
+        return note("clock", message, "set this machine's clock: webhooks may be refused for it")
 
     async def _money(self, client: MynthClient, account: Account | None) -> Finding:
         """The balance where the key may see it, else what the key may still spend."""
@@ -404,7 +404,7 @@ class _Server:
                 return ok("balance", f"{left} available, {held} reserved{_limit(account)}")
         limit = _limit(account)
         if limit:
-            return ok("balance", f"not told ({reason}){limit}")
+            return ok("balance", f"not known ({reason}){limit}")
         return note("balance", f"unknown: {reason}", "look at the dashboard")
 
     async def _destinations(self, client: MynthClient) -> list[Finding]:
@@ -418,20 +418,20 @@ class _Server:
         try:
             known = await client.list_destinations()
         except ApiError as error:
-            said = f"{', '.join(sorted(named))} cannot be checked: {error.reason}"
-            return [note("destinations", said, "look at the dashboard")]
+            message = f"{', '.join(sorted(named))} cannot be checked: {error.reason}"
+            return [note("destinations", message, "look at the dashboard")]
         missing = sorted(named - known)
         if not missing:
             return [ok("destinations", f"the account has {', '.join(sorted(named))}")]
-        said = f"the account has no {', '.join(missing)}: Mynth refuses every row that names it"
-        return [problem("destinations", said, "add it at Mynth, or correct the prompts")]
+        message = f"the account has no {', '.join(missing)}: Mynth refuses every row that names it"
+        return [problem("destinations", message, "add it at Mynth, or correct the prompts")]
 
 
 def _scopes(account: Account) -> Finding:
-    said = f"may {scopes_in_words(account)}"
+    message = f"may {scopes_in_words(account)}"
     if account.may(GENERATE):
-        return ok("scopes", said)
-    return problem("scopes", f"{said}; not {GENERATE}: no row can be sent", "use another key")
+        return ok("scopes", message)
+    return problem("scopes", f"{message}; not {GENERATE}: no row can be sent", "use another key")
 
 
 def _limit(account: Account | None) -> str:

@@ -64,8 +64,8 @@ def _require_offered(session: Session, batch: Batch) -> None:
         raise ConfigError("inspection", "the batch asks nothing about its images")
     profile, table = session.client.profile, batch.inspection.kind.table
     if not profile.HAS_INSPECTIONS:
-        said = f"API revision {profile.REVISION} has no tasks that look at images"
-        raise UnsupportedFeatureError(table, said)
+        message = f"API revision {profile.REVISION} has no tasks that look at images"
+        raise UnsupportedFeatureError(table, message)
     require_sound_inspection(batch.inspection, profile.LIMITS)
 
 

@@ -323,7 +323,7 @@ def price_class(request: PaidRequest) -> PriceClass:
 # Reading the prompt tables of partitions against the ledger: first to count and price, then to
 # send.
 #
-# Two passes, since a price is told before anything is sent. Between them the ledger may change;
+# Two passes, since a price is shown before anything is sent. Between them the ledger may change;
 # whoever claims a row first wins it.
 
 

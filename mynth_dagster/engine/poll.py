@@ -73,7 +73,7 @@ class Poller:
 
         Args:
             tasks: All accepted tasks of the work at hand, oldest first, pending or finished: where
-                they lie in the task list is told by their order.
+                they lie in the task list follows from their order.
             due: Those that are asked about, if they are pending.
 
         Raises:
@@ -394,7 +394,7 @@ async def note_missing(
     session: Session, not_found: Sequence[Awaited], *, found: Sequence[Awaited]
 ) -> None:
     """
-    Count tasks of which a status said 404, and forgive those that are there again.
+    Count tasks whose status was 404, and forgive those that are there again.
 
     Args:
         found: Those whose tasks answered in the same round.
@@ -421,7 +421,7 @@ async def note_missing(
 
 
 async def _read_missing(session: Session, awaited: Awaited) -> Observation | None:
-    """Whether the whole task is there, of which a status said 404; None where nobody answers."""
+    """Whether the whole task is there, whose status was 404; None where nobody answers."""
     status: TaskStatus | None = TaskStatus.PENDING
     try:
         await session.client.get_task(awaited.task_id)

@@ -1,4 +1,4 @@
-"""What a run will reserve, told before it sends anything."""
+"""What a run will reserve, estimated before it sends anything."""
 
 from __future__ import annotations
 

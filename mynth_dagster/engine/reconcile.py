@@ -247,7 +247,7 @@ class PartitionStatus:
             dealt with whose files are to be kept.
         submitter: The run that is sending into it, if any.
         auto_resubmit: Why rows of it may be sent again by themselves; None where they may not.
-        collector: The run that wrote its tables, as long as nobody looked whether it told so.
+        collector: The run that wrote its tables, until it is known that it reported them.
     """
 
     slice: Slice

@@ -83,7 +83,7 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
 
 async def _require_newest_known(session: Session, batch: Batch) -> None:
     """
-    A ledger that was put back together with its tables cannot be told by their mark.
+    A ledger that was put back together with its tables cannot be recognised by their mark.
 
     The tasks that it sent after the copy was made lie on top of the list, above all that it knows.
     """

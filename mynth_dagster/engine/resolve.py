@@ -188,10 +188,12 @@ async def resolve_unresolved(
     walks = await asyncio.to_thread(session.ledger.read.walks, account)
     now = await _now(session)
     marks_absent = batch.marks_absent
-    if not any(is_walk_due(doubt, walks, now, marks_absent=marks_absent) for doubt in open_):
+    if not any(
+        is_walk_due(unresolved, walks, now, marks_absent=marks_absent) for unresolved in open_
+    ):
         return NOTHING_RESOLVED
     page_size = next_page_size(walks)
-    oldest_seq = min(doubt.claimed_seq for doubt in open_)
+    oldest_seq = min(unresolved.claimed_seq for unresolved in open_)
     searching = ListSearch(session, batch, page_size=page_size, older_than_no=oldest_seq)
     if not await searching.go(until_s=until_s):
         return ResolveResult(searching.n_attached)
@@ -199,40 +201,40 @@ async def resolve_unresolved(
     reach(CrashPoint.WALKED)
     ended = await _now(session)
     left = await _doubts(session, batch, slices, UNRESOLVED)
-    searched = {doubt.intent.intent_id for doubt in open_}
-    left = [doubt for doubt in left if doubt.intent.intent_id in searched]
-    said = await _said_of(session, batch, left, searching.trail, now, account)
-    walk = Walk(account, page_size, now, ended, said)
+    searched = {unresolved.intent.intent_id for unresolved in open_}
+    left = [unresolved for unresolved in left if unresolved.intent.intent_id in searched]
+    message = await _findings(session, batch, left, searching.trail, now, account)
+    walk = Walk(account, page_size, now, ended, message)
     await session.ledger.record_walk(walk)
     reach(CrashPoint.WALK_RECORDED)
     n_not_accepted = 0
     if marks_absent:
-        n_not_accepted = await _clear(session, left, [*walks, walk])
+        n_not_accepted = await _mark_absent(session, left, [*walks, walk])
         reach(CrashPoint.CLEARED)
     return ResolveResult(searching.n_attached, n_not_accepted)
 
 
-async def _said_of(
+async def _findings(
     session: Session,
     batch: Batch,
-    doubts: Sequence[UnresolvedIntent],
+    all_unresolved: Sequence[UnresolvedIntent],
     trail: Trail,
     began: Instant,
     account: int,
 ) -> dict[str, str]:
     """By intent, why the walk does not prove that there is no task of it; empty where it does."""
     tells = any(strange.asked is not None for _, strange in trail.strange)
-    asked = await asyncio.to_thread(_asked_by, session, batch, doubts) if tells else {}
+    asked = await asyncio.to_thread(_asked_by, session, batch, all_unresolved) if tells else {}
 
-    def said(doubt: UnresolvedIntent) -> str:
-        by_it = asked.get((doubt.intent.row.request_key, doubt.intent.request_hash))
-        return why_not_absent(doubt, trail, began=began, account=account, asked=by_it)
+    def finding(unresolved: UnresolvedIntent) -> str:
+        by_it = asked.get((unresolved.intent.row.request_key, unresolved.intent.request_hash))
+        return why_not_absent(unresolved, trail, began=began, account=account, asked=by_it)
 
-    return {doubt.intent.intent_id: said(doubt) for doubt in doubts}
+    return {unresolved.intent.intent_id: finding(unresolved) for unresolved in all_unresolved}
 
 
 def _asked_by(
-    session: Session, batch: Batch, doubts: Sequence[UnresolvedIntent]
+    session: Session, batch: Batch, all_unresolved: Sequence[UnresolvedIntent]
 ) -> dict[tuple[str, str], str]:
     """
     What these rows ask for, by key and hash: the image that they look at, or their prompt, as far
@@ -245,8 +247,13 @@ def _asked_by(
             for candidate in candidates
         }
     store = TableStore(session.settings.root, batch.name)
-    wanted = {(doubt.intent.row.request_key, doubt.intent.request_hash) for doubt in doubts}
-    places = {(doubt.intent.row.window, doubt.intent.fan_out) for doubt in doubts}
+    wanted = {
+        (unresolved.intent.row.request_key, unresolved.intent.request_hash)
+        for unresolved in all_unresolved
+    }
+    places = {
+        (unresolved.intent.row.window, unresolved.intent.fan_out) for unresolved in all_unresolved
+    }
     found: dict[tuple[str, str], str] = {}
     for window, fan_out in sorted(places):
         with suppress(TableError):
@@ -259,15 +266,15 @@ def _asked_by(
     return found
 
 
-async def _clear(
-    session: Session, doubts: Sequence[UnresolvedIntent], walks: Sequence[Walk]
+async def _mark_absent(
+    session: Session, all_unresolved: Sequence[UnresolvedIntent], walks: Sequence[Walk]
 ) -> int:
-    cleared = [doubt for doubt in doubts if is_not_accepted(doubt, walks)]
-    if not cleared:
+    absent = [unresolved for unresolved in all_unresolved if is_not_accepted(unresolved, walks)]
+    if not absent:
         return 0
     last = utc_from_us(walks[-1].ended.wall_us)
-    said = f"two complete walks over the task list found nothing, the last at {last:%F %TZ}"
-    return await session.ledger.mark_not_accepted(cleared, said)
+    message = f"two complete walks over the task list found nothing, the last at {last:%F %TZ}"
+    return await session.ledger.mark_not_accepted(absent, message)
 
 
 async def _doubts(

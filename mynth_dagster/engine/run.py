@@ -78,7 +78,7 @@ from mynth_dagster.tables.store import TableStore
 @dataclass(frozen=True)
 class SubmitReport:
     """
-    What a submission found, told and did.
+    What a submission found and did.
 
     `stopped` is None when every row that was to be sent was delivered to its end.
     """
@@ -107,7 +107,7 @@ async def prepare(
     destinations against the account's own, where the key may list them.
 
     Args:
-        is_same_batch: Somebody said that the source is the batch's own, wherever it lies now.
+        is_same_batch: A person vouches that the source is the batch's own, wherever it lies now.
 
     Raises:
         ConfigError: The batch asks for a model or default that does not exist, or its window was
@@ -170,11 +170,11 @@ def _from_table(session: Session, batch: Batch, plan: Plan) -> list[str]:
     if batch.inspection is not None:
         return []
     store = TableStore(session.settings.root, batch.name)
-    said = {name for slice_ in plan.to_send_in for name in said_by_table(store, slice_)}
+    message = {name for slice_ in plan.to_send_in for name in said_by_table(store, slice_)}
     n_images = sum(kind.count * n for kind, n in plan.n_requests.items())
     models = {kind.model for kind in plan.n_requests}
     words = {"count": f"{n_images} images", "model": name_some(sorted(models))}
-    return [f"{name} from the table: {words[name]}" for name in sorted(said)]
+    return [f"{name} from the table: {words[name]}" for name in sorted(message)]
 
 
 async def _missing_destinations(session: Session, plan: Plan) -> list[str]:
@@ -304,7 +304,7 @@ async def collect(
     Bring the tables of these partitions up to date, one after the other; idempotent.
 
     Args:
-        collector: A run of Dagster's that has to tell so.
+        collector: The Dagster run that reports the tables.
     """
     await session.account.number()
     windows = sorted({slice_.window for slice_ in slices})
@@ -378,7 +378,7 @@ class RunReport:
         api_revision: The API revision that the server spoke.
         posts_sent: Paid requests of this run.
         requests: HTTP requests of this run, of every kind.
-        quoted_units: What this run's quotes said, first sending and retries together; None where
+        quoted_units: The quotes of this run, first sending and retries together; None where
             a price was unknown.
         reserved_units: Reserved by this run's accepted requests, as far as known.
         receipt: The money of all the table's rows, over all runs.
@@ -688,7 +688,7 @@ async def run_table(
     it after the first paid request, the tables show what is known by then.
 
     Args:
-        is_same_batch: Somebody said that the source is the batch's own, wherever it lies now.
+        is_same_batch: A person vouches that the source is the batch's own, wherever it lies now.
 
     Raises:
         UnauthorizedError: The key is refused from the start; nothing was sent.

@@ -241,8 +241,8 @@ class PayingAccount:
         local = [account.number for account in known if _host(account.base_url) == here]
         task_id = await asyncio.to_thread(newest_task, local)
         if task_id is None:
-            doubt = "this server does not tell, and none of their tasks was made there"
-            raise AccountMismatchError(self._base_url, sorted(users), doubt)
+            unresolved = "this server does not tell, and none of their tasks was made there"
+            raise AccountMismatchError(self._base_url, sorted(users), unresolved)
         try:
             task = await self._client.get_task(task_id)
         except (NotFoundError, UnauthorizedError):
@@ -376,8 +376,8 @@ def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
         ConfigError: The root is no local folder, cannot be made, or holds no ledger.
     """
     if "://" in root:
-        said = f"the root {root} is no local folder: name the ledger (--ledger, ledger_url)"
-        raise ConfigError("ledger_url", said)
+        message = f"the root {root} is no local folder: name the ledger (--ledger, ledger_url)"
+        raise ConfigError("ledger_url", message)
     folder = Path(root).absolute()
     if must_exist and not (folder / LEDGER_FILE).is_file():
         raise ConfigError("root", f"{folder} holds no ledger; {_ELSEWHERE}")
@@ -420,7 +420,8 @@ class EngineSettings:
         if self.journal_dir:
             return Path(self.journal_dir)
         if self.ledger_url.startswith(SQLITE):
-            return Path(self.ledger_url.removeprefix(SQLITE) + "-journal")
+            # Not `-journal`: that name is SQLite's own.
+            return Path(self.ledger_url.removeprefix(SQLITE) + "-responses")
         if "://" not in self.root:
             return Path(self.root).absolute() / JOURNAL_FOLDER
         return Path(tempfile.gettempdir()) / JOURNAL_FOLDER
@@ -457,7 +458,7 @@ async def open_session(
     Open client and ledger, and close both whatever happens.
 
     Raises:
-        ConfigError: The revision cannot be told, or a setting is wrong.
+        ConfigError: The revision cannot be detected, or a setting is wrong.
         LedgerError: The ledger cannot be opened.
     """
     clock = clock or SystemClock()
@@ -526,7 +527,7 @@ async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transpo
         _log.info("API revision %s at %s, as last seen (%s)", remembered, url, verdict.basis)
         return remembered
     found = _require_told(verdict, settings.client)
-    _log.info("API revision %s at %s, told %s", found, url, verdict.basis)
+    _log.info("API revision %s at %s, detected %s", found, url, verdict.basis)
     if remembered not in (None, found):
         _log.warning("%s has changed from API revision %s to %s", url, remembered, found)
     if remembered != found:

@@ -1,4 +1,4 @@
-"""When a run must stop sending, and how it is told to."""
+"""When a run must stop sending, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -171,15 +171,15 @@ class CircuitBreaker:
         code = error.code or f"http_{error.status}"
         self.refusals = {code: self.refusals.get(code, 0) + 1}
         if self.refusals[code] >= EQUAL_REFUSALS_MAX:
-            said = f"{EQUAL_REFUSALS_MAX} rows in a row were refused alike: {error.reason}."
-            return StopReason("refused_repeatedly", said, "mend what it names, then " + RERUN)
+            message = f"{EQUAL_REFUSALS_MAX} rows in a row were refused alike: {error.reason}."
+            return StopReason("refused_repeatedly", message, "mend what it names, then " + RERUN)
         self.newest.append(True)
         if sum(self.newest) >= REFUSALS_MAX:
-            said = (
+            message = (
                 f"{REFUSALS_MAX} of the last {len(self.newest)} rows were refused, the last one: "
                 f"{error.reason}."
             )
-            return StopReason("refused_repeatedly", said, "mend what they name, then " + RERUN)
+            return StopReason("refused_repeatedly", message, "mend what they name, then " + RERUN)
         return None
 
     def note_unknown(self, unknown: Unknown) -> StopReason | None:
@@ -188,13 +188,13 @@ class CircuitBreaker:
         self.unresolved += 1
         if unknown.is_foreign:
             code, advice = _STOPS_BY_CAUSE[Cause.GATEWAY]
-            said = f"Something else than Mynth answered: {unknown.error.reason.rstrip('.')}."
-            return StopReason(code, said, advice + _ONCE_SETTLED)
+            message = f"Something else than Mynth answered: {unknown.error.reason.rstrip('.')}."
+            return StopReason(code, message, advice + _ONCE_SETTLED)
         in_a_row = self.unknown_in_a_row >= UNKNOWN_IN_A_ROW_MAX
         if not in_a_row and self.unresolved < self.max_unresolved:
             return None
-        said = f"{self.unresolved} answers were lost, last: {unknown.error.reason}."
-        return StopReason("outcomes_unknown", said, _ONCE_SETTLED)
+        message = f"{self.unresolved} answers were lost, last: {unknown.error.reason}."
+        return StopReason("outcomes_unknown", message, _ONCE_SETTLED)
 
     def note_silence(
         self, now_s: float, asked_s: float | None, *, code: str = "unreachable"
@@ -205,12 +205,12 @@ class CircuitBreaker:
         Failures within one pause count as one round.
 
         Args:
-            asked_s: What `Retry-After` said, None where it said nothing.
+            asked_s: `Retry-After` in seconds; None where there was none.
             code: `unreachable` or `rate_limited`; the reason's, where the run must stop.
         """
         if asked_s is not None and asked_s > RETRY_AFTER_MAX_S:
-            said = f"Mynth asks to come back in {asked_s:.0f} s."
-            return StopReason(code, said, f"in {asked_s:.0f} s {RERUN}")
+            message = f"Mynth asks to come back in {asked_s:.0f} s."
+            return StopReason(code, message, f"in {asked_s:.0f} s {RERUN}")
         if now_s >= self.silent_until_s:
             self.silent_rounds += 1
             rounds_max = NOT_SENT_RETRIES_MAX if asked_s is None else ASKED_RETRIES_MAX
@@ -260,8 +260,8 @@ async def stop_sending(
         ConfigError: The ledger knows no such batch or partition; nothing was stopped.
     """
     window, fan_out = await asyncio.to_thread(_place, ledger, target)
-    said = reason or "no reason given"
-    stop = Stop(target.batch, window, fan_out, who, said, clock.now_us())
+    message = reason or "no reason given"
+    stop = Stop(target.batch, window, fan_out, who, message, clock.now_us())
     await ledger.stops.stop(stop, clock.instant())
     return stop
 

@@ -39,7 +39,8 @@ class WebhookHealth:
     What is known of the webhooks of one batch.
 
     Args:
-        last_event_at_us: When one last told of a task of it, in UTC microseconds; None: never.
+        last_event_at_us: When an event of one of its tasks last came (UTC microseconds); None:
+            never.
         unannounced: What polling found finished without an event, if anything.
     """
 

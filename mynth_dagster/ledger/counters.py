@@ -116,7 +116,7 @@ def note_difference(
     Tell the partitions of the changed intents.
 
     Args:
-        before: What `exposure_before` said of all the intents, before some of them changed.
+        before: What `exposure_before` returned for all the intents, before some of them changed.
         surplus: What further tasks of an intent add, by intent id.
     """
     if not changed:

@@ -102,16 +102,16 @@ def until_unlocked(call: Callable[[], T], pause: Callable[[float], None]) -> T:
 
 def _is_locked(error: sa.exc.SQLAlchemyError) -> bool:
     orig = getattr(error, "orig", None)
-    said = str(orig).lower()
-    return getattr(orig, "sqlstate", None) in _LOCKED or "locked" in said or "busy" in said
+    message = str(orig).lower()
+    return getattr(orig, "sqlstate", None) in _LOCKED or "locked" in message or "busy" in message
 
 
-def in_our_words(error: Exception, said: str) -> Exception:
+def in_our_words(error: Exception, message: str) -> Exception:
     """A database's failure as an error of ours, with the driver's own message."""
     if not isinstance(error, sa.exc.SQLAlchemyError):
         return error
     cause = getattr(error, "orig", None) or error
-    unavailable = LedgerUnavailableError(f"{said}: {cause}")
+    unavailable = LedgerUnavailableError(f"{message}: {cause}")
     unavailable.__cause__ = error
     return unavailable
 
@@ -182,10 +182,10 @@ def opening(url: str) -> Iterator[None]:
     try:
         yield
     except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-        said = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
+        message = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
         shown = make_url(url).render_as_string(hide_password=True)
         raise LedgerUnavailableError(
-            f"the ledger at {shown} cannot be opened: {said}. Nothing was sent."
+            f"the ledger at {shown} cannot be opened: {message}. Nothing was sent."
         ) from error
 
 

@@ -1,5 +1,5 @@
 """
-Webhook events are kept here before they are acknowledged, and worked later.
+Webhook events are kept here before they are acknowledged, and processed later.
 
 What two deliveries of one event have in common is their `event_id`; the second leaves no trace.
 """
@@ -25,9 +25,9 @@ class EventOutcome(str, Enum):
     """
     What became of an event.
 
-    `known` told nothing new; `foreign` is about a task that is not ours; `unmatched` carries our
+    `known` brought nothing new; `foreign` is about a task that is not ours; `unmatched` carries our
     ledger's name for an intent that the ledger does not have, and is kept whole; `unconfirmed`
-    was unsigned, and Mynth itself never said the same.
+    was unsigned, and Mynth itself never confirmed it.
     """
 
     READ = "read"

@@ -38,7 +38,7 @@ class Ledger:
     Durable memory of what was asked, what may have been asked, and what came back.
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
-    `read` is what it knows, `events` what webhooks told, `stops` what may not be sent.
+    `read` is what it knows, `events` the webhooks, `stops` what may not be sent.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 Observations: what a source teaches about a task is kept, whatever the state and however late.
 
 One transaction attaches the task to its intent (a compare-and-set), keeps the evidence, stores
-what is said of the task, and raises the version and the money of the partitions that it changes.
+its status or result, and raises the version and the money of the partitions that it changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Observation:
 
     Args:
         intent: Whose task it is. An `Intent`: the source is evidence of that, and the task is
-            attached. An `Awaited`: it was attached before. None: nothing is said of that.
+            attached. An `Awaited`: it was attached before. None: the source does not show.
         deadline_at_us: UTC microseconds; after this a task that is attached now is called stalled.
         reserved_units: What Mynth holds for the task; None where it does not say.
         status: What Mynth says of the task without showing it in full.
@@ -286,7 +286,7 @@ def _keep_surplus(connection: Connection, o: Observation, intent: Intent) -> boo
 
 
 def _held_units(o: Observation) -> int | None:
-    """What Mynth holds for the task: as it said, else as it was expected."""
+    """What Mynth holds for the task: as it reported, else as quoted."""
     if o.reserved_units is None and o.evidence is not None:
         return o.evidence.quoted_units
     return o.reserved_units

@@ -73,8 +73,8 @@ partitions = sa.Table(
 )
 """
 `version` rises with any change that the partition's tables show; `collected` is the version
-that the tables have, `collected_by` the run that wrote them until it is known that it told so, and
-`downloaded` the one whose images were all dealt with. `submitter` names the
+that the tables have, `collected_by` the run that wrote them until it is known to have reported
+them, and `downloaded` the one whose images were all dealt with. `submitter` names the
 run that is sending now; `stopped_at_us` is when the last one ended early. `requested` counts
 how often collection was asked for. The three amounts are its exposure, which caps are checked
 against; they change in the transaction of whatever changes them.
@@ -201,7 +201,7 @@ walks = sa.Table(
     sa.Column("ended", sa.Text, nullable=False),
     sa.Column("findings", sa.Text, nullable=False),
 )
-"""Complete walks over the task list, as `models.doubt.Walk`."""
+"""Complete walks over the task list, as `models.intent.Walk`."""
 
 webhook_events = sa.Table(
     "webhook_events",
@@ -278,7 +278,7 @@ downloads = sa.Table(
     sa.Column("http_status", sa.Integer),
     sa.Column("at_us", _US, nullable=False),
 )
-"""What became of each image's file, as `models.download.Download`."""
+"""What became of each image's file, as `models.failure.Download`."""
 
 stops = sa.Table(
     "stops",
@@ -293,7 +293,7 @@ stops = sa.Table(
     sa.Column("lifted_at_us", _US),
     sa.Column("lifted_by", sa.Text),
 )
-"""Who said that nothing more is to be sent of what, and who lifted it; as `ledger.stops.Stop`."""
+"""Who stopped what from being sent, and who lifted it; as `ledger.stops.Stop`."""
 
 fences = sa.Table(
     "fences",

@@ -37,7 +37,7 @@ class Stop:
     Args:
         batch: The batch's identity in the ledger; empty: every batch.
         window: With `fan_out` the partition; None: every partition.
-        who: User and machine, or the Dagster run that was told to stop.
+        who: User and machine, or the Dagster run that was stopped.
         at_us: UTC microseconds.
     """
 

@@ -91,8 +91,8 @@ def _require_storable(dimension: str, key: str) -> None:
     if "\0" in key:
         raise ConfigError("partition", f"the key {key!r} has a NUL character")
     if n_bytes > FOLDER_NAME_MAX_BYTES:
-        said = f"{cut(key, 40)!r} makes a folder's name of {n_bytes} bytes, which can have "
-        raise ConfigError("partition", f"{said}{FOLDER_NAME_MAX_BYTES}: use a shorter key")
+        message = f"{cut(key, 40)!r} makes a folder's name of {n_bytes} bytes, which can have "
+        raise ConfigError("partition", f"{message}{FOLDER_NAME_MAX_BYTES}: use a shorter key")
 
 
 def _escaped(key: str) -> str:
@@ -308,8 +308,8 @@ def _check_name(name: str) -> None:
     if not name or not allowed or not name.isascii():
         raise ConfigError("name", f"{name!r}: letters, digits and underscores only")
     if len(name) > FOLDER_NAME_MAX_BYTES:
-        said = f"{cut(name, 40)!r} has {len(name)} characters, a folder's name can have "
-        raise ConfigError("name", f"{said}{FOLDER_NAME_MAX_BYTES}")
+        message = f"{cut(name, 40)!r} has {len(name)} characters, a folder's name can have "
+        raise ConfigError("name", f"{message}{FOLDER_NAME_MAX_BYTES}")
 
 
 # What a batch's defaults may ask for, by revision; checked before anything is read or sent.

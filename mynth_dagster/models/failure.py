@@ -131,12 +131,12 @@ def _words_for_stalled(_intent: Intent) -> Words:
 
 
 def _words_for_unresolved(intent: Intent) -> Words:
-    said = intent.error_message or intent.reason or "no complete answer came back"
+    message = intent.error_message or intent.reason or "no complete answer came back"
     held = f"; held, since {intent.held_because}" if intent.held_because else ""
     return Words(
         Stage.SUBMISSION,
         "outcome_unknown",
-        f"it may have been accepted: {said}{held}",
+        f"it may have been accepted: {message}{held}",
         MoneyOutcome.UNKNOWN,
         "It is not sent again by itself; the next search looks for its task. To decide by hand: "
         f"mynth-dagster resolve {intent.intent_id} --attach TASK_ID | --resubmit | --abandon.",
@@ -186,12 +186,12 @@ def _words_for_rejected(intent: Intent) -> Words:
 
 
 def _words_for_failed(intent: Intent, task: Task | None) -> Words:
-    code, said = _faults_in_words(intent, task)
+    code, message = _faults_in_words(intent, task)
     charged = task.cost_units if task and task.cost_units is not None else intent.charged_units
     return Words(
         Stage.GENERATION,
         code,
-        said,
+        message,
         money_of(intent.reserved_units, charged),
         next_for(code, "retryable"),
         retryable=code not in NEVER_BETTER,
@@ -253,9 +253,9 @@ def _faults_in_words(intent: Intent, task: Task | None) -> tuple[str, str]:
         faults = [image.fault for image in task.images if image.fault]
     if not faults and intent.error_code:
         faults = [Fault(intent.error_code, intent.error_message)]
-    said = dict.fromkeys(fault.message or fault.code for fault in faults)
+    message = dict.fromkeys(fault.message or fault.code for fault in faults)
     code = code_of(faults[0].code, "image_failed") if faults else "task_failed"
-    return code, "; ".join(said) or "the task failed; Mynth gave no details"
+    return code, "; ".join(message) or "the task failed; Mynth gave no details"
 
 
 def money_of(reserved_units: int | None, charged_units: int | None) -> MoneyOutcome:
@@ -400,13 +400,13 @@ def failure_of_image(intent: Intent, outcome: ImageOutcome) -> Failure:
     )
     fault = outcome.fault or lost
     code = code_of(fault.code, "image_failed")
-    said = fault.message or (fault.code if code == "image_failed" else None)
+    message = fault.message or (fault.code if code == "image_failed" else None)
     delivered = outcome.fault is None
     return Failure(
         stage=Stage.DELIVERY if delivered else Stage.GENERATION,
         status=intent.state.value,
         error_code=code,
-        error_message=shown(said or "the image failed; Mynth gave no details"),
+        error_message=shown(message or "the image failed; Mynth gave no details"),
         money=money_of(intent.reserved_units, outcome.cost_units),
         next_step=(
             "Check the destination in Mynth's settings, then ask for this row again."

@@ -69,15 +69,15 @@ class Intent:
         prompt_id: The row's name; `row.request_key` is it with the model.
         generation: 1-based; how often somebody asked for this row.
         attempt: 1-based; how often delivery of this generation was tried.
-        reason: Why it is withheld, or what was said last where it is not accepted.
+        reason: Why it is withheld, or the last answer where it is not accepted.
         request_hash: What was asked, `<version>:<hex>`.
         n_asked: Images asked for.
         claimed_at_us: When the newest attempt was committed as `sending`.
         send_by_us: After this the attempt must not be handed to the network.
         deadline_at_us: After this an accepted task is shown as stalled.
-        remote_status: What Mynth last said of the task; final here while the intent is still
+        remote_status: The status that Mynth last gave; final here while the intent is still
             `accepted` means: finished, not read yet.
-        missed: How often in a row Mynth said that it does not know the task.
+        missed: How often in a row Mynth did not know the task.
         held_because: Why a search could not prove that an unresolved request has no task.
     """
 
@@ -226,8 +226,8 @@ class Awaited:
         n_asked: Images asked for.
         since_us: When it was submitted.
         deadline_at_us: After this the task is called stalled.
-        remote_status: What Mynth last said of it; final: finished, and not read yet.
-        missed: How often in a row Mynth said that it does not know the task.
+        remote_status: The status that Mynth last gave; final: finished, and not read yet.
+        missed: How often in a row Mynth did not know the task.
         request_hash: What was asked, as in the tag that the task carries.
         model: The model, or the type of a task that looks at an image.
         account: The ledger's number of the account and key that sent it.
@@ -315,13 +315,13 @@ class StrangeTask:
 
     Args:
         type: As the list says.
-        said: Why it may be.
+        reason: Why it may be.
         asked: Its prompt, or the image that it looks at; None where that is not known either.
     """
 
     task_id: str
     type: str
-    said: str
+    reason: str
     asked: str | None = None
 
 
@@ -333,7 +333,7 @@ class Trail:
     Args:
         began_seq: The ledger's newest number when the walk began.
         known: Tasks of ours, each with its place.
-        strange: Tasks that cannot be told from one of ours, each with its place.
+        strange: Tasks that cannot be distinguished from one of ours, each with its place.
         is_at_end: The last page was empty.
         flaw: Why the list as a whole proves nothing; empty where it may.
         tag_flaw: Why a missing tag proves nothing; empty where it may.
@@ -351,7 +351,7 @@ class Trail:
 @dataclass(frozen=True)
 class Walk:
     """
-    What one walk over the task list of an account said of each delivery that it searched for.
+    What one walk over the task list of an account found of each request that it searched for.
 
     Args:
         account: Whose list, as the ledger's number.

@@ -224,7 +224,7 @@ class Receipt:
 
     Args:
         quoted: What was expected of the requests that were sent.
-        reserved: What Mynth held for the tasks it accepted, as it said or as was quoted.
+        reserved: What Mynth held for the tasks it accepted, as it reported or as was quoted.
         charged: What finished tasks cost.
         refunded: Reserved for tasks that cost less, or nothing.
         open: Held for tasks that are not finished, or are just being sent.
@@ -268,7 +268,7 @@ class MoneyGroup:
     Args:
         state: Of the intents; None for further tasks of intents.
         is_cost_known: All of them have a known charge, or none of them has.
-        held: Reserved as Mynth said, else as quoted.
+        held: Reserved as Mynth reported, else as quoted.
         refunded: Over those that cost less than was held.
     """
 

@@ -197,11 +197,11 @@ class CatalogModel:
 @dataclass(frozen=True)
 class Offers:
     """
-    What the server lists, as far as it was asked and told.
+    What the server lists, as far as it was asked and answered.
 
     Args:
-        catalog: Its models by id; None: not told.
-        destinations: The account's own storage by name; None: not told.
+        catalog: Its models by id; None: not known.
+        destinations: The account's own storage by name; None: not known.
     """
 
     catalog: Mapping[str, CatalogModel] | None = None
@@ -229,8 +229,8 @@ class Account:
     Who a key belongs to and what it may do, as far as the revision tells.
 
     Args:
-        scopes: What the key may do, such as ``generate`` and ``manage``; None: not told.
-        spending: What the key may spend; None: not told.
+        scopes: What the key may do, such as ``generate`` and ``manage``; None: not known.
+        spending: What the key may spend; None: not known.
     """
 
     user_id: str

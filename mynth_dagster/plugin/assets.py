@@ -137,8 +137,8 @@ def with_keys(assets: BatchAssets, overrides: Overrides) -> BatchAssets:
     for table in assets.names:
         spec = overrides.get_asset_spec(assets, table)
         if spec.key in assets.keys.values():
-            said = f"{table} would have the key {spec.key.to_user_string()} of another table"
-            raise ConfigError("translation", said)
+            message = f"{table} would have the key {spec.key.to_user_string()} of another table"
+            raise ConfigError("translation", message)
         if spec.partitions_def != assets.partitions.definition:
             raise ConfigError("translation", f"the partitions of {table} must stay")
         assets = replace(assets, keys={**assets.keys, table: spec.key})

@@ -179,7 +179,7 @@ def build_image_batch(
         auto_resubmit=auto_resubmit,
     )
     for asked in inspections:
-        asked.of(batch)  # a wrong one is told when the batch is defined
+        asked.of(batch)  # a wrong one fails when the batch is defined
     _require_levels(checks, batch.defaults)
     assets = with_keys(assets, overrides)
     phase = _scheduled_phase(wait)

@@ -53,7 +53,7 @@ from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableSt
 # partitions and checks twice.
 #
 # What a run has made although it was not selected is recorded by events as well: tables that are
-# written together are never told of apart.
+# written together are never reported apart.
 
 
 Done = Mapping[Slice, Metadata]
@@ -129,7 +129,7 @@ def _of_whole(metadata: Metadata) -> Metadata:
     return {names.get(name, name): value for name, value in metadata.items()}
 
 
-# How a run ends that failed before all of its partitions landed: what is recorded and told.
+# How a run ends that failed before all of its partitions landed: what is recorded and reported.
 
 
 NOT_LANDED = "mynth/not_landed"
@@ -217,13 +217,13 @@ def judged_part_way(
     slices: Sequence[Slice],
 ) -> list[dg.AssetCheckResult]:
     """Results over what is done of a run that was for these partitions."""
-    told = []
+    results = []
     for result in results:
         assert result.asset_key is not None
         landed = done[result.asset_key]
         left = [slice_ for slice_ in slices if slice_ not in landed]
-        told.append(_not_a_pass(result, left, is_any_landed=bool(landed)) if left else result)
-    return told
+        results.append(_not_a_pass(result, left, is_any_landed=bool(landed)) if left else result)
+    return results
 
 
 def _not_a_pass(
@@ -310,15 +310,15 @@ async def prompts_told(
     """What the UI shows of prompt tables just written, with what sending them would cost."""
     store = TableStore(session.settings.root, assets.batch.name)
     quotes = await quote_each(session, assets.batch, [summary.slice for summary in written])
-    told = {}
+    by_slice = {}
     for summary in written:
         schema = await asyncio.to_thread(store.read_schema, PROMPTS, summary.slice)
-        told[summary.slice] = {
+        by_slice[summary.slice] = {
             **metadata.prompts_metadata(summary),
             **metadata.quote_metadata(*quotes[summary.slice]),
             **written_columns(PROMPTS, schema, assets.key),
         }
-    return told
+    return by_slice
 
 
 def tasks_told(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadata:
@@ -415,8 +415,7 @@ def submit_tasks(
     ):
         report = mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
         _require_all_sent(report, done, slices)
-    told = metadata.submission_metadata(report)
-    context.add_output_metadata(told)
+    context.add_output_metadata(metadata.submission_metadata(report))
     yield from record_all(context, assets.partitions, tables)
 
 
@@ -569,7 +568,7 @@ def _require_all_sent(
 
 
 def _observe_tasks(context: dg.AssetExecutionContext, assets: BatchAssets, landed: Landed) -> None:
-    """What is true of `tasks` now that they are collected; its own run told what was sent."""
+    """What is true of `tasks` now that they are collected; its own run reported what was sent."""
     observation = dg.AssetObservation(
         assets.key("tasks"),
         partition=assets.partitions.key_of(landed.summary.slice),

@@ -61,5 +61,5 @@ def errors_as_failures(
     try:
         yield
     except MynthError as error:
-        told = in_words(error, money=money(error), rerun=rerun)
-        raise dg.Failure(told, allow_retries=False) from error
+        message = in_words(error, money=money(error), rerun=rerun)
+        raise dg.Failure(message, allow_retries=False) from error

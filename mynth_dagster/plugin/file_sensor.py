@@ -2,7 +2,7 @@
 The file sensor: one partition for each Parquet file that appears in a folder.
 
 The partition key is the part of the file's name that stands for `{window}`, made safe: a key may
-hold no `|`, no comma and no `...`. From a key the file's name can be told again.
+hold no `|`, no comma and no `...`. The file's name follows from the key.
 """
 
 from __future__ import annotations

@@ -265,8 +265,8 @@ def stop_or_resume(
         stopped = asyncio.run(work())
     for line in stopped:
         context.log.info(f"stopped: {line}")
-    told = "\n\n".join(map(as_text, stopped)) or "nothing is stopped"
-    context.add_output_metadata({"mynth/stopped": dg.MetadataValue.md(told)})
+    text = "\n\n".join(map(as_text, stopped)) or "nothing is stopped"
+    context.add_output_metadata({"mynth/stopped": dg.MetadataValue.md(text)})
 
 
 def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:
@@ -323,8 +323,8 @@ async def _resolve(session: Session, config: Any, done: list[str]) -> None:
         needed = "one intent id and a task_id" if action == ATTACH else "intent_ids"
         raise ConfigError(action, f"needs {needed}")
     if action == ATTACH:
-        said = await attach(session, intent_ids[0], config["task_id"])
-        done.append(f"{intent_ids[0]}: {config['task_id']} {said.value}; collect to read it")
+        message = await attach(session, intent_ids[0], config["task_id"])
+        done.append(f"{intent_ids[0]}: {config['task_id']} {message.value}; collect to read it")
         return
     for intent_id in intent_ids:
         await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
@@ -337,27 +337,27 @@ async def _resolve(session: Session, config: Any, done: list[str]) -> None:
 def _changed(done: Sequence[str]) -> Callable[[MynthError], str]:
     """What a decision that failed has changed."""
 
-    def told(error: MynthError) -> str:
+    def describe(error: MynthError) -> str:
         rest = "Nothing else was changed." if done else "Nothing was changed."
         if isinstance(error, LedgerUnavailableError):
             rest = "Whether the ledger kept the last change is not known."
         return " ".join([NOTHING_SENT, *(f"{line}." for line in done), rest])
 
-    return told
+    return describe
 
 
 def _in_doubt_table(left: list[InDoubt]) -> str:
     rows = [
         (
-            as_text(doubt.intent.intent_id),
-            doubt.intent.state.value,
-            as_text(Slice(doubt.intent.row.window, doubt.intent.fan_out).key),
-            as_text(doubt.intent.prompt_id),
-            f"{doubt.age_s / 60:.0f} min",
-            format_usd(doubt.exposure_units),
-            as_text("; ".join(seen.detail or seen.outcome for seen in doubt.evidence)),
+            as_text(unresolved.intent.intent_id),
+            unresolved.intent.state.value,
+            as_text(Slice(unresolved.intent.row.window, unresolved.intent.fan_out).key),
+            as_text(unresolved.intent.prompt_id),
+            f"{unresolved.age_s / 60:.0f} min",
+            format_usd(unresolved.exposure_units),
+            as_text("; ".join(seen.detail or seen.outcome for seen in unresolved.evidence)),
         )
-        for doubt in left[:TABLE_ROWS_MAX]
+        for unresolved in left[:TABLE_ROWS_MAX]
     ]
     heads = ("intent", "state", "partition", "prompt id", "age", "may have cost", "evidence")
     n_left = len(left) - len(rows)

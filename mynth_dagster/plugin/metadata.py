@@ -98,12 +98,12 @@ _HEADS = ("image", "prompt id", "prompt", "model", "size", "cost USD")
 def strip(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
     """The first thumbnails side by side, short enough to be shown within the page; else links."""
     first = list(islice(thumbnails.by_image.values(), _STRIP_IMAGES))
-    told = f"{summary.n_images} images"
+    metadata = f"{summary.n_images} images"
     room = (INLINE_MARKDOWN_MAX_CHARS - _STRIP_ROOM_CHARS) * 3 // 4
     drawn = draw_strip(first, room)
     if drawn is None:
-        return _links(summary.images, told)
-    return as_picture(f"the first {len(first)} of {told}", drawn)
+        return _links(summary.images, metadata)
+    return as_picture(f"the first {len(first)} of {metadata}", drawn)
 
 
 def gallery(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
@@ -132,8 +132,8 @@ def _row(image: SampleImage, thumbnail: bytes | None) -> Sequence[str]:
     )
 
 
-def _links(images: Iterable[SampleImage], told: str) -> str:
-    text = told
+def _links(images: Iterable[SampleImage], metadata: str) -> str:
+    text = metadata
     for image in images:
         name = as_text(image.prompt_id, max_chars=_LINK_NAME_CHARS)
         longer = f"{text} · {as_link(name, image.link)}"
@@ -196,13 +196,13 @@ def tasks_metadata(summary: ResultsSummary) -> Metadata:
 
 def submission_metadata(report: SubmitReport) -> Metadata:
     """Of a whole run, over all its partitions; the names say so, since each partition has them."""
-    told = {
+    metadata = {
         **quote_metadata(report.plan, report.quote),
         "mynth/posts_sent": report.counts.n_posts,
         "mynth/accepted": report.counts.n_accepted,
         "mynth/api_revision": report.api_revision,
     }
-    return {name.replace("mynth/", "mynth/run_"): value for name, value in told.items()}
+    return {name.replace("mynth/", "mynth/run_"): value for name, value in metadata.items()}
 
 
 def images_metadata(

@@ -167,11 +167,11 @@ class BatchPartitions:
         try:
             keys = self._keys_in_run(context)
         except ConfigError as error:
-            told = in_words(
+            message = in_words(
                 ConfigError("the partitions of this run are not clear", error.reason),
                 next_step="start a run for partitions that the batch has.",
             )
-            raise dg.Failure(told, allow_retries=False) from error
+            raise dg.Failure(message, allow_retries=False) from error
         slices = [self.slice_of(key) for key in keys]
         words = {PARTITIONS_TAG: _in_words(slices)}
         if not words.items() <= context.run.tags.items():

@@ -243,8 +243,8 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         key = os.environ.get(self.api_key_env, "")
         if not key:
             what = f"{self.api_key_env} is not set" if self.api_key_env else "none is given"
-            said = f"{what} where Dagster runs; set it and restart the code location."
-            raise ConfigError("api_key", said)
+            message = f"{what} where Dagster runs; set it and restart the code location."
+            raise ConfigError("api_key", message)
         return key
 
     def run(

@@ -100,16 +100,16 @@ ATTEMPTS_MAX = 5
 @dataclass(frozen=True)
 class Tick:
     """
-    What a tick saw: the partitions, those to send again, and what is to be told.
+    What a tick saw: the partitions, those to send again, and what is to be reported.
 
-    Of `untold` partitions the tables are written and Dagster has not heard.
+    Of `unreported` partitions the tables are written and not reported to Dagster.
     """
 
     watched: Sequence[PartitionStatus]
     unsent: Sequence[Unsent]
     is_complete: bool
     silence: str | None
-    untold: Collection[Slice] = ()
+    unreported: Collection[Slice] = ()
     stops: Sequence[str] = ()
 
 
@@ -125,7 +125,7 @@ def build_sensor(
         minimum_interval_seconds=interval_s,
         required_resource_keys={resource_key},
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Polls Mynth for finished tasks and collects partitions that are settled. "
+        description="Polls Mynth for finished tasks and collects partitions that are idle. "
         "Starts a run that sends rows again where a rate limit or an outage has passed.",
     )
     def completion(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -154,13 +154,13 @@ def evaluate(
         )
         silence = (await webhook_health(session, assets.batch)).problem
         for run_id, status in _over(context.instance, watched).items():
-            said = f"Dagster says that it is {status}"
-            await session.ledger.stops.fence(run_id, said, session.clock.instant())
-        told, untold = _told(context.instance, assets, watched)
-        if told:
-            await session.ledger.mark_reported(assets.batch.ledger_name, told)
+            message = f"Dagster says that it is {status}"
+            await session.ledger.stops.fence(run_id, message, session.clock.instant())
+        reported, unreported = _split_reported(context.instance, assets, watched)
+        if reported:
+            await session.ledger.mark_reported(assets.batch.ledger_name, reported)
         stops = await asyncio.to_thread(stops_of, session.ledger, assets.batch.ledger_name)
-        return Tick(watched, unsent, is_complete, silence, untold, stops)
+        return Tick(watched, unsent, is_complete, silence, unreported, stops)
 
     try:
         tick = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
@@ -185,7 +185,7 @@ def evaluate(
 
 def _over(instance: dg.DagsterInstance, watched: Sequence[PartitionStatus]) -> Mapping[str, str]:
     """
-    Runs that are said to be sending and are over, with their status.
+    Runs that count as sending and are over, with their status.
 
     A process of theirs may be left behind, on any machine. A run that this Dagster does not know
     may be another one's.
@@ -220,7 +220,7 @@ def _all_requests(
     to_send = [one for one in tick.unsent if one.slice in keys]
     sent = {one.slice for one in to_send}
     free = [p for p in known if p.slice not in sent and p.slice not in active.collecting]
-    ready = [p for p in free if _is_ready(p, active) or p.slice in tick.untold]
+    ready = [p for p in free if _is_ready(p, active) or p.slice in tick.unreported]
     return [
         *_requests_to_send(instance, assets, to_send),
         *_requests_to_collect(instance, assets, {p.slice: p.version for p in ready}),
@@ -232,26 +232,26 @@ def _is_ready(partition: PartitionStatus, active: ActiveRuns) -> bool:
     return partition.is_idle and partition.is_behind and not is_being_sent
 
 
-def _told(
+def _split_reported(
     instance: dg.DagsterInstance, assets: BatchAssets, watched: Sequence[PartitionStatus]
 ) -> tuple[list[tuple[Slice, str]], set[Slice]]:
     """
-    Partitions whose tables Dagster was told of, each with the run that wrote them, and others.
+    Partitions whose tables were reported to Dagster, each with the run that wrote them, and others.
 
     A run that was killed between its tables and their event leaves an asset that looks as if it had
     never been materialized: it is collected once more, which writes the same tables.
     """
     runs = _runs(instance, {p.collector for p in watched if p.collector is not None})
-    told, untold = list[tuple[Slice, str]](), set[Slice]()
+    reported, unreported = list[tuple[Slice, str]](), set[Slice]()
     for partition in watched:
         run = runs.get(partition.collector or "")
         if run is None or not run.is_finished:
             continue
         if run.is_success or _has_event(instance, assets, partition.slice, run.run_id):
-            told.append((partition.slice, run.run_id))
+            reported.append((partition.slice, run.run_id))
         else:
-            untold.add(partition.slice)
-    return told, untold
+            unreported.add(partition.slice)
+    return reported, unreported
 
 
 def _has_event(

@@ -310,7 +310,7 @@ def decode_result(operation: str, body: Any, *, revision: str) -> tuple[ImageOut
     """
     `GET /tasks/:id/results`, or `/result`: the images alone, as a token may read them.
 
-    A failed task has none; why it failed is not told here.
+    A failed task has none; why it failed is not shown here.
     """
     payload = mapping(unwrapped(body))
     if payload.get("status") == "failed" and payload.get("result") is None:
@@ -541,9 +541,9 @@ def _read_error(body: Any) -> tuple[str | None, str, str | None]:
 
 def _told_in(body: Any) -> Mapping[str, Any]:
     """What a body tells of its error: a nested object, else the body itself."""
-    told = mapping(body)
-    nested = told.get("error")
-    return nested if isinstance(nested, Mapping) else told
+    fields = mapping(body)
+    nested = fields.get("error")
+    return nested if isinstance(nested, Mapping) else fields
 
 
 def _first_issue_path(issues: Any) -> str | None:
@@ -619,17 +619,17 @@ def decode_account(operation: str, body: Any, *, revision: str) -> Account:
     )
 
 
-def _spending(told: Mapping[str, Any]) -> Spending | None:
-    if told.get("mode") == "unlimited":
+def _spending(fields: Mapping[str, Any]) -> Spending | None:
+    if fields.get("mode") == "unlimited":
         return Spending()
-    limit_units = money_of(told.get("limit"))
+    limit_units = money_of(fields.get("limit"))
     if limit_units is None:
         return None
     return Spending(
         limit_units=limit_units,
-        period=text_of(told.get("period")),
-        used_units=money_of(told.get("used")),
-        remaining_units=money_of(told.get("remaining")),
+        period=text_of(fields.get("period")),
+        used_units=money_of(fields.get("used")),
+        remaining_units=money_of(fields.get("remaining")),
     )
 
 

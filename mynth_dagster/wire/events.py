@@ -92,26 +92,26 @@ def _decode_newer(head: EventHead, body: Mapping[str, Any]) -> TaskEvent:
     """The task is there as a reading gives it; one that is not what the name says is read."""
     data, status = body["data"], FINAL_EVENTS[head.name]
     named = {"type": _task_type(head.name), "status": status.value}
-    told = decode_full_task(
+    task = decode_full_task(
         head.name, {"data": {**data, **named}}, revision="event", default_format=None
     )
     agrees = all(data.get(key) == value for key, value in named.items())
     is_dated = time_of(first(data, "updated_at", "updatedAt")) is not None
-    is_whole = agrees and is_dated and _is_whole(told)
-    return TaskEvent(head.task_id, status, told.metadata, told if is_whole else None)
+    is_whole = agrees and is_dated and _is_whole(task)
+    return TaskEvent(head.task_id, status, task.metadata, task if is_whole else None)
 
 
 def _decode_older(
     head: EventHead, body: Mapping[str, Any], default_format: str | None, at_us: int
 ) -> TaskEvent:
     status = FINAL_EVENTS[head.name]
-    told = decode_full_task(
+    task = decode_full_task(
         head.name, _as_task(head, body), revision="event", default_format=default_format
     )
-    told = replace(told, created_at_us=at_us, updated_at_us=at_us)
-    if told.images and told.cost_units is None:
-        told = replace(told, cost_units=_sum_of_costs(body, told))
-    return TaskEvent(head.task_id, status, told.metadata, told if _is_whole(told) else None)
+    task = replace(task, created_at_us=at_us, updated_at_us=at_us)
+    if task.images and task.cost_units is None:
+        task = replace(task, cost_units=_sum_of_costs(body, task))
+    return TaskEvent(head.task_id, status, task.metadata, task if _is_whole(task) else None)
 
 
 def _as_task(head: EventHead, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,19 +131,19 @@ def _task_type(name: str) -> str:
     return name.removeprefix("task.").rpartition(".")[0]
 
 
-def _is_whole(told: Task) -> bool:
+def _is_whole(task: Task) -> bool:
     """A failure without a reason, or a result without its price, may be told by a reading."""
-    if told.status is TaskStatus.FAILED:
-        return bool(told.faults)
-    return told.n_delivered + len(told.images) > 0 and told.cost_units is not None
+    if task.status is TaskStatus.FAILED:
+        return bool(task.faults)
+    return task.n_delivered + len(task.images) > 0 and task.cost_units is not None
 
 
-def _sum_of_costs(body: Mapping[str, Any], told: Task) -> int | None:
+def _sum_of_costs(body: Mapping[str, Any], task: Task) -> int | None:
     """The images' costs together; None where something else may have been charged beside them."""
     request = body.get("request")
     if not isinstance(request, Mapping) or _has_priced_extras(request):
         return None
-    costs = [image.cost_units for image in told.images if image.delivered]
+    costs = [image.cost_units for image in task.images if image.delivered]
     return None if None in costs else sum(cost or 0 for cost in costs)
 
 

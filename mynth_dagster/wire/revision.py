@@ -123,7 +123,7 @@ def inspection_body(inspection: Inspection) -> dict[str, Any]:
     return {**body, **rating} if isinstance(rating, dict) else body
 
 
-# Which revision a server speaks, told by the spelling of answers that cost nothing.
+# Which revision a server speaks, detected by the spelling of answers that cost nothing.
 #
 # The revisions carry no version anywhere, and each spells its answers in its own way. The public
 # catalogue (`GET /models`) tells two of them apart; where it is missing or unreadable, an estimate

@@ -74,7 +74,7 @@ def test_a_root_that_cannot_be_written_is_told_before_spending(new_stage):
 def test_room_for_answers_is_a_condition_of_sending(new_stage):
     """Where the journal cannot be made nothing is begun."""
     work = new_stage()
-    (work.folder / "ledger.db-journal").write_text("in the way")
+    (work.folder / "ledger.db-responses").write_text("in the way")
 
     with pytest.raises(LedgerUnavailableError, match="Nothing was sent"):
         work.run(4)
