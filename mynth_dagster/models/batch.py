@@ -253,7 +253,8 @@ class Batch:
         if not self.confirm_above_usd.is_finite() or self.confirm_above_usd < 0:
             raise ConfigError("confirm_above_usd", f"{self.confirm_above_usd} is no amount in USD")
         if self.on_unresolved not in (HOLD, RESUBMIT):
-            raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is neither hold nor clear")
+            known = f"neither {HOLD} nor {RESUBMIT}"
+            raise ConfigError("on_unresolved", f"{self.on_unresolved!r} is {known}")
         unknown = sorted(set(self.columns) - set(PROMPT_COLUMNS))
         if unknown:
             known = ", ".join(PROMPT_COLUMNS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from tests.docs.markdown import DOCS, ROOT, code_in, read, rows, section
 
 PAGE = DOCS / "coverage.md"
@@ -22,12 +20,12 @@ def test_the_page_has_both_of_the_vendors_pages():
     assert len(SEEDS) == 17 + 35
 
 
-@pytest.mark.parametrize("row", [*LIVE, *SEEDS], ids=lambda row: row[0][:60])
-def test_each_sentence_is_done_by_a_module_and_proved_by_a_test(row):
+def test_each_sentence_is_done_by_a_module_and_proved_by_a_test():
     """Both exist under the names given."""
-    said, doing, proof = row
-    assert said.strip()
-    (module,), (test,) = code_in(doing), code_in(proof)
-    assert (ROOT / "mynth_dagster" / module).is_file()
-    path, _, name = test.partition("::")
-    assert re.search(rf"^(async )?def {name}\(", read(ROOT / path), re.MULTILINE)
+    for sentence, doing, proof in (*LIVE, *SEEDS):
+        assert sentence.strip()
+        (module,), (test,) = code_in(doing), code_in(proof)
+        assert (ROOT / "mynth_dagster" / module).is_file(), sentence
+        path, _, name = test.partition("::")
+        text = read(ROOT / path)
+        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), sentence
