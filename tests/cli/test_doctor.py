@@ -36,7 +36,7 @@ def test_all_is_well_after_a_run(shell):
     assert code == 0
     assert {entry["level"] for entry in found.values()} == {"ok"}
     assert {"tables", "ledger", "API", "key", "clock", "webhooks"} <= set(found)
-    assert "never used" in found["webhooks"]["said"]
+    assert "never used" in found["webhooks"]["message"]
     assert work.n_posts == 2
 
 
@@ -100,7 +100,7 @@ def test_a_clock_that_is_off_is_noted(new_shell):
     found, _ = look(work)
 
     assert found["clock"]["level"] == "note"
-    assert "ahead of" in found["clock"]["said"]
+    assert "ahead of" in found["clock"]["message"]
 
 
 def test_a_root_that_is_no_folder_or_elsewhere(new_shell):
@@ -150,7 +150,7 @@ def test_what_the_key_may_do_and_spend_is_told(new_shell, key, scopes, money):
 
     for subject, (level, said) in (("scopes", scopes), ("balance", money)):
         assert found[subject]["level"] == level
-        assert said in found[subject]["said"]
+        assert said in found[subject]["message"]
     assert code == (1 if scopes[0] == "problem" else 0)
 
 
@@ -165,7 +165,7 @@ def test_money_that_nobody_tells_is_said_to_be_unknown(new_shell):
     found, code = look(work)
 
     assert (code, found["key"]["level"], found["balance"]["level"]) == (0, "ok", "note")
-    assert found["balance"]["said"].startswith("unknown")
+    assert found["balance"]["message"].startswith("unknown")
 
 
 def test_destinations_that_prompts_name_are_looked_for(new_shell):
@@ -179,7 +179,7 @@ def test_destinations_that_prompts_name_are_looked_for(new_shell):
     found, code = look(work)
 
     assert (code, found["destinations"]["level"]) == (1, "problem")
-    assert "no mine" in found["destinations"]["said"]
+    assert "no mine" in found["destinations"]["message"]
 
 
 class Health:
@@ -198,14 +198,14 @@ class Health:
         async def keep() -> None:
             await self.ledger.events.receive(event)
             if outcome is not None:
-                end = EventEnd(event.event_id, outcome, at_us, "b", 5 * US_PER_S)
+                end = EventEnd(event.event_id, outcome, at_us, "b")
                 await self.ledger.events.finish(end)
 
         asyncio.run(keep())
 
     def found(self):
         levels = [
-            (f.subject, f.level, f.said + (f.next_step or ""))
+            (f.subject, f.level, f.message + (f.next_step or ""))
             for f in webhook_findings(self.ledger, now_us=NOW_US)
         ]
         return {subject: (level, said) for subject, level, said in levels}
@@ -259,7 +259,7 @@ def test_events_that_nobody_works_or_owns_are_told(health):
 def test_deliveries_that_have_stopped_are_a_problem(health):
     """With what can be done, and the registration if it is known."""
     health.event(1, EventOutcome.READ, ago_s=3600)
-    health.remember("webhook:unannounced:b", json.dumps({"at_us": NOW_US - 10**9, "n_tasks": 12}))
+    health.remember("webhooks:unannounced:b", json.dumps({"at_us": NOW_US - 10**9, "n_tasks": 12}))
     health.remember("webhook:registered", "wh_7")
     assert "webhooks of b" not in health.found()  # no partition: no batch of this ledger
 

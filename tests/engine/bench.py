@@ -28,6 +28,9 @@ from tests.factories import KEY, MODEL, LeapingClock
 
 TABLES = ("tasks", "images", "failures")
 
+NO_LIST = {"route": "GET /tasks", "kind": "server_error"}
+"""A fault: what was lost is not found while the run waits, since the list cannot be read."""
+
 
 class Bench:
     """A simulator, a ledger, a root, and one clock for all of them."""

@@ -9,7 +9,7 @@ import pytest
 from mynth_dagster.errors import ConfigError, PriceUnknownError
 from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.money import Budget, budget_from_usd, units_from_usd
-from tests.engine.bench import Bench
+from tests.engine.bench import NO_LIST, Bench
 
 FREE = (("POST /image/generate/estimate", 0), ("GET /models", 2))
 PRICES = {"prices_usd": {"black-forest-labs/flux.2-dev": Decimal("0.01")}}
@@ -87,8 +87,8 @@ def test_failed_tasks_give_their_money_back_to_the_budget(priced):
 
 
 def test_rows_in_doubt_keep_their_money(priced):
-    """A lost answer may have been charged: the cap counts it until it is settled."""
-    work = priced(faults=[{"kind": "lost_answer", "first": 4}])
+    """A lost answer may have been charged: the cap counts it until that is known."""
+    work = priced(faults=[{"kind": "lost_answer", "first": 4}, NO_LIST])
 
     report = work.run(20, budget=budget_from_usd({"batch": "0.10"}), **PRICES)
 
@@ -146,7 +146,11 @@ def test_a_receipt_adds_up_to_what_mynth_says(priced):
     """Reserved is charged, given back or still held; doubt is told apart; requests are counted."""
     work = priced(
         failures=[{"share": 0.3}],
-        faults=[{"kind": "lost_answer", "every": 9}, {"kind": "status", "status": 400, "every": 7}],
+        faults=[
+            {"kind": "lost_answer", "every": 9},
+            {"kind": "status", "status": 400, "every": 7},
+            NO_LIST,
+        ],
     )
 
     report = work.run(60, **PRICES)
@@ -163,7 +167,8 @@ def test_a_receipt_adds_up_to_what_mynth_says(priced):
 
 def test_a_further_task_of_a_row_is_read_and_on_the_receipt(new_bench):
     """Somebody asked again by hand: both tasks are charged, listed and counted."""
-    work = new_bench(faults=[{"kind": "lost_answer", "prompt_contains": "prompt 0"}])
+    lost = {"kind": "lost_answer", "prompt_contains": "prompt 0"}
+    work = new_bench(faults=[lost, NO_LIST])
     assert work.run(3).unresolved == 1
     work.server.set_scenario(faults=())
     ((intent_id,),) = work.query("SELECT intent_id FROM intents WHERE state = 'unresolved'")

@@ -9,13 +9,13 @@ import pytest
 
 from mynth_dagster.engine.resolve import resolve_unresolved
 from mynth_dagster.models.batch import Batch
-from tests.engine.bench import Bench
+from tests.engine.bench import NO_LIST, Bench
 from tests.engine.edge import Change, HostileEdge, of_list, of_tasks, without_tag
 from tests.factories import MODEL
 
 BATCH = Batch(name="b", models=(MODEL,))
-LOST_ANSWERS = [{"kind": "lost_answer", "every": 4, "first": 20}]
-LOST_REQUESTS = [{"kind": "reset", "every": 4, "first": 20}]
+LOST_ANSWERS = [{"kind": "lost_answer", "every": 4, "first": 20}, NO_LIST]
+LOST_REQUESTS = [{"kind": "reset", "every": 4, "first": 20}, NO_LIST]
 DAY_S = 86_400.0
 
 
@@ -42,6 +42,7 @@ def search(work: Bench, change: Change, **edge: int) -> None:
         async with work.session(HostileEdge(change, **edge)) as session:
             await resolve_unresolved(session, BATCH, None)
 
+    work.server.set_scenario(faults=())
     for _ in range(3):
         work.clock.advance(DAY_S)
         asyncio.run(once())

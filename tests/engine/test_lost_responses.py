@@ -11,11 +11,10 @@ import pytest
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.resolve import NOTHING_RESOLVED, ResolveResult, resolve_unresolved
 from mynth_dagster.models.batch import Batch
-from tests.engine.bench import Bench
+from tests.engine.bench import NO_LIST, Bench
 from tests.factories import KEY, MODEL, LeapingClock
 
 LIST, FULL = "GET /tasks", "GET /tasks/:id"
-NO_LIST = {"route": LIST, "kind": "server_error"}
 LOST = [{"kind": "reset", "every": 4, "first": 20}]
 BATCH = Batch(name="b", models=(MODEL,))
 MINUTE_S = 60.0

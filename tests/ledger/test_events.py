@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.ledger.events import EventEnd, EventOutcome, Heard, Postponement, WebhookEvent
+from mynth_dagster.ledger.events import EventEnd, EventOutcome, Postponement, WebhookEvent
 from tests.factories import START_US, make_intent
 
 LATER_US = START_US + 60_000_000
@@ -136,15 +136,16 @@ def test_an_event_that_cannot_be_worked_now_is_due_later(book):
     assert book.run(events.postpone(later)) == [False]
 
 
-def test_a_batch_knows_when_its_tasks_were_announced_and_how_long_that_takes(book):
-    """By its own events, newest first."""
-    receive(book, *(event(n) for n in range(1, 5)))
-    for n, waited_us in ((1, 5_000_000), (2, 9_000_000), (3, None)):
-        finish(book, event(n), batch="b", waited_us=waited_us)
-    finish(book, event(4), batch="other", waited_us=99_000_000)
+def test_the_last_event_of_a_batch_is_known(book):
+    """By batch, whatever order they are processed in; none where none ever came."""
+    for n in (1, 3, 2):
+        receive(book, event(n))
+        finish(book, event(n), batch="b")
+    receive(book, event(4))
+    finish(book, event(4), batch="other")
 
-    assert book.ledger.events.heard("b") == Heard(START_US + 3, 9_000_000)
-    assert book.ledger.events.heard("nobody") is None
+    assert book.ledger.events.last_at_us("b") == START_US + 3
+    assert book.ledger.events.last_at_us("nobody") is None
 
 
 def test_the_inbox_is_told_in_numbers(book):

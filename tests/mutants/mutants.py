@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "an exception's class is believed",
         "mynth_dagster/client/http.py",
-        "            said = _in_words(error)\n",
-        """            said = _in_words(error)
+        "            message = _in_words(error)\n",
+        """            message = _in_words(error)
             if "Connect" in type(error).__name__:
                 handover.happened = False
 """,
@@ -72,15 +72,15 @@ MUTANTS = (
     Mutant(
         "another key's list clears a row",
         ABSENCE,
-        "    if doubt.account != account:\n",
-        "    if doubt.account is None:\n",
+        "    if unresolved.account != account:\n",
+        "    if unresolved.account is None:\n",
         ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
     ),
     Mutant(
         "a stale list is proof enough",
         ABSENCE,
-        "    if not any(task.claimed_seq > doubt.unresolved_seq for _, task in trail.known):\n",
-        "    if not trail.known and doubt.unresolved_seq < 0:\n",
+        "any(task.claimed_seq > unresolved.unresolved_seq for _, task in trail.known)",
+        "(trail.known or unresolved.unresolved_seq >= 0)",
         ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
     ),
     Mutant(
@@ -230,7 +230,7 @@ MUTANTS = (
     Mutant(
         "an unsigned webhook is evidence",
         "mynth_dagster/engine/events.py",
-        "            if letter.event.is_signed:\n",
+        "            if item.event.is_signed:\n",
         "            if letter.event:\n",
         ("tests/engine/test_events.py",),
     ),
@@ -335,7 +335,7 @@ MUTANTS = (
     Mutant(
         "a revision is taken for certain although something keeps the routes back",
         "mynth_dagster/client/client.py",
-        "    return RevisionVerdict(OLDEST, said, is_certain=estimate_status in (404, 405))\n",
+        "    return RevisionVerdict(OLDEST, message, is_certain=estimate_status in (404, 405))\n",
         "    return RevisionVerdict(OLDEST, said)\n",
         ("tests/engine/test_runs.py",),
     ),

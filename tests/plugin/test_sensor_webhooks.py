@@ -63,10 +63,10 @@ def test_a_tick_says_when_deliveries_have_stopped(project):
     async def go_silent(ledger: Ledger) -> None:
         event = WebhookEvent("e1", True, "x", "tsk_1", "{}", now_us - 3600 * US_PER_S)
         await ledger.events.receive(event)
-        end = EventEnd("e1", EventOutcome.READ, now_us, "shots", 5 * US_PER_S)
+        end = EventEnd("e1", EventOutcome.READ, now_us, "shots")
         await ledger.events.finish(end)
         noted = {"at_us": now_us, "n_tasks": 9}
-        await ledger.set_meta("webhook:unannounced:shots", json.dumps(noted))
+        await ledger.set_meta("webhooks:unannounced:shots", json.dumps(noted))
 
     (project.folder / "data").mkdir()
     in_ledger(project, go_silent)
