@@ -215,8 +215,10 @@ WEBHOOK_WAITING_MAX = 2000  # events that wait for their COMMIT; more are answer
 WEBHOOK_TOKEN_MIN_CHARS = 16  # of the secret in a custom endpoint's URL
 EVENTS_KEPT_S = 30 * 86_400.0  # worked events are then forgotten
 EVENTS_BATCH = 500  # events worked at a time
-HINT_TRIES_MAX = 8  # looks at a task that only an unsigned event calls finished (an hour in all)
-HINT_DELAY_S = 15.0  # before the second look, doubled after each
+UNVERIFIED_TRIES_MAX = (
+    8  # looks at a task that only an unsigned event calls finished (an hour in all)
+)
+UNVERIFIED_DELAY_S = 15.0  # before the second look, doubled after each
 
 WEBHOOK_GRACE_S = 60.0  # a task that is likely to be announced is not polled before this
 WEBHOOKS_ON_FOR_S = 7 * 86_400.0  # events older than this tell nothing of the next one

@@ -1,8 +1,8 @@
 """
 Processing webhook events: what they tell becomes what polling would have found.
 
-A signed event is evidence. It attaches its task to the intent that it names, and where it tells
-the whole task, that is its reading. An unsigned one is a hint: the task itself is asked.
+A signed event is evidence. It attaches its task to the intent that it names, and where it has the
+whole task, that is its reading. An unsigned one is unverified: Mynth is asked for the task itself.
 Whatever comes twice, late or out of order meets the same compare-and-set as a reading does.
 """
 
@@ -21,10 +21,10 @@ from mynth_dagster.ledger.events import EventEnd, EventOutcome, Postponement, We
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
 from mynth_dagster.limits import (
     EVENTS_BATCH,
-    HINT_DELAY_S,
-    HINT_TRIES_MAX,
     INTENT_TAG_KEY,
     TASK_DEADLINE_S,
+    UNVERIFIED_DELAY_S,
+    UNVERIFIED_TRIES_MAX,
 )
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Awaited, Intent, IntentTag, parse_tag
@@ -34,7 +34,7 @@ from mynth_dagster.models.transitions import FINAL
 from mynth_dagster.wire.decode import parse_json
 
 IN_FLIGHT_MAX = 16
-HINT_KEPT_US = 86_400 * US_PER_S
+UNVERIFIED_KEPT_US = 86_400 * US_PER_S
 """What is about another batch's or server's task is left to its sessions, but not for ever."""
 
 
@@ -124,7 +124,7 @@ class _Worker:
             if item.event.is_signed:
                 return await self._work_signed(item, intent)
             async with self._slots:
-                return await self._work_hint(item.event, intent)
+                return await self._work_unverified(item.event, intent)
         except (LedgerError, ArithmeticError, ValueError):
             await self._try_later(item.event)
             return False
@@ -160,12 +160,12 @@ class _Worker:
         outcome = EventOutcome.READ if is_news else EventOutcome.KNOWN
         return await self._end(event, outcome, intent)
 
-    async def _work_hint(self, event: WebhookEvent, intent: Intent | None) -> bool:
+    async def _work_unverified(self, event: WebhookEvent, intent: Intent | None) -> bool:
         if intent is not None and intent.state in FINAL and intent.task_id == event.task_id:
             return await self._end(event, EventOutcome.KNOWN, intent)
         if intent is not None and intent.row.batch != self.batch.ledger_name:
             age_us = self.session.clock.now_us() - event.received_at_us
-            if age_us > HINT_KEPT_US:
+            if age_us > UNVERIFIED_KEPT_US:
                 await self._end(event, EventOutcome.UNCONFIRMED)
             return False
         task = await self._ask(event)
@@ -183,12 +183,12 @@ class _Worker:
         return await self._end(event, EventOutcome.READ if is_news else EventOutcome.KNOWN, intent)
 
     async def _ask(self, event: WebhookEvent) -> Task | None:
-        """The finished task that a hint is about; None where Mynth does not say so now."""
+        """The finished task that an event is about; None where Mynth does not say so now."""
         clock = self.session.clock
         if self.until_s is not None and clock.elapsed_s() >= self.until_s:
             return None
         if not await self.session.account.may_ask_about(event.task_id):
-            if clock.now_us() - event.received_at_us > HINT_KEPT_US:
+            if clock.now_us() - event.received_at_us > UNVERIFIED_KEPT_US:
                 await self._end(event, EventOutcome.UNCONFIRMED)
             return None
         try:
@@ -258,9 +258,9 @@ class _Worker:
         return outcome is EventOutcome.READ
 
     async def _try_later(self, event: WebhookEvent) -> None:
-        if event.n_tries + 1 >= HINT_TRIES_MAX:
+        if event.n_tries + 1 >= UNVERIFIED_TRIES_MAX:
             await self._end(event, EventOutcome.UNCONFIRMED)
             return
-        delay_s = HINT_DELAY_S * 2.0**event.n_tries
+        delay_s = UNVERIFIED_DELAY_S * 2.0**event.n_tries
         due_at_us = self.session.clock.now_us() + round(delay_s * US_PER_S)
         await self.session.ledger.events.postpone(Postponement(event.event_id, due_at_us))

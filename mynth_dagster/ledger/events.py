@@ -44,7 +44,7 @@ class WebhookEvent:
 
     Args:
         event_id: What duplicates of it have in common.
-        is_signed: By a secret of ours; what is not is a hint that has to be confirmed.
+        is_signed: By a secret of ours; what is not has to be confirmed.
         event: Its name.
         task_id: The task that it is about.
         body: As it came, until it is worked.

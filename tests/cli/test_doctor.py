@@ -238,7 +238,7 @@ def test_deliveries_and_refusals_are_told(health):
     found = health.found()
 
     assert found["webhooks"][0] is Level.OK
-    assert "1 tasks were told" in found["webhooks"][1]
+    assert "1 tasks were announced" in found["webhooks"][1]
     assert found["refusals"][0] is Level.NOTE
     assert "7 × no signature matches" in found["refusals"][1]
     old = replace(refused, refused_at_us=NOW_US - 10**12)

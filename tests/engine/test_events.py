@@ -16,7 +16,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
-from mynth_dagster.limits import HINT_TRIES_MAX, INTENT_TAG_KEY
+from mynth_dagster.limits import INTENT_TAG_KEY, UNVERIFIED_TRIES_MAX
 from mynth_dagster.models.intent import RowKey, intent_id, make_tag
 from tests.engine.bench import TABLES, Bench
 from tests.engine.post import (
@@ -309,14 +309,14 @@ def test_a_false_hint_changes_nothing_and_is_given_up(new_bench):
     ]
     deliver(work_bench, forged, is_signed=False)
     before = version(work_bench)
-    for _ in range(HINT_TRIES_MAX):
+    for _ in range(UNVERIFIED_TRIES_MAX):
         assert work(work_bench) == 0
         work_bench.clock.advance(3600)
 
     assert work_bench.states() == {"accepted": 1}
     assert version(work_bench) == before
     assert outcomes(work_bench) == {"unconfirmed": 2}
-    assert n_requests(work_bench, "GET /tasks/:id") <= 2 * HINT_TRIES_MAX
+    assert n_requests(work_bench, "GET /tasks/:id") <= 2 * UNVERIFIED_TRIES_MAX
 
 
 def test_a_hint_that_comes_too_early_is_confirmed_later(new_bench):

@@ -20,7 +20,7 @@ from mynth_dagster.engine.session import Reach, reach_of
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import AccountMismatchError
 from mynth_dagster.ledger.events import WebhookEvent
-from mynth_dagster.ledger.ledger import AccountRow
+from mynth_dagster.ledger.queries import AccountRow
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from tests.engine.bench import Bench
