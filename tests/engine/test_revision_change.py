@@ -9,6 +9,7 @@ import pytest
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.models.batch import Batch
+from tests.engine.bench import NO_LIST
 from tests.factories import MODEL
 
 CHANGES = [("2026-08", "2026-10"), ("2026-04", "2026-10"), ("2026-04", "2026-08")]
@@ -18,7 +19,7 @@ LOST = {"kind": "lost_answer", "prompt_contains": "prompt 3"}
 @pytest.mark.parametrize(("before", "after"), CHANGES)
 def test_tasks_of_the_old_revision_are_collected_in_the_new_one(bench_of, before, after):
     """Five tasks were open and one answer was lost when the server changed: no second POST."""
-    work = bench_of(revision=before, progress="manual", faults=[LOST])
+    work = bench_of(revision=before, progress="manual", faults=[LOST, NO_LIST])
     first = work.run(6, deadline_s=60.0)
     assert (first.stalled, first.unresolved, first.api_revision) == (5, 1, before)
 
