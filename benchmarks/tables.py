@@ -20,7 +20,7 @@ from mynth_dagster.engine.session import open_session
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.tables.columns import find_columns, normalise
 from mynth_dagster.tables.requests import RequestRows, completed, constant_columns, repeated
-from mynth_dagster.tables.rules import RowRules, suspicious_rows
+from mynth_dagster.tables.rules import Allowed, find_problems
 from mynth_dagster.tables.source import open_source
 
 N_READ = 10_000_000
@@ -47,32 +47,30 @@ def reading(*, n_rounds: int, scale: float) -> list[Line]:
 
 
 def _measured(core: int, function: object, source: str, n_rows: int) -> Measured:
-    measured = measure(core, function, source, before=partial(suspicious_first, source))
+    measured = measure(core, function, source, before=partial(warm_up, source))
     assert measured.result == n_rows
     return measured
 
 
-def _rules() -> RowRules:
-    return RowRules(LIMITS_BY_REVISION["2026-08"])
+ALLOWED = Allowed(LIMITS_BY_REVISION["2026-08"])
 
 
-def suspicious_first(path: str) -> None:
+def warm_up(path: str) -> None:
     """The first rows, so that everything which is imported on first use is there."""
     source = open_source(path)
-    found = find_columns(source.schema, BATCH.columns, source.name)
-    next(RequestRows(source, BATCH, found, _rules()))
+    found = find_columns(source, BATCH.columns)
+    next(RequestRows(source, BATCH, found, ALLOWED))
 
 
 def check(path: str) -> int:
-    """All rows, read and checked as `prepare` does before it looks at any row alone."""
-    source, rules, n_rows = open_source(path), _rules(), 0
-    found = find_columns(source.schema, BATCH.columns, source.name)
+    """All rows, read and checked as `prepare` does before it names and hashes them."""
+    source, n_rows = open_source(path), 0
+    found = find_columns(source, BATCH.columns)
     for batch in source.batches():
         rows = normalise(batch, found)
         columns = completed(rows, BATCH)
         columns["model"] = repeated(BATCH.models[0], pa.string(), rows.n_rows)
-        columns["prompt_id"] = rows.columns["prompt_id"]
-        assert not suspicious_rows(columns, rules, same=constant_columns(rows, BATCH))
+        assert not find_problems(columns, ALLOWED, constant=constant_columns(rows, BATCH))
         n_rows += rows.n_rows
     return n_rows
 
@@ -80,8 +78,8 @@ def check(path: str) -> int:
 def identify(path: str) -> int:
     """The same, with each row's name and hash."""
     source = open_source(path)
-    found = find_columns(source.schema, BATCH.columns, source.name)
-    return sum(rows.num_rows for rows in RequestRows(source, BATCH, found, _rules()))
+    found = find_columns(source, BATCH.columns)
+    return sum(rows.num_rows for rows in RequestRows(source, BATCH, found, ALLOWED))
 
 
 def planning(*, n_rounds: int, scale: float) -> list[Line]:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import posixpath
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mynth_dagster.limits import INPUT_FILES_AT_ONCE, INPUT_FILES_REMEMBERED, RevisionLimits
 from mynth_dagster.models.request import file_identity, key_identity
-from mynth_dagster.tables.columns import SourceRows, Unreadable, is_blank_text
+from mynth_dagster.tables.columns import SourceRows
 from mynth_dagster.tables.image_header import read_picture_facts
 from mynth_dagster.tables.parquet import reason_of
+from mynth_dagster.tables.rules import is_blank, is_url
 from mynth_dagster.tables.schemas import INPUTS_TYPE
 
-_URL_SCHEMES = frozenset({"http", "https", "data"})
 _LOCAL_SCHEMES = frozenset({"", "file", "local"})
 
 
@@ -62,11 +62,6 @@ class InputFile:
     height: int
 
 
-def is_file(url: str) -> bool:
-    """Whether an input is a file to be uploaded, rather than a URL that Mynth reads itself."""
-    return urlsplit(url).scheme.lower() not in _URL_SCHEMES
-
-
 class InputFiles:
     """
     The files of one table.
@@ -88,21 +83,21 @@ class InputFiles:
     def judge(self, paths: Iterable[str]) -> dict[str, InputFile | BadInput]:
         """Look at files, each once; many at a time."""
         wanted = dict.fromkeys(paths)
-        found = {path: self._seen[path] for path in wanted if path in self._seen}
-        new = [path for path in wanted if path not in found]
+        judged = {path: self._seen[path] for path in wanted if path in self._seen}
+        new = [path for path in wanted if path not in judged]
         if new:
             with ThreadPoolExecutor(min(INPUT_FILES_AT_ONCE, len(new))) as pool:
-                found |= dict(zip(new, pool.map(self._judge, new), strict=True))
-        self._seen |= found
+                judged |= dict(zip(new, pool.map(self._judge, new), strict=True))
+        self._seen |= judged
         while len(self._seen) > INPUT_FILES_REMEMBERED:
             self._seen.popitem(last=False)
-        return found
+        return judged
 
     def _judge(self, path: str) -> InputFile | BadInput:
         if "://" not in path and not os.path.isabs(path):  # noqa: PTH117 - it may be remote
             if self._folder is None:
-                said = f"{path!r} is relative, and the table has no folder: set inputs_root"
-                return BadInput("input_not_found", said)
+                message = f"{path!r} is relative, and the table has no folder: set inputs_root"
+                return BadInput("input_not_found", message)
             path = f"{self._folder.rstrip('/')}/{path}"
         try:
             place = path if self._fence is None else self._inside(path)
@@ -146,12 +141,11 @@ def judge_content(path: str, content: bytes, limits: RevisionLimits) -> InputFil
     least, most = limits.upload_file_min_bytes, limits.upload_file_max_bytes
     if not least <= len(content) <= most:
         size = f"more than {most}" if len(content) > most else str(len(content))
-        said = f"{path!r} has {size} bytes, uploads take {least} to {most}"
-        return BadInput("input_size", said)
+        message = f"{path!r} has {size} bytes, uploads take {least} to {most}"
+        return BadInput("input_size", message)
     facts = read_picture_facts(content)
     if facts is None or facts.media_type not in limits.upload_formats:
-        said = f"{path!r} is no sound JPEG, PNG or WebP file"
-        return BadInput("input_not_an_image", said)
+        return BadInput("input_not_an_image", f"{path!r} is no sound JPEG, PNG or WebP file")
     digest = hashlib.sha256(content).hexdigest()
     return InputFile(path, digest, facts.media_type, len(content), facts.width, facts.height)
 
@@ -192,8 +186,6 @@ def _own_schemes(fs: Any) -> Collection[str]:
 # The inputs of a batch of rows: which are files, and what stands for the content of each.
 
 
-_URL = r"(?i)^(https?|data):"
-
 Inputs = list[dict[str, str | None]]
 
 
@@ -205,16 +197,27 @@ def identify_inputs(rows: SourceRows, files: InputFiles) -> None:
     A row's `input_key` stands for the content of its URLs.
     """
     column, keys = rows.columns.get("inputs"), rows.columns.pop("input_key", None)
-    if column is None or not (_has_files(column) or _has_any(keys)):
+    if column is None:
         return
+    urls = pc.struct_field(pc.list_flatten(column), "url")
+    is_path = pc.invert(pc.or_(is_url(urls), is_blank(urls)))
+    has_keys = keys is not None and keys.null_count < len(keys)
+    if not (is_path.true_count or has_keys):
+        return
+    judged = files.judge(pc.unique(urls.filter(is_path)).to_pylist())
     of_rows: list[Inputs | None] = column.to_pylist()
-    judged = files.judge(_paths(of_rows))
     names: list[str | None] = [None] * rows.n_rows if keys is None else keys.to_pylist()
     for row, inputs in enumerate(of_rows):
-        bad = _identify(inputs or [], names[row], judged)
-        if bad is not None:
-            rows.unreadable[row, "inputs"] = Unreadable(bad.code, bad.message)
-            of_rows[row] = None
+        for index, item in enumerate(inputs or ()):
+            file = judged.get(item["url"] or "")
+            if isinstance(file, BadInput):
+                rows.refuse(row, "inputs", file.code, f"input {index}: {file.message}")
+                of_rows[row] = None
+                break
+            if file is not None:
+                item["url"], item["identity"] = file.path, file_identity(file.content_hash)
+            elif (key := names[row]) is not None:
+                item["identity"] = key_identity(key, index)
     rows.columns["inputs"] = pa.array(of_rows, INPUTS_TYPE)
 
 
@@ -222,41 +225,9 @@ def for_naming(inputs: Inputs | None) -> list[dict[str, str | None]] | None:
     """
     A row's inputs as its derived name has them: as the row gives them, whatever is in the files.
 
-    A file that is edited is then another wish of the same row, and one that is missing leaves
+    A file that is edited is then another request of the same row, and one that is missing leaves
     the row its name.
     """
     if inputs is None:
         return None
     return [{"url": item["url"], "role": item["role"]} for item in inputs]
-
-
-def _has_any(keys: pa.Array | None) -> bool:
-    return keys is not None and keys.null_count < len(keys)
-
-
-def _has_files(inputs: pa.Array) -> bool:
-    urls = pc.struct_field(pc.list_flatten(inputs), "url")
-    is_url = pc.match_substring_regex(urls, _URL)
-    return bool(pc.any(pc.invert(is_url)).as_py())
-
-
-def _paths(of_rows: list[Inputs | None]) -> Iterator[str]:
-    for inputs in of_rows:
-        for item in inputs or ():
-            url = item["url"]
-            if url is not None and not is_blank_text(url) and is_file(url):
-                yield url
-
-
-def _identify(
-    inputs: Inputs, key: str | None, judged: dict[str, InputFile | BadInput]
-) -> BadInput | None:
-    for index, item in enumerate(inputs):
-        found = judged.get(item["url"] or "")
-        if isinstance(found, BadInput):
-            return BadInput(found.code, f"input {index}: {found.message}")
-        if found is not None:
-            item["url"], item["identity"] = found.path, file_identity(found.content_hash)
-        elif key is not None:
-            item["identity"] = key_identity(key, index)
-    return None

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from mynth_dagster.chunks import chunks
 from mynth_dagster.errors import ConfigError, cut
 from mynth_dagster.limits import (
-    AUTO_MODEL,
     KEPT_BACK_MAX_BYTES,
     LIMITS_BY_REVISION,
     READ_BATCH_BYTES,
@@ -38,9 +37,15 @@ from mynth_dagster.models.batch import (
 )
 from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.task import NOTHING_LISTED, Offers
-from mynth_dagster.tables.columns import FoundColumns, find_columns, nearest
-from mynth_dagster.tables.requests import FROM_TABLE_KEY, SETTINGS_KEY, RequestRows, settings_hash
-from mynth_dagster.tables.rules import RowRules, explain_row
+from mynth_dagster.tables.columns import FoundColumns, SourceRows, find_columns
+from mynth_dagster.tables.requests import (
+    FROM_TABLE_KEY,
+    SETTINGS_KEY,
+    RequestRows,
+    completed,
+    settings_hash,
+)
+from mynth_dagster.tables.rules import Allowed, find_problems
 from mynth_dagster.tables.schemas import prompts_schema
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import (
@@ -141,21 +146,15 @@ def write_prompts(
         ConfigError: The batch's models or defaults cannot be asked for; nothing was read.
         TableError: The source is unusable as a whole; nothing was published.
     """
-    fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
-    rules = RowRules(
-        limits,
-        offers=offers,
-        fan_out_models=fan_out_models,
-        with_capabilities=batch.check_capabilities,
-    )
-    _require_sound_batch(batch, rules)
+    allowed = _allowed(batch, limits, offers)
+    _require_sound_batch(batch, allowed)
     slices = _require_slices(batch, window, wanted)
     found = find_columns(source, batch.columns)
     summaries = []
     with staged_tables(store) as staging:
         for some in chunks(slices, WRITERS_OPEN_MAX):
             tables = _open_tables(staging, some, batch, found)
-            rows = RequestRows(source, batch, found, rules)
+            rows = RequestRows(source, batch, found, allowed)
             _fill(tables, FanOut(batch), rows)
             staging.close()
             summaries += [
@@ -282,44 +281,29 @@ def require_sound_defaults(batch: Batch) -> None:
     """
     refusals = []
     for limits in LIMITS_BY_REVISION.values():
-        rules = RowRules(
-            limits,
-            fan_out_models=batch.models if batch.fan_out == MODEL_DIMENSION else None,
-            with_capabilities=batch.check_capabilities,
-        )
         try:
-            _require_sound_batch(batch, rules)
-        except ConfigError as error:
+            _require_sound_batch(batch, _allowed(batch, limits))
+        except ConfigError as error:  # noqa: PERF203 - three revisions
             refusals.append(error)
     if len(refusals) == len(LIMITS_BY_REVISION):
         raise refusals[-1]
 
 
-def _require_sound_batch(batch: Batch, rules: RowRules) -> None:
+def _allowed(batch: Batch, limits: RevisionLimits, offers: Offers = NOTHING_LISTED) -> Allowed:
+    """What the rows of a batch are judged by."""
+    fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
+    return Allowed(limits, offers, fan_out_models, batch.check_capabilities)
+
+
+def _require_sound_batch(batch: Batch, allowed: Allowed) -> None:
     """A model or default that no row could use is a fault of the settings, not of the rows."""
-    require_within_limits(batch.defaults, rules.limits)
-    known = sorted(rules.offers.catalog or ())
-    for model in batch.models:
-        if not rules.is_known_model(model):
-            similar = nearest(model, known)
-            guess = f"; did you mean {similar!r}?" if similar else f"; it lists {AUTO_MODEL!r} only"
-            raise ConfigError("models", f"Mynth lists no model {model!r}{guess if known else ''}")
-    defaults = batch.defaults
-    for model in batch.models:
-        row = {
-            "prompt_id": "x",
-            "prompt": "x",
-            "model": model,
-            "negative_prompt": defaults.negative_prompt,
-            "size": defaults.size,
-            "count": defaults.count,
-            "output_format": defaults.output_format,
-            "output_quality": defaults.output_quality,
-            "enhance": defaults.enhance,
-            "destination": defaults.destination,
-        }
-        problem = explain_row(row, rules)
-        if problem:
-            setting = "models" if problem.field == "model" else f"defaults.{problem.field}"
-            said = f"{problem.message}. Nothing was sent and nothing was charged."
-            raise ConfigError(setting, said)
+    require_within_limits(batch.defaults, allowed.limits)
+    columns = completed(SourceRows(len(batch.models)), batch)
+    columns = {name: columns[name] for name in columns if name not in ("prompt", "inputs")}
+    columns["model"] = pa.array(batch.models, pa.string())
+    problems = find_problems(columns, allowed)
+    if problems:
+        problem = problems[min(problems)]
+        setting = "models" if problem.field == "model" else f"defaults.{problem.field}"
+        message = f"{problem.message}. Nothing was sent and nothing was charged."
+        raise ConfigError(setting, message)

@@ -30,14 +30,13 @@ from mynth_dagster.tables.columns import (
     OFF,
     FoundColumns,
     SourceRows,
-    Unreadable,
     normalise,
     unreadable_place,
 )
 from mynth_dagster.tables.inputs import InputFiles, for_naming, identify_inputs
 from mynth_dagster.tables.parquet import reason_of, repeated_pieces
 from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
-from mynth_dagster.tables.rules import RowProblem, RowRules, explain_row, suspicious_rows
+from mynth_dagster.tables.rules import Allowed, RowProblem, find_problems
 from mynth_dagster.tables.schemas import OUR_COLUMNS, REQUEST_TYPES, prompts_schema
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import IMAGES, PROMPTS, TableStore
@@ -259,7 +258,6 @@ def _row(
 
 
 DUPLICATES_MAX = 1_000  # enough to say how bad it is
-_EXPLAINED = ("prompt_id", *REQUEST_TYPES)
 _NAMED_BY = tuple(name for name in REQUEST_TYPES if name not in ("destination", "metadata"))
 
 
@@ -272,10 +270,10 @@ class RequestRows:
     """
 
     def __init__(
-        self, source: PromptSource, batch: Batch, found: FoundColumns, rules: RowRules
+        self, source: PromptSource, batch: Batch, found: FoundColumns, allowed: Allowed
     ) -> None:
-        self._files = InputFiles(rules.limits, source.folder, batch.inputs_root)
-        self._source, self._batch, self._found, self._rules = source, batch, found, rules
+        self._files = InputFiles(allowed.limits, source.folder, batch.inputs_root)
+        self._source, self._batch, self._found, self._allowed = source, batch, found, allowed
         self._schema = prompts_schema(found.carried_schema)
         self._derived = DerivedIds()
         self._names = NameTally()
@@ -315,7 +313,8 @@ class RequestRows:
         columns["model"] = models
         origin = range(rows.n_rows) if places is None else places.to_pylist()
         problems = self._problems(columns, rows, origin)
-        self._add_keys(columns, problems)
+        unread = {row for row, _ in rows.unreadable}
+        self._add_keys(columns, problems, {n for n, row in enumerate(origin) if row in unread})
         own = [columns[name] for name in OUR_COLUMNS]
         if places is None:
             yield pa.RecordBatch.from_arrays([*own, *carried], schema=self._schema)
@@ -395,57 +394,39 @@ class RequestRows:
     def _problems(
         self, columns: dict[str, pa.Array], rows: SourceRows, origin: Sequence[int]
     ) -> dict[int, RowProblem]:
-        """The complaint about each request row that has one."""
-        odd = _odd_cells(rows)
-        same = constant_columns(rows, self._batch)
-        suspects = set(suspicious_rows(columns, self._rules, same=same))
-        if odd:
-            suspects.update(place for place, row in enumerate(origin) if row in odd)
-        problems = {}
-        for place in sorted(suspects):
-            cells: dict[str, Any] = {name: columns[name][place].as_py() for name in _EXPLAINED}
-            cells.update(odd.get(origin[place], {}))
-            problem = explain_row(cells, self._rules)
-            if problem:
-                problems[place] = problem
-        return problems
+        """The problem of each request row that has one."""
+        given = rows.columns.get("prompt_id")
+        judged = {name: columns[name] for name in REQUEST_TYPES}
+        if given is not None and given.null_count:
+            judged["prompt_id"] = given.take(pa.array(origin, pa.int32()))
+        of_row: dict[int, list[RowProblem]] = {}
+        for (row, _), problem in rows.unreadable.items():
+            of_row.setdefault(row, []).append(problem)
+        unreadable = [
+            (place, problem)
+            for place, row in enumerate(origin if of_row else ())
+            for problem in of_row.get(row, ())
+        ]
+        constant = constant_columns(rows, self._batch)
+        return find_problems(judged, self._allowed, constant=constant, unreadable=unreadable)
 
-    def _add_keys(self, columns: dict[str, pa.Array], problems: dict[int, RowProblem]) -> None:
+    def _add_keys(
+        self, columns: dict[str, pa.Array], problems: dict[int, RowProblem], unread: set[int]
+    ) -> None:
         ids, models = columns["prompt_id"].to_pylist(), columns["model"].to_pylist()
         keys = [request_key(name, model) for name, model in zip(ids, models, strict=True)]
         columns["request_key"] = pa.array(keys, pa.string())
+        # A row that only the server's revision or account refuses is still known by its request.
+        unknown = unread | {n for n, problem in problems.items() if not is_readable(problem.code)}
         cells = zip(*(columns[name].to_pylist() for name in REQUEST_TYPES), strict=True)
         hashes = [
-            request_hash(self._make(row)) if _is_identified(problems.get(place)) else None
+            None if place in unknown else request_hash(self._make(row))
             for place, row in enumerate(cells)
         ]
         columns["request_hash"] = pa.array(hashes, pa.string())
         for part in ("code", "field", "message"):
-            columns[f"problem_{part}"] = _scattered(problems, part, len(ids))
-
-
-def _is_identified(problem: RowProblem | None) -> bool:
-    """A row that only the server's revision or account refuses is still known by its request."""
-    return problem is None or (is_readable(problem.code) and not problem.is_unreadable)
-
-
-def _scattered(problems: dict[int, RowProblem], part: str, n_rows: int) -> pa.Array:
-    """One part of each row's problem, null where a row has none."""
-    if not problems:
-        return pa.nulls(n_rows, pa.string())
-    said = [getattr(problems.get(place), part, None) for place in range(n_rows)]
-    return pa.array(said, pa.string())
-
-
-def _odd_cells(rows: SourceRows) -> dict[int, dict[str, Unreadable | None]]:
-    """What a source row's cells hold where the columns cannot say it: unreadable, or no id."""
-    odd: dict[int, dict[str, Unreadable | None]] = {}
-    given = rows.columns.get("prompt_id")
-    if given is not None and given.null_count:
-        odd = {row: {"prompt_id": None} for row in pc.indices_nonzero(given.is_null()).to_pylist()}
-    for (row, name), why in rows.unreadable.items():
-        odd.setdefault(row, {})[name] = why
-    return odd
+            texts = [getattr(problems.get(place), part, None) for place in range(len(ids))]
+            columns[f"problem_{part}"] = pa.array(texts, pa.string())
 
 
 def completed(rows: SourceRows, batch: Batch) -> dict[str, pa.Array]:

@@ -1,53 +1,54 @@
 """
-The rules of one row, in words.
+What a row may ask for: each rule once, as a column, a mask, a code and a message.
 
-`checks` finds suspicious rows by whole columns; only those are looked at here, one by one.
-This is the authority: a row without a complaint here is fine.
+Masks are computed over whole columns; a row is looked at alone only where it breaks a rule, to
+tell its message. Where several rules are broken, the first in the order of `RULES` is told.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from mynth_dagster.capabilities import FOUR_K, INPUTS, is_known_to_lack
+from mynth_dagster.errors import name_some
 from mynth_dagster.limits import (
     AUTO_MODEL,
+    EXCERPT_MAX_CHARS,
     INTENT_TAG_KEY,
     INTENT_TAG_MAX_BYTES,
     OUTPUT_FORMATS,
     SIZE_4K_SUFFIX,
     RevisionLimits,
 )
-from mynth_dagster.models.request import is_data_uri
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
-from mynth_dagster.tables.columns import (
-    Unreadable,
-    has_reserved_key,
-    is_blank,
-    is_blank_text,
-    n_bytes_with_tag,
-    nearest,
-)
-from mynth_dagster.tables.inputs import is_file
 
-DESTINATION_PATTERN = r"^[a-z0-9-]+\z"
-_MODEL = re.compile(r"[^\s@]{1,200}")
-_DESTINATION = re.compile(r"[a-z0-9-]+")
+Columns: TypeAlias = Mapping[str, pa.Array]
 
 
 @dataclass(frozen=True)
-class RowRules:
+class RowProblem:
+    """Why one row cannot be asked for; `field` is our name of the column."""
+
+    code: str
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Allowed:
     """
-    What a row may ask for.
+    What rows are judged by.
 
     Args:
         limits: Of the API revision in use.
@@ -69,464 +70,488 @@ class RowRules:
         """
         if not self.with_capabilities:
             return False
-        if capability == FOUR_K and self.limits.falls_back_from_4k:
+        is_4k = capability == FOUR_K
+        if is_4k and self.limits.falls_back_from_4k:
             return False
         if model == AUTO_MODEL:
-            takes_4k, takes_inputs = self.limits.auto_takes_4k, self.limits.auto_takes_inputs
-            return not (takes_4k if capability == FOUR_K else takes_inputs)
-        has = _listed_capability(self.offers.model(model), capability)
+            return not (self.limits.auto_takes_4k if is_4k else self.limits.auto_takes_inputs)
+        has, listed = None, self.offers.model(model)
+        if listed is not None and is_4k:
+            has = listed.has_4k
+        elif listed is not None and listed.inputs is not None:
+            has = listed.inputs.at_most != 0
         if has is not None or self.limits.catalog_tells_modes:
             return has is False
         return is_known_to_lack(model, capability, self.limits.revision)
 
-    def _judged_by(self, model: str) -> CatalogModel | None:
-        """What the catalogue says of a model, where rows are judged by it."""
-        return self.offers.model(model) if self.with_capabilities else None
-
     def inputs_of(self, model: str) -> ModelInputs | None:
         """How many input images the model takes; None where that is not told or not asked."""
-        listed = self._judged_by(model)
+        listed = self._listed(model)
         return listed.inputs if listed is not None else None
 
     def needs_inputs(self, model: str) -> bool:
         """Whether the catalogue says that a prompt alone is not enough."""
-        listed = self._judged_by(model)
+        listed = self._listed(model)
         return listed is not None and listed.takes_text is False
 
-    def is_known_model(self, model: str) -> bool:
-        catalog = self.offers.catalog
-        return catalog is None or model == AUTO_MODEL or model in catalog
-
-    def is_known_destination(self, name: str) -> bool:
-        return self.offers.destinations is None or name in self.offers.destinations
+    def _listed(self, model: str) -> CatalogModel | None:
+        return self.offers.model(model) if self.with_capabilities else None
 
 
-def _listed_capability(listed: CatalogModel | None, capability: str) -> bool | None:
-    if listed is None:
-        return None
-    if capability == FOUR_K:
-        return listed.has_4k
-    return None if listed.inputs is None else listed.inputs.at_most != 0
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, (str, list)) else 0
 
 
 @dataclass(frozen=True)
-class RowProblem:
+class Rule:
     """
-    Why one row cannot be asked for; `field` is our name of the column.
-
-    `is_unreadable`: some cell of the row does not say what it asks for.
-    """
-
-    code: str
-    field: str
-    message: str
-    is_unreadable: bool = False
-
-
-def explain_row(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
-    """The first complaint about a row, in the order of columns; None for a good row."""
-    try:
-        _PromptRowRules.model_validate(row, context=rules)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        is_unreadable = any(isinstance(cell, Unreadable) for cell in row.values())
-        return RowProblem(first["type"], str(first["loc"][0]), first["msg"], is_unreadable)
-    return _missing_capability(row, rules)
-
-
-def _missing_capability(row: Mapping[str, Any], rules: RowRules) -> RowProblem | None:
-    model = row["model"]
-    for field, capability, is_wanted in (
-        ("inputs", INPUTS, bool(row.get("inputs"))),
-        ("size", FOUR_K, (row.get("size") or "").endswith(SIZE_4K_SUFFIX)),
-    ):
-        if is_wanted and rules.lacks(model, capability):
-            what = "input images" if capability == INPUTS else "4k sizes"
-            said = f"{model!r} takes no {what}, as far as API revision {rules.limits.revision} told"
-            if model == AUTO_MODEL:
-                said += "; name a model that does"
-            return RowProblem("capability_not_supported", field, said)
-    if "inputs" in row:
-        said = wrong_number_of_inputs(model, len(row["inputs"] or ()), rules)
-        return RowProblem("capability_not_supported", "inputs", said) if said else None
-    return None
-
-
-def wrong_number_of_inputs(model: str, n_inputs: int, rules: RowRules) -> str:
-    """What the model says to so many input images; empty where nothing speaks against them."""
-    if n_inputs == 0:
-        return f"{model!r} needs an input image" if rules.needs_inputs(model) else ""
-    takes = rules.inputs_of(model)
-    if takes is None:
-        return ""
-    if takes.at_most is not None and n_inputs > takes.at_most:
-        return f"{n_inputs} inputs, {model!r} takes up to {takes.at_most}"
-    if n_inputs < takes.at_least:
-        return f"{n_inputs} inputs, {model!r} takes at least {takes.at_least}"
-    return ""
-
-
-def is_good_model(model: str, rules: RowRules) -> bool:
-    """Whether a row may ask for this model."""
-    try:
-        _check_model(model, rules)
-    except PydanticCustomError:
-        return False
-    return True
-
-
-class _PromptRowRules(BaseModel):
-    """One row with the batch's defaults filled in."""
-
-    model_config = ConfigDict(extra="ignore", validate_default=False)
-
-    prompt_id: Any = None
-    prompt: Any = None
-    negative_prompt: Any = None
-    model: Any = None
-    size: Any = None
-    count: Any = None
-    inputs: Any = None
-    input_key: Any = None  # only where it cannot be read
-    output_format: Any = None
-    output_quality: Any = None
-    enhance: Any = None
-    destination: Any = None
-    metadata: Any = None
-
-    @field_validator("*", mode="plain")
-    @classmethod
-    def _check(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, Unreadable):
-            raise _complaint(value.code, value.message)
-        if isinstance(value, str) and "\0" in value:
-            raise _complaint("invalid_text", "the text has a NUL character (U+0000)")
-        name = info.field_name
-        assert name is not None
-        assert isinstance(info.context, RowRules)
-        _CHECKS[name](value, info.context)
-        return value
-
-
-def _check_prompt_id(value: str | None, _rules: RowRules) -> None:
-    if value is None:
-        raise _complaint("missing_prompt_id", "the row has no prompt id")
-
-
-def _check_prompt(value: str | None, rules: RowRules) -> None:
-    if value is None or is_blank_text(value):
-        raise _complaint("empty_prompt", "the prompt has no character that can be seen")
-    _require_length("prompt", value, rules.limits.prompt_max_chars, rules)
-
-
-def _check_negative_prompt(value: str | None, rules: RowRules) -> None:
-    limit = rules.limits.negative_prompt_max_chars
-    _require_length("negative_prompt", value or "", limit, rules)
-
-
-def _require_length(name: str, text: str, limit: int, rules: RowRules) -> None:
-    if len(text) > limit:
-        raise _complaint(
-            f"{name}_too_long",
-            f"{len(text)} characters, API revision {rules.limits.revision} takes up to {limit}",
-        )
-
-
-def _check_model(value: str, rules: RowRules) -> None:
-    if not _MODEL.fullmatch(value):
-        raise _complaint("invalid_model", f"{value!r} is no model id")
-    if not rules.is_known_model(value):
-        similar = nearest(value, sorted(rules.offers.catalog or ()))
-        guess = f"; did you mean {similar!r}?" if similar else ""
-        raise _complaint("unknown_model", f"Mynth lists no model {value!r}{guess}")
-    if rules.fan_out_models is not None and value not in rules.fan_out_models:
-        models = ", ".join(rules.fan_out_models)
-        raise _complaint(
-            "model_not_in_fan_out", f"{value!r} has no partition; the batch's models are {models}"
-        )
-
-
-def _check_size(value: str | None, rules: RowRules) -> None:
-    sizes = rules.limits.sizes
-    if value is not None and value not in sizes:
-        similar = nearest(value, sizes)
-        guess = f"; did you mean {similar!r}?" if similar else ""
-        said = f"{value!r} is no size of API revision {rules.limits.revision}{guess}"
-        raise _complaint("unknown_size", said)
-
-
-def _check_count(value: int, rules: RowRules) -> None:
-    low, high = rules.limits.count_min, rules.limits.count_max
-    if not low <= value <= high:
-        raise _complaint(
-            "invalid_count",
-            f"{value} images, API revision {rules.limits.revision} takes {low} to {high}",
-        )
-
-
-def _check_inputs(value: list[dict[str, str | None]] | None, rules: RowRules) -> None:
-    most, longest = rules.limits.inputs_max, rules.limits.input_url_max_chars
-    if value and most is not None and len(value) > most:
-        raise _complaint(
-            "too_many_inputs",
-            f"{len(value)} inputs, API revision {rules.limits.revision} takes up to {most}",
-        )
-    for index, item in enumerate(value or ()):
-        url = item["url"]
-        if url is None or is_blank_text(url):
-            raise _complaint("empty_input", f"input {index} has no URL")
-        if not rules.limits.takes_data_uris and is_data_uri(url):
-            said = f"input {index} is a data URI, API revision {rules.limits.revision} takes none"
-            raise _complaint("input_data_uri", f"{said}; give the file, which is then uploaded")
-        role, roles = item["role"], rules.limits.input_roles
-        if role is not None and role not in roles:
-            said = f"input {index} has role {role!r}, API revision {rules.limits.revision} takes "
-            raise _complaint("invalid_input_role", said + ", ".join(roles))
-        if longest is not None and len(url) > longest and not is_file(url):
-            raise _complaint(
-                "input_url_too_long",
-                f"the URL of input {index} has {len(url)} characters, "
-                f"API revision {rules.limits.revision} takes up to {longest}",
-            )
-
-
-def _check_output_format(value: str | None, _rules: RowRules) -> None:
-    if value is not None and value not in OUTPUT_FORMATS:
-        known = ", ".join(OUTPUT_FORMATS)
-        raise _complaint("invalid_output_format", f"{value!r} is none of {known}")
-
-
-def _check_output_quality(value: int | None, rules: RowRules) -> None:
-    low, high = rules.limits.quality_min, rules.limits.quality_max
-    if value is not None and low is None:
-        raise _complaint(
-            "invalid_output_quality",
-            f"API revision {rules.limits.revision} has no output quality: leave it out",
-        )
-    if value is not None and low is not None and not low <= value <= high:
-        raise _complaint(
-            "invalid_output_quality",
-            f"{value}, API revision {rules.limits.revision} takes {low} to {high}",
-        )
-
-
-def _check_enhance(value: str | None, rules: RowRules) -> None:
-    if value is not None and value not in rules.limits.enhancements:
-        known = " or ".join(map(repr, rules.limits.enhancements))
-        raise _complaint(
-            "invalid_enhance", f"{value!r}, API revision {rules.limits.revision} takes {known}"
-        )
-
-
-def _check_destination(value: str | None, rules: RowRules) -> None:
-    if value is None:
-        return
-    most = rules.limits.destination_max_chars
-    if most is None:
-        said = f"API revision {rules.limits.revision} has no destinations"
-        raise _complaint("invalid_destination", said)
-    if len(value) > most or not _DESTINATION.fullmatch(value):
-        raise _complaint(
-            "invalid_destination",
-            f"{value!r} is not 1 to {most} small letters, digits and hyphens",
-        )
-    if not rules.is_known_destination(value):
-        known = sorted(rules.offers.destinations or ())
-        similar = nearest(value, known)
-        guess = f"did you mean {similar!r}?" if similar else f"it has {', '.join(known) or 'none'}"
-        raise _complaint("unknown_destination", f"the account has no {value!r}; {guess}")
-
-
-def _check_metadata(value: str | None, rules: RowRules) -> None:
-    if value is None:
-        return
-    if has_reserved_key(value):
-        raise _complaint("reserved_metadata_key", f"the key {INTENT_TAG_KEY!r} is reserved")
-    size, limit = n_bytes_with_tag(value), rules.limits.metadata_max_bytes
-    if size > limit:
-        raise _complaint(
-            "metadata_too_large",
-            f"{size} bytes as compact JSON with our own key, the limit is {limit}",
-        )
-
-
-_CHECKS: dict[str, Callable[[Any, RowRules], None]] = {
-    "prompt_id": _check_prompt_id,
-    "prompt": _check_prompt,
-    "negative_prompt": _check_negative_prompt,
-    "model": _check_model,
-    "size": _check_size,
-    "count": _check_count,
-    "inputs": _check_inputs,
-    "output_format": _check_output_format,
-    "output_quality": _check_output_quality,
-    "enhance": _check_enhance,
-    "destination": _check_destination,
-    "metadata": _check_metadata,
-}
-
-
-def _complaint(code: str, message: str) -> PydanticCustomError:
-    # Braces in a message would be taken for the template's own.
-    return PydanticCustomError(code, "{message}", {"message": message})
-
-
-# Which rows of a batch break a rule, found by whole columns.
-#
-# It may name a good row, `explain` decides; it must never miss a bad one.
-
-
-_TAG_SPACE = INTENT_TAG_MAX_BYTES + len(f',"{INTENT_TAG_KEY}":""')
-
-
-def suspicious_rows(
-    columns: Mapping[str, pa.Array], rules: RowRules, *, same: Collection[str] = ()
-) -> list[int]:
-    """
-    Indices of the rows that may break a rule, ascending.
+    One reason to refuse a row.
 
     Args:
-        same: Columns with one value in all rows: the batch's default, which is looked at once.
+        column: Our name of the column at fault.
+        code: Of the problem; `docs/tables.md` lists it.
+        message: What is wrong and what is allowed. A template over the cell's `value` and its
+            size `n`, the row's `model` and what it `takes`, the revision's `limits`, the `known`
+            words and a `hint` at the nearest of them.
+        breaks: Which cells break the rule; null: no. None: the rule does not apply.
+        known: The words that are allowed.
+        size: Measures a value.
+        beside: Further columns that the rule looks at.
+        of_null: Whether a cell without a value may break it.
+        of_items: `url` or `role` where the rule is about this part of each item of a list:
+            `breaks` gets the parts of all items, and the message `index` and `value` of the first
+            one that breaks it.
     """
-    own = {name: column for name, column in columns.items() if name not in same}
-    defaults = {name: columns[name].slice(0, 1) for name in same}
-    masks = [_bad_prompts(columns["prompt"], rules), *_bad_values(own, rules)]
-    if _may_have_bad_inputs(columns["inputs"], columns["model"], rules):
-        masks.append(pc.is_valid(columns["inputs"]))  # nested: then each is looked at alone
-    masks += _wrong_numbers_of_inputs(columns["inputs"], columns["model"], rules)
-    of_all = [*_bad_values(defaults, rules)]
-    sized, of_model = columns["size"], columns["model"]
-    if {"size", "model"} <= defaults.keys():
-        of_all.append(_may_lack_4k(defaults["size"], defaults["model"], rules))
-    elif sized.null_count < len(sized):
-        masks.append(_may_lack_4k(sized, of_model, rules))
-    if any(mask.true_count for mask in of_all):
-        return list(range(len(columns["prompt"])))
-    broken = reduce(pc.or_, masks)
-    return list(pc.indices_nonzero(broken).to_pylist())
+
+    column: str
+    code: str
+    message: str
+    breaks: Callable[[Columns, Allowed], pa.Array | None]
+    known: Callable[[Allowed], Iterable[str]] = lambda _: ()
+    size: Callable[[Any], int] = _size
+    beside: tuple[str, ...] = ()
+    of_null: bool = False
+    of_items: str = ""
+
+    def broken_by(
+        self, columns: Columns, allowed: Allowed, constant: Collection[str] = ()
+    ) -> Sequence[int]:
+        """The rows that break the rule, ascending; ``constant`` columns are looked at once."""
+        names = (self.column, *self.beside)
+        if any(name not in columns for name in names):
+            return ()
+        cells = {name: columns[name] for name in names}
+        n_rows = len(cells[self.column])
+        if cells[self.column].null_count == n_rows and not self.of_null:
+            return ()
+        is_constant = set(names) <= set(constant)
+        if is_constant:
+            cells = {name: column.slice(0, 1) for name, column in cells.items()}
+        mask = self._mask(cells, allowed)
+        if mask is None or not mask.true_count:
+            return ()
+        return range(n_rows) if is_constant else pc.indices_nonzero(mask).to_pylist()
+
+    def problem_of(self, columns: Columns, row: int, allowed: Allowed) -> RowProblem:
+        """What is told of a row that breaks the rule."""
+        column, model = columns[self.column].slice(row, 1), columns["model"][row].as_py()
+        index, (value,) = 0, column.to_pylist()
+        if self.of_items:
+            broken = self.breaks(_parts(column), allowed)
+            assert broken is not None
+            index = broken.index(pa.scalar(value=True)).as_py()
+            value = value[index][self.of_items]
+        is_long = isinstance(value, str) and len(value) > EXCERPT_MAX_CHARS
+        known = tuple(self.known(allowed))
+        message = self.message.format(
+            value=f"{value[:EXCERPT_MAX_CHARS]}…" if is_long else value,
+            n=self.size(value),
+            index=index,
+            model=model,
+            takes=allowed.inputs_of(model),
+            limits=allowed.limits,
+            known=", ".join(known),
+            hint=_hint(value, known) if "{hint}" in self.message else "",
+        )
+        return RowProblem(self.code, self.column, message)
+
+    def _mask(self, cells: Columns, allowed: Allowed) -> pa.Array | None:
+        if not self.of_items:
+            return self.breaks(cells, allowed)
+        broken = self.breaks(_parts(cells[self.column]), allowed)
+        if broken is None or not broken.true_count:
+            return None
+        rows = pc.list_parent_indices(cells[self.column]).filter(broken.fill_null(fill_value=False))
+        mask = np.zeros(len(cells[self.column]), bool)
+        mask[rows.to_numpy()] = True
+        return pa.array(mask)
 
 
-def _bad_values(columns: Mapping[str, pa.Array], rules: RowRules) -> Iterator[pa.Array]:
-    for name, column in columns.items():
-        if name in _MASKS and column.null_count < len(column):
-            yield _MASKS[name](column, rules).fill_null(fill_value=False)
+HAS_NUL = "the text has a NUL character (U+0000), which no database keeps"
+
+_MODEL = re.compile(r"[^\s@]{1,200}")
+_TAG_BYTES = len(f',"{INTENT_TAG_KEY}":""') + INTENT_TAG_MAX_BYTES
+_TAKES = "API revision {limits.revision} takes"
 
 
-def _bad_prompts(prompts: pa.Array, rules: RowRules) -> pa.Array:
-    too_long = pc.greater(pc.utf8_length(prompts), rules.limits.prompt_max_chars)
-    return pc.or_(is_blank(prompts), too_long).fill_null(fill_value=True)
+def n_bytes_with_tag(metadata: str) -> int:
+    """UTF-8 bytes of compact metadata once our own key is added, at its longest."""
+    return len(metadata.encode("utf-8")) + _TAG_BYTES
 
 
-def _bad_negatives(texts: pa.Array, rules: RowRules) -> pa.Array:
-    return pc.greater(pc.utf8_length(texts), rules.limits.negative_prompt_max_chars)
+def _models(allowed: Allowed) -> list[str]:
+    return sorted({AUTO_MODEL, *(allowed.offers.catalog or ())})
 
 
-def _bad_models(models: pa.Array, rules: RowRules) -> pa.Array:
-    """Few models are named again and again: each is looked at once."""
-    named = pc.unique(models).drop_null().to_pylist()
-    bad = [name for name in named if not is_good_model(name, rules)]
-    return _named(models, bad)
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "prompt_id",
+        "missing_prompt_id",
+        "the row has no prompt id, and others have one: give each row its own",
+        lambda c, _: pc.is_null(c["prompt_id"]),
+        of_null=True,
+    ),
+    Rule(
+        "prompt",
+        "empty_prompt",
+        "the prompt has no character that can be seen",
+        lambda c, _: is_blank(c["prompt"]).fill_null(fill_value=True),
+        of_null=True,
+    ),
+    Rule(
+        "prompt",
+        "prompt_too_long",
+        f"{{n}} characters, {_TAKES} up to {{limits.prompt_max_chars}}",
+        lambda c, a: _above(pc.utf8_length(c["prompt"]), a.limits.prompt_max_chars),
+    ),
+    Rule(
+        "negative_prompt",
+        "invalid_text",
+        HAS_NUL,
+        lambda c, _: has_nul(c["negative_prompt"]),
+    ),
+    Rule(
+        "negative_prompt",
+        "negative_prompt_too_long",
+        f"{{n}} characters, {_TAKES} up to {{limits.negative_prompt_max_chars}}",
+        lambda c, a: _above(
+            pc.utf8_length(c["negative_prompt"]), a.limits.negative_prompt_max_chars
+        ),
+    ),
+    Rule("model", "invalid_text", HAS_NUL, lambda c, _: has_nul(c["model"])),
+    Rule(
+        "model",
+        "invalid_model",
+        "{value!r} is no model id: 1 to 200 characters, none of them a space or an @",
+        lambda c, _: _where(c["model"], lambda name: not _MODEL.fullmatch(name)),
+    ),
+    Rule(
+        "model",
+        "unknown_model",
+        "Mynth lists no model {value!r}; {hint}",
+        lambda c, a: None if a.offers.catalog is None else _not_among(c["model"], _models(a)),
+        known=_models,
+    ),
+    Rule(
+        "model",
+        "model_not_in_fan_out",
+        "{value!r} has no partition; the batch's models are {known}",
+        lambda c, a: _not_among(c["model"], a.fan_out_models),
+        known=lambda a: a.fan_out_models or (),
+    ),
+    Rule(
+        "size",
+        "unknown_size",
+        "{value!r} is no size of API revision {limits.revision}; {hint}",
+        lambda c, a: _not_among(c["size"], a.limits.sizes),
+        known=lambda a: a.limits.sizes,
+    ),
+    Rule(
+        "count",
+        "invalid_count",
+        f"{{value}} images, {_TAKES} {{limits.count_min}} to {{limits.count_max}}",
+        lambda c, a: _outside(c["count"], a.limits.count_min, a.limits.count_max),
+    ),
+    Rule(
+        "inputs",
+        "too_many_inputs",
+        f"{{n}} inputs, {_TAKES} up to {{limits.inputs_max}}",
+        lambda c, a: _above(pc.list_value_length(c["inputs"]), a.limits.inputs_max),
+    ),
+    Rule(
+        "inputs",
+        "empty_input",
+        "input {index} has no URL",
+        lambda c, _: is_blank(c["url"]).fill_null(fill_value=True),
+        of_items="url",
+    ),
+    Rule(
+        "inputs",
+        "input_data_uri",
+        f"input {{index}} is a data URI, {_TAKES} none; give the file, which is then uploaded",
+        lambda c, a: None if a.limits.takes_data_uris else is_data_uri(c["url"]),
+        of_items="url",
+    ),
+    Rule(
+        "inputs",
+        "invalid_input_role",
+        f"input {{index}} has role {{value!r}}, {_TAKES} {{known}}",
+        lambda c, a: _not_among(c["role"], a.limits.input_roles),
+        known=lambda a: a.limits.input_roles,
+        of_items="role",
+    ),
+    Rule(
+        "inputs",
+        "input_url_too_long",
+        "the URL of input {index} has {n} characters, "
+        f"{_TAKES} up to {{limits.input_url_max_chars}}",
+        lambda c, a: _above(
+            pc.if_else(is_url(c["url"]), pc.utf8_length(c["url"]), 0), a.limits.input_url_max_chars
+        ),
+        of_items="url",
+    ),
+    Rule(
+        "output_format",
+        "invalid_output_format",
+        "{value!r} is none of {known}",
+        lambda c, _: _not_among(c["output_format"], OUTPUT_FORMATS),
+        known=lambda _: OUTPUT_FORMATS,
+    ),
+    Rule(
+        "output_quality",
+        "invalid_output_quality",
+        "API revision {limits.revision} has no output quality: leave it out",
+        lambda c, a: pc.is_valid(c["output_quality"]) if a.limits.quality_min is None else None,
+    ),
+    Rule(
+        "output_quality",
+        "invalid_output_quality",
+        f"{{value}}, {_TAKES} {{limits.quality_min}} to {{limits.quality_max}}",
+        lambda c, a: _outside(c["output_quality"], a.limits.quality_min, a.limits.quality_max),
+    ),
+    Rule(
+        "enhance",
+        "invalid_enhance",
+        f"{{value!r}}, {_TAKES} {{known}}, or off",
+        lambda c, a: _not_among(c["enhance"], a.limits.enhancements),
+        known=lambda a: a.limits.enhancements,
+    ),
+    Rule(
+        "destination",
+        "invalid_destination",
+        "API revision {limits.revision} has no destinations: leave it out",
+        lambda c, a: (
+            pc.is_valid(c["destination"]) if a.limits.destination_max_chars is None else None
+        ),
+    ),
+    Rule(
+        "destination",
+        "invalid_destination",
+        "{value!r} is not 1 to {limits.destination_max_chars} small letters, digits and hyphens",
+        lambda c, a: _no_slug(c["destination"], a.limits.destination_max_chars),
+    ),
+    Rule(
+        "destination",
+        "unknown_destination",
+        "the account has no {value!r}; {hint}",
+        lambda c, a: _not_among(c["destination"], a.offers.destinations),
+        known=lambda a: sorted(a.offers.destinations or ()),
+    ),
+    Rule(
+        "metadata",
+        "reserved_metadata_key",
+        f"the key {INTENT_TAG_KEY!r} is reserved: rename it",
+        lambda c, _: _with_our_key(c["metadata"]),
+    ),
+    Rule(
+        "metadata",
+        "metadata_too_large",
+        "{n} bytes as compact JSON with our own key, the limit is {limits.metadata_max_bytes}",
+        lambda c, a: pc.greater(
+            pc.binary_length(c["metadata"]), a.limits.metadata_max_bytes - _TAG_BYTES
+        ),
+        size=n_bytes_with_tag,
+    ),
+    Rule(
+        "inputs",
+        "capability_not_supported",
+        "{model!r} takes no input images, as far as API revision {limits.revision} told; "
+        "name a model that does",
+        lambda c, a: _lacking(c, a, INPUTS),
+        beside=("model",),
+    ),
+    Rule(
+        "size",
+        "capability_not_supported",
+        "{model!r} takes no 4k sizes, as far as API revision {limits.revision} told; "
+        "name a model that does",
+        lambda c, a: _lacking(c, a, FOUR_K),
+        beside=("model",),
+    ),
+    Rule(
+        "inputs",
+        "capability_not_supported",
+        "{model!r} needs an input image",
+        lambda c, a: _wrong_number(c, lambda n, name: not n and a.needs_inputs(name)),
+        beside=("model",),
+        of_null=True,
+    ),
+    Rule(
+        "inputs",
+        "capability_not_supported",
+        "{n} inputs, {model!r} takes up to {takes.at_most}",
+        lambda c, a: _wrong_number(c, lambda n, name: n > _most(a.inputs_of(name))),
+        beside=("model",),
+    ),
+    Rule(
+        "inputs",
+        "capability_not_supported",
+        "{n} inputs, {model!r} takes at least {takes.at_least}",
+        lambda c, a: _wrong_number(c, lambda n, name: 0 < n < _least(a.inputs_of(name))),
+        beside=("model",),
+    ),
+)
+"""In the order of columns; what a model is known to lack comes last."""
 
 
-def _bad_sizes(sizes: pa.Array, rules: RowRules) -> pa.Array:
-    return pc.invert(_named(sizes, rules.limits.sizes))
+def find_problems(
+    columns: Columns,
+    allowed: Allowed,
+    *,
+    constant: Collection[str] = (),
+    unreadable: Collection[tuple[int, RowProblem]] = (),
+) -> dict[int, RowProblem]:
+    """
+    The first problem of each row that has one, by the row's place.
+
+    Args:
+        columns: Of the requests; a rule about one that is not there does not apply.
+        constant: Columns with one value in all rows.
+        unreadable: Rows with cells that could not be read.
+    """
+    problems: dict[int, RowProblem] = {}
+    of_column: dict[str, list[tuple[int, RowProblem]]] = {}
+    for row, problem in unreadable:
+        of_column.setdefault(problem.field, []).append((row, problem))
+    for rule in RULES:
+        for row, problem in of_column.pop(rule.column, ()):
+            problems.setdefault(row, problem)
+        for row in rule.broken_by(columns, allowed, constant):
+            if row not in problems:
+                problems[row] = rule.problem_of(columns, row, allowed)
+    for row, problem in (pair for pairs in of_column.values() for pair in pairs):
+        problems.setdefault(row, problem)
+    return problems
 
 
-def _bad_formats(formats: pa.Array, _rules: RowRules) -> pa.Array:
-    return pc.invert(_named(formats, OUTPUT_FORMATS))
+@lru_cache(maxsize=1024)
+def nearest(name: str, known: tuple[str, ...]) -> str | None:
+    """The most similar of some names, regardless of case, or None."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
+    return by_lower[found[0]] if found else None
 
 
-def _bad_enhances(words: pa.Array, rules: RowRules) -> pa.Array:
-    return pc.invert(_named(words, rules.limits.enhancements))
+def is_blank(texts: pa.Array) -> pa.Array:
+    """Which texts have no character that can be seen; null stays null."""
+    return pc.invert(pc.match_substring_regex(texts, _VISIBLE))
 
 
-def _bad_counts(numbers: pa.Array, rules: RowRules) -> pa.Array:
-    return _outside(numbers, rules.limits.count_min, rules.limits.count_max)
+def is_url(texts: pa.Array) -> pa.Array:
+    """Which inputs are URLs that Mynth reads itself; all others are files to be uploaded."""
+    return pc.match_substring_regex(texts, r"(?i)^[\x00-\x20]*(https?|data):")
 
 
-def _bad_qualities(numbers: pa.Array, rules: RowRules) -> pa.Array:
-    low = rules.limits.quality_min
-    return pc.is_valid(numbers) if low is None else _outside(numbers, low, rules.limits.quality_max)
+def is_data_uri(texts: pa.Array) -> pa.Array:
+    """Which inputs carry their bytes themselves."""
+    return pc.starts_with(pc.utf8_lower(pc.utf8_slice_codeunits(texts, 0, 5)), "data:")
 
 
-def _bad_destinations(slugs: pa.Array, rules: RowRules) -> pa.Array:
-    most = rules.limits.destination_max_chars
+def has_nul(texts: pa.Array) -> pa.Array:
+    """Which texts have a NUL character, which no database keeps."""
+    return pc.match_substring(texts, "\0")
+
+
+# Blank Braille and the fillers of Hangul: letters and symbols by name, and nothing to be seen.
+_VISIBLE = r"[^\p{Z}\p{M}\p{Cc}\p{Cf}" + "\u2800\u3164\u115f\u1160\uffa0]"
+
+
+def _hint(value: Any, known: tuple[str, ...]) -> str:
+    similar = nearest(value, known) if isinstance(value, str) else None
+    return f"did you mean {similar!r}?" if similar else f"known: {name_some(known, 40) or 'none'}"
+
+
+def _parts(lists: pa.Array) -> Columns:
+    """The parts of all items of a column of lists."""
+    items = pc.list_flatten(lists)
+    return {part.name: pc.struct_field(items, part.name) for part in items.type}
+
+
+def _above(numbers: pa.Array, most: int | None) -> pa.Array | None:
+    return None if most is None else pc.greater(numbers, most)
+
+
+def _outside(numbers: pa.Array, low: int | None, high: int) -> pa.Array | None:
+    return None if low is None else pc.or_(pc.less(numbers, low), pc.greater(numbers, high))
+
+
+def _no_slug(names: pa.Array, most: int | None) -> pa.Array | None:
     if most is None:
-        return pc.is_valid(slugs)
-    too_long = pc.greater(pc.utf8_length(slugs), most)
-    bad = pc.or_(too_long, pc.invert(pc.match_substring_regex(slugs, DESTINATION_PATTERN)))
-    known = rules.offers.destinations
-    return bad if known is None else pc.or_(bad, pc.invert(_named(slugs, sorted(known))))
+        return None
+    return pc.invert(pc.match_substring_regex(names, rf"^[a-z0-9-]{{1,{most}}}\z"))
 
 
-def _bad_metadata(metadata: pa.Array, rules: RowRules) -> pa.Array:
-    too_large = pc.greater(pc.binary_length(metadata), rules.limits.metadata_max_bytes - _TAG_SPACE)
-    return pc.or_(too_large, pc.match_substring(metadata, INTENT_TAG_KEY))
-
-
-_MASKS: dict[str, Callable[[pa.Array, RowRules], pa.Array]] = {
-    "negative_prompt": _bad_negatives,
-    "model": _bad_models,
-    "size": _bad_sizes,
-    "count": _bad_counts,
-    "output_format": _bad_formats,
-    "output_quality": _bad_qualities,
-    "enhance": _bad_enhances,
-    "destination": _bad_destinations,
-    "metadata": _bad_metadata,
-}
-"""What makes a value suspicious; null answers mean that it is not."""
-
-
-def _may_lack_4k(sizes: pa.Array, models: pa.Array, rules: RowRules) -> pa.Array:
-    """Rows that ask for 4k of a model that has none."""
-    lacking = _lacking(models, FOUR_K, rules)
-    return pc.and_(pc.ends_with(sizes, SIZE_4K_SUFFIX).fill_null(fill_value=False), lacking)
-
-
-def _lacking(models: pa.Array, capability: str, rules: RowRules) -> pa.Array:
-    named = pc.unique(models).drop_null().to_pylist()
-    lacking = [name for name in named if rules.lacks(name, capability)]
-    return _named(models, lacking).fill_null(fill_value=False)
-
-
-def _wrong_numbers_of_inputs(
-    inputs: pa.Array, models: pa.Array, rules: RowRules
-) -> Iterator[pa.Array]:
-    """By model, the rows with more or fewer inputs than it takes; few numbers occur."""
-    numbers = pc.list_value_length(inputs).fill_null(0)
-    occurring = pc.unique(numbers).to_pylist()
-    for name in pc.unique(models).drop_null().to_pylist():
-        wrong = [n for n in occurring if wrong_number_of_inputs(name, n, rules)]
-        if wrong:
-            is_wrong = pc.is_in(numbers, value_set=pa.array(wrong, numbers.type))
-            yield pc.and_(pc.equal(models, name), is_wrong).fill_null(fill_value=False)
-
-
-def _may_have_bad_inputs(inputs: pa.Array, models: pa.Array, rules: RowRules) -> bool:
-    """Whether any row of the batch has an input that may be bad."""
-    if inputs.null_count == len(inputs):
-        return False
-    most, longest = rules.limits.inputs_max, rules.limits.input_url_max_chars
-    urls = pc.struct_field(pc.list_flatten(inputs), "url")
-    if len(urls) == 0:
-        return False
-    blank = pc.any(is_blank(urls).fill_null(fill_value=True)).as_py()
-    too_long = longest is not None and (pc.max(pc.utf8_length(urls)).as_py() or 0) > longest
-    too_many = most is not None and pc.max(pc.list_value_length(inputs)).as_py() > most
-    is_data = pc.match_substring_regex(urls, "^[dD][aA][tT][aA]:").fill_null(fill_value=False)
-    has_data = not rules.limits.takes_data_uris and pc.any(is_data).as_py()
-    roles = pc.unique(pc.struct_field(pc.list_flatten(inputs), "role")).drop_null().to_pylist()
-    bad_role = not set(roles) <= set(rules.limits.input_roles)
-    lacking = pc.any(_lacking(models, INPUTS, rules)).as_py()
-    return bool(blank or too_long or too_many or has_data or bad_role or lacking)
-
-
-def _outside(numbers: pa.Array, low: int, high: int) -> pa.Array:
-    return pc.or_(pc.less(numbers, low), pc.greater(numbers, high))
-
-
-def _named(texts: pa.Array, words: Sequence[str]) -> pa.Array:
+def _among(texts: pa.Array, words: Iterable[str]) -> pa.Array:
     """Which texts are one of the words; null stays null."""
-    found = pc.is_in(texts, value_set=pa.array(words, pa.string()))
+    found = pc.is_in(texts, value_set=pa.array(list(words), pa.string()))
     return pc.if_else(pc.is_valid(texts), found, pa.scalar(None, pa.bool_()))
+
+
+def _not_among(texts: pa.Array, words: Iterable[str] | None) -> pa.Array | None:
+    return None if words is None else pc.invert(_among(texts, words))
+
+
+def _where(names: pa.Array, is_bad: Callable[[str], bool]) -> pa.Array | None:
+    """Which names are bad; few are named again and again, and each is looked at once."""
+    bad = [name for name in pc.unique(names).drop_null().to_pylist() if is_bad(name)]
+    return _among(names, bad) if bad else None
+
+
+def _lacking(columns: Columns, allowed: Allowed, capability: str) -> pa.Array | None:
+    """The rows that want what their model lacks."""
+    lacking = _where(columns["model"], lambda name: allowed.lacks(name, capability))
+    if lacking is None:
+        return None
+    if capability == FOUR_K:
+        return pc.and_(lacking, pc.ends_with(columns["size"], SIZE_4K_SUFFIX))
+    return pc.and_(lacking, pc.greater(pc.list_value_length(columns["inputs"]), 0))
+
+
+def _most(takes: ModelInputs | None) -> float:
+    return math.inf if takes is None or takes.at_most is None else takes.at_most
+
+
+def _least(takes: ModelInputs | None) -> int:
+    return 0 if takes is None else takes.at_least
+
+
+def _wrong_number(columns: Columns, is_wrong: Callable[[int, str], bool]) -> pa.Array | None:
+    """The rows with a number of inputs that their model does not take; few numbers occur."""
+    numbers, mask = pc.list_value_length(columns["inputs"]).fill_null(0), None
+    occurring = pc.unique(numbers).to_pylist()
+    for name in pc.unique(columns["model"]).drop_null().to_pylist():
+        wrong = [n for n in occurring if is_wrong(n, name)]
+        if wrong:
+            is_in = pc.is_in(numbers, value_set=pa.array(wrong, numbers.type))
+            found = pc.and_(is_in, pc.equal(columns["model"], name))
+            mask = found if mask is None else pc.or_(mask, found)
+    return mask
+
+
+def _with_our_key(metadata: pa.Array) -> pa.Array:
+    """Which objects have the key that we keep for ourselves; deeper in it is the user's own."""
+    may = pc.match_substring(metadata, f'"{INTENT_TAG_KEY}"').fill_null(fill_value=False)
+    mask = np.zeros(len(metadata), bool)
+    for row in pc.indices_nonzero(may).to_pylist():
+        mask[row] = INTENT_TAG_KEY in json.loads(metadata[row].as_py())
+    return pa.array(mask)

@@ -24,7 +24,7 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
-from mynth_dagster.tables.columns import n_bytes_with_tag
+from mynth_dagster.tables.rules import n_bytes_with_tag
 from tests.engine.bench import Bench
 from tests.factories import KEY
 

@@ -16,7 +16,7 @@ from mynth_dagster.limits import (
 )
 from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
-from mynth_dagster.tables.rules import RowRules, explain_row, suspicious_rows
+from mynth_dagster.tables.rules import RULES, Allowed, find_problems
 from mynth_dagster.tables.schemas import REQUEST_TYPES
 
 R1, R2, R3 = LIMITS_BY_REVISION.values()
@@ -342,6 +342,21 @@ ROW = st.fixed_dictionaries(
 )
 
 
+GOOD = {
+    "prompt_id": "x",
+    **dict.fromkeys(REQUEST_TYPES),
+    "prompt": "fine",
+    "model": "v/m",
+    "count": 1,
+}
+TYPES = {"prompt_id": pa.string(), **REQUEST_TYPES}
+
+
+def columns_of(*rows):
+    """Rows as the columns that rules look at."""
+    return {name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()}
+
+
 @settings(deadline=None, max_examples=300)
 @given(
     rows=st.lists(ROW, min_size=1, max_size=6),
@@ -357,19 +372,80 @@ ROW = st.fixed_dictionaries(
     fan_out=st.sampled_from([None, ("auto", "v/m")]),
     same=st.sets(st.sampled_from([name for name in REQUEST_TYPES if name != "prompt"])),
 )
-def test_columns_never_miss_what_the_rules_refuse(rows, limits, offers, fan_out, same):
-    """Every row that the rules of a single row refuse is found by whole columns."""
-    rules = RowRules(limits, offers, fan_out)
-    rows = [{**row, **{name: rows[0][name] for name in same}} for row in rows]
-    columns = {
-        name: pa.array([row[name] for row in rows], kind) for name, kind in REQUEST_TYPES.items()
-    }
+def test_a_row_is_judged_alike_alone_and_among_others(rows, limits, offers, fan_out, same):
+    """Neither its neighbours, nor columns that are looked at once, change what is told of a row."""
+    allowed = Allowed(limits, offers, fan_out)
+    rows = [{**GOOD, **row, **{name: rows[0][name] for name in same}} for row in rows]
 
-    refused = {
-        index for index, row in enumerate(rows) if explain_row({"prompt_id": "x", **row}, rules)
-    }
+    alone = [find_problems(columns_of(row), allowed).get(0) for row in rows]
 
-    assert refused <= set(suspicious_rows(columns, rules, same=same))
+    together = find_problems(columns_of(*rows), allowed, constant=same)
+    assert alone == [together.get(place) for place in range(len(rows))]
+
+
+MODELS = Offers({"v/m": CatalogModel("v/m"), "v/other": CatalogModel("v/other")})
+NO_INPUTS = Offers(
+    {"v/m": CatalogModel("v/m", has_4k=False, takes_text=True, inputs=ModelInputs(0, 0))}
+)
+EDITS = Offers({"v/m": CatalogModel("v/m", takes_text=False, inputs=ModelInputs(2, 3))})
+A_URL = {"url": "https://x/1.png", "role": None}
+BREAKING = [  # cells, what they are judged by, and what the message has to tell
+    ({"prompt_id": None}, Allowed(R2), "give each row its own"),
+    ({"prompt": " \u200b"}, Allowed(R2), "no character that can be seen"),
+    ({"prompt": "x" * 2057}, Allowed(R1), "2057 characters, API revision 2026-04 takes up to 2056"),
+    ({"negative_prompt": "a\0"}, Allowed(R2), "NUL"),
+    ({"negative_prompt": "x" * 8193}, Allowed(R3), "8193 characters, API revision 2026-10"),
+    ({"model": "v/m\0"}, Allowed(R2), "NUL"),
+    ({"model": "a b"}, Allowed(R2), "'a b' is no model id: 1 to 200"),
+    ({"model": "v/othr"}, Allowed(R2, MODELS), "did you mean 'v/other'?"),
+    ({"model": "v/x"}, Allowed(R2, fan_out_models=("v/m",)), "the batch's models are v/m"),
+    ({"size": "16:10"}, Allowed(R2), "'16:10' is no size of API revision 2026-08; did you mean"),
+    ({"count": 21}, Allowed(R3), "21 images, API revision 2026-10 takes 1 to 20"),
+    ({"inputs": [A_URL] * 21}, Allowed(R2), "21 inputs, API revision 2026-08 takes up to 20"),
+    ({"inputs": [A_URL, {"url": " ", "role": None}]}, Allowed(R2), "input 1 has no URL"),
+    ({"inputs": [A_URL, {"url": "Data:,x", "role": None}]}, Allowed(R3), "input 1 is a data URI"),
+    ({"inputs": [A_URL, {"url": "https://x", "role": "y"}]}, Allowed(R3), "'y', API revision 2026"),
+    ({"inputs": [{"url": "https://" + "x" * 2041, "role": None}]}, Allowed(R2), "2049 characters"),
+    ({"output_format": "gif"}, Allowed(R2), "'gif' is none of png, jpg, webp"),
+    ({"output_quality": 80}, Allowed(R3), "has no output quality: leave it out"),
+    ({"output_quality": 101}, Allowed(R2), "101, API revision 2026-08 takes 1 to 100"),
+    ({"enhance": "native"}, Allowed(R2), "'native', API revision 2026-08 takes magic"),
+    ({"destination": "a"}, Allowed(R1), "has no destinations: leave it out"),
+    ({"destination": "A b"}, Allowed(R2), "'A b' is not 1 to 64 small letters"),
+    (
+        {"destination": "x"},
+        Allowed(R2, Offers(destinations=frozenset({"shop"}))),
+        "the account has no 'x'; known: shop",
+    ),
+    ({"metadata": f'{{"{INTENT_TAG_KEY}":1}}'}, Allowed(R2), "is reserved"),
+    ({"metadata": metadata_of(2049)}, Allowed(R2), "2049 bytes as compact JSON"),
+    ({"inputs": [A_URL]}, Allowed(R3, NO_INPUTS), "'v/m' takes no input images"),
+    ({"size": "16:9_4k"}, Allowed(R3, NO_INPUTS), "'v/m' takes no 4k sizes"),
+    ({}, Allowed(R3, EDITS), "'v/m' needs an input image"),
+    ({"inputs": [A_URL] * 4}, Allowed(R3, EDITS), "4 inputs, 'v/m' takes up to 3"),
+    ({"inputs": [A_URL]}, Allowed(R3, EDITS), "1 inputs, 'v/m' takes at least 2"),
+]
+
+
+def test_each_rule_is_broken_by_one_row_alone_and_tells_it():
+    """For every rule: its mask finds the row, its message tells what is allowed, and no other."""
+    assert len(BREAKING) == len(RULES)
+    for cells, allowed, told in BREAKING:
+        good = {**GOOD, "inputs": [A_URL] * 2 if allowed.offers is EDITS else None}
+        columns = columns_of(good, {**GOOD, **cells}, good)
+
+        (rule, *_) = broken = [rule for rule in RULES if rule.broken_by(columns, allowed)]
+
+        assert all(list(rule.broken_by(columns, allowed)) == [1] for rule in broken)
+        problem = rule.problem_of(columns, 1, allowed)
+        assert (problem.code, problem.field) == (rule.code, next(iter(cells), "inputs"))
+        assert told in problem.message
+        assert find_problems(columns, allowed) == {1: problem}
+    firsts = [
+        next(rule for rule in RULES if rule.broken_by(columns_of({**GOOD, **cells}), allowed))
+        for cells, allowed, _ in BREAKING
+    ]
+    assert firsts == sorted(RULES, key=firsts.index)
 
 
 def test_a_model_with_a_price_of_4k_is_asked_for_4k(write):
@@ -382,7 +458,7 @@ def test_a_model_with_a_price_of_4k_is_asked_for_4k(write):
         assert written.problems() == [problem]
 
 
-EDITS = ModelInputs(at_least=1, at_most=2)
+ONE_OR_TWO = ModelInputs(at_least=1, at_most=2)
 
 
 @pytest.mark.parametrize(
@@ -391,9 +467,9 @@ EDITS = ModelInputs(at_least=1, at_most=2)
         ({}, 1, None),
         ({"takes_text": True, "inputs": ModelInputs(at_most=0)}, 0, None),
         ({"takes_text": True, "inputs": ModelInputs(at_most=0)}, 1, "'v/m' takes no input images"),
-        ({"takes_text": False, "inputs": EDITS}, 0, "'v/m' needs an input image"),
-        ({"takes_text": False, "inputs": EDITS}, 2, None),
-        ({"takes_text": True, "inputs": EDITS}, 3, "3 inputs, 'v/m' takes up to 2"),
+        ({"takes_text": False, "inputs": ONE_OR_TWO}, 0, "'v/m' needs an input image"),
+        ({"takes_text": False, "inputs": ONE_OR_TWO}, 2, None),
+        ({"takes_text": True, "inputs": ONE_OR_TWO}, 3, "3 inputs, 'v/m' takes up to 2"),
         ({"takes_text": True, "inputs": ModelInputs(2, None)}, 1, "1 inputs, 'v/m' takes at least"),
         ({"takes_text": True, "inputs": ModelInputs(2, None)}, 20, None),
     ],
@@ -429,11 +505,10 @@ def test_the_catalogue_tells_how_many_inputs_a_model_takes(write, told, n_inputs
 )
 def test_what_2026_10_does_not_do_is_told_before_it_is_sent(cells, code):
     """A row that asks for it is refused alone, with the field's name and the way out."""
-    row = {"prompt_id": "x", "prompt": "a", "model": "auto", "count": 1, "inputs": None, **cells}
+    row = {**GOOD, "model": "auto", **cells}
 
-    problem = explain_row(row, RowRules(R3))
+    problem = find_problems(columns_of(row), Allowed(R3))[0]
 
-    assert problem is not None
     assert (problem.code, problem.field) == (code, next(iter(cells)))
 
 
