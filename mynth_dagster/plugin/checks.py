@@ -20,7 +20,7 @@ from mynth_dagster.plugin.metadata import failure_rate, name_rows
 from mynth_dagster.tables.audit import Audit
 from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
-from mynth_dagster.tables.results import UNRATED, FailureKind, ResultsSummary
+from mynth_dagster.tables.results import UNRATED, ResultsSummary, add_example
 
 # What the checks of a batch allow before they warn or fail.
 
@@ -125,7 +125,12 @@ def content_rated(
     n_forbidden = sum(levels[level] for level in forbidden)
     bad = _forbidden(by_slice, forbidden) + _unrated(by_slice, unrated_share_warn)
     n_rated = levels.total()
-    rows = _rows(summaries, [*forbidden, UNRATED]) if bad else []
+    rows = (
+        (level, summary.images_by_level[level], examples)
+        for summary in summaries
+        for level, examples in summary.rows_by_level.items()
+        if bad and level in (*forbidden, UNRATED)
+    )
     return dg.AssetCheckResult(
         check_name=CONTENT_RATING,
         asset_key=images,
@@ -135,20 +140,10 @@ def content_rated(
             "mynth/images_by_level": dg.MetadataValue.json(dict(levels)),
             **{f"mynth/share_{level}": round(n / n_rated, 4) for level, n in levels.items()},
             "mynth/forbidden": n_forbidden,
-            "mynth/rows": name_some(rows) or "none",
+            "mynth/rows": _as_in_rows(rows),
             "mynth/partitions": name_some(bad) or "none",
         },
     )
-
-
-def _rows(summaries: Iterable[ResultsSummary], levels: Iterable[str]) -> list[str]:
-    """The first rows with images of these levels."""
-    return [
-        f"{level}, as in {name_rows(summary.rows_by_level[level])}"
-        for summary in summaries
-        for level in levels
-        if level in summary.rows_by_level
-    ]
 
 
 def _with_unrated(summary: ResultsSummary) -> dict[str, int]:
@@ -296,11 +291,11 @@ def files_kept(
 ) -> dg.AssetCheckResult:
     """Whether the images have their files."""
     rates = {s.slice: s.n_missing / s.n_images if s.n_images else 0.0 for s in summaries}
-    codes = [
-        f"{n} {code}, as in {name_rows(summary.rows_by_code.get(code, ()))}"
+    codes = (
+        (code, n, summary.rows_by_code.get(code, ()))
         for summary in summaries
         for code, n in summary.failed_by_code.items()
-    ]
+    )
     return _judged(
         FILES_KEPT,
         files,
@@ -308,7 +303,7 @@ def files_kept(
         warn=limits.missing_file_rate_warn,
         error=limits.missing_file_rate_error,
         called="without a file",
-        details={"mynth/codes": name_some(codes) or "none"},
+        details={"mynth/codes": _as_in_rows(codes)},
     )
 
 
@@ -410,17 +405,26 @@ def _rejected(summaries: Sequence[PromptsSummary]) -> Iterator[str]:
 
 
 def _codes(summaries: Sequence[ResultsSummary], *, only_open: bool = False) -> str:
-    """Why there is no image, the most frequent first: code, rows, and what to do next."""
-    first: dict[str, FailureKind] = {}
-    counts = Counter[str]()
-    for kind in (kind for summary in summaries for kind in summary.failure_kinds):
-        n_rows = kind.n_open if only_open else kind.n_failures
-        if n_rows:
-            first.setdefault(kind.code, kind)
-            counts[kind.code] += n_rows
+    """Why there is no image, and what to do next."""
+    kinds = [kind for summary in summaries for kind in summary.failure_kinds]
+    counted = ((k.code, k.n_open if only_open else k.n_failures, k.examples) for k in kinds)
+    return _as_in_rows(counted, {kind.code: kind.next_step for kind in reversed(kinds)})
+
+
+def _as_in_rows(
+    counted: Iterable[tuple[str, int, Sequence[str]]], next_steps: Mapping[str, str] | None = None
+) -> str:
+    """Codes or levels over all partitions, the most frequent first, each with its first rows."""
+    counts, rows = Counter[str](), dict[str, list[str]]()
+    for what, n, examples in counted:
+        counts[what] += n
+        for prompt_id in examples:
+            add_example(rows.setdefault(what, []), prompt_id)
     named = [
-        f"{n} {code}, as in {name_rows(first[code].examples)}. Next: {first[code].next_step}"
-        for code, n in counts.most_common()
+        f"{n} {what}, as in {name_rows(rows.get(what, ()))}"
+        + (f". Next: {next_steps[what]}" if next_steps else "")
+        for what, n in counts.most_common()
+        if n
     ]
     return name_some(named) or "none"
 

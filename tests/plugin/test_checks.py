@@ -12,6 +12,7 @@ from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import MoneyOutcome
 from mynth_dagster.plugin import checks
 from mynth_dagster.plugin.checks import CheckLimits
+from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import FailureKind, ResultsSummary
 
@@ -83,9 +84,28 @@ def test_open_rows_are_named_with_code_and_next_step():
 
     told = checks.nothing_open(KEY, summaries).metadata["mynth/codes"].value
 
-    assert told.startswith("3 outcome_unknown, as in p1. Next: Resolve it.; 1 deadline_passed, as")
+    assert told.startswith("3 outcome_unknown, as in p1, p9. Next: Resolve it.; 1 ")
     assert "as in \\x1b[2Jxxx" in told
     assert told.endswith("x…. Next: Wait.")
+
+
+def test_codes_of_failed_downloads_are_counted_over_all_partitions():
+    """Each code once, the most frequent first, with rows of every partition."""
+    summaries = [
+        FilesSummary(
+            Slice("a"),
+            9,
+            6,
+            1,
+            {"too_slow": 1, "no_url": 2},
+            {"too_slow": ["p1"], "no_url": ["p4"]},
+        ),
+        FilesSummary(Slice("b"), 9, 7, 1, {"too_slow": 2}, {"too_slow": ["p2", "p3"]}),
+    ]
+
+    told = checks.files_kept(KEY, summaries, CheckLimits()).metadata["mynth/codes"].value
+
+    assert told == "3 too_slow, as in p1, p2, p3; 2 no_url, as in p4"
 
 
 @pytest.mark.parametrize(("charged", "passed"), [(500_000_000, True), (500_000_001, False)])

@@ -38,7 +38,7 @@ def test_a_forbidden_level_fails_and_names_where():
     assert result.metadata["mynth/forbidden"].value == 2
     assert result.metadata["mynth/share_nsfw"].value == 0.1
     assert result.metadata["mynth/partitions"].value == "w1: 2 nsfw"
-    assert result.metadata["mynth/rows"].value == "nsfw, as in p1, p2"
+    assert result.metadata["mynth/rows"].value == "2 nsfw, as in p1, p2"
 
 
 @pytest.mark.parametrize(("warn", "passed"), [(0.0, False), (0.24, False), (0.25, True)])
