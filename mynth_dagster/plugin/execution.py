@@ -43,7 +43,7 @@ from mynth_dagster.tables.audit import Audit, audit_slice
 from mynth_dagster.tables.inspection_tables import InspectionSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
-from mynth_dagster.tables.schemas import TASKS_SCHEMA
+from mynth_dagster.tables.schemas import schema_of
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
 
 # Telling Dagster which partitions of a run are done.
@@ -325,7 +325,7 @@ def tasks_told(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadat
     """What the UI shows of a partition that was sent."""
     return {
         **metadata.tasks_metadata(summary),
-        **written_columns(TASKS, TASKS_SCHEMA, assets.key),
+        **written_columns(TASKS, schema_of(TASKS), assets.key),
     }
 
 

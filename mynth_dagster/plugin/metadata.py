@@ -22,20 +22,11 @@ from mynth_dagster.engine.run import SubmitReport
 from mynth_dagster.errors import cut
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
 from mynth_dagster.models.money import NO_MONEY, Receipt, format_usd, usd_from_units
-from mynth_dagster.models.request import InspectionKind
 from mynth_dagster.printable import printable
 from mynth_dagster.tables.images import draw_strip
-from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import FailureKind, ResultsSummary, SampleImage
-from mynth_dagster.tables.schemas import (
-    MEANINGS,
-    OUR_COLUMNS,
-    TASKS_SCHEMA,
-    failures_schema,
-    images_schema,
-    prompts_schema,
-)
+from mynth_dagster.tables.schemas import COLUMNS, OUR_COLUMNS, schema_of
 
 # Markdown that Dagster's UI renders, made of texts that may be anything. Pure.
 #
@@ -366,23 +357,9 @@ _ORIGINS: dict[str, dict[str, dict[str, str]]] = {
 """Table -> upstream table -> column -> the column it comes from; carried ones keep their name."""
 
 
-def _fixed(schema: pa.Schema) -> Callable[[pa.Schema], pa.Schema]:
-    """A table without carried columns."""
-    return lambda _: schema
-
-
-_FIXED: dict[str, Callable[[pa.Schema], pa.Schema]] = {
-    "prompts": prompts_schema,
-    "tasks": _fixed(TASKS_SCHEMA),
-    "images": images_schema,
-    "failures": failures_schema,
-    **{kind.table: _fixed(inspection_schema(kind)) for kind in InspectionKind},
-}
-
-
 def defined_columns(table: str, *, below_pictures: bool = False) -> dict[str, Any]:
     """Metadata of the asset's definition: the columns that the table has in any case."""
-    return _columns(_schema(table, _FIXED[table](pa.schema([]))), below_pictures=below_pictures)
+    return _columns(_schema(table, schema_of(table)), below_pictures=below_pictures)
 
 
 def written_columns(
@@ -405,7 +382,7 @@ def _columns(schema: dg.TableSchema, *, below_pictures: bool) -> dict[str, Any]:
 
 
 def _schema(table: str, schema: pa.Schema) -> dg.TableSchema:
-    meanings = MEANINGS[table]
+    meanings = {name: meaning for name, _, meaning in COLUMNS[table]}
     return dg.TableSchema(
         [
             dg.TableColumn(
@@ -424,7 +401,7 @@ def _lineage(
         for column, origin in columns.items():
             deps.setdefault(column, []).append(dg.TableColumnDep(key(upstream), origin))
     if table in ("images", "failures"):
-        own = set(_FIXED[table](pa.schema([])).names) | set(OUR_COLUMNS)
+        own = set(schema_of(table).names) | set(OUR_COLUMNS)
         carried = [name for name in schema.names if name not in own]
         deps |= {name: [dg.TableColumnDep(key("prompts"), name)] for name in carried}
     return deps

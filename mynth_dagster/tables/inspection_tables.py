@@ -28,7 +28,7 @@ from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import STALLED, IntentState
 from mynth_dagster.tables.requests import inspection_key
 from mynth_dagster.tables.results import PROMPT_ROWS_AT_ONCE, IntentLookup
-from mynth_dagster.tables.schemas import USD, UTC_US
+from mynth_dagster.tables.schemas import ANSWERS, FINDING, STRENGTH, schema_of
 from mynth_dagster.tables.store import IMAGES, VERSION_KEY, TableStore, staged_tables
 
 # What Mynth says of an image, shaped to the columns that hold it. Pure.
@@ -36,31 +36,10 @@ from mynth_dagster.tables.store import IMAGES, VERSION_KEY, TableStore, staged_t
 # An answer is paid for: whatever is odd in it is left out, and never stands in the way of the rest.
 
 
-_FINDING = ("finding", "category", "severity", "where", "confidence")
-_STRENGTH = ("strength", "confidence")
-
-
-def _entries(names: tuple[str, ...]) -> pa.DataType:
-    return pa.list_(pa.struct([(name, pa.string()) for name in names]))
-
-
-ANSWERS: dict[InspectionKind, list[tuple[str, pa.DataType]]] = {
-    InspectionKind.RATE: [("level", pa.string())],
-    InspectionKind.ALT: [("alt", pa.string())],
-    InspectionKind.REVIEW: [
-        ("score", pa.float64()),
-        ("summary", pa.string()),
-        ("findings", _entries(_FINDING)),
-        ("strengths", _entries(_STRENGTH)),
-    ],
-}
-"""The columns of the answer, by what was asked; the first is indispensable."""
-
-
 def shaped_answer(kind: InspectionKind, told: Mapping[str, Any]) -> dict[str, Any] | None:
     """The cells of an answer; None where it does not tell what was asked for."""
-    answer = {name: _READERS[name](told.get(name)) for name, _ in ANSWERS[kind]}
-    indispensable, _ = ANSWERS[kind][0]
+    answer = {name: _READERS[name](told.get(name)) for name, *_ in ANSWERS[kind]}
+    indispensable = ANSWERS[kind][0][0]
     return None if answer[indispensable] is None else answer
 
 
@@ -94,8 +73,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "alt": _text,
     "score": _number,
     "summary": _text,
-    "findings": _reader(_FINDING),
-    "strengths": _reader(_STRENGTH),
+    "findings": _reader(FINDING),
+    "strengths": _reader(STRENGTH),
 }
 
 
@@ -122,34 +101,6 @@ _NEXT_BY_STATUS = {
     IntentState.FAILED.value: _TRY_AGAIN,
 }
 """What to do about an image without an answer; else as for any request in doubt."""
-
-
-def inspection_schema(kind: InspectionKind) -> pa.Schema:
-    """The columns of `ratings`, `alt_texts` or `reviews`."""
-    return pa.schema(
-        [
-            ("prompt_id", pa.string()),
-            ("request_key", pa.string()),
-            ("image_index", pa.int32()),
-            ("image_id", pa.string()),
-            ("image_intent_id", pa.string()),
-            ("url", pa.string()),
-            ("status", pa.string()),
-            *ANSWERS[kind],
-            ("cost_usd", USD),
-            ("task_id", pa.string()),
-            ("intent_id", pa.string()),
-            ("request_hash", pa.string()),
-            ("generation", pa.int32()),
-            ("attempts", pa.int32()),
-            ("submitted_at", UTC_US),
-            ("completed_at", UTC_US),
-            ("error_code", pa.string()),
-            ("error_message", pa.string()),
-            ("money", pa.string()),
-            ("next_step", pa.string()),
-        ]
-    )
 
 
 @dataclass(frozen=True)
@@ -197,7 +148,7 @@ def write_inspections(
     rows = _Rows(batch, lookup, now_us, stop_code)
     with staged_tables(store) as staging:
         footer = {VERSION_KEY: str(version)}
-        table = staging.open(kind.table, slice_, inspection_schema(kind), footer=footer)
+        table = staging.open(kind.table, slice_, schema_of(kind.table), footer=footer)
         images = store.iter_batches(
             IMAGES, slice_, columns=_IMAGE_COLUMNS, batch_rows=PROMPT_ROWS_AT_ONCE
         )
@@ -242,7 +193,7 @@ class _Rows:
         assert batch.inspection is not None
         self._settings = batch.inspection
         self._lookup, self._now_us, self._stop_code = lookup, now_us, stop_code
-        self._schema = inspection_schema(self._settings.kind)
+        self._schema = schema_of(self._settings.kind.table)
         self.statuses: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.n_answered = self.charged_units = 0

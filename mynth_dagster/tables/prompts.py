@@ -46,7 +46,7 @@ from mynth_dagster.tables.requests import (
     settings_hash,
 )
 from mynth_dagster.tables.rules import Allowed, find_problems
-from mynth_dagster.tables.schemas import prompts_schema
+from mynth_dagster.tables.schemas import schema_of
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import (
     PROMPTS,
@@ -228,7 +228,7 @@ def _open_tables(
 ) -> dict[str, _SliceTable]:
     n_slices = len(batch.fan_out_keys) or 1
     rows = min(ROW_GROUP_ROWS, max(ROW_GROUP_ROWS_MIN, ROWS_KEPT_BACK_MAX // n_slices))
-    schema = prompts_schema(found.carried_schema)
+    schema = schema_of(PROMPTS, found.carried_schema)
     from_table = " ".join(name for name in ("count", "model") if name in found.ours)
     footer = {SETTINGS_KEY: settings_hash(batch.defaults), FROM_TABLE_KEY: from_table}
     return {

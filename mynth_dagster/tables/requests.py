@@ -37,7 +37,7 @@ from mynth_dagster.tables.inputs import InputFiles, for_naming, identify_inputs
 from mynth_dagster.tables.parquet import reason_of, repeated_pieces
 from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
 from mynth_dagster.tables.rules import Allowed, RowProblem, find_problems
-from mynth_dagster.tables.schemas import OUR_COLUMNS, REQUEST_TYPES, prompts_schema
+from mynth_dagster.tables.schemas import OUR_COLUMNS, REQUEST_TYPES, schema_of
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import IMAGES, PROMPTS, TableStore
 
@@ -274,7 +274,7 @@ class RequestRows:
     ) -> None:
         self._files = InputFiles(allowed.limits, source.folder, batch.inputs_root)
         self._source, self._batch, self._found, self._allowed = source, batch, found, allowed
-        self._schema = prompts_schema(found.carried_schema)
+        self._schema = schema_of(PROMPTS, found.carried_schema)
         self._derived = DerivedIds()
         self._names = NameTally()
         self._make = request_maker(batch.defaults)

@@ -41,12 +41,7 @@ from mynth_dagster.tables.accounting import (
 )
 from mynth_dagster.tables.parquet import repeated_pieces
 from mynth_dagster.tables.row_ids import SeenKeys
-from mynth_dagster.tables.schemas import (
-    TASKS_SCHEMA,
-    carried_schema,
-    failures_schema,
-    images_schema,
-)
+from mynth_dagster.tables.schemas import carried_schema, schema_of
 from mynth_dagster.tables.store import (
     FAILURES,
     IMAGES,
@@ -556,9 +551,9 @@ def write_results(
     carried = carried_schema(store.read_schema(PROMPTS, slice_).remove_metadata())
     with staged_tables(store) as staging:
         schemas = {
-            TASKS: TASKS_SCHEMA,
-            IMAGES: images_schema(carried),
-            FAILURES: failures_schema(carried),
+            TASKS: schema_of(TASKS),
+            IMAGES: schema_of(IMAGES, carried),
+            FAILURES: schema_of(FAILURES, carried),
         }
         footer = {VERSION_KEY: str(version)}
         opened: dict[str, StagedTable | _Unwritten] = {
@@ -603,9 +598,9 @@ class _ResultTables:
         url_lifetime_us: int | None,
     ) -> None:
         self._tables = tables
-        self._tasks = GatheredRows(TASKS_SCHEMA)
-        self._images = GatheredRows(images_schema(carried), carried.names)
-        self._failures = GatheredRows(failures_schema(carried), carried.names)
+        self._tasks = GatheredRows(schema_of(TASKS))
+        self._images = GatheredRows(schema_of(IMAGES, carried), carried.names)
+        self._failures = GatheredRows(schema_of(FAILURES, carried), carried.names)
         self._slice, self._version, self._now_us = slice_, version, now_us
         self._url_lifetime_us = url_lifetime_us
         self._counts = ResultCounts()

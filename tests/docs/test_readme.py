@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.simulator import SimulatorServer
-from mynth_dagster.tables.schemas import TASKS_SCHEMA, failures_schema, images_schema
+from mynth_dagster.tables.schemas import schema_of
 from tests.docs.markdown import DOCS, README, blocks, code_in, commands, read, rows, section
 
 SIMULATOR_URL = "http://127.0.0.1:8787"
@@ -30,11 +30,10 @@ def test_result_tables_have_the_columns_told():
         code_in(name)[0]: code_in(columns)
         for name, _, columns in rows(section(README, "The tables it writes"), "table")
     }
-    none = pa.schema([])
     assert told == {
-        "tasks": TASKS_SCHEMA.names,
-        "images": images_schema(none).names,
-        "failures": failures_schema(none).names,
+        "tasks": schema_of("tasks").names,
+        "images": schema_of("images").names,
+        "failures": schema_of("failures").names,
     }
 
 

@@ -43,15 +43,8 @@ from mynth_dagster.simulator import (
 )
 from mynth_dagster.simulator.scenario import FailureKind, FaultKind
 from mynth_dagster.tables.columns import READING_CODES
-from mynth_dagster.tables.inspection_tables import inspection_schema
 from mynth_dagster.tables.rules import RULES
-from mynth_dagster.tables.schemas import (
-    MEANINGS,
-    TASKS_SCHEMA,
-    failures_schema,
-    images_schema,
-    prompts_schema,
-)
+from mynth_dagster.tables.schemas import COLUMNS, schema_of
 from tests.docs import reference
 from tests.docs.markdown import DOCS, ROOT, blocks, code_in, read, rows, section
 
@@ -60,14 +53,7 @@ TABLES = DOCS / "tables.md"
 SIMULATOR = DOCS / "simulator.md"
 WIRE = DOCS / "wire.md"
 OPERATIONS = DOCS / "operations.md"
-NONE = pa.schema([])
-SCHEMAS = {
-    "prompts": prompts_schema(NONE),
-    "tasks": TASKS_SCHEMA,
-    "images": images_schema(NONE),
-    "failures": failures_schema(NONE),
-    **{kind.table: inspection_schema(kind) for kind in InspectionKind},
-}
+SCHEMAS = {table: schema_of(table) for table in COLUMNS}
 
 
 def test_states_page_draws_the_table_of_transitions():
@@ -331,4 +317,4 @@ def test_columns_mean_the_same_on_the_page_and_in_the_ui(table: str):
         code_in(column)[0]: re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", meaning)
         for column, _, meaning in rows(section(TABLES, f"`{table}`"), "column")
     }
-    assert told == MEANINGS[table]
+    assert told == {name: meaning for name, _, meaning in COLUMNS[table]}

@@ -26,7 +26,8 @@ from mynth_dagster.errors import (
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.money import budget_from_usd
 from mynth_dagster.models.request import InspectionKind, InspectionSettings, RatingLevel
-from mynth_dagster.tables.inspection_tables import ANSWERS, InspectionSummary, shaped_answer
+from mynth_dagster.tables.inspection_tables import InspectionSummary, shaped_answer
+from mynth_dagster.tables.schemas import schema_of
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
 
@@ -311,7 +312,7 @@ def test_an_odd_answer_stands_in_nobodys_way(kind, told, cells):
         return
     shaped["findings"] = [f["finding"] for f in shaped.get("findings") or ()] or None
     assert {name: shaped[name] for name in cells} == cells
-    assert pa.RecordBatch.from_pylist([{}], schema=pa.schema(ANSWERS[kind])).num_rows == 1
+    assert pa.RecordBatch.from_pylist([{}], schema=schema_of(kind.table)).num_rows == 1
 
 
 def test_a_rebuilt_ledger_asks_about_no_image_again(made):

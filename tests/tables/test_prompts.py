@@ -17,7 +17,7 @@ from mynth_dagster.models.task import CatalogModel, Offers
 from mynth_dagster.tables import prompts as prompts_module
 from mynth_dagster.tables.prompts import write_prompts
 from mynth_dagster.tables.requests import iter_planned_rows
-from mynth_dagster.tables.schemas import OUR_COLUMNS, prompts_schema
+from mynth_dagster.tables.schemas import OUR_COLUMNS, schema_of
 from mynth_dagster.tables.source import open_source, source_from_arrow
 from mynth_dagster.tables.store import PROMPTS, TableStore
 
@@ -30,7 +30,7 @@ def test_prompt_alone_is_enough(write):
 
     assert [row.request.prompt for row in written.planned()] == ["a", "b"]
     schema = written.store.read_schema(PROMPTS, Slice()).remove_metadata()
-    assert prompts_schema(pa.schema([])) == schema
+    assert schema_of(PROMPTS) == schema
     assert list(OUR_COLUMNS) == schema.names
 
 

@@ -14,10 +14,8 @@ from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables import accounting
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.schemas import (
-    TASKS_SCHEMA,
     carried_schema,
-    failures_schema,
-    images_schema,
+    schema_of,
 )
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS
 from tests.tables.outcomes import NOW_US, SLICE, failed, image
@@ -30,7 +28,7 @@ def test_schemas_are_as_documented(write, collect, store):
 
     carried = carried_schema(store.read_schema(PROMPTS, SLICE)).remove_metadata()
     assert carried.names == ["category"]
-    expected = [TASKS_SCHEMA, images_schema(carried), failures_schema(carried)]
+    expected = [schema_of(TASKS), schema_of(IMAGES, carried), schema_of(FAILURES, carried)]
     assert expected == [
         store.read_schema(table, SLICE).remove_metadata() for table in (TASKS, IMAGES, FAILURES)
     ]
