@@ -43,9 +43,10 @@ from mynth_dagster.tables.store import (
     IMAGES,
     VERSION_KEY,
     TableStore,
-    is_orphan,
-    sync,
+    remove_orphans,
+    rename,
     temp_name,
+    write_atomically,
 )
 
 # A file between its URL and its name: hashed as it comes, looked at when it is whole.
@@ -181,21 +182,15 @@ class ImageStore:
         final = posixpath.join(self._folder(slice_), f"{stem}.{kept.format}")
         with self._as_errors(final, "cannot keep the file"):
             if passing.path is not None:
-                sync(passing.path)
-                os.replace(passing.path, final)  # noqa: PTH105 - as above
-                sync(posixpath.dirname(final))
+                rename(self.tables.fs, passing.path, final)
                 return
             passing.file.seek(0)
             self._put(passing.file, final)
 
     def remove_orphans(self, slice_: Slice) -> None:
         """Remove temporary files that dead processes of this machine left in this folder."""
-        if self._is_object_store:
-            return
-        with suppress(Exception):
-            for path in self.tables.fs.ls(self._folder(slice_), detail=False):
-                if is_orphan(posixpath.basename(path)):
-                    self.tables.fs.rm_file(path)
+        if not self._is_object_store:
+            remove_orphans(self.tables.fs, self._folder(slice_))
 
     def _put(self, source: BinaryIO, final: str) -> None:
         fs = self.tables.fs
@@ -203,14 +198,14 @@ class ImageStore:
             _copy(fs, source, final)
             return
         folder = posixpath.dirname(final)
-        passing = posixpath.join(folder, temp_name())
+        temp = posixpath.join(folder, temp_name())
         fs.makedirs(folder, exist_ok=True)
         try:
-            _copy(fs, source, passing)
-            fs.mv(passing, final)
+            _copy(fs, source, temp)
+            rename(fs, temp, final)
         except BaseException:
             with suppress(Exception):
-                fs.rm_file(passing)
+                fs.rm_file(temp)
             raise
 
     @property
@@ -434,12 +429,8 @@ class ThumbnailStore:
             TableError: The store cannot be written.
         """
         path = self._path(slice_, image)
-        folder, name = posixpath.split(path)
-        passing = f"{folder}/.{name}.tmp"
         with as_table_errors(path, "cannot write the thumbnail"):
-            self.tables.fs.makedirs(folder, exist_ok=True)
-            self.tables.fs.pipe_file(passing, content)
-            self.tables.fs.mv(passing, path)
+            write_atomically(self.tables.fs, path, content)
 
     def _path(self, slice_: Slice, image: SampleImage) -> str:
         name = f"{image.intent_id}-{image.image_index}.webp"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.parquet import as_table_errors
 from mynth_dagster.tables.requests import inspection_key
 from mynth_dagster.tables.source import PromptSource
-from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore
+from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore, write_atomically
 
 MARK_NAME = "_ledger.json"
 
@@ -64,19 +63,7 @@ def write_mark(store: TableStore, mark: LedgerMark) -> None:
     """Leave the mark for the next run; a crash leaves the old one."""
     path = _path(store)
     with as_table_errors(path, "cannot write which ledger the tables belong to"):
-        write_json(store, path, asdict(mark))
-
-
-def write_json(store: TableStore, path: str, value: object) -> None:
-    """A small file of the root, under a temporary name first."""
-    folder, name = posixpath.split(path)
-    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}")
-    store.fs.makedirs(folder, exist_ok=True)
-    store.fs.pipe_file(temporary, json.dumps(value).encode("ascii"))
-    if store.is_local:
-        os.replace(temporary, path)  # noqa: PTH105 - paths are fsspec's
-    else:
-        store.fs.mv(temporary, path)
+        write_atomically(store.fs, path, json.dumps(asdict(mark)).encode("ascii"))
 
 
 def has_results(store: TableStore, table: str = TASKS) -> bool:
@@ -251,7 +238,8 @@ def write_source_mark(store: TableStore, window: Slice, source: PromptSource) ->
     """Say beside the tables what they are made from."""
     path = _mark_path(store, window)
     with as_table_errors(path, "cannot write what the batch was made from"):
-        write_json(store, path, _addresses(store, source))
+        addresses = json.dumps(_addresses(store, source))
+        write_atomically(store.fs, path, addresses.encode("ascii"))
 
 
 def _mark_path(store: TableStore, window: Slice) -> str:

@@ -282,11 +282,7 @@ class StagedTable:
     def publish(self) -> None:
         """Give the table its name; a reader sees the old rows until here and the new ones after."""
         with as_table_errors(self.uri, "cannot publish the table"):
-            if not self._is_local:
-                self._fs.mv(self._temp_path, self._final_path)
-                return
-            os.replace(self._temp_path, self._final_path)  # noqa: PTH105 - paths are fsspec's
-            sync(posixpath.dirname(self._final_path))
+            rename(self._fs, self._temp_path, self._final_path)
 
     def discard(self) -> None:
         """Remove what was written; harmless after `publish`."""
@@ -301,11 +297,7 @@ class StagedTable:
 
     def remove_orphans(self) -> None:
         """Remove temporary files that dead processes of this machine left beside this table."""
-        folder = posixpath.dirname(self._final_path)
-        with suppress(*FOREIGN_ERRORS):
-            for path in self._fs.ls(folder, detail=False):
-                if is_orphan(posixpath.basename(path)):
-                    self._fs.rm_file(path)
+        remove_orphans(self._fs, posixpath.dirname(self._final_path))
 
     def _flush(self, *, all_rows: bool) -> None:
         assert self._writer is not None
@@ -389,6 +381,33 @@ def temp_name() -> str:
     """A name of this process that no reader of tables picks up."""
     token = secrets.token_hex(4)
     return f"{_TEMP_PREFIX}{_host()}.{os.getpid()}.{token}{_TEMP_SUFFIX}"
+
+
+def write_atomically(fs: Any, path: str, content: bytes) -> None:
+    """Write a small file under a temporary name first, so that none is ever half there."""
+    folder = posixpath.dirname(path)
+    temp = posixpath.join(folder, temp_name())
+    fs.makedirs(folder, exist_ok=True)
+    fs.pipe_file(temp, content)
+    rename(fs, temp, path)
+
+
+def rename(fs: Any, temp: str, path: str) -> None:
+    """Give a complete file its name, in place of the one that may have it; to last, if local."""
+    if not isinstance(fs, LocalFileSystem):
+        fs.mv(temp, path)
+        return
+    sync(temp)
+    os.replace(temp, path)  # noqa: PTH105 - paths are fsspec's
+    sync(posixpath.dirname(path))
+
+
+def remove_orphans(fs: Any, folder: str) -> None:
+    """Remove temporary files that dead processes of this machine left in a folder."""
+    with suppress(*FOREIGN_ERRORS):
+        for path in fs.ls(folder, detail=False):
+            if is_orphan(posixpath.basename(path)):
+                fs.rm_file(path)
 
 
 def is_orphan(name: str) -> bool:
