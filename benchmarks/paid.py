@@ -18,7 +18,7 @@ from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Awaited, Intent, RowKey, intent_id
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.requests import PromptRow, iter_planned_rows
+from mynth_dagster.tables.requests import PromptRow, iter_planned_batches
 from mynth_dagster.tables.store import TableStore
 
 GROUP = 1000
@@ -31,8 +31,8 @@ def pay_for_all(folder: str, ledger_url: str, *, batch: Batch = BATCH) -> None:
     rows = (
         (slice_, row)
         for slice_ in batch.slices("")
-        for some in iter_planned_rows(TableStore(folder, batch.name), slice_, batch=batch)
-        for row in some
+        for planned in iter_planned_batches(TableStore(folder, batch.name), slice_, batch=batch)
+        for row in planned.rows()
     )
     keep(ledger_url, batch, rows, finished=True)
 

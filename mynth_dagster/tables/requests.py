@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -35,7 +37,6 @@ from mynth_dagster.tables.columns import (
 )
 from mynth_dagster.tables.inputs import InputFiles, for_naming, identify_inputs
 from mynth_dagster.tables.parquet import reason_of, repeated_pieces
-from mynth_dagster.tables.row_ids import DerivedIds, NameTally, fill_ids
 from mynth_dagster.tables.rules import Allowed, RowProblem, find_problems
 from mynth_dagster.tables.schemas import OUR_COLUMNS, REQUEST_TYPES, schema_of
 from mynth_dagster.tables.source import PromptSource
@@ -71,25 +72,6 @@ class PromptRow:
     def n_asked(self) -> int:
         """Images asked for."""
         return self.request.count
-
-
-def iter_prompt_rows(store: TableStore, slice_: Slice) -> Iterator[pa.RecordBatch]:
-    """All rows of a prompt table, rejected ones and carried columns included."""
-    return store.iter_batches(PROMPTS, slice_)
-
-
-def iter_planned_rows(
-    store: TableStore, slice_: Slice, *, batch: Batch
-) -> Iterator[list[PromptRow]]:
-    """
-    The good rows of a prompt table in order, as requests, a bounded number at a time.
-
-    Raises:
-        TableError: There is no prompt table, or it was written under other defaults than
-            the batch has now.
-    """
-    for planned in iter_planned_batches(store, slice_, batch=batch):
-        yield planned.rows()
 
 
 class PlannedBatch:
@@ -182,11 +164,6 @@ def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], ImageR
     return make
 
 
-def request_from_row(row: Sequence[Any], batch: Batch) -> ImageRequest:
-    """The request of one row: its cells in the order of `REQUEST_TYPES`."""
-    return request_maker(batch.defaults)(row)
-
-
 def settings_hash(defaults: RequestDefaults) -> str:
     """What the rows were completed with; says whether a table is still the batch's."""
     rating = defaults.rating
@@ -276,7 +253,7 @@ class RequestRows:
         self._source, self._batch, self._found, self._allowed = source, batch, found, allowed
         self._schema = schema_of(PROMPTS, found.carried_schema)
         self._derived = DerivedIds()
-        self._names = NameTally()
+        self._hashes: list[pa.Array] = []  # of names, 8 bytes each until all are there
         self._make = request_maker(batch.defaults)
         self._rows = self._iterate()
 
@@ -292,7 +269,7 @@ class RequestRows:
             if batch.num_rows:
                 yield from self._request_rows(batch, first_row)
             first_row += batch.num_rows
-        repeated = self._names.repeated()
+        repeated = repeated_hashes(self._hashes)
         if repeated:
             self._complain_of_names(repeated)
 
@@ -300,7 +277,7 @@ class RequestRows:
         rows = normalise(batch, self._found)
         ids = self._name(rows, self._derived)
         identify_inputs(rows, self._files)
-        self._names.add(ids)
+        self._hashes.append(pa.array([hash(name) for name in ids], pa.int64()))
         places, models = self._multiply(rows)
         columns = completed(rows, self._batch)
         columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
@@ -350,7 +327,11 @@ class RequestRows:
         asked = {name: columns[name].to_pylist() for name in _NAMED_BY if name in columns}
         if "inputs" in asked:
             asked["inputs"] = [for_naming(inputs) for inputs in asked["inputs"]]
-        return fill_ids(names, asked, derived)
+        cells = zip(*asked.values(), strict=True)
+        return [
+            derived.name(zip(asked, row, strict=True)) if name is None else name
+            for name, row in zip(names, cells, strict=True)
+        ]
 
     def _complain_of_names(self, repeated: frozenset[int]) -> None:
         """Read the source again to say which rows share a name."""
@@ -455,3 +436,33 @@ def constant_columns(rows: SourceRows, batch: Batch) -> set[str]:
 def repeated(value: object, kind: pa.DataType, n_rows: int) -> pa.Array:
     """The same in each row; nearly all batches of a table are of one size."""
     return pa.repeat(pa.scalar(value, kind), n_rows)
+
+
+class DerivedIds:
+    """
+    Names for rows that have none: a hash of what the row asks for, as the row gives it.
+
+    Equal rows are separate requests: `row_…`, `row_…-2`, `row_…-3`. The order of rows and the
+    batch's settings do not matter.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Counter[int] = Counter()
+
+    def name(self, asked: Iterable[tuple[str, object]]) -> str:
+        """The next name for a row with these ``(column, value)`` pairs; None is no value."""
+        text = _SORTED_JSON.encode({name: value for name, value in asked if value is not None})
+        digest = hashlib.blake2b(text.encode("ascii"), digest_size=8).digest()
+        key = int.from_bytes(digest, "big")
+        self._seen[key] += 1
+        occurrence = self._seen[key]
+        return f"row_{digest.hex()}" + (f"-{occurrence}" if occurrence > 1 else "")
+
+
+_SORTED_JSON = json.JSONEncoder(sort_keys=True)
+
+
+def repeated_hashes(batches: Sequence[pa.Array]) -> frozenset[int]:
+    """What is there more than once; that two names have one hash hardly ever happens."""
+    hashes = np.sort(pa.chunked_array(batches, pa.int64()).to_numpy())
+    return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())

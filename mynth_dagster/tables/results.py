@@ -16,6 +16,7 @@ from itertools import chain
 from statistics import median
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from mynth_dagster.clock import US_PER_S
@@ -276,7 +277,7 @@ def write_results(
         for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
             writing.add_prompts(prompts, lookup, stop_code)
         if lookup.n_rows() != writing.n_known:
-            for intents in lookup.removed(_keys_of(store, slice_)):
+            for intents in lookup.removed(_SeenKeys(store, slice_)):
                 writing.add_removed(intents, lookup)
     writing.finish()
     return summary
@@ -477,10 +478,17 @@ def _details(lookup: IntentLookup, intents: Sequence[Intent]) -> _Known:
     )
 
 
-def _keys_of(store: TableStore, slice_: Slice) -> set[str]:
-    """Only where rows are gone: a set of all keys is the most memory that writing can take."""
-    batches = store.iter_batches(PROMPTS, slice_, columns=["request_key"])
-    return {key for rows in batches for key in rows.column("request_key").to_pylist()}
+class _SeenKeys:
+    """The request keys of a prompt table, in 8 bytes each; only made where rows are gone."""
+
+    def __init__(self, store: TableStore, slice_: Slice) -> None:
+        batches = store.iter_batches(PROMPTS, slice_, columns=["request_key"])
+        keys = (key for rows in batches for key in rows.column(0).to_pylist())
+        self._hashes = np.sort(np.fromiter(map(hash, keys), np.int64))
+
+    def __contains__(self, key: object) -> bool:
+        place = np.searchsorted(self._hashes, hash(key))
+        return bool(place < len(self._hashes) and self._hashes[place] == hash(key))
 
 
 def _asked_rows(prompts: pa.RecordBatch) -> Iterator[AskedRow]:

@@ -10,7 +10,7 @@ from mynth_dagster.client.limiter import Limiter
 from mynth_dagster.clock import ManualClock
 
 
-async def resolve_unresolved(turns: int = 20) -> None:
+async def settle(turns: int = 20) -> None:
     """Let everything run that can run."""
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -84,7 +84,7 @@ def test_list_tells_evidence_and_exposure(table):
 def test_attached_task_is_collected_and_never_paid_again(table):
     """After --attach the lost task's image is in the table, and nothing was sent again."""
 
-    async def resolve_unresolved() -> str:
+    async def settle() -> str:
         async with open_session(table.settings) as session:
             return (await attach(session, table.lost["intent_id"], table.lost["task_id"])).value
 
@@ -101,7 +101,7 @@ def test_task_of_another_row_cannot_be_attached(table):
     """A task that carries another wish's tag is refused, and the row stays in doubt."""
     other = next(e for e in table.server.log()["accepted"] if e["prompt"] == "a kite")
 
-    async def resolve_unresolved() -> None:
+    async def settle() -> None:
         async with open_session(table.settings) as session:
             await attach(session, table.lost["intent_id"], other["task_id"])
 

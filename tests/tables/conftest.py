@@ -20,10 +20,10 @@ from mynth_dagster.models.task import (
 )
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
-from mynth_dagster.tables.requests import PromptRow, iter_planned_rows, iter_prompt_rows
+from mynth_dagster.tables.requests import PromptRow, iter_planned_batches
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.source import source_from_arrow
-from mynth_dagster.tables.store import FAILURES, IMAGES, TASKS, TableStore
+from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
 from tests.tables.outcomes import NOW_US, SLICE, rows_of
 
 START_US = 1_795_000_000_000_000
@@ -43,7 +43,7 @@ class Written:
         return [
             row
             for one in slices
-            for batch in iter_prompt_rows(self.store, one)
+            for batch in self.store.iter_batches(PROMPTS, one)
             for row in batch.to_pylist()
         ]
 
@@ -51,8 +51,8 @@ class Written:
         return [
             row
             for summary in self.summaries
-            for rows in iter_planned_rows(self.store, summary.slice, batch=self.batch)
-            for row in rows
+            for planned in iter_planned_batches(self.store, summary.slice, batch=self.batch)
+            for row in planned.rows()
         ]
 
     def problems(self) -> list[tuple[str, str] | None]:

@@ -2,6 +2,7 @@
 
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.task import Fault, ImageOutcome
+from mynth_dagster.tables.requests import iter_planned_batches
 from mynth_dagster.tables.store import TableStore
 
 NOW_US = 1_795_000_100_000_000
@@ -18,3 +19,8 @@ def failed(index: int, code: str = "RESTRICTED_CONTENT") -> ImageOutcome:
 
 def rows_of(store: TableStore, table: str) -> list[dict]:
     return [row for batch in store.iter_batches(table, SLICE) for row in batch.to_pylist()]
+
+
+def iter_planned_rows(store, slice_, *, batch):
+    """The good rows of a prompt table, a bounded number at a time."""
+    return (planned.rows() for planned in iter_planned_batches(store, slice_, batch=batch))

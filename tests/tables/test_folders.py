@@ -16,9 +16,9 @@ from mynth_dagster.errors import TableError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.prompts import write_prompts
-from mynth_dagster.tables.requests import iter_planned_rows
 from mynth_dagster.tables.source import HIVE_NULL, open_source
 from mynth_dagster.tables.store import TableStore
+from tests.tables.outcomes import iter_planned_rows
 
 
 def put(path: Path, columns: dict, **options) -> None:

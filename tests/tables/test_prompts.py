@@ -16,10 +16,10 @@ from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rat
 from mynth_dagster.models.task import CatalogModel, Offers
 from mynth_dagster.tables import prompts as prompts_module
 from mynth_dagster.tables.prompts import write_prompts
-from mynth_dagster.tables.requests import iter_planned_rows
 from mynth_dagster.tables.schemas import OUR_COLUMNS, schema_of
 from mynth_dagster.tables.source import open_source, source_from_arrow
 from mynth_dagster.tables.store import PROMPTS, TableStore
+from tests.tables.outcomes import iter_planned_rows
 
 PARTI = Path(__file__).parents[3] / "shared/data/parti_prompts.parquet"
 

@@ -13,9 +13,9 @@ import pytest
 
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.task import ImageOutcome
-from mynth_dagster.tables.requests import iter_planned_rows
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS
+from tests.tables.outcomes import iter_planned_rows
 
 WINDOWS = ("2026-11-21", "2026-11-22")
 COST = 1_234_567_890_00000001  # beyond what a float holds exactly

@@ -23,7 +23,6 @@ from mynth_dagster.errors import TableError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.prompts import write_prompts
-from mynth_dagster.tables.requests import iter_prompt_rows
 from mynth_dagster.tables.source import open_source
 from mynth_dagster.tables.store import TableStore
 from tests.cli.conftest import Shell
@@ -152,7 +151,7 @@ def test_each_file_is_read_whole(
     source = open_source(str(path))
     (made,) = write_prompts(source, batch=batch, window="", limits=limits, store=store)
 
-    rows = [row for rows in iter_prompt_rows(store, made.slice) for row in rows.to_pylist()]
+    rows = [row for rows in store.iter_batches("prompts", made.slice) for row in rows.to_pylist()]
     expected = [] if kind == "no rows" else PROMPTS
     assert [row["prompt"] for row in rows] == expected
     assert {row["problem_code"] for row in rows} <= {None}
