@@ -11,12 +11,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from mynth_dagster.clock import US_PER_S, Clock, SystemClock
 from mynth_dagster.crash_points import CrashPoint, reach
@@ -46,11 +52,11 @@ from mynth_dagster.wire.decode import parse_json
 from mynth_dagster.wire.events import FINAL_EVENTS, EventHead, read_head
 from mynth_dagster.wire.signatures import Stamp, read_stamp, verify, verify_standard
 
-# What a receiver has to know: where events are stored, and by what it recognises Mynth.
-
-
 SECRETS_MAX = 2
 """The one in use, and the one that it replaces."""
+
+
+_PLAIN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class WebhookSettings:
         for name, values in (("secret", self.secrets), ("token", self.tokens)):
             if isinstance(values, str) or len(values) > SECRETS_MAX:
                 raise ConfigError(f"webhook {name}s", f"a list of at most {SECRETS_MAX}")
-            if not all(_is_plain(value) for value in values):
+            if not all(_PLAIN.fullmatch(value) for value in values):
                 raise ConfigError(f"webhook {name}", "empty, or with spaces or odd characters")
         if any(len(token) < WEBHOOK_TOKEN_MIN_CHARS or "/" in token for token in self.tokens):
             raise ConfigError(
@@ -98,9 +104,272 @@ class WebhookSettings:
         return any(matches)
 
 
-def _is_plain(value: object) -> bool:
-    is_text = isinstance(value, str) and bool(value) and value.isascii()
-    return is_text and all(" " < char < "\x7f" for char in str(value))
+T = TypeVar("T")
+RETRY_AFTER_S = 5
+TIDIED_EVERY_S = 86_400.0
+_UNREADABLE = frozenset({404, 405, 408, 413, 431})
+"""Refused before the body was read: the connection cannot be used again."""
+_REASONS = {"Not Found": "no such path", "Method Not Allowed": "the method is another one"}
+
+
+def create_app(
+    ledger_url: str,
+    secrets: Sequence[str] = (),
+    *,
+    tokens: Sequence[str] = (),
+    clock: Clock | None = None,
+) -> WebhookApp:
+    """
+    A receiver to be mounted in any ASGI application.
+
+    Args:
+        ledger_url: SQLAlchemy URL of the ledger; the same that runs and sensors use.
+        secrets: Of registered webhooks; two while one is being replaced.
+        tokens: Secrets in the URLs of custom endpoints.
+        clock: Time; None: the machine's.
+
+    Raises:
+        ConfigError: There is no secret, or one of them is unfit.
+    """
+    return WebhookApp(WebhookSettings(ledger_url, secrets, tokens), clock or SystemClock())
+
+
+class WebhookApp:
+    """
+    A receiver; see `create_app`. Mounted apps need no start: the ledger opens on first use.
+
+    A ledger that does not answer costs each request `WEBHOOK_COMMIT_TIMEOUT_S` at most, and all
+    of them together a bounded number of writes that wait.
+    """
+
+    def __init__(self, settings: WebhookSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.stats = Stats(clock)
+        self._opening: asyncio.Task[Ledger] | None = None
+        self._tidied_at_s: float | None = None
+        self._waiting: set[asyncio.Future[bool]] = set()
+        self._reporting: set[asyncio.Task[None]] = set()
+        self._routed = Starlette(
+            routes=[
+                Route("/", self._take_signed, methods=["POST"]),
+                Route("/custom/{token:path}", self._take_custom, methods=["POST"]),
+                Route("/health", self._health),
+            ],
+            exception_handlers={HTTPException: self._refuse},
+        )
+        self._routed.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._follow_lifespan(receive, send)
+            return
+        if scope["path"] == scope.get("root_path", ""):  # mounted, and called without a slash
+            scope = {**scope, "path": f"{scope['path']}/"}
+        await self._routed(scope, receive, send)
+        if self.stats.is_report_due():
+            task = asyncio.ensure_future(self._report())
+            self._reporting.add(task)
+            task.add_done_callback(self._reporting.discard)
+
+    async def start(self) -> None:
+        """
+        Open the ledger; one that does not answer yet is no reason not to start.
+
+        Raises:
+            ConfigError: The URL is no ledger's.
+            SchemaVersionError: A newer release wrote it.
+        """
+        try:
+            await self._ping()
+        except SchemaVersionError:
+            raise
+        except LedgerError as error:
+            self.stats.warn("the ledger does not answer: events get 503 until it does", str(error))
+
+    async def close(self) -> None:
+        """Remember the counts, commit what waits, and let go of the ledger."""
+        await asyncio.gather(*self._reporting, return_exceptions=True)
+        opening = self._opening
+        if opening is None:
+            return
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            await self._report()
+        opened = (await asyncio.gather(opening, return_exceptions=True))[0]
+        self._opening = None
+        if isinstance(opened, Ledger):
+            await asyncio.to_thread(opened.close)
+
+    async def ledger(self) -> Ledger:
+        """
+        The ledger, opened if need be; one for all requests.
+
+        Raises:
+            LedgerError: It cannot be opened; the next call tries again.
+            ConfigError: The URL is no ledger's.
+        """
+        if self._opening is None:
+            opened = asyncio.to_thread(Ledger.open, self._settings.ledger_url)
+            self._opening = asyncio.ensure_future(opened)
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._opening is opening:
+                self._opening = None
+            raise
+
+    async def keep(self, event: WebhookEvent) -> bool:
+        """
+        Commit an event; False if it was kept before.
+
+        Raises:
+            LedgerError: The ledger did not confirm.
+            ConfigError: The ledger cannot be opened at all.
+        """
+
+        async def commit() -> bool:
+            return await (await self.ledger()).events.receive(event)
+
+        def done(write: asyncio.Future[bool]) -> None:
+            self._waiting.discard(write)
+            if not write.cancelled():
+                write.exception()  # whoever waited may have left; the error is not lost on anybody
+
+        if len(self._waiting) >= WEBHOOK_WAITING_MAX:
+            raise LedgerUnavailableError("too many events wait for the ledger")
+        write = asyncio.ensure_future(commit())
+        self._waiting.add(write)
+        write.add_done_callback(done)
+        return await _in_time(asyncio.shield(write))
+
+    async def _take_signed(self, request: Request) -> Response:
+        return await self._answered(self._take(request, is_signed=True))
+
+    async def _take_custom(self, request: Request) -> Response:
+        if not self._settings.knows_token(request.path_params["token"]):
+            raise HTTPException(404, "the token in the URL is wrong")
+        return await self._answered(self._take(request, is_signed=False))
+
+    async def _health(self, _request: Request) -> Response:
+        return await self._answered(self._ping(), status=204)
+
+    async def _take(self, request: Request, *, is_signed: bool) -> None:
+        headers = list(request.headers.raw)
+        n_bytes = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > WEBHOOK_HEADERS_MAX or n_bytes > WEBHOOK_HEAD_MAX_BYTES:
+            raise HTTPException(431, "too many or too long headers")
+        body = await _read_body(request)
+        event = admit(
+            self._settings,
+            is_signed=is_signed,
+            headers=headers,
+            body=body,
+            now_us=self._clock.now_us(),
+        )
+        if event is not None:
+            reach(CrashPoint.EVENT_VERIFIED)
+            is_new = await self.keep(event)
+            reach(CrashPoint.EVENT_KEPT)
+            self.stats.kept(is_new=is_new)
+            if not is_new and await self._differs(event):
+                self.stats.warn("an event came again and says something else", event.event_id)
+
+    async def _answered(self, work: Awaitable[None], status: int = 200) -> Response:
+        """The answer once the work is done: no failure of ours may be a 500, or bring us down."""
+        try:
+            await work
+        except HTTPException:
+            raise
+        except (LedgerError, ConfigError) as error:
+            self.stats.warn("answered 503", str(error))
+        except Exception as error:  # noqa: BLE001 - see above
+            self.stats.warn("answered 503", type(error).__name__)
+        else:
+            return Response(status_code=status)
+        return _refusal(503)
+
+    async def _refuse(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        self.stats.refused(_REASONS.get(error.detail, error.detail))
+        return _refusal(error.status_code)
+
+    async def _ping(self) -> None:
+        ledger = await _in_time(self.ledger())
+        await _in_time(asyncio.to_thread(ledger.read.meta, "ledger_id"))
+
+    async def _differs(self, event: WebhookEvent) -> bool:
+        """Whether an event with this id was kept before with another body."""
+        ledger = await _in_time(self.ledger())
+        return await _in_time(asyncio.to_thread(ledger.events.differs, event))
+
+    async def _report(self) -> None:
+        """Remember the counts; once a day, forget events that were worked long ago."""
+        try:
+            ledger = await _in_time(self.ledger())
+            await _in_time(ledger.set_meta(RECEIVER_META, self.stats.report().to_json()))
+            now_s = self._clock.elapsed_s()
+            if self._tidied_at_s is None or now_s - self._tidied_at_s >= TIDIED_EVERY_S:
+                self._tidied_at_s = now_s
+                kept_us = round(EVENTS_KEPT_S * US_PER_S)
+                await _in_time(ledger.events.forget(self._clock.now_us() - kept_us))
+        except MynthError as error:
+            self.stats.warn("the counts cannot be remembered", type(error).__name__)
+
+    async def _follow_lifespan(self, receive: Receive, send: Send) -> None:
+        # Starlette's own would tell a wrong setting as a traceback.
+        await receive()
+        try:
+            await self.start()
+        except (ConfigError, SchemaVersionError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _refusal(status: int) -> Response:
+    headers = {"retry-after": f"{RETRY_AFTER_S}"} if status == 503 else {}
+    if status in _UNREADABLE:
+        headers["connection"] = "close"
+    return Response("refused\n", status, headers, media_type="text/plain")
+
+
+async def _read_body(request: Request) -> bytes:
+    """
+    The whole body, within bounds of size and time.
+
+    Raises:
+        HTTPException: Too large, too slow, or cut off.
+    """
+
+    async def read() -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > WEBHOOK_BODY_MAX_BYTES:
+                raise HTTPException(413, "the body is too large")
+        return bytes(body)
+
+    announced = request.headers.getlist("content-length")
+    if any(not n.isdecimal() or int(n[:20]) > WEBHOOK_BODY_MAX_BYTES for n in announced):
+        raise HTTPException(413, "the body is too large")
+    try:
+        return await asyncio.wait_for(read(), WEBHOOK_REQUEST_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, "the body came too slowly") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the sender went away") from None
+
+
+async def _in_time(waiting: Awaitable[T]) -> T:
+    try:
+        return await asyncio.wait_for(waiting, WEBHOOK_COMMIT_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        message = f"the ledger did not answer within {WEBHOOK_COMMIT_TIMEOUT_S:g} s"
+        raise LedgerUnavailableError(message) from None
 
 
 # Who is let in: pure decisions about one request, from its raw bytes.
@@ -118,46 +387,6 @@ ID, TIMESTAMP, SIGNATURE = b"webhook-id", b"webhook-timestamp", b"webhook-signat
 OLDER_SIGNATURE, OLDER_EVENT = b"x-mynth-signature", b"x-mynth-event"
 """Of the revisions before."""
 
-CUSTOM = "/custom/"
-
-
-class Refused(Exception):  # noqa: N818 - an outcome of the gate, told as a status
-    """A request that is not let in; `reason` is one of a few fixed texts, for our own log."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-def require_known_place(settings: WebhookSettings, method: str, path: str) -> bool:
-    """
-    Whether a request came to the signed endpoint (else to a custom one, with its token).
-
-    Raises:
-        Refused: There is no such endpoint.
-    """
-    is_custom = path.startswith(CUSTOM)
-    if path not in ("", "/") and not is_custom:
-        raise Refused(404, "no such path")
-    if is_custom and not settings.knows_token(path.removeprefix(CUSTOM)):
-        raise Refused(404, "the token in the URL is wrong")
-    if method != "POST":
-        raise Refused(405, "the method is not POST")
-    return not is_custom
-
-
-def require_bounded_head(headers: Headers) -> None:
-    """
-    Refuse heads that no sender of ours makes.
-
-    Raises:
-        Refused: Too many headers, or too long.
-    """
-    n_bytes = sum(len(name) + len(value) for name, value in headers)
-    if len(headers) > WEBHOOK_HEADERS_MAX or n_bytes > WEBHOOK_HEAD_MAX_BYTES:
-        raise Refused(431, "too many or too long headers")
-
 
 def admit(
     settings: WebhookSettings, *, is_signed: bool, headers: Headers, body: bytes, now_us: int
@@ -166,15 +395,15 @@ def admit(
     The event in a request; None where it is genuine and means nothing to us.
 
     Raises:
-        Refused: Not signed by a secret of ours, stale, or no event.
+        HTTPException: Not signed by a secret of ours, stale, or no event; `detail` is for our log.
     """
     try:
         stamp, signed_at_s = _prove(settings, headers, body, now_us, is_signed=is_signed)
     except WebhookRejectedError as error:
-        raise Refused(401, error.reason) from None
+        raise HTTPException(401, error.reason) from None
     head = read_head(parse_json(body))
     if head is None:
-        raise Refused(400, "the body is no event")
+        raise HTTPException(400, "the body is no event")
     _require_agreement(headers, stamp, head)
     if head.name not in FINAL_EVENTS:
         return None
@@ -220,14 +449,14 @@ def _require_agreement(headers: Headers, stamp: Stamp | None, head: EventHead) -
     Headers and body are of one form and name one event.
 
     Raises:
-        Refused: They do not.
+        HTTPException: They do not.
     """
     if (stamp is None) is not (head.event_id is None):
-        raise Refused(400, "the body is of another form than the headers")
-    said = _values(headers, OLDER_EVENT) if stamp is None else []
+        raise HTTPException(400, "the body is of another form than the headers")
+    named = _values(headers, OLDER_EVENT) if stamp is None else []
     is_other = stamp is not None and stamp.event_id != head.event_id
-    if is_other or len(said) > 1 or (said and said[0] != head.name.encode("utf-8")):
-        raise Refused(400, "header and body name different events")
+    if is_other or len(named) > 1 or (named and named[0] != head.name.encode("utf-8")):
+        raise HTTPException(400, "header and body name different events")
 
 
 def _only(headers: Headers, name: bytes) -> str | None:
@@ -241,144 +470,7 @@ def _values(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key.lower() == name]
 
 
-# Where events are put: the ledger, opened when first needed and again when it is back.
-
-
-T = TypeVar("T")
-TIDIED_EVERY_S = 86_400.0
-
-
-class Shelf:
-    """
-    One ledger, shared by all requests of a receiver; lives on one event loop.
-
-    A ledger that does not answer costs each request `WEBHOOK_COMMIT_TIMEOUT_S` at most, and all
-    of them together a bounded number of writes that wait.
-    """
-
-    def __init__(self, ledger_url: str, clock: Clock) -> None:
-        self._ledger_url = ledger_url
-        self._clock = clock
-        self._opening: asyncio.Task[Ledger] | None = None
-        self._tidied_at_s: float | None = None
-        self._waiting: set[asyncio.Future[bool]] = set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the ledger was reached."""
-        opening = self._opening
-        is_done = opening is not None and opening.done() and not opening.cancelled()
-        return is_done and opening is not None and opening.exception() is None
-
-    async def open(self) -> Ledger:
-        """
-        The ledger, opened if need be.
-
-        Raises:
-            LedgerError: It cannot be opened; the next call tries again.
-            ConfigError: The URL is no ledger's.
-        """
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open())
-        opening = self._opening
-        try:
-            return await asyncio.shield(opening)
-        except Exception:
-            if self._opening is opening:
-                self._opening = None
-            raise
-
-    async def keep(self, event: WebhookEvent) -> bool:
-        """
-        Commit an event; False if it was kept before.
-
-        Raises:
-            LedgerError: The ledger did not confirm.
-            ConfigError: The ledger cannot be opened at all.
-        """
-        if len(self._waiting) >= WEBHOOK_WAITING_MAX:
-            raise LedgerUnavailableError("too many events wait for the ledger")
-        write = asyncio.ensure_future(self._keep(event))
-        self._waiting.add(write)
-        write.add_done_callback(self._done)
-        return await _in_time(asyncio.shield(write))
-
-    async def differs(self, event: WebhookEvent) -> bool:
-        """
-        Whether an event with this id was kept before with another body.
-
-        Raises:
-            LedgerError: The ledger does not answer.
-        """
-        ledger = await _in_time(self.open())
-        return await _in_time(asyncio.to_thread(ledger.events.differs, event))
-
-    async def ping(self) -> None:
-        """
-        Prove that the ledger answers.
-
-        Raises:
-            LedgerError: It does not.
-        """
-        ledger = await _in_time(self.open())
-        await _in_time(asyncio.to_thread(ledger.read.meta, "ledger_id"))
-
-    async def remember(self, key: str, value: str) -> None:
-        """
-        Remember one fact in the ledger.
-
-        Raises:
-            LedgerError: The ledger did not confirm.
-        """
-        ledger = await _in_time(self.open())
-        await _in_time(ledger.set_meta(key, value))
-
-    async def tidy(self) -> None:
-        """
-        Forget events that were worked long ago; once a day.
-
-        Raises:
-            LedgerError: The ledger did not confirm.
-        """
-        now_s = self._clock.elapsed_s()
-        if self._tidied_at_s is not None and now_s - self._tidied_at_s < TIDIED_EVERY_S:
-            return
-        self._tidied_at_s = now_s
-        ledger = await _in_time(self.open())
-        kept_us = round(EVENTS_KEPT_S * US_PER_S)
-        await _in_time(ledger.events.forget(self._clock.now_us() - kept_us))
-
-    async def close(self) -> None:
-        """Commit what waits and let go of the database."""
-        if self._opening is None:
-            return
-        opened = (await asyncio.gather(self._opening, return_exceptions=True))[0]
-        self._opening = None
-        if isinstance(opened, Ledger):
-            await asyncio.to_thread(opened.close)
-
-    async def _open(self) -> Ledger:
-        return await asyncio.to_thread(Ledger.open, self._ledger_url)
-
-    async def _keep(self, event: WebhookEvent) -> bool:
-        ledger = await self.open()
-        return await ledger.events.receive(event)
-
-    def _done(self, write: asyncio.Future[bool]) -> None:
-        self._waiting.discard(write)
-        if not write.cancelled():
-            write.exception()  # whoever waited may have left; the error is not lost on anybody
-
-
-async def _in_time(waiting: Awaitable[T]) -> T:
-    try:
-        return await asyncio.wait_for(waiting, WEBHOOK_COMMIT_TIMEOUT_S)
-    except asyncio.TimeoutError:
-        said = f"the ledger did not answer within {WEBHOOK_COMMIT_TIMEOUT_S:g} s"
-        raise LedgerUnavailableError(said) from None
-
-
-# What a receiver counts and says: refusals by reason, loudly but never in a flood.
+# What a receiver counts and tells: refusals by reason, loudly but never in a flood.
 
 
 TOLD_EVERY_S = 60.0
@@ -387,7 +479,7 @@ REPORTED_EVERY_S = 5.0
 _log = printable_logger("mynth_dagster.webhook")
 
 
-class Tally:
+class Stats:
     """Counts of one receiver since its start."""
 
     def __init__(self, clock: Clock) -> None:
@@ -418,13 +510,13 @@ class Tally:
             self._told_at_s[what] = now_s
             _log.warning("%s (%s)", what, details)
 
-    def take_report(self) -> ReceiverReport | None:
-        """What is to be remembered now; None where that was done seconds ago."""
+    def is_report_due(self) -> bool:
+        """Whether the counts are to be remembered now: they were not for some seconds."""
         now_s = self._clock.elapsed_s()
-        if self._reported_at_s is not None and now_s - self._reported_at_s < REPORTED_EVERY_S:
-            return None
-        self._reported_at_s = now_s
-        return self.report()
+        is_due = self._reported_at_s is None or now_s - self._reported_at_s >= REPORTED_EVERY_S
+        if is_due:
+            self._reported_at_s = now_s
+        return is_due
 
     def report(self) -> ReceiverReport:
         """The counts as they are."""
@@ -436,182 +528,3 @@ class Tally:
             n_refused=dict(self._refused),
             refused_at_us=self._refused_at_us,
         )
-
-
-REFUSED = b"refused\n"
-HEALTH = "/health"
-RETRY_AFTER_S = 5
-_UNREADABLE = frozenset({404, 405, 408, 413, 431})
-"""Refused before the body was read: the connection cannot be used again."""
-
-
-def create_app(
-    ledger_url: str,
-    secrets: Sequence[str] = (),
-    *,
-    tokens: Sequence[str] = (),
-    clock: Clock | None = None,
-) -> WebhookApp:
-    """
-    A receiver to be mounted in any ASGI application.
-
-    Args:
-        ledger_url: SQLAlchemy URL of the ledger; the same that runs and sensors use.
-        secrets: Of registered webhooks; two while one is being replaced.
-        tokens: Secrets in the URLs of custom endpoints.
-        clock: Time; None: the machine's.
-
-    Raises:
-        ConfigError: There is no secret, or one of them is unfit.
-    """
-    return WebhookApp(WebhookSettings(ledger_url, secrets, tokens), clock or SystemClock())
-
-
-class WebhookApp:
-    """A receiver; see `create_app`. Mounted apps need no start: the ledger opens on first use."""
-
-    def __init__(self, settings: WebhookSettings, clock: Clock) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._shelf = Shelf(settings.ledger_url, clock)
-        self.tally = Tally(clock)
-        self._reporting: set[asyncio.Task[None]] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._follow_lifespan(receive, send)
-        elif scope["type"] == "http":
-            status = await self._answer(scope, receive)
-            await _send(send, status)
-            self._report_sometimes()
-        else:
-            await send({"type": "websocket.close", "code": 1008})
-
-    async def start(self) -> None:
-        """
-        Open the ledger; one that does not answer yet is no reason not to start.
-
-        Raises:
-            ConfigError: The URL is no ledger's.
-            SchemaVersionError: A newer release wrote it.
-        """
-        try:
-            await self._shelf.ping()
-        except SchemaVersionError:
-            raise
-        except LedgerError as error:
-            self.tally.warn("the ledger does not answer: events get 503 until it does", str(error))
-
-    async def close(self) -> None:
-        """Remember the counts, commit what waits, and let go of the ledger."""
-        await asyncio.gather(*self._reporting, return_exceptions=True)
-        if self._shelf.is_open:
-            await self._report()
-        await self._shelf.close()
-
-    async def _answer(self, scope: Scope, receive: Receive) -> int:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        try:
-            if path == HEALTH and scope["method"] in ("GET", "HEAD"):
-                await self._shelf.ping()
-                return 204
-            return await self._take_in(scope, path, receive)
-        except Refused as refused:
-            self.tally.refused(refused.reason)
-            return refused.status
-        except (LedgerError, ConfigError) as error:
-            self.tally.warn("answered 503", str(error))
-        except MynthError as error:
-            self.tally.warn("answered 503", type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - no request may bring the receiver down
-            self.tally.warn("answered 503", type(error).__name__)
-        return 503
-
-    async def _take_in(self, scope: Scope, path: str, receive: Receive) -> int:
-        headers = list(scope["headers"])
-        is_signed = require_known_place(self._settings, scope["method"], path)
-        require_bounded_head(headers)
-        body = await _read_body(headers, receive)
-        event = admit(
-            self._settings,
-            is_signed=is_signed,
-            headers=headers,
-            body=body,
-            now_us=self._clock.now_us(),
-        )
-        if event is not None:
-            reach(CrashPoint.EVENT_VERIFIED)
-            is_new = await self._shelf.keep(event)
-            reach(CrashPoint.EVENT_KEPT)
-            self.tally.kept(is_new=is_new)
-            if not is_new and await self._shelf.differs(event):
-                self.tally.warn("an event came again and says something else", event.event_id)
-        return 200
-
-    def _report_sometimes(self) -> None:
-        report = self.tally.take_report()
-        if report is not None:
-            task = asyncio.ensure_future(self._report())
-            self._reporting.add(task)
-            task.add_done_callback(self._reporting.discard)
-
-    async def _report(self) -> None:
-        try:
-            await self._shelf.remember(RECEIVER_META, self.tally.report().to_json())
-            await self._shelf.tidy()
-        except MynthError as error:
-            self.tally.warn("the counts cannot be remembered", type(error).__name__)
-
-    async def _follow_lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self.start()
-        except (ConfigError, SchemaVersionError) as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _read_body(headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> bytes:
-    """
-    The whole body, within bounds of size and time.
-
-    Raises:
-        Refused: Too large, too slow, or cut off.
-    """
-    announced = [value for name, value in headers if name.lower() == b"content-length"]
-    if any(not n.isdigit() or int(n[:20]) > WEBHOOK_BODY_MAX_BYTES for n in announced):
-        raise Refused(413, "the body is too large")
-    try:
-        return await asyncio.wait_for(_gather(receive), WEBHOOK_REQUEST_TIMEOUT_S)
-    except asyncio.TimeoutError:
-        raise Refused(408, "the body came too slowly") from None
-
-
-async def _gather(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(400, "the sender went away")
-        body += message.get("body", b"")
-        if len(body) > WEBHOOK_BODY_MAX_BYTES:
-            raise Refused(413, "the body is too large")
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-async def _send(send: Send, status: int) -> None:
-    body = b"" if status < 300 else REFUSED
-    headers = [(b"content-length", b"%d" % len(body))] if status != 204 else []
-    if body:
-        headers.append((b"content-type", b"text/plain; charset=utf-8"))
-    if status == 503:
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-    if status in _UNREADABLE:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -15,55 +15,6 @@ from mynth_dagster.clock import SystemClock
 from mynth_dagster.limits import WEBHOOK_HEAD_MAX_BYTES, WEBHOOK_REQUEST_TIMEOUT_S
 from mynth_dagster.webhook.app import WebhookApp, WebhookSettings
 
-# uvicorn's HTTP protocol with bounds on the head of a request: bytes, and time to send it.
-
-
-class BoundedProtocol(HttpToolsProtocol):
-    """One connection; whoever is too slow or too long-winded with a head is cut off."""
-
-    _timer: asyncio.TimerHandle | None = None
-    _n_head_bytes = 0
-    _is_in_head = True
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_in_head:
-            self._n_head_bytes += len(data)
-            if self._n_head_bytes > WEBHOOK_HEAD_MAX_BYTES and not self.transport.is_closing():
-                self.send_400_response("")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._is_in_head, self._n_head_bytes = True, 0
-        self._watch()
-
-    def on_headers_complete(self) -> None:
-        self._is_in_head = False
-        self._unwatch()
-        super().on_headers_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """One text for whatever is no HTTP."""
-        super().send_400_response("refused\n")
-
-    def _watch(self) -> None:
-        self._unwatch()
-        self._timer = self.loop.call_later(WEBHOOK_REQUEST_TIMEOUT_S, self.transport.close)
-
-    def _unwatch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
 BACKLOG = 2048
 KEEP_ALIVE_S = 15
 
@@ -85,7 +36,11 @@ def serve(
         SchemaVersionError: A newer release wrote the ledger.
         OSError: The port is taken or the address is not this machine's.
     """
-    with _listen(host, port) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    with socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual
+    ) as listener:
         asyncio.run(_serve(settings, listener, host, announce))
 
 
@@ -138,14 +93,52 @@ def _configure(app: WebhookApp) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+class BoundedProtocol(HttpToolsProtocol):
+    """
+    One connection; whoever is too slow or too long-winded with a head is cut off.
+
+    uvicorn has no setting for either: its timeouts begin after a response, and its bound on an
+    incomplete head (of its other parser) answers with a text of its own.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _n_head_bytes = 0
+    _is_in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_in_head:
+            self._n_head_bytes += len(data)
+            if self._n_head_bytes > WEBHOOK_HEAD_MAX_BYTES and not self.transport.is_closing():
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head, self._n_head_bytes = True, 0
+        self._watch()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._unwatch()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """One text for whatever is no HTTP."""
+        super().send_400_response("refused\n")
+
+    def _watch(self) -> None:
+        self._unwatch()
+        self._timer = self.loop.call_later(WEBHOOK_REQUEST_TIMEOUT_S, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
-from mynth_dagster.webhook import app as shelf_module
+from mynth_dagster.webhook import app as app_module
 from mynth_dagster.webhook import create_app
 from tests.webhook.conftest import SECRET, event_body
 
@@ -53,15 +53,15 @@ def test_a_ledger_that_is_not_there_yet_is_opened_when_it_is(post, tmp_path):
 
 def test_a_ledger_that_hangs_costs_a_bounded_time_and_a_bounded_number_of_writes(post, monkeypatch):
     """Beyond both, 503; what was committed late is a duplicate when it comes again."""
-    monkeypatch.setattr(shelf_module, "WEBHOOK_COMMIT_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(shelf_module, "WEBHOOK_WAITING_MAX", 3)
+    monkeypatch.setattr(app_module, "WEBHOOK_COMMIT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(app_module, "WEBHOOK_WAITING_MAX", 3)
     world = post()
     bodies = [event_body(f"tsk_{n}") for n in range(5)]
 
     async def hang() -> list[int]:
         app = create_app(world.ledger_url, [SECRET], clock=world.clock)
         await app.start()
-        ledger = await app._shelf.open()
+        ledger = await app.ledger()
         is_free, receive = asyncio.Event(), ledger.events.receive
 
         async def late(event):
@@ -91,7 +91,7 @@ def test_no_failure_of_ours_is_a_500(post, monkeypatch, error):
     async def broken(*_):
         raise error
 
-    monkeypatch.setattr(shelf_module.Shelf, "keep", broken)
+    monkeypatch.setattr(app_module.WebhookApp, "keep", broken)
     assert post().deliver(BODY) == 503
 
 
