@@ -136,26 +136,13 @@ def iter_looks(
 
 
 def _look(row: dict[str, Any], slice_: Slice, ledger_name: str, kind: InspectionKind) -> Intent:
-    submitted_us = us_from_utc(row["submitted_at"]) if row["submitted_at"] else 0
     key = inspection_key(row["request_key"], row["image_index"])
     return Intent(
-        intent_id=row["intent_id"],
-        row=RowKey(ledger_name, slice_.window, key),
-        prompt_id=row["prompt_id"],
-        fan_out=slice_.fan_out,
-        generation=row["generation"],
+        **_remembered(row, slice_, RowKey(ledger_name, slice_.window, key)),
         attempt=row["attempts"],
-        state=_state(row["status"], has_task=row["task_id"] is not None),
         request_hash=row["request_hash"],
         model=kind.task_type,
         n_asked=1,
-        claimed_at_us=submitted_us,
-        send_by_us=submitted_us,
-        submitted_at_us=submitted_us or None,
-        deadline_at_us=submitted_us or None,
-        task_id=row["task_id"],
-        error_code=row["error_code"],
-        error_message=row["error_message"],
     )
 
 
@@ -163,28 +150,31 @@ def _intent(
     row: dict[str, Any], slice_: Slice, ledger_name: str, prompt: RememberedPrompt | None
 ) -> Intent:
     is_as_asked_now = prompt is not None and row["current"]
-    submitted_us = us_from_utc(row["submitted_at"]) if row["submitted_at"] else 0
     return Intent(
-        intent_id=row["intent_id"],
-        row=RowKey(ledger_name, slice_.window, row["request_key"]),
-        prompt_id=row["prompt_id"],
-        fan_out=slice_.fan_out,
-        generation=row["generation"],
+        **_remembered(row, slice_, RowKey(ledger_name, slice_.window, row["request_key"])),
         attempt=row["attempt"],
-        state=_state(row["status"], has_task=row["task_id"] is not None),
         request_hash=prompt.request_hash if prompt and is_as_asked_now else unknown_hash(row),
         model=row["model"] or (prompt.model if prompt else ""),
         n_asked=prompt.n_asked if prompt else 1,
-        claimed_at_us=submitted_us,
-        send_by_us=submitted_us,
-        submitted_at_us=submitted_us or None,
-        deadline_at_us=submitted_us or None,
-        task_id=row["task_id"],
         quoted_units=_units(row["quoted_usd"]),
         reserved_units=_units(row["reserved_usd"]),
-        error_code=row["error_code"],
-        error_message=row["error_message"],
     )
+
+
+def _remembered(row: dict[str, Any], slice_: Slice, key: RowKey) -> dict[str, Any]:
+    """What both kinds of tables tell of an intent, in the same columns."""
+    submitted_us = us_from_utc(row["submitted_at"]) if row["submitted_at"] else 0
+    return {
+        "row": key,
+        "fan_out": slice_.fan_out,
+        "state": _state(row["status"], has_task=row["task_id"] is not None),
+        "claimed_at_us": submitted_us,
+        "send_by_us": submitted_us,
+        "submitted_at_us": submitted_us or None,
+        "deadline_at_us": submitted_us or None,
+        **{name: row[name] for name in ("intent_id", "prompt_id", "generation", "task_id")},
+        **{name: row[name] for name in ("error_code", "error_message")},
+    }
 
 
 def unknown_hash(row: dict[str, Any]) -> str:

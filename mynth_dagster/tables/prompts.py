@@ -8,7 +8,6 @@ the whole table ambiguous (a prompt id given twice) stops before anything is pub
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -57,48 +56,17 @@ from mynth_dagster.tables.store import (
     staged_tables,
 )
 
-# Which slice each request row belongs to: always exactly one.
-
-
-class FanOut:
-    """Splits request rows by the batch's fan-out, keeping their order."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._keys = batch.fan_out_keys
-        self._shard_keys = shard_keys(batch.shards)
-
-    def split(self, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """The rows of each slice that has any, under its fan-out key."""
-        if len(self._keys) <= 1:
-            yield (self._keys[0] if self._keys else ""), rows
-            return
-        places: dict[str, list[int]] = {}
-        for place, key in enumerate(self._keys_of(rows)):
-            places.setdefault(key, []).append(place)
-        for key, chosen in places.items():
-            yield key, rows.take(pa.array(chosen, pa.int32()))
-
-    def _keys_of(self, rows: pa.RecordBatch) -> Sequence[str]:
-        if self._batch.fan_out != MODEL_DIMENSION:
-            ids = rows.column("prompt_id").to_pylist()
-            return [self._shard_keys[shard_of(name, self._batch.shards)] for name in ids]
-        # A row of another model has no slice of its own: it is accounted for in the first.
-        known, first = set(self._keys), self._keys[0]
-        models = rows.column("model").to_pylist()
-        return [model if model in known else first for model in models]
-
-
 WRITERS_OPEN_MAX = 200  # files open at once; a window with more slices is read in several passes
 ROWS_KEPT_BACK_MAX = 16 * READ_BATCH_ROWS  # over all open files
 ROW_GROUP_ROWS_MIN = 64
 SAMPLE_ROWS = 5
+_SAMPLE_COLUMNS = ["prompt_id", "prompt", "model", "count", "problem_code"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PromptsSummary:
     """
-    What one prompt table holds.
+    What one prompt table holds; counted while it is written.
 
     Args:
         n_rows: Request rows, good and rejected.
@@ -112,10 +80,10 @@ class PromptsSummary:
 
     slice: Slice
     uri: str
-    n_rows: int
-    n_valid: int
-    n_rejected: int
-    n_images_asked: int
+    n_rows: int = 0
+    n_valid: int = 0
+    n_rejected: int = 0
+    n_images_asked: int = 0
     is_changed: bool = True
     problems_by_code: dict[str, int] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -149,17 +117,18 @@ def write_prompts(
     allowed = _allowed(batch, limits, offers)
     _require_sound_batch(batch, allowed)
     slices = _require_slices(batch, window, wanted)
-    found = find_columns(source, batch.columns)
-    summaries = []
+    columns = find_columns(source, batch.columns)
+    notes = (*source.notes, *columns.notes)
+    summaries: list[PromptsSummary] = []
     with staged_tables(store) as staging:
-        for some in chunks(slices, WRITERS_OPEN_MAX):
-            tables = _open_tables(staging, some, batch, found)
-            rows = RequestRows(source, batch, found, allowed)
-            _fill(tables, FanOut(batch), rows)
+        for chunk in chunks(slices, WRITERS_OPEN_MAX):
+            tables, fan_out = _open_tables(staging, chunk, batch, columns, notes), FanOut(batch)
+            for rows in RequestRows(source, batch, columns, allowed):
+                for key, part in fan_out.split(rows):
+                    if key in tables:
+                        tables[key].write(part)
             staging.close()
-            summaries += [
-                table.summary(found, (*source.notes, *found.notes)) for table in tables.values()
-            ]
+            summaries += [table.finish() for table in tables.values()]
         before_publishing(summaries)
     return summaries
 
@@ -175,90 +144,91 @@ def named_destinations(root: str) -> frozenset[str]:
     return frozenset(named)
 
 
-class _SliceTable:
-    """One slice's table being written, and its counts."""
+class FanOut:
+    """Splits request rows by the batch's fan-out: each belongs to exactly one slice."""
 
-    def __init__(self, slice_: Slice, staged: StagedTable) -> None:
-        self.slice = slice_
-        self._staged = staged
-        self._n_rejected = 0
-        self._n_images_asked = 0
-        self._codes: Counter[str] = Counter()
-        self._sample: list[dict[str, object]] = []
-        self._rejected: list[tuple[str, str]] = []
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._keys = batch.fan_out_keys
+        self._shard_keys = shard_keys(batch.shards)
+
+    def split(self, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """The rows of each slice that has any, under its fan-out key."""
+        if len(self._keys) <= 1:
+            yield (self._keys[0] if self._keys else ""), rows
+            return
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(self._keys_of(rows)):
+            places.setdefault(key, []).append(place)
+        for key, chosen in places.items():
+            yield key, rows.take(pa.array(chosen, pa.int32()))
+
+    def _keys_of(self, rows: pa.RecordBatch) -> Sequence[str]:
+        if self._batch.fan_out != MODEL_DIMENSION:
+            ids = rows.column("prompt_id").to_pylist()
+            return [self._shard_keys[shard_of(name, self._batch.shards)] for name in ids]
+        # A row of another model has no slice of its own: it is accounted for in the first.
+        known, first = set(self._keys), self._keys[0]
+        models = rows.column("model").to_pylist()
+        return [model if model in known else first for model in models]
+
+
+class _SliceTable:
+    """One slice's table being written, and the summary that it adds up to."""
+
+    def __init__(self, staged: StagedTable, summary: PromptsSummary) -> None:
+        self.staged, self.summary = staged, summary
 
     def write(self, rows: pa.RecordBatch) -> None:
-        codes = rows.column("problem_code")
-        self._staged.write(rows)
-        if codes.null_count < len(codes):
-            rejected = codes.drop_null()
-            self._n_rejected += len(rejected)
-            self._codes.update(rejected.to_pylist())
-            asked = pc.filter(rows.column("count"), pc.is_null(codes))
-            bad = rows.filter(pc.is_valid(codes)).slice(0, ROWS_NAMED_MAX - len(self._rejected))
-            named = (bad.column(name).to_pylist() for name in ("prompt_id", "problem_code"))
-            self._rejected += zip(*named, strict=True)
-        else:
-            asked = rows.column("count")
-        self._n_images_asked += pc.sum(asked).as_py() or 0
-        missing = SAMPLE_ROWS - len(self._sample)
-        if missing > 0:
-            self._sample += _sampled(rows.slice(0, missing))
-
-    def summary(self, found: FoundColumns, notes: tuple[str, ...]) -> PromptsSummary:
-        n_rows = self._staged.n_rows
-        return PromptsSummary(
-            slice=self.slice,
-            uri=self._staged.uri,
-            n_rows=n_rows,
-            n_valid=n_rows - self._n_rejected,
-            n_rejected=self._n_rejected,
-            n_images_asked=self._n_images_asked,
-            is_changed=self._staged.differs_from_published(),
-            problems_by_code=dict(sorted(self._codes.items())),
-            renamed=found.renamed,
-            sample=tuple(self._sample),
-            rejected=tuple(self._rejected),
-            notes=notes,
+        summary, codes = self.summary, rows.column("problem_code")
+        self.staged.write(rows)
+        bad = rows.select(["prompt_id", "problem_code"]).filter(pc.is_valid(codes))
+        summary.n_rows += rows.num_rows
+        summary.n_valid += codes.null_count
+        summary.n_rejected += bad.num_rows
+        summary.n_images_asked += (
+            pc.sum(rows.column("count").filter(pc.is_null(codes))).as_py() or 0
         )
+        names, problems = (column.to_pylist() for column in bad.columns)
+        for code in problems:
+            summary.problems_by_code[code] = summary.problems_by_code.get(code, 0) + 1
+        left = ROWS_NAMED_MAX - len(summary.rejected)
+        summary.rejected += tuple(zip(names[:left], problems[:left], strict=True))
+        shown = rows.slice(0, SAMPLE_ROWS - len(summary.sample)).select(_SAMPLE_COLUMNS)
+        summary.sample += tuple(
+            {**row, "prompt": row["prompt"] and cut(row["prompt"])} for row in shown.to_pylist()
+        )
+
+    def finish(self) -> PromptsSummary:
+        """The summary of a table that is complete and not yet published."""
+        self.summary.is_changed = self.staged.differs_from_published()
+        self.summary.problems_by_code = dict(sorted(self.summary.problems_by_code.items()))
+        return self.summary
 
 
 def _open_tables(
-    staging: Staging, slices: Sequence[Slice], batch: Batch, found: FoundColumns
+    staging: Staging,
+    slices: Sequence[Slice],
+    batch: Batch,
+    columns: FoundColumns,
+    notes: tuple[str, ...],
 ) -> dict[str, _SliceTable]:
     n_slices = len(batch.fan_out_keys) or 1
-    rows = min(ROW_GROUP_ROWS, max(ROW_GROUP_ROWS_MIN, ROWS_KEPT_BACK_MAX // n_slices))
-    schema = schema_of(PROMPTS, found.carried_schema)
-    from_table = " ".join(name for name in ("count", "model") if name in found.ours)
-    footer = {SETTINGS_KEY: settings_hash(batch.defaults), FROM_TABLE_KEY: from_table}
-    return {
-        slice_.fan_out: _SliceTable(
+    row_group_rows = min(ROW_GROUP_ROWS, max(ROW_GROUP_ROWS_MIN, ROWS_KEPT_BACK_MAX // n_slices))
+    from_table = " ".join(name for name in ("count", "model") if name in columns.ours)
+    tables = {}
+    for slice_ in slices:
+        staged = staging.open(
+            PROMPTS,
             slice_,
-            staging.open(
-                PROMPTS,
-                slice_,
-                schema,
-                footer=footer,
-                row_group_rows=rows,
-                row_group_bytes=min(READ_BATCH_BYTES, KEPT_BACK_MAX_BYTES // n_slices),
-            ),
+            schema_of(PROMPTS, columns.carried_schema),
+            footer={SETTINGS_KEY: settings_hash(batch.defaults), FROM_TABLE_KEY: from_table},
+            row_group_rows=row_group_rows,
+            row_group_bytes=min(READ_BATCH_BYTES, KEPT_BACK_MAX_BYTES // n_slices),
         )
-        for slice_ in slices
-    }
-
-
-def _fill(
-    tables: dict[str, _SliceTable], fan_out: FanOut, batches: Iterator[pa.RecordBatch]
-) -> None:
-    for rows in batches:
-        for key, part in fan_out.split(rows):
-            if key in tables:
-                tables[key].write(part)
-
-
-def _sampled(rows: pa.RecordBatch) -> list[dict[str, object]]:
-    shown = rows.select(["prompt_id", "prompt", "model", "count", "problem_code"]).to_pylist()
-    return [{**row, "prompt": row["prompt"] and cut(row["prompt"])} for row in shown]
+        summary = PromptsSummary(slice_, staged.uri, renamed=columns.renamed, notes=notes)
+        tables[slice_.fan_out] = _SliceTable(staged, summary)
+    return tables
 
 
 def _require_slices(batch: Batch, window: str, wanted: Sequence[Slice] | None) -> list[Slice]:
