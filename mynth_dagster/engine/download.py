@@ -32,7 +32,7 @@ from mynth_dagster.models.task import Task
 from mynth_dagster.tables.images import (
     FilesSummary,
     ImageStore,
-    PassingFile,
+    TempFile,
     ThumbnailStore,
     UnfiledImage,
     draw_thumbnail,
@@ -135,13 +135,15 @@ class Fetcher:
     async def _from_one(self, image: UnfiledImage, url: str) -> KeptFile:
         stem = stem_of(image.intent_id, image.image_index)
         with ExitStack() as stack:
-            passing = await asyncio.to_thread(stack.enter_context, self._store.passing(self._slice))
+            passing = await asyncio.to_thread(
+                stack.enter_context, self._store.temp_file(self._slice)
+            )
             kept = await self._read(passing, stem, url)
             await asyncio.to_thread(self._store.publish, passing, self._slice, stem, kept)
         reach(CrashPoint.DOWNLOAD_PUBLISHED)
         return kept
 
-    async def _read(self, passing: PassingFile, stem: str, url: str) -> KeptFile:
+    async def _read(self, passing: TempFile, stem: str, url: str) -> KeptFile:
         """Repeated where the failure may pass; each try begins from nothing."""
 
         async def take(chunk: bytes) -> None:

@@ -41,8 +41,8 @@ DELIVERING = (IntentState.COMPLETED, IntentState.PARTIAL)
 class UnaccountedRowError(AssertionError):
     """A prompt row would be in no table, or in too many; a fault of this package."""
 
-    def __init__(self, request_key: str, found: str) -> None:
-        super().__init__(f"row {request_key!r} is not accounted for exactly: {found}")
+    def __init__(self, request_key: str, counts: str) -> None:
+        super().__init__(f"row {request_key!r} is not accounted for exactly: {counts}")
         self.request_key = request_key
 
 
@@ -91,9 +91,9 @@ class RowAccount:
     @property
     def metadata_json(self) -> str | None:
         """The user's metadata as it came back with the task; None where there was none."""
-        told = dict(self.task.metadata) if self.task else {}
-        told.pop(INTENT_TAG_KEY, None)
-        return json.dumps(told, ensure_ascii=False, separators=(",", ":")) if told else None
+        metadata = dict(self.task.metadata) if self.task else {}
+        metadata.pop(INTENT_TAG_KEY, None)
+        return json.dumps(metadata, ensure_ascii=False, separators=(",", ":")) if metadata else None
 
 
 def account_for(
@@ -151,7 +151,7 @@ def _delivered_before(row: AskedRow, intents: Sequence[Intent]) -> Intent | None
 def _account_for_task(intent: Intent, task: Task, downloads: Mapping[int, Download]) -> RowAccount:
     delivered = [image for image in task.images if _is_reachable(image)]
     costs = _costs(intent, task, delivered)
-    found = [downloads.get(image.index) for image in delivered]
+    of_images = [downloads.get(image.index) for image in delivered]
     failures = [
         failure_of_image(intent, image) for image in task.images if not _is_reachable(image)
     ]
@@ -163,9 +163,9 @@ def _account_for_task(intent: Intent, task: Task, downloads: Mapping[int, Downlo
     ]
     return RowAccount(
         status=intent.state.value,
-        images=tuple(map(_delivered, delivered, costs, found)),
+        images=tuple(map(_delivered, delivered, costs, of_images)),
         failures=tuple(sorted(failures, key=lambda failure: failure.image_index or 0)),
-        undownloaded=tuple(failure_of_download(intent, d) for d in found if d and not d.file),
+        undownloaded=tuple(failure_of_download(intent, d) for d in of_images if d and not d.file),
         intent=intent,
         task=task,
     )
@@ -210,5 +210,5 @@ def _require_exact(row: AskedRow, account: RowAccount, *, n_outcomes: int) -> No
     indices = {image.outcome.index for image in account.images}
     indices |= {failure.image_index or 0 for failure in account.failures}
     if n_images + n_failures != expected or len(indices) != expected:
-        found = f"{n_images} images and {n_failures} failures for {row.count} asked"
-        raise UnaccountedRowError(row.request_key, found)
+        counts = f"{n_images} images and {n_failures} failures for {row.count} asked"
+        raise UnaccountedRowError(row.request_key, counts)

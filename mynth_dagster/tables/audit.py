@@ -48,9 +48,9 @@ def audit_slice(store: TableStore, slice_: Slice) -> Audit:
     """
     prompts = _read(store, PROMPTS, slice_, [_KEY, "count", "problem_code"])
     delivered = _read(store, IMAGES, slice_, [_KEY, "image_index", "file_path"])
-    told = _read(store, FAILURES, slice_, [_KEY, "image_index", "stage"])
-    is_download = pc.equal(told.column("stage"), "download")
-    failures = told.filter(pc.invert(is_download))
+    failed = _read(store, FAILURES, slice_, [_KEY, "image_index", "stage"])
+    is_download = pc.equal(failed.column("stage"), "download")
+    failures = failed.filter(pc.invert(is_download))
     whole = pc.is_null(failures.column("image_index"))
     of_images = failures.filter(pc.invert(whole))
     placed = pa.concat_tables([delivered.select(_PLACE), of_images.select(_PLACE)])
@@ -61,7 +61,7 @@ def audit_slice(store: TableStore, slice_: Slice) -> Audit:
         joined = joined.join(counts, _KEY, join_type="left outer")
     bad = joined.filter(pc.invert(_adds_up(joined)))
     strangers = sum(_n_strangers(prompts, counts) for counts in (outcomes, requests))
-    strangers += _n_astray(told.filter(is_download), delivered)
+    strangers += _n_astray(failed.filter(is_download), delivered)
     examples = tuple(bad.column(_KEY).slice(0, ROWS_NAMED_MAX).to_pylist())
     return Audit(prompts.num_rows, bad.num_rows, strangers, examples)
 

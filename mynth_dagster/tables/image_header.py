@@ -25,7 +25,7 @@ _ENDS = {"png": b"IEND\xaeB`\x82", "jpg": b"\xff\xd9"}
 
 
 @dataclass(frozen=True)
-class PictureFacts:
+class ImageHeader:
     """`format` is `png`, `jpg` or `webp`; dimensions are in pixels, above 0."""
 
     format: str
@@ -41,7 +41,7 @@ class PictureFacts:
         return self.width * self.height
 
 
-def look_at_picture(file: BinaryIO) -> PictureFacts:
+def read_header(file: BinaryIO) -> ImageHeader:
     """
     The facts of a whole file, from its beginning.
 
@@ -49,14 +49,14 @@ def look_at_picture(file: BinaryIO) -> PictureFacts:
         DownloadError: `wrong_type`: no PNG, JPEG or WebP; `truncated`: its end is missing.
     """
     head = _head_of(file)
-    facts = _measured(file, head)
+    header = _measured(file, head)
     n_bytes = file.seek(0, os.SEEK_END)
-    if not _has_end(file, facts.format, head, n_bytes):
-        raise DownloadError("truncated", f"a {facts.format} file without its end", may_pass=True)
-    return facts
+    if not _has_end(file, header.format, head, n_bytes):
+        raise DownloadError("truncated", f"a {header.format} file without its end", may_pass=True)
+    return header
 
 
-def read_picture_facts(content: bytes) -> PictureFacts | None:
+def header_of(content: bytes) -> ImageHeader | None:
     """
     The facts in a picture's header, whether or not its end is there.
 
@@ -65,10 +65,10 @@ def read_picture_facts(content: bytes) -> PictureFacts | None:
     """
     file = BytesIO(content)
     try:
-        facts = _measured(file, _head_of(file))
+        header = _measured(file, _head_of(file))
     except DownloadError:
         return None
-    return facts if facts.n_pixels <= INPUT_PIXELS_MAX else None
+    return header if header.n_pixels <= INPUT_PIXELS_MAX else None
 
 
 def media_type_of(content: bytes) -> str | None:
@@ -88,7 +88,7 @@ def _kind_of(head: bytes) -> str | None:
     return next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def _measured(file: BinaryIO, head: bytes) -> PictureFacts:
+def _measured(file: BinaryIO, head: bytes) -> ImageHeader:
     kind = _kind_of(head)
     if kind is None:
         raise DownloadError("wrong_type", "no PNG, JPEG or WebP by its first bytes")
@@ -98,7 +98,7 @@ def _measured(file: BinaryIO, head: bytes) -> PictureFacts:
         width, height = _webp_dimensions(head) if kind == "webp" else _png_dimensions(head)
     if not width or not height:
         raise DownloadError("wrong_type", f"a {kind} file without dimensions")
-    return PictureFacts(kind, width, height)
+    return ImageHeader(kind, width, height)
 
 
 def _png_dimensions(head: bytes) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from mynth_dagster.limits import (
 )
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import KeptFile
-from mynth_dagster.tables.image_header import look_at_picture
+from mynth_dagster.tables.image_header import read_header
 from mynth_dagster.tables.parquet import as_table_errors, reason_of
 from mynth_dagster.tables.results import SampleImage, add_example
 from mynth_dagster.tables.store import (
@@ -52,7 +52,7 @@ from mynth_dagster.tables.store import (
 # A file between its URL and its name: hashed as it comes, looked at when it is whole.
 
 
-class PassingFile:
+class TempFile:
     """A file on its way; on the local disk and under no name that anybody looks for."""
 
     def __init__(self, file: BinaryIO, path: str | None = None) -> None:
@@ -81,17 +81,17 @@ class PassingFile:
             DownloadError: It is no picture that may be kept.
         """
         self.file.flush()
-        facts = look_at_picture(self.file)
-        if facts.n_pixels > pixels_max:
-            said = f"{facts.width} by {facts.height} pixels are more than {pixels_max}"
-            raise DownloadError("too_many_pixels", said)
+        header = read_header(self.file)
+        if header.n_pixels > pixels_max:
+            message = f"{header.width} by {header.height} pixels are more than {pixels_max}"
+            raise DownloadError("too_many_pixels", message)
         return KeptFile(
-            uri=f"{uri}.{facts.format}",
+            uri=f"{uri}.{header.format}",
             n_bytes=self._n_bytes,
             sha256=self._digest.hexdigest(),
-            format=facts.format,
-            width=facts.width,
-            height=facts.height,
+            format=header.format,
+            width=header.width,
+            height=header.height,
         )
 
 
@@ -135,19 +135,19 @@ class ImageStore:
             self.tables.fs.open(path, "rb") as source,
             tempfile.TemporaryFile() as room,
         ):
-            passing = PassingFile(cast("BinaryIO", room))
+            temp = TempFile(cast("BinaryIO", room))
             while chunk := source.read(DIGEST_CHUNK_BYTES):
-                passing.write(chunk)
-            return passing.verified(self._spelled(posixpath.splitext(path)[0]), pixels_max)
+                temp.write(chunk)
+            return temp.verified(self._spelled(posixpath.splitext(path)[0]), pixels_max)
 
     @contextmanager
-    def passing(self, slice_: Slice) -> Iterator[PassingFile]:
+    def temp_file(self, slice_: Slice) -> Iterator[TempFile]:
         """Room for a file; gone afterwards, unless it was published."""
         if not self.tables.is_local:
             with self._as_errors("a temporary file", "cannot be made"):
                 room = tempfile.TemporaryFile()  # noqa: SIM115 - closed below; nobody can see it
             with _closing(cast("BinaryIO", room)) as file:
-                yield PassingFile(file)
+                yield TempFile(file)
             return
         folder = self._folder(slice_)
         path = posixpath.join(folder, temp_name())
@@ -156,36 +156,36 @@ class ImageStore:
             file = open(path, "w+b")  # noqa: SIM115, PTH123 - closed below; paths are fsspec's
         try:
             with _closing(file):
-                yield PassingFile(file, path)
+                yield TempFile(file, path)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(path)  # noqa: PTH108 - as above
 
-    def write(self, passing: PassingFile, chunk: bytes) -> None:
+    def write(self, temp: TempFile, chunk: bytes) -> None:
         """Add bytes to a file on its way."""
-        with self._as_errors(passing.path or "a temporary file", "cannot write the file"):
-            passing.write(chunk)
+        with self._as_errors(temp.path or "a temporary file", "cannot write the file"):
+            temp.write(chunk)
 
-    def verified(self, passing: PassingFile, slice_: Slice, stem: str, pixels_max: int) -> KeptFile:
+    def verified(self, temp: TempFile, slice_: Slice, stem: str, pixels_max: int) -> KeptFile:
         """
         What a file on its way is, and where it will be.
 
         Raises:
             DownloadError: It is no picture that may be kept.
         """
-        with self._as_errors(passing.path or "a temporary file", "cannot read the file"):
+        with self._as_errors(temp.path or "a temporary file", "cannot read the file"):
             uri = self._spelled(posixpath.join(self._folder(slice_), stem))
-            return passing.verified(uri, pixels_max)
+            return temp.verified(uri, pixels_max)
 
-    def publish(self, passing: PassingFile, slice_: Slice, stem: str, kept: KeptFile) -> None:
+    def publish(self, temp: TempFile, slice_: Slice, stem: str, kept: KeptFile) -> None:
         """Give a verified file its name."""
         final = posixpath.join(self._folder(slice_), f"{stem}.{kept.format}")
         with self._as_errors(final, "cannot keep the file"):
-            if passing.path is not None:
-                rename(self.tables.fs, passing.path, final)
+            if temp.path is not None:
+                rename(self.tables.fs, temp.path, final)
                 return
-            passing.file.seek(0)
-            self._put(passing.file, final)
+            temp.file.seek(0)
+            self._put(temp.file, final)
 
     def remove_orphans(self, slice_: Slice) -> None:
         """Remove temporary files that dead processes of this machine left in this folder."""
@@ -474,7 +474,7 @@ def draw_strip(thumbnails: Sequence[bytes], bytes_max: int) -> bytes | None:
 def _opened(content: bytes) -> Image.Image | None:
     try:
         # Before it is opened: a decoder makes room for whatever dimensions it is told.
-        if look_at_picture(BytesIO(content)).n_pixels > PICTURE_MAX_PIXELS:
+        if read_header(BytesIO(content)).n_pixels > PICTURE_MAX_PIXELS:
             return None
         picture = Image.open(BytesIO(content), formats=_FORMATS)
         picture.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))  # a JPEG is decoded small at once

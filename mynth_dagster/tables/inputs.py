@@ -27,7 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from mynth_dagster.limits import INPUT_FILES_AT_ONCE, INPUT_FILES_REMEMBERED, RevisionLimits
 from mynth_dagster.models.request import file_identity, key_identity
 from mynth_dagster.tables.columns import SourceRows
-from mynth_dagster.tables.image_header import read_picture_facts
+from mynth_dagster.tables.image_header import header_of
 from mynth_dagster.tables.parquet import reason_of
 from mynth_dagster.tables.rules import is_blank, is_url
 from mynth_dagster.tables.schemas import INPUTS_TYPE
@@ -143,11 +143,11 @@ def judge_content(path: str, content: bytes, limits: RevisionLimits) -> InputFil
         size = f"more than {most}" if len(content) > most else str(len(content))
         message = f"{path!r} has {size} bytes, uploads take {least} to {most}"
         return BadInput("input_size", message)
-    facts = read_picture_facts(content)
-    if facts is None or facts.media_type not in limits.upload_formats:
+    header = header_of(content)
+    if header is None or header.media_type not in limits.upload_formats:
         return BadInput("input_not_an_image", f"{path!r} is no sound JPEG, PNG or WebP file")
     digest = hashlib.sha256(content).hexdigest()
-    return InputFile(path, digest, facts.media_type, len(content), facts.width, facts.height)
+    return InputFile(path, digest, header.media_type, len(content), header.width, header.height)
 
 
 def _full(path: str) -> str:

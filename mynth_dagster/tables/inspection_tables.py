@@ -36,9 +36,9 @@ from mynth_dagster.tables.store import IMAGES, VERSION_KEY, TableStore, staged_t
 # An answer is paid for: whatever is odd in it is left out, and never stands in the way of the rest.
 
 
-def shaped_answer(kind: InspectionKind, told: Mapping[str, Any]) -> dict[str, Any] | None:
+def shaped_answer(kind: InspectionKind, findings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The cells of an answer; None where it does not tell what was asked for."""
-    answer = {name: _READERS[name](told.get(name)) for name, *_ in ANSWERS[kind]}
+    answer = {name: _READERS[name](findings.get(name)) for name, *_ in ANSWERS[kind]}
     indispensable = ANSWERS[kind][0][0]
     return None if answer[indispensable] is None else answer
 
@@ -200,11 +200,11 @@ class _Rows:
 
     def of(self, images: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
         keys = [inspection_key(image["request_key"], image["image_index"]) for image in images]
-        found = self._lookup.intents_for(keys)
-        ids = [i.task_id for intents in found.values() for i in intents if i.task_id]
+        intents_by_key = self._lookup.intents_for(keys)
+        ids = [i.task_id for intents in intents_by_key.values() for i in intents if i.task_id]
         tasks = self._lookup.tasks_for(ids)
         rows = [
-            self._row(image, found.get(key, ()), tasks)
+            self._row(image, intents_by_key.get(key, ()), tasks)
             for image, key in zip(images, keys, strict=True)
         ]
         return pa.RecordBatch.from_pylist(rows, schema=self._schema)
@@ -220,12 +220,12 @@ class _Rows:
             "image_id": image["image_id"],
             "image_intent_id": image["intent_id"],
             "url": image["mynth_url"] or image["url"],
-            **(self._told(intent, task) if image["mynth_url"] or image["url"] else _WITHOUT_URL),
+            **(self._outcome(intent, task) if image["mynth_url"] or image["url"] else _WITHOUT_URL),
         }
         self.statuses[row["status"]] += 1
         return row
 
-    def _told(self, intent: Intent | None, task: Task | None) -> dict[str, Any]:
+    def _outcome(self, intent: Intent | None, task: Task | None) -> dict[str, Any]:
         if intent is None:
             return self._failed(failure_not_submitted(self._stop_code))
         self.charged_units += intent.charged_units or 0
@@ -244,8 +244,8 @@ class _Rows:
         if intent.state is IntentState.COMPLETED and task is not None and task.findings:
             answer = shaped_answer(self._settings.kind, task.findings)
             self._count(answer)
-            told = _UNUSABLE if answer is None else {"status": intent.state.value, **answer}
-            return {**delivery, **told}
+            cells = _UNUSABLE if answer is None else {"status": intent.state.value, **answer}
+            return {**delivery, **cells}
         failure = failure_of_intent(intent, now_us=self._now_us, task=task)
         return {**delivery, **self._failed(failure)}
 

@@ -406,9 +406,9 @@ def common_type(ours: pa.DataType, theirs: pa.DataType) -> pa.DataType | None:
     if pat.is_dictionary(ours) or pat.is_dictionary(theirs):
         return common_type(plain_type(ours), plain_type(theirs))
     for rule in (_common_text, _common_number, _common_time, _common_nested):
-        found = rule(ours, theirs)
-        if found is not None:
-            return found
+        both = rule(ours, theirs)
+        if both is not None:
+            return both
     return None
 
 

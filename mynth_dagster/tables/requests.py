@@ -298,9 +298,9 @@ class RequestRows:
             return
         for piece in repeated_pieces(carried, origin):
             n_rows = piece.stop - piece.start
-            some = places.slice(piece.start, n_rows)
+            part = places.slice(piece.start, n_rows)
             arrays = [column.slice(piece.start, n_rows) for column in own]
-            arrays += [column.take(some) for column in carried]
+            arrays += [column.take(part) for column in carried]
             yield pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _carried(self, column: pa.Array, name: str, first_row: int) -> pa.Array:

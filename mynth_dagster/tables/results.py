@@ -548,10 +548,10 @@ class GatheredRows:
         places, self._rows, self._places = self._places, [], []
         carried = [prompts.column(name) for name in self._carried] if prompts is not None else []
         for piece in repeated_pieces(carried, places):
-            some = pa.array(places[piece], pa.int32())
-            n_rows = len(some)
+            rows = pa.array(places[piece], pa.int32())
+            n_rows = len(rows)
             values = [column.slice(piece.start, n_rows) for column in arrays]
-            values += [column.take(some) for column in carried]
+            values += [column.take(rows) for column in carried]
             yield pa.RecordBatch.from_arrays(values, schema=self._schema)
 
 

@@ -448,8 +448,8 @@ def find_problems(
 def nearest(name: str, known: tuple[str, ...]) -> str | None:
     """The most similar of some names, regardless of case, or None."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
-    return by_lower[found[0]] if found else None
+    matches = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
+    return by_lower[matches[0]] if matches else None
 
 
 def is_blank(texts: pa.Array) -> pa.Array:
@@ -503,8 +503,8 @@ def _no_slug(names: pa.Array, most: int | None) -> pa.Array | None:
 
 def _among(texts: pa.Array, words: Iterable[str]) -> pa.Array:
     """Which texts are one of the words; null stays null."""
-    found = pc.is_in(texts, value_set=pa.array(list(words), pa.string()))
-    return pc.if_else(pc.is_valid(texts), found, pa.scalar(None, pa.bool_()))
+    is_one = pc.is_in(texts, value_set=pa.array(list(words), pa.string()))
+    return pc.if_else(pc.is_valid(texts), is_one, pa.scalar(None, pa.bool_()))
 
 
 def _not_among(texts: pa.Array, words: Iterable[str] | None) -> pa.Array | None:
@@ -543,8 +543,8 @@ def _wrong_number(columns: Columns, is_wrong: Callable[[int, str], bool]) -> pa.
         wrong = [n for n in occurring if is_wrong(n, name)]
         if wrong:
             is_in = pc.is_in(numbers, value_set=pa.array(wrong, numbers.type))
-            found = pc.and_(is_in, pc.equal(columns["model"], name))
-            mask = found if mask is None else pc.or_(mask, found)
+            of_model = pc.and_(is_in, pc.equal(columns["model"], name))
+            mask = of_model if mask is None else pc.or_(mask, of_model)
     return mask
 
 

@@ -99,7 +99,7 @@ def find_files(fs: Any, path: str, location: str) -> FoundFiles:
     if fs.isdir(path):
         return _found(fs, _below(fs, path, location), location, "the folder has no Parquet files")
     if not has_glob(path):
-        _refuse(location, "there is no such file or folder")
+        raise TableError(location, "there is no such file or folder")
     shown = _is_hidden_below(path, "")  # whoever names hidden files wants them
     base = next(folder for folder in _folders_up(path) if not has_glob(folder))
     matches = [m for m in sorted(fs.glob(path)) if shown or not _is_hidden_below(m, base)]
@@ -146,7 +146,7 @@ def _found(fs: Any, candidates: list[str], location: str, otherwise: str) -> Fou
     chosen = set(paths)
     left_out = [posixpath.basename(path) for path in candidates if path not in chosen]
     if not paths:
-        _refuse(location, "; ".join([otherwise, *left_out_note(left_out)]))
+        raise TableError(location, "; ".join([otherwise, *left_out_note(left_out)]))
     return FoundFiles(tuple(paths), tuple(left_out))
 
 
@@ -217,11 +217,8 @@ def _holds(fs: Any, folder: str, marker: str) -> bool:
 
 
 def _refuse_format(location: str, marker: str, kind: str, instead: str) -> NoReturn:
-    said = f"this is {kind} (`{marker}`), whose log says which rows are alive: hand over {instead}"
-    _refuse(location, f"{said}; nothing was read and nothing was sent")
-
-
-def _refuse(location: str, reason: str) -> NoReturn:
+    reason = f"this is {kind} (`{marker}`), whose log says which rows are alive"
+    reason += f": hand over {instead}; nothing was read and nothing was sent"
     raise TableError(location, reason)
 
 
@@ -261,9 +258,9 @@ class FileSchema:
         """
         with as_table_errors(path, "cannot be read as Parquet"):
             with open_parquet(fs, path) as parquet:
-                found, n_row_groups = parquet.schema_arrow, parquet.num_row_groups
-            schema = own_schema(found, path)
-            columns = None if len(schema) == len(found) else schema.names
+                in_file, n_row_groups = parquet.schema_arrow, parquet.num_row_groups
+            schema = own_schema(in_file, path)
+            columns = None if len(schema) == len(in_file) else schema.names
             return cls(path, schema, columns, keys_in(path), n_row_groups)
 
     @property
@@ -309,8 +306,8 @@ class FileSchema:
     def _require_agreement(self, column: pa.Array, name: str, row: int) -> None:
         key = self.keys[name]
         try:
-            said = None if key is None else pa.scalar(key, pa.string()).cast(column.type)
-            agrees = pc.is_null(column) if said is None else pc.equal(column, said)
+            value = None if key is None else pa.scalar(key, pa.string()).cast(column.type)
+            agrees = pc.is_null(column) if value is None else pc.equal(column, value)
         except (pa.ArrowException, NotImplementedError):
             agrees = pa.array([False] * len(column), pa.bool_())
         bad = pc.indices_nonzero(pc.invert(agrees.fill_null(fill_value=False)))
@@ -403,8 +400,8 @@ def _beside(file: FileSchema, other: FileSchema) -> str:
 
 def _unnamed_indices(metadata: Mapping[bytes, bytes] | None) -> set[str]:
     try:
-        told = json.loads((metadata or {}).get(b"pandas", b"{}"))
-        indices = told.get("index_columns", ())
+        of_pandas = json.loads((metadata or {}).get(b"pandas", b"{}"))
+        indices = of_pandas.get("index_columns", ())
         return {
             name for name in indices if isinstance(name, str) and _UNNAMED_INDEX.fullmatch(name)
         }
@@ -469,13 +466,13 @@ def open_source(location: str) -> PromptSource:
         fs, path = url_to_fs(location)
         if isinstance(fs, LocalFileSystem) and "://" not in location:
             location = path  # absolute: an error says where it was looked for
-        found = find_files(fs, path, location)
+        files = find_files(fs, path, location)
         folder = _folder_of(fs, path, location)
-    files = [FileSchema.read(fs, path) for path in found.paths]
-    schema = common_schema(fs, files)
-    notes = tuple(left_out_note(found.left_out))
+    schemas = [FileSchema.read(fs, path) for path in files.paths]
+    schema = common_schema(fs, schemas)
+    notes = tuple(left_out_note(files.left_out))
     addresses = _addresses_of(fs, path, location)
-    return ParquetSource(location, fs, tuple(files), schema, folder, addresses, notes)
+    return ParquetSource(location, fs, tuple(schemas), schema, folder, addresses, notes)
 
 
 def source_from_arrow(rows: pa.Table | pa.RecordBatchReader, name: str) -> PromptSource:

@@ -95,13 +95,13 @@ class TableStore:
         Raises:
             TableError: Its windows are not called as those of the batch.
         """
-        found, called = self._keys(table), batch.window_dimension
-        others = _windows_in(found) - {called}
+        keys, called = self._keys(table), batch.window_dimension
+        others = _windows_in(keys) - {called}
         if others:
             named = ", ".join(f"{name}=" for name in sorted(others))
-            said = f"folders are called {named} and not {called}=: say --window {min(others)}"
-            raise TableError(self._top(table), said)
-        return [batch.slice(keys.get(called, ""), keys.get(FAN_OUT_FOLDER, "")) for keys in found]
+            reason = f"folders are called {named} and not {called}=: say --window {min(others)}"
+            raise TableError(self._top(table), reason)
+        return [batch.slice(key.get(called, ""), key.get(FAN_OUT_FOLDER, "")) for key in keys]
 
     def window_dimension(self, table: str) -> str | None:
         """
@@ -113,8 +113,8 @@ class TableStore:
         names = _windows_in(self._keys(table))
         if len(names) > 1:
             named = ", ".join(f"{name}=" for name in sorted(names))
-            said = f"folders are called {named}: say which are the windows (--window NAME)"
-            raise TableError(self._top(table), said)
+            reason = f"folders are called {named}: say which are the windows (--window NAME)"
+            raise TableError(self._top(table), reason)
         return next(iter(names), None)
 
     def _top(self, table: str) -> str:
@@ -143,10 +143,10 @@ class TableStore:
 
     def read_metadata(self, table: str, slice_: Slice) -> dict[str, str]:
         """Our keys in the footer: `mynth:version`, `mynth:schema` and what else we wrote."""
-        found = self.read_schema(table, slice_).metadata or {}
+        footer = self.read_schema(table, slice_).metadata or {}
         return {
             key.decode(): value.decode()
-            for key, value in found.items()
+            for key, value in footer.items()
             if key.startswith(b"mynth:")
         }
 
@@ -180,9 +180,9 @@ def _keys_in(folders: str) -> dict[str, str]:
     return {name: unquote(key) for name, _, key in pairs}
 
 
-def _windows_in(found: Iterable[Mapping[str, str]]) -> set[str]:
+def _windows_in(folders: Iterable[Mapping[str, str]]) -> set[str]:
     """What folders are called that are not those of a fan-out."""
-    return {name for keys in found for name in keys} - {FAN_OUT_FOLDER}
+    return {name for keys in folders for name in keys} - {FAN_OUT_FOLDER}
 
 
 # Writing tables so that a reader sees the old one or the new one, never a part.

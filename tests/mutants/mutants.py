@@ -286,9 +286,9 @@ MUTANTS = (
     Mutant(
         "a file is believed to be whole",
         "mynth_dagster/tables/image_header.py",
-        "    if not _has_end(file, facts.format, head, n_bytes):\n",
+        "    if not _has_end(file, header.format, head, n_bytes):\n",
         "    if not head:\n",
-        ("tests/tables/test_picture_facts.py",),
+        ("tests/tables/test_image_header.py",),
     ),
     Mutant(
         "a file without a word in the ledger is fetched again",

@@ -12,10 +12,10 @@ from PIL import Image
 
 from mynth_dagster.errors import DownloadError
 from mynth_dagster.tables.image_header import (
-    PictureFacts,
-    look_at_picture,
+    ImageHeader,
+    header_of,
     media_type_of,
-    read_picture_facts,
+    read_header,
 )
 
 KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
@@ -27,8 +27,8 @@ def picture(kind: str, size=(37, 23), mode="RGB", **options) -> bytes:
     return buffer.getvalue()
 
 
-def look(content: bytes) -> PictureFacts:
-    return look_at_picture(BytesIO(content))
+def look(content: bytes) -> ImageHeader:
+    return read_header(BytesIO(content))
 
 
 def problem(content: bytes) -> str:
@@ -55,14 +55,14 @@ def problem(content: bytes) -> str:
 @pytest.mark.parametrize("size", [(1, 1), (37, 23), (5000, 3)])
 def test_each_kind_tells_its_dimensions(kind, options, size):
     """Plain, extended, lossless, progressive, with long comments before the first frame."""
-    assert look(picture(kind, size, **options)) == PictureFacts(kind, *size)
+    assert look(picture(kind, size, **options)) == ImageHeader(kind, *size)
 
 
 def test_a_filled_marker_is_read_over():
     """JPEG allows bytes of filling before a marker."""
     content = picture("jpg")
 
-    assert look(content[:2] + b"\xff\xff" + content[2:]) == PictureFacts("jpg", 37, 23)
+    assert look(content[:2] + b"\xff\xff" + content[2:]) == ImageHeader("jpg", 37, 23)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,11 +110,11 @@ def test_a_pixel_bomb_is_told_by_its_header():
 def test_no_bytes_do_harm(content, head):
     """Any bytes are a picture, or are refused in our own words."""
     try:
-        facts = look(head + content)
+        header = look(head + content)
     except DownloadError as error:
         assert error.code in ("wrong_type", "truncated")  # noqa: PT017 - or it is a picture
     else:
-        assert facts.n_pixels > 0
+        assert header.n_pixels > 0
 
 
 def drawn(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
@@ -128,10 +128,10 @@ def drawn(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
 )
 def test_the_accepted_formats_are_told_by_their_bytes(form, media_type):
     """JPEG, PNG and WebP, with their size in pixels."""
-    facts = read_picture_facts(drawn(form))
+    header = header_of(drawn(form))
 
-    assert facts is not None
-    assert (facts.media_type, facts.width, facts.height) == (media_type, 30, 20)
+    assert header is not None
+    assert (header.media_type, header.width, header.height) == (media_type, 30, 20)
     assert media_type_of(drawn(form)) == media_type
 
 
@@ -151,11 +151,11 @@ def test_the_accepted_formats_are_told_by_their_bytes(form, media_type):
 )
 def test_anything_else_has_no_facts(content):
     """Other formats, and headers that end too soon."""
-    assert read_picture_facts(content) is None
+    assert header_of(content) is None
 
 
 def test_an_input_of_too_many_pixels_has_no_facts():
     """A few bytes may claim to be gigabytes of pixels; nothing is decoded to find out."""
     header = bytearray(drawn("PNG"))
     header[16:24] = (60_000).to_bytes(4, "big") * 2
-    assert read_picture_facts(bytes(header)) is None
+    assert header_of(bytes(header)) is None

@@ -84,11 +84,11 @@ def picture() -> bytes:
 
 
 def put(store: ImageStore, content: bytes):
-    with store.passing(SLICE) as passing:
+    with store.temp_file(SLICE) as temp:
         for start in range(0, len(content), 50):
-            store.write(passing, content[start : start + 50])
-        kept = store.verified(passing, SLICE, STEM, PIXELS_MAX)
-        store.publish(passing, SLICE, STEM, kept)
+            store.write(temp, content[start : start + 50])
+        kept = store.verified(temp, SLICE, STEM, PIXELS_MAX)
+        store.publish(temp, SLICE, STEM, kept)
     return kept
 
 
@@ -119,11 +119,11 @@ def test_what_is_not_published_leaves_nothing(store):
 
 def test_a_second_try_begins_from_nothing(store):
     """Bytes, length and digest of the first are forgotten."""
-    with store.passing(SLICE) as passing:
-        store.write(passing, b"x" * 5000)
-        passing.restart()
-        store.write(passing, picture())
-        kept = store.verified(passing, SLICE, STEM, PIXELS_MAX)
+    with store.temp_file(SLICE) as temp:
+        store.write(temp, b"x" * 5000)
+        temp.restart()
+        store.write(temp, picture())
+        kept = store.verified(temp, SLICE, STEM, PIXELS_MAX)
 
     assert (kept.n_bytes, kept.width) == (len(picture()), 20)
 
