@@ -271,9 +271,9 @@ def _require_sound_batch(batch: Batch, allowed: Allowed) -> None:
     columns = completed(SourceRows(len(batch.models)), batch)
     columns = {name: columns[name] for name in columns if name not in ("prompt", "inputs")}
     columns["model"] = pa.array(batch.models, pa.string())
-    problems = find_problems(columns, allowed)
+    problems = sorted(find_problems(columns, allowed).values(), key=lambda p: p.field != "model")
     if problems:
-        problem = problems[min(problems)]
+        problem = problems[0]
         setting = "models" if problem.field == "model" else f"defaults.{problem.field}"
         message = f"{problem.message}. Nothing was sent and nothing was charged."
         raise ConfigError(setting, message)

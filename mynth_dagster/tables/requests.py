@@ -291,7 +291,8 @@ class RequestRows:
         origin = range(rows.n_rows) if places is None else places.to_pylist()
         problems = self._problems(columns, rows, origin)
         unread = {row for row, _ in rows.unreadable}
-        self._add_keys(columns, problems, {n for n, row in enumerate(origin) if row in unread})
+        places_unread = {n for n, row in enumerate(origin) if row in unread} if unread else set()
+        self._add_keys(columns, problems, places_unread)
         own = [columns[name] for name in OUR_COLUMNS]
         if places is None:
             yield pa.RecordBatch.from_arrays([*own, *carried], schema=self._schema)

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mynth_dagster.capabilities import FOUR_K, INPUTS, is_known_to_lack
-from mynth_dagster.errors import name_some
 from mynth_dagster.limits import (
     AUTO_MODEL,
     EXCERPT_MAX_CHARS,
@@ -189,6 +188,7 @@ class Rule:
 
 HAS_NUL = "the text has a NUL character (U+0000), which no database keeps"
 
+_KNOWN_SHOWN = 40
 _MODEL = re.compile(r"[^\s@]{1,200}")
 _TAG_BYTES = len(f',"{INTENT_TAG_KEY}":""') + INTENT_TAG_MAX_BYTES
 _TAKES = "API revision {limits.revision} takes"
@@ -478,7 +478,10 @@ _VISIBLE = r"[^\p{Z}\p{M}\p{Cc}\p{Cf}" + "\u2800\u3164\u115f\u1160\uffa0]"
 
 def _hint(value: Any, known: tuple[str, ...]) -> str:
     similar = nearest(value, known) if isinstance(value, str) else None
-    return f"did you mean {similar!r}?" if similar else f"known: {name_some(known, 40) or 'none'}"
+    if similar:
+        return f"did you mean {similar!r}?"
+    more = f" and {len(known) - _KNOWN_SHOWN} more" if len(known) > _KNOWN_SHOWN else ""
+    return f"known: {', '.join(known[:_KNOWN_SHOWN]) or 'none'}{more}"
 
 
 def _parts(lists: pa.Array) -> Columns:

@@ -15,6 +15,7 @@ from mynth_dagster.limits import (
     PROMPT_ID_MAX_BYTES,
 )
 from mynth_dagster.models.batch import RequestDefaults
+from mynth_dagster.models.failure import _OF_THE_SERVER
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
 from mynth_dagster.tables.rules import RULES, Allowed, find_problems
 from mynth_dagster.tables.schemas import REQUEST_TYPES
@@ -446,6 +447,7 @@ def test_each_rule_is_broken_by_one_row_alone_and_tells_it():
         for cells, allowed, _ in BREAKING
     ]
     assert firsts == sorted(RULES, key=firsts.index)
+    assert {rule.code for rule in RULES} >= set(_OF_THE_SERVER)
 
 
 def test_a_model_with_a_price_of_4k_is_asked_for_4k(write):
