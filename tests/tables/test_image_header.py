@@ -149,12 +149,12 @@ def test_the_accepted_formats_are_told_by_their_bytes(form, media_type):
     ],
     ids=["gif", "bmp", "nothing", "svg", "wave", "cut png", "cut jpeg", "shifted webp"],
 )
-def test_anything_else_has_no_facts(content):
+def test_anything_else_has_no_header(content):
     """Other formats, and headers that end too soon."""
     assert header_of(content) is None
 
 
-def test_an_input_of_too_many_pixels_has_no_facts():
+def test_an_input_of_too_many_pixels_has_no_header():
     """A few bytes may claim to be gigabytes of pixels; nothing is decoded to find out."""
     header = bytearray(drawn("PNG"))
     header[16:24] = (60_000).to_bytes(4, "big") * 2

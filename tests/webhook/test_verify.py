@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -20,6 +21,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import WEBHOOK_BODY_MAX_BYTES, WEBHOOK_HEADERS_MAX
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
 from mynth_dagster.webhook import WebhookSettings, create_app
+from mynth_dagster.webhook import app as app_module
 from mynth_dagster.webhook.app import admit
 from tests.webhook.conftest import DONE, OLD_SECRET, SECRET, TOKEN, event_body
 
@@ -242,6 +244,55 @@ def test_what_no_sender_of_ours_does_is_refused_early(post, request_, status):
     (answer,) = post().send(request_)
 
     assert refusal(answer) == (status, "refused\n")
+
+
+def called(app, *received, **scope):
+    """What the app sends when a server calls it with these messages and then with none."""
+    whole = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    waiting, sent = iter(received), []
+
+    async def receive():
+        message = next(waiting, None)
+        return await asyncio.Event().wait() if message is None else message
+
+    async def send(message):
+        sent.append(message)
+
+    async def call():
+        await app({**whole, **scope}, receive, send)
+        await app.close()
+
+    asyncio.run(call())
+    return sent
+
+
+PART = {"type": "http.request", "body": b"{", "more_body": True}
+
+
+@pytest.mark.parametrize(
+    ("received", "status"), [([PART], 408), ([PART, {"type": "http.disconnect"}], 400)]
+)
+def test_a_body_that_stalls_or_breaks_off_is_refused_in_time(post, monkeypatch, received, status):
+    """Nobody holds a request open; the connection of a slow sender is closed."""
+    monkeypatch.setattr(app_module, "WEBHOOK_REQUEST_TIMEOUT_S", 0.05)
+    world = post()
+    start, body = called(create_app(world.ledger_url, [SECRET], clock=world.clock), *received)
+
+    assert (start["status"], body["body"]) == (status, b"refused\n")
+    assert ((b"connection", b"close") in start["headers"]) is (status == 408)
+    assert world.rows() == []
+
+
+def test_a_websocket_is_closed_and_a_mount_needs_no_slash(post):
+    """Whatever a server makes of the path under which the receiver lies."""
+    world = post()
+    app = create_app(world.ledger_url, [SECRET], clock=world.clock)
+
+    (closed,) = called(app, {"type": "websocket.connect"}, type="websocket")
+    start, _ = called(app, {"type": "http.request", "body": b"{}"}, path="/x", root_path="/x")
+
+    assert closed["type"] == "websocket.close"
+    assert start["status"] == 401
 
 
 def test_a_receiver_can_be_mounted(post):
