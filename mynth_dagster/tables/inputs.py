@@ -12,7 +12,7 @@ import hashlib
 import os
 import posixpath
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,10 @@ class InputFiles:
     ) -> None:
         self._limits = limits
         self._folder = fence or folder
-        self._fence = None if fence is None else _place_of(fence)
+        self._fence: tuple[Any, str] | None = None
+        if fence is not None:
+            fs, place = url_to_fs(fence)
+            self._fence = fs, _resolved(fs, place)
         self._seen: OrderedDict[str, InputFile | BadInput] = OrderedDict()
 
     def judge(self, paths: Iterable[str]) -> dict[str, InputFile | BadInput]:
@@ -103,7 +106,9 @@ class InputFiles:
             place = path if self._fence is None else self._inside(path)
             if place is None:
                 return BadInput("input_outside_root", f"{path!r} is not below inputs_root")
-            full_path = _full(place)
+            # Local paths from the root of the file system, URLs as they are given.
+            is_local = urlsplit(place).scheme in _LOCAL_SCHEMES
+            full_path = str(url_to_fs(place)[1]) if is_local else place
             content = _read(full_path, self._limits.upload_file_max_bytes)
         except FileNotFoundError:
             return BadInput("input_not_found", f"there is no file {path!r}")
@@ -114,13 +119,15 @@ class InputFiles:
     def _inside(self, path: str) -> str | None:
         """The path without links and steps upwards, if it lies below the fence; nothing is read."""
         assert self._fence is not None
-        fence_fs, fence = self._fence
-        if "::" in path or urlsplit(path).scheme not in _own_schemes(fence_fs):
+        fs, fence = self._fence
+        is_local = isinstance(fs, LocalFileSystem)
+        protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+        if "::" in path or urlsplit(path).scheme not in (_LOCAL_SCHEMES if is_local else protocols):
             return None
-        place = _resolved(fence_fs, url_to_fs(path)[1])
+        place = _resolved(fs, url_to_fs(path)[1])
         if not place.startswith(fence.rstrip("/") + "/"):
             return None
-        return place if isinstance(fence_fs, LocalFileSystem) else path
+        return place if is_local else path
 
 
 def read_input(path: str, content_hash: str, limits: RevisionLimits) -> bytes | BadInput:
@@ -150,13 +157,6 @@ def judge_content(path: str, content: bytes, limits: RevisionLimits) -> InputFil
     return InputFile(path, digest, header.media_type, len(content), header.width, header.height)
 
 
-def _full(path: str) -> str:
-    """Local paths from the root of the file system, URLs as they are given."""
-    if urlsplit(path).scheme in _LOCAL_SCHEMES:
-        return str(url_to_fs(path)[1])
-    return path
-
-
 def _read(path: str, most: int) -> bytes:
     """All of a file, or one byte more than may be sent; nobody waits for a pipe."""
     fs, place = url_to_fs(path)
@@ -167,20 +167,8 @@ def _read(path: str, most: int) -> bytes:
     return content
 
 
-def _place_of(folder: str) -> tuple[Any, str]:
-    fs, place = url_to_fs(folder)
-    return fs, _resolved(fs, place)
-
-
 def _resolved(fs: Any, place: str) -> str:
     return os.path.realpath(place) if isinstance(fs, LocalFileSystem) else posixpath.normpath(place)
-
-
-def _own_schemes(fs: Any) -> Collection[str]:
-    """How a URL of this file system may begin; a plain path is local."""
-    if isinstance(fs, LocalFileSystem):
-        return _LOCAL_SCHEMES
-    return (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
 
 
 # The inputs of a batch of rows: which are files, and what stands for the content of each.

@@ -55,7 +55,8 @@ def value_bytes(column: pa.Array) -> Sizes:
         return _list_bytes(column)
     if pat.is_struct(kind):
         return row_bytes(column.flatten(), n_rows)
-    if _is_binary(kind):
+    is_text = pat.is_string(kind) or pat.is_large_string(kind)
+    if is_text or pat.is_binary(kind) or pat.is_large_binary(kind):
         lengths = pc.binary_length(column).fill_null(0)
         return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64) + 4
     return np.full(n_rows, max(column.nbytes // n_rows, 1), np.int64)
@@ -121,11 +122,6 @@ def _list_bytes(column: pa.Array) -> Sizes:
         items = value_bytes(column.values)
     offsets = column.offsets.to_numpy().astype(np.int64)
     return np.asarray(np.diff(_running(items)[offsets]) + 4, np.int64)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    is_text = pat.is_string(kind) or pat.is_large_string(kind)
-    return bool(is_text or pat.is_binary(kind) or pat.is_large_binary(kind))
 
 
 def _has_dictionary(kind: pa.DataType) -> bool:
@@ -203,7 +199,8 @@ def iter_row_group(
             rows, row_groups=[group], columns=columns, use_threads=False
         ):
             wanted = pa.schema([schema.field(name) for name in batch.schema.names])
-            for piece in _bounded(batch, path):
+            require_small_rows(batch, path)
+            for piece in split(batch, READ_BATCH_BYTES):
                 yield _written_out(piece, wanted) if references else piece
 
 
@@ -222,11 +219,6 @@ def require_small_rows(batch: pa.RecordBatch, path: str, first_row: int = 0) -> 
         by_column = [int(value_bytes(column)[row]) for column in batch.columns]
         column = batch.schema.names[by_column.index(max(by_column))]
         raise TableError(path, [TableProblem(_too_large(int(sizes[row])), first_row + row, column)])
-
-
-def _bounded(batch: pa.RecordBatch, path: str) -> Iterator[pa.RecordBatch]:
-    require_small_rows(batch, path)
-    yield from split(batch, READ_BATCH_BYTES)
 
 
 def _written_out(piece: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

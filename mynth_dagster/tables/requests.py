@@ -247,11 +247,11 @@ class RequestRows:
     """
 
     def __init__(
-        self, source: PromptSource, batch: Batch, found: FoundColumns, allowed: Allowed
+        self, source: PromptSource, batch: Batch, columns: FoundColumns, allowed: Allowed
     ) -> None:
         self._files = InputFiles(allowed.limits, source.folder, batch.inputs_root)
-        self._source, self._batch, self._found, self._allowed = source, batch, found, allowed
-        self._schema = schema_of(PROMPTS, found.carried_schema)
+        self._source, self._batch, self._columns, self._allowed = source, batch, columns, allowed
+        self._schema = schema_of(PROMPTS, columns.carried_schema)
         self._derived = DerivedIds()
         self._hashes: list[pa.Array] = []  # of names, 8 bytes each until all are there
         self._make = request_maker(batch.defaults)
@@ -274,7 +274,7 @@ class RequestRows:
             self._complain_of_names(repeated)
 
     def _request_rows(self, batch: pa.RecordBatch, first_row: int) -> Iterator[pa.RecordBatch]:
-        rows = normalise(batch, self._found)
+        rows = normalise(batch, self._columns)
         ids = self._name(rows, self._derived)
         identify_inputs(rows, self._files)
         self._hashes.append(pa.array([hash(name) for name in ids], pa.int64()))
@@ -283,7 +283,7 @@ class RequestRows:
         columns["row_index"] = pa.array(range(first_row, first_row + rows.n_rows), pa.int64())
         columns["prompt_id"] = pa.array(ids, pa.string())
         carried = [
-            self._carried(batch.column(name), name, first_row) for name in self._found.carried
+            self._carried(batch.column(name), name, first_row) for name in self._columns.carried
         ]
         if places is not None:
             columns = {name: column.take(places) for name, column in columns.items()}
@@ -337,23 +337,21 @@ class RequestRows:
     def _complain_of_names(self, repeated: frozenset[int]) -> None:
         """Read the source again to say which rows share a name."""
         derived, row, first_rows = DerivedIds(), 0, dict[str, int]()
+        where, column = self._source.where, self._columns.ours.get("prompt_id")
         problems: list[TableProblem] = []
         for batch in self._source.batches():
-            for name in self._name(normalise(batch, self._found), derived):
+            for name in self._name(normalise(batch, self._columns), derived):
                 if hash(name) in repeated:
                     earlier = first_rows.setdefault(name, row)
                     if earlier != row:
-                        problems.append(self._duplicate(name, earlier, row))
+                        reason = f"prompt_id {name!r} is given twice: "
+                        reason += f"{where(earlier)} and {where(row)}"
+                        problems.append(TableProblem(reason, row, column))
                 row += 1
             if len(problems) >= DUPLICATES_MAX:
                 break
         if problems:
             raise TableError(self._source.name, problems)
-
-    def _duplicate(self, name: str, earlier: int, row: int) -> TableProblem:
-        where = self._source.where
-        reason = f"prompt_id {name!r} is given twice: {where(earlier)} and {where(row)}"
-        return TableProblem(reason, row, self._found.ours.get("prompt_id"))
 
     def _multiply(self, rows: SourceRows) -> tuple[pa.Array | None, pa.Array]:
         """

@@ -345,7 +345,9 @@ class _ResultTables:
         self, prompts: pa.RecordBatch, lookup: IntentLookup, stop_code: str | None
     ) -> None:
         """Account for a batch of prompt rows."""
-        asked = list(_asked_rows(prompts))
+        columns = (prompts.column(name).to_pylist() for name in _ASKED_COLUMNS)
+        problems = zip(*(prompts.column(n).to_pylist() for n in _PROBLEM_COLUMNS), strict=True)
+        asked = list(map(AskedRow, *columns, problems))
         known_intents = lookup.intents_for([row.request_key for row in asked])
         known = _details(lookup, list(chain.from_iterable(known_intents.values())))
         for place, row in enumerate(asked):
@@ -489,12 +491,6 @@ class _SeenKeys:
     def __contains__(self, key: object) -> bool:
         place = np.searchsorted(self._hashes, hash(key))
         return bool(place < len(self._hashes) and self._hashes[place] == hash(key))
-
-
-def _asked_rows(prompts: pa.RecordBatch) -> Iterator[AskedRow]:
-    asked = [prompts.column(name).to_pylist() for name in _ASKED_COLUMNS]
-    problems = zip(*(prompts.column(name).to_pylist() for name in _PROBLEM_COLUMNS), strict=True)
-    return map(AskedRow, *asked, problems)
 
 
 def _sampled(row: AskedRow, account: RowAccount, image: DeliveredImage) -> SampleImage:

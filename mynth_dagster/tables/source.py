@@ -564,15 +564,10 @@ def _batches_of_group(fs: Any, file: FileSchema, group: int, row: int) -> Iterat
             row += batch.num_rows
             yield batch
     except FOREIGN_ERRORS as exc:
-        column = _damaged_column(fs, file, group)
+        names = file.schema.names  # the first column that cannot be read alone
+        column = next((n for n in names if not _is_readable(fs, file.path, group, n)), None)
         reason = f"row group {group} cannot be read: {reason_of(exc)}"
         raise TableError(file.path, [TableProblem(reason, row, column)]) from exc
-
-
-def _damaged_column(fs: Any, file: FileSchema, group: int) -> str | None:
-    """The first column of a row group that cannot be read alone."""
-    names = file.schema.names
-    return next((name for name in names if not _is_readable(fs, file.path, group, name)), None)
 
 
 def _is_readable(fs: Any, path: str, group: int, column: str) -> bool:
@@ -651,16 +646,13 @@ def _reader_of(value: Any, name: str) -> Callable[[Any], Rows]:
     if library == "datasets" and hasattr(value, "iter"):
         return _from_hugging_face
     if hasattr(value, "__arrow_c_stream__"):
-        return _from_stream
+        from_stream: Callable[[Any], Rows] = pa.RecordBatchReader.from_stream
+        return from_stream
     if hasattr(value, "keys"):
         parts = cut(", ".join(map(str, value)))
         raise TableError(name, f"it is a {type(value).__name__} of {parts}; hand one over")
     reason = f"it is a {type(value).__name__}; a DataFrame or an Arrow table is needed"
     raise TableError(name, reason)
-
-
-def _from_stream(stream: Any) -> pa.RecordBatchReader:
-    return pa.RecordBatchReader.from_stream(stream)
 
 
 def _from_pandas(frame: pd.DataFrame, name: str) -> pa.Table:
