@@ -273,7 +273,11 @@ def write_results(
         }
         uris = {name: table.uri for name, table in opened.items() if table.uri}
         summary = ResultsSummary(slice_, version, uris)
-        writing = _ResultTables(opened, summary, carried, now_us, url_lifetime_us)
+        gathered = {
+            name: GatheredRows(schema, () if name == TASKS else carried.names)
+            for name, schema in schemas.items()
+        }
+        writing = _ResultTables(opened, gathered, summary, now_us, url_lifetime_us)
         for prompts in store.iter_batches(PROMPTS, slice_, batch_rows=PROMPT_ROWS_AT_ONCE):
             writing.add_prompts(prompts, lookup, stop_code)
         if lookup.n_rows() != writing.n_known:
@@ -327,15 +331,13 @@ class _ResultTables:
     def __init__(
         self,
         tables: Mapping[str, StagedTable | _Unwritten],
+        gathered: Mapping[str, GatheredRows],
         summary: ResultsSummary,
-        carried: pa.Schema,
         now_us: int,
         url_lifetime_us: int | None,
     ) -> None:
         self._tables = tables
-        self._tasks = GatheredRows(schema_of(TASKS))
-        self._images = GatheredRows(schema_of(IMAGES, carried), carried.names)
-        self._failures = GatheredRows(schema_of(FAILURES, carried), carried.names)
+        self._rows = gathered
         self._summary, self._now_us, self._url_lifetime_us = summary, now_us, url_lifetime_us
         self._kinds: dict[str, FailureKind] = {}
         self._task_s = array("d")
@@ -367,19 +369,17 @@ class _ResultTables:
             )
             for image in account.images:
                 cells = image_row(row, account, image, url_lifetime_us=self._url_lifetime_us)
-                self._images.add(cells, place)
+                self._rows[IMAGES].add(cells, place)
             for failure in (*account.failures, *account.undownloaded):
-                self._failures.add(failure_row(row, failure), place)
+                self._rows[FAILURES].add(failure_row(row, failure), place)
                 self._count_failure(row, failure)
             self._count(row, account)
-        self._write(TASKS, self._tasks.take())
-        self._write(IMAGES, self._images.take(prompts))
-        self._write(FAILURES, self._failures.take(prompts))
+        self._write(prompts)
 
     def add_removed(self, intents: Sequence[Intent], lookup: IntentLookup) -> None:
         """List intents whose rows are gone; they are polled and charged all the same."""
         self._add_tasks(intents, None, _details(lookup, intents))
-        self._write(TASKS, self._tasks.take())
+        self._write()
 
     def finish(self) -> None:
         """Complete the summary."""
@@ -393,9 +393,10 @@ class _ResultTables:
         summary.rows_by_status = dict(sorted(summary.rows_by_status.items()))
         summary.images_by_level = dict(sorted(summary.images_by_level.items()))
 
-    def _write(self, table: str, pieces: Iterator[pa.RecordBatch]) -> None:
-        for rows in pieces:
-            self._tables[table].write(rows)
+    def _write(self, prompts: pa.RecordBatch | None = None) -> None:
+        for name, rows in self._rows.items():
+            for piece in rows.take(prompts):
+                self._tables[name].write(piece)
 
     def _add_tasks(self, intents: Sequence[Intent], current: Intent | None, known: _Known) -> None:
         summary = self._summary
@@ -408,14 +409,14 @@ class _ResultTables:
                 task=known.tasks.get(intent.task_id or ""),
                 token=known.tokens.get(intent.task_id or ""),
             )
-            self._tasks.add(row)
+            self._rows[TASKS].add(row)
             summary.charged_units += intent.charged_units or 0
             is_unknown = intent.charged_units is None and intent.state not in _NEVER_CHARGED
             summary.n_cost_unknown += is_unknown
             if intent.state not in FINAL:
                 summary.reserved_units += intent.reserved_units or 0
             for further in known.surplus.get(intent.intent_id, ()):
-                self._tasks.add(surplus_row(further, intent, shard=summary.slice.fan_out))
+                self._rows[TASKS].add(surplus_row(further, intent, shard=summary.slice.fan_out))
                 cost = further.task.cost_units if further.task else None
                 summary.charged_units += cost or 0
                 summary.n_cost_unknown += cost is None

@@ -188,7 +188,7 @@ class Rule:
 
 HAS_NUL = "the text has a NUL character (U+0000), which no database keeps"
 
-_KNOWN_SHOWN = 40
+_KNOWN_SHOWN = 12  # of allowed words, where none of them is near
 _MODEL = re.compile(r"[^\s@]{1,200}")
 _TAG_BYTES = len(f',"{INTENT_TAG_KEY}":""') + INTENT_TAG_MAX_BYTES
 _TAKES = "API revision {limits.revision} takes"
