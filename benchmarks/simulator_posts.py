@@ -91,7 +91,7 @@ def compose_request(number: int, turn: int) -> bytes:
         "model": "black-forest-labs/flux.2-dev",
         "size": "landscape",
         "count": 1,
-        "output": {"format": "webp", "quality": 80},
+        "output": {"format": "webp"},
         "metadata": {"mynth_dagster": f"int{number:08d}{turn:08d}.0123456789ab.ledger01", "row": 7},
     }
     raw = json.dumps(body, separators=(",", ":")).encode()
