@@ -16,9 +16,9 @@ from mynth_dagster.simulator.scenario import (
     Endpoint,
     FailureRule,
     FaultRule,
+    Quirks,
     Scenario,
     ScenarioError,
-    Switches,
 )
 from mynth_dagster.simulator.server import SimulatorServer, serve
 
@@ -31,10 +31,10 @@ __all__ = [
     "Endpoint",
     "FailureRule",
     "FaultRule",
+    "Quirks",
     "Scenario",
     "ScenarioError",
     "SimulatorServer",
-    "Switches",
     "create_app",
     "serve",
 ]

@@ -3,7 +3,7 @@ Accounts and their keys: balance, reservation, spending limit.
 
 Amounts are units of 10⁻⁸ USD. Everything runs on one thread without a pause between check and
 change, so a reservation is atomic. Laws: ``balance - reserved`` is what may be spent; what was
-taken from a balance is the sum of settled costs.
+taken from a balance is the sum of final costs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.defaults import units_of
-from mynth_dagster.simulator.scenario import ApiKey, Scenario, Switches
+from mynth_dagster.simulator.scenario import ApiKey, Quirks, Scenario
 from mynth_dagster.simulator.validation import BALANCE, SPENDING_LIMIT, Refusal
 
 _DAYS_PER_WEEK = 7
@@ -69,7 +69,7 @@ class Key:
         self._turn_to(at_us)
         return self._used
 
-    def reserve(self, units: int, at_us: int, choices: Switches) -> None:
+    def reserve(self, units: int, at_us: int, quirks: Quirks) -> None:
         """
         Hold an amount for a new task, or refuse and change nothing.
 
@@ -78,16 +78,16 @@ class Key:
         """
         account = self.account
         if account.available < units:
-            status = choices.insufficient_balance_status
+            status = quirks.insufficient_balance_status
             raise Refusal(BALANCE, defaults.BALANCE_TEXT, status=status)
         if self.limit is not None:
             if self.used(at_us) + units > self.limit:
-                status = choices.spending_limit_status
+                status = quirks.spending_limit_status
                 raise Refusal(SPENDING_LIMIT, defaults.LIMIT_TEXT, status=status)
             self._used += units
         account.reserved += units
 
-    def settle(self, reserved: int, cost: int, reserved_us: int) -> None:
+    def charge(self, reserved: int, cost: int, reserved_us: int) -> None:
         """Release what was held at ``reserved_us`` and charge what it came to."""
         self.account.reserved -= reserved
         self.account.balance -= cost

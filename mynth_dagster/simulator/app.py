@@ -72,7 +72,7 @@ class Service:
         if archive is not None:
             archive.restore(self.world, self.revision)
             self.world.on_created.append(archive.add)
-        self.world.on_settled.append(self.outbox.announce)
+        self.world.on_finished.append(self.outbox.announce)
 
     def change(self, scenario: Scenario) -> None:
         """Play on under a changed scenario."""
@@ -93,7 +93,7 @@ class Service:
 
     def _adopt(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.choices = scenario.choices
+        self.quirks = scenario.effective_quirks
         self.revision = REVISIONS[scenario.revision]
         self.delays = not scenario.response_delay_s.is_nothing
 
@@ -162,9 +162,9 @@ class Simulator:
         """
         self.service.change(self.scenario.changed(changes))
 
-    def settle(self, task_ids: Iterable[str] | None = None) -> int:
+    def complete(self, task_ids: Iterable[str] | None = None) -> int:
         """Settle some tasks, or all that are pending; how many were pending."""
-        return self.service.world.settle(task_ids)
+        return self.service.world.complete(task_ids)
 
     async def deliver(self) -> None:
         """Deliver webhooks until cancelled; whoever serves the app runs this beside it."""
@@ -244,7 +244,7 @@ class Simulator:
     async def _answer(self, call: Call) -> Answer:
         service = call.service
         try:
-            offers_review = bool(service.choices.offers_review)
+            offers_review = bool(service.quirks.offers_review)
             endpoint = find_endpoint(call.route, service.revision, offers_review=offers_review)
             answer = endpoint(call)
             return answer if isinstance(answer, Answer) else await answer
@@ -254,7 +254,7 @@ class Simulator:
     def _refuse(self, refusal: Refusal) -> Answer:
         revision = self.service.revision
         told = refusal.renamed(revision.REASONS)
-        return answer_json(revision.answers.error(told, self.service.choices), told.status)
+        return answer_json(revision.answers.error(told, self.service.quirks), told.status)
 
     async def _delay(self, fault: FaultRule | None) -> None:
         self._n_delayed += 1

@@ -15,7 +15,7 @@ from mynth_dagster.capabilities import MODELS_BY_REVISION, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.defaults import units_of
-from mynth_dagster.simulator.scenario import FailureRule, Switches
+from mynth_dagster.simulator.scenario import FailureRule, Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, Outcome, Rework, Task, draw, draw_whole
 from mynth_dagster.simulator.validation import RESTRICTED, Reason, Refusal, invalid
 
@@ -35,7 +35,7 @@ class Fates:
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._choices = scenario.choices
+        self._choices = scenario.effective_quirks
         self._models = MODELS_BY_REVISION[scenario.revision]
         self._seen: Counter[tuple[int, int]] = Counter()
         self._pixels = {**defaults.PIXELS, **scenario.pixels}
@@ -213,16 +213,16 @@ def _failed(rule: FailureRule, order: Order, good: Outcome, code: str) -> Outcom
     return replace(good, failed=tuple(i for i in every if i in chosen), code=code)
 
 
-# What a settled task has to show, before a revision spells it.
+# What a task that ended has to show, before a revision spells it.
 
 
 class View(NamedTuple):
     """
-    Under which choices a task is spelled.
+    Under which quirks a task is spelled.
 
     Args:
         base_url: Scheme and host of image URLs, without a trailing slash.
-        choices: The scenario's switches, filled.
+        quirks: The scenario's quirks, filled.
         private_destinations: Destinations whose images have no public URL.
         failing_destinations: Destinations that take no image.
         unratable: Images of prompts that contain this cannot be rated.
@@ -230,7 +230,7 @@ class View(NamedTuple):
     """
 
     base_url: str
-    choices: Switches
+    quirks: Quirks
     private_destinations: tuple[str, ...] = ()
     failing_destinations: tuple[str, ...] = ()
     unratable: str | None = None
@@ -241,7 +241,7 @@ class View(NamedTuple):
         """What this scenario shows."""
         return cls(
             base_url,
-            scenario.choices,
+            scenario.effective_quirks,
             scenario.private_destinations,
             scenario.failing_destinations,
             scenario.unratable,
@@ -268,7 +268,7 @@ class View(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Image:
     """
-    One image of a settled task.
+    One image of a task that ended.
 
     Args:
         image_id: ``img_…``.
@@ -388,7 +388,7 @@ class PriceBook:
         self.models = MODELS_BY_REVISION[scenario.revision]
         self._changed = scenario.prices_usd
         self.auto_ceiling = units_of(scenario.auto_ceiling_usd)
-        self.lists_auto = bool(scenario.choices.catalogue_has_auto)
+        self.lists_auto = bool(scenario.effective_quirks.catalogue_has_auto)
         self._prices = {model_id: self._of(model) for model_id, model in self.models.items()}
 
     def of(self, model_id: str) -> ModelPrice:

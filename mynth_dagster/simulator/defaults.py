@@ -324,13 +324,13 @@ def units_of(text: str) -> int:
     return whole
 
 
-def spell_settled(units: int) -> str:
-    """Eight decimals, as settled costs are spelled: ``0.01250000``."""
+def format_cost(units: int) -> str:
+    """Eight decimals, as final costs are spelled: ``0.01250000``."""
     sign = "-" if units < 0 else ""
     whole, rest = divmod(abs(units), UNITS_PER_USD)
     return f"{sign}{whole}.{rest:08d}"
 
 
-def spell_trimmed(units: int) -> str:
+def format_price(units: int) -> str:
     """No trailing zeros, as estimates, balances and prices are spelled: ``0.0125``, ``12``."""
-    return spell_settled(units).rstrip("0").rstrip(".")
+    return format_cost(units).rstrip("0").rstrip(".")

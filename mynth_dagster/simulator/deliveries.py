@@ -40,7 +40,7 @@ class Parcel:
     One event on its way to one endpoint; times are on `Clock.elapsed_s`.
 
     ``webhook_id`` is None for an endpoint that the request named; such deliveries are unsigned.
-    Body and headers stay in the revision that was spoken when the task settled.
+    Body and headers stay in the revision that was spoken when the task ended.
     """
 
     parcel_id: str
@@ -51,7 +51,7 @@ class Parcel:
     url: str
     body: bytes
     webhook_id: str | None
-    settled_s: float
+    finished_s: float
     attempts: list[int | None] = field(default_factory=list)
     is_duplicate: bool = False
     state: str = "waiting"
@@ -86,7 +86,7 @@ class Outbox:
         self.on_news: Callable[[], None] = lambda: None
 
     def announce(self, task: Task) -> None:
-        """A task was settled: queue its event for everyone who is to hear of it."""
+        """A task ended: queue its event for everyone who is to hear of it."""
         rules, seed = self._service.scenario.deliveries, self._service.scenario.seed
         targets = list(self._targets(task))
         if not targets:
@@ -102,14 +102,14 @@ class Outbox:
                 url=url,
                 body=body,
                 webhook_id=webhook_id,
-                settled_s=self._service.clock.elapsed_s(),
+                finished_s=self._service.clock.elapsed_s(),
             )
             self._report(parcel)
             if draw(seed, "lost delivery", task.number, place) < rules.lost_share:
                 parcel.state = "lost"
                 continue
             delay_s = rules.delay.at(draw(seed, "delivery delay", task.number, place))
-            self._queue(parcel, parcel.settled_s + delay_s)
+            self._queue(parcel, parcel.finished_s + delay_s)
 
     def due(self) -> Iterator[Parcel]:
         """Take out what is to be attempted by now."""
@@ -127,7 +127,7 @@ class Outbox:
         secret = None if webhook is None else webhook.secret
         at_s = self._service.clock.now_us() // US_PER_S
         deliveries = REVISIONS[parcel.revision].deliveries
-        return deliveries.headers(parcel, secret, at_s, self._service.choices)
+        return deliveries.headers(parcel, secret, at_s, self._service.quirks)
 
     def answered(self, parcel: Parcel, status: int | None) -> None:
         """An attempt ended with this status; None: without an answer in time."""
@@ -164,7 +164,7 @@ class Outbox:
             for webhook in self._service.webhooks.of(task.key.user_id):
                 if webhook.wish.enabled and wants(webhook, event_name(task), task.key.key_id):
                     yield webhook.wish.url, webhook.webhook_id
-        if order is not None and not (is_silenced and self._service.choices.silence_covers_custom):
+        if order is not None and not (is_silenced and self._service.quirks.silence_covers_custom):
             for url in order.webhook_urls:
                 yield url, None
 
@@ -194,7 +194,7 @@ class Outbox:
         rules = self._service.scenario.deliveries
         n_failures = sum(not (status and 200 <= status < 300) for status in parcel.attempts)
         at_s = self._service.clock.elapsed_s() + rules.pause_s(n_failures)
-        if at_s - parcel.settled_s > rules.window_s(parcel.revision):
+        if at_s - parcel.finished_s > rules.window_s(parcel.revision):
             parcel.state = "given up"
         else:
             self._queue(parcel, at_s)
@@ -257,7 +257,7 @@ class Courier:
     def _start_due(self) -> None:
         service = self._app.service
         service.outbox.on_news = self._news.set
-        service.world.settle_due()
+        service.world.complete_due()
         for parcel in service.outbox.due():
             task = asyncio.ensure_future(self._send(service.outbox, parcel))
             self._sending.add(task)

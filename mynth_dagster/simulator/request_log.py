@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed
+from mynth_dagster.simulator.defaults import format_cost, format_price
 from mynth_dagster.simulator.deliveries import Outbox
 from mynth_dagster.simulator.state import World
 from mynth_dagster.simulator.tasks import Inspection, Order, Task
@@ -87,7 +87,7 @@ def compose_log(
     lists: bool,
 ) -> dict[str, Any]:
     """The whole log as plain JSON values; without its three lists if not ``lists``."""
-    world.settle_due()
+    world.complete_due()
     log: dict[str, Any] = {
         "requests": dict(journal.requests),
         "responses": dict(journal.responses),
@@ -112,9 +112,9 @@ def compose_log(
 def _totals(world: World) -> dict[str, Any]:
     return {
         "accepted": len(world.tasks),
-        "charged": spell_settled(sum(task.cost or 0 for task in world.tasks)),
-        "reserved_now": spell_settled(sum(account.reserved for account in world.accounts)),
-        "balance": spell_settled(sum(account.balance for account in world.accounts)),
+        "charged": format_cost(sum(task.cost or 0 for task in world.tasks)),
+        "reserved_now": format_cost(sum(account.reserved for account in world.accounts)),
+        "balance": format_cost(sum(account.balance for account in world.accounts)),
         "pending": sum(task.is_pending for task in world.tasks),
     }
 
@@ -132,7 +132,7 @@ def _spell_accepted(task: Task) -> dict[str, Any]:
         "urls": [] if isinstance(task.order, Order) else list(task.order.urls),
         "count": task.n_images or None,
         "api_key_id": task.key.key_id,
-        "estimated_cost": spell_trimmed(task.reserved),
+        "estimated_cost": format_price(task.reserved),
         "at_us": task.created_us,
     }
 
@@ -141,9 +141,9 @@ def _spell_charge(task: Task) -> dict[str, Any]:
     cost = task.cost
     return {
         "task_id": task.task_id,
-        "reserved": spell_settled(task.reserved),
-        "charged": None if cost is None else spell_settled(cost),
-        "refunded": None if cost is None else spell_settled(task.reserved - cost),
+        "reserved": format_cost(task.reserved),
+        "charged": None if cost is None else format_cost(cost),
+        "refunded": None if cost is None else format_cost(task.reserved - cost),
         "status": task.status,
     }
 

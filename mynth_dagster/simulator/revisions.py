@@ -11,7 +11,7 @@ from mynth_dagster.simulator import v2026_04, v2026_08, v2026_10
 from mynth_dagster.simulator.accounts import Key
 from mynth_dagster.simulator.completion import PriceBook, View
 from mynth_dagster.simulator.destinations import OwnStorage
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, Rework, Task, WebhookWish
 from mynth_dagster.simulator.validation import Reason, Refusal
 from mynth_dagster.simulator.webhooks import Webhook
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class Requests(Protocol):
     """How a revision's request bodies are read; each raises `Refusal`."""
 
-    def read_generate(
-        self, body: Mapping[str, Any], choices: Switches, *, strict: bool
-    ) -> Order: ...
+    def read_generate(self, body: Mapping[str, Any], quirks: Quirks, *, strict: bool) -> Order: ...
 
     def read_inspection(
         self, route: str, body: Mapping[str, Any], *, strict: bool
@@ -55,7 +53,7 @@ class Answers(Protocol):
 
     def wrapped(self, data: object) -> object: ...
 
-    def error(self, refusal: Refusal, choices: Switches) -> dict[str, Any]: ...
+    def error(self, refusal: Refusal, quirks: Quirks) -> dict[str, Any]: ...
 
 
 class Account(Protocol):
@@ -78,10 +76,10 @@ class Deliveries(Protocol):
     """How a revision signs the events that it sends."""
 
     def headers(
-        self, parcel: Parcel, secret: str | None, at_s: int, choices: Switches
+        self, parcel: Parcel, secret: str | None, at_s: int, quirks: Quirks
     ) -> dict[str, str]: ...
 
-    def compose_secret(self, choices: Switches, seed: int, number: int) -> str: ...
+    def compose_secret(self, quirks: Quirks, seed: int, number: int) -> str: ...
 
 
 class Revision(Protocol):

@@ -147,7 +147,7 @@ class FailureRule:
             ``code``, of generate requests only; ``moderation`` fails every image with
             ``RESTRICTED_CONTENT`` and keeps them in the result, a task of another type wholly;
             ``refused`` answers the POST with 400 and ``code``; ``stuck`` leaves the task pending
-            until it is settled by its id.
+            until it is completed by its id.
         code: Error code, any case; None: ``RESTRICTED_CONTENT`` for ``refused`` and
             ``moderation``, else ``GENERATION_FAILED``, in 2026-10 ``provider_error``.
         type: Only tasks of this type, such as ``image.rate``; None: any.
@@ -204,7 +204,7 @@ class FaultRule:
             carried out: ``lost_answer`` (closed without a byte), ``reset_after`` (TCP RST),
             ``truncated`` (half the body, then closed), ``server_error_with_task`` (``status``),
             ``bad_json`` (the usual status, garbage), ``slow`` (the usual answer, ``delay_s``
-            late), ``token_failed`` (where a token was asked for, the switch ``token_failure``
+            late), ``token_failed`` (where a token was asked for, the quirk ``token_failure``
             says how its lack shows; else the usual answer). ``html_error`` (``status``) goes by
             ``with_task``.
         share: Share of the matching requests, 0 to 1, drawn from the seed, route and prompt.
@@ -265,17 +265,17 @@ def _check_share(share: float) -> None:
         raise ValueError("share must be between 0 and 1")
 
 
-# Where the sources on Mynth disagree or are silent: one switch each.
+# Where the sources on Mynth disagree or are silent: one quirk each.
 #
-# A switch left at None has the value that its revision's documentation favours.
+# A quirk left at None has the value that its revision's documentation favours.
 
 
 @dataclass(frozen=True)
-class Switches:
+class Quirks:
     """
     Choices between readings of the documentation.
 
-    A switch that stays None in a revision does not apply to it.
+    A quirk that stays None in a revision does not apply to it.
 
     Args:
         all_failed: A task none of whose images succeeded: ``failed_without_result`` (until
@@ -347,8 +347,8 @@ class Switches:
     status_lag_s: float | None = None
     list_lag_s: float | None = None
 
-    def filled(self, revision: str) -> Switches:
-        """The same choices, with every None replaced by the revision's reading."""
+    def filled(self, revision: str) -> Quirks:
+        """The same quirks, with every None replaced by the revision's reading."""
         fallback = _BY_REVISION[revision]
         unset = {
             spec.name: getattr(fallback, spec.name)
@@ -364,15 +364,15 @@ class Switches:
         Raises:
             ScenarioError: It cannot; the message names what it can have.
         """
-        for name, allowed in _CHOICES_LEFT.get(revision, {}).items():
+        for name, allowed in _QUIRKS_LEFT.get(revision, {}).items():
             chosen = getattr(self, name)
             if chosen is not None and chosen not in allowed:
                 known = ", ".join(map(repr, allowed))
-                said = f"switches.{name} is {chosen!r}; in {revision} it may be {known}"
+                said = f"quirks.{name} is {chosen!r}; in {revision} it may be {known}"
                 raise ScenarioError(said)
 
 
-_2026_04 = Switches(
+_2026_04 = Quirks(
     all_failed="failed_without_result",
     error_body="nested",
     insufficient_balance_status=402,
@@ -429,7 +429,7 @@ _2026_10 = replace(
     expired_file_status=404,
 )
 _BY_REVISION = {"2026-04": _2026_04, "2026-08": _2026_08, "2026-10": _2026_10}
-_CHOICES_LEFT = MappingProxyType(
+_QUIRKS_LEFT = MappingProxyType(
     {
         "2026-10": {
             "all_failed": ("completed", "failed_without_result"),
@@ -482,13 +482,13 @@ class DeliveryRules:
     How events travel; times are in seconds of the simulator's clock.
 
     Args:
-        delay: From the settlement of a task to the first attempt.
+        delay: From the end of a task to the first attempt.
         duplicate_share: Share of events that are delivered twice although acknowledged, 0 to 1.
         lost_share: Share of events that are never delivered, 0 to 1.
         timeout_s: An answer later than this counts as a failure; real seconds.
         retry_first_s: From the first failure to the second attempt; doubled after each failure.
         retry_max_s: The longest pause between two attempts.
-        retry_window_s: No attempt is made later than this after the settlement; None: 9000, in
+        retry_window_s: No attempt is made later than this after its end; None: 9000, in
             2026-10 259200 (72 hours).
         failures_until_disabled: So many failures in a row disable a registered webhook; None: 30,
             in 2026-10 none do.
@@ -514,7 +514,7 @@ class DeliveryRules:
         return min(self.retry_first_s * 2.0 ** (n_failures - 1), self.retry_max_s)
 
     def window_s(self, revision: str) -> float:
-        """How long after the settlement attempts are made."""
+        """How long after its end attempts are made."""
         chosen = self.retry_window_s
         return _RETRY_WINDOWS_S[revision] if chosen is None else chosen
 
@@ -575,7 +575,7 @@ class Scenario:
         balance_usd: Balance of each account at the start, USD as a decimal string.
         balances_usd: Other balances by user id, USD.
         progress: When tasks finish: by ``clock`` after their latency, ``immediate``, or
-            ``manual`` by a call of settle.
+            ``manual`` by a call of complete.
         latency: How long a task takes, seconds.
         response_delay_s: How long each answer of the API takes, seconds.
         seed: Of every draw; whole number.
@@ -596,7 +596,7 @@ class Scenario:
             2026-04).
         webhooks: Registered endpoints that are there from the start.
         deliveries: How webhooks travel, and what goes wrong on the way.
-        switches: Choices where the documentation disagrees with itself.
+        quirks: Choices where the documentation disagrees with itself.
     """
 
     revision: str = REVISION_DEFAULT
@@ -621,7 +621,7 @@ class Scenario:
     unratable: str | None = None
     webhooks: tuple[Endpoint, ...] = ()
     deliveries: DeliveryRules = field(default_factory=DeliveryRules)
-    switches: Switches = field(default_factory=Switches)
+    quirks: Quirks = field(default_factory=Quirks)
 
     def __post_init__(self) -> None:
         if self.revision not in REVISIONS:
@@ -634,7 +634,7 @@ class Scenario:
             raise ScenarioError("api_keys names one key twice")
         for size in self.pixels.values():
             defaults.read_pixels(size)
-        self.switches.check(self.revision)
+        self.quirks.check(self.revision)
         self._check_secrets()
 
     def _check_secrets(self) -> None:
@@ -665,9 +665,9 @@ class Scenario:
         return self.from_dict({**self.to_dict(), **changes})
 
     @property
-    def choices(self) -> Switches:
-        """The switches, filled for this revision."""
-        return self.switches.filled(self.revision)
+    def effective_quirks(self) -> Quirks:
+        """The quirks, filled for this revision."""
+        return self.quirks.filled(self.revision)
 
     def opening_balance_usd(self, user_id: str) -> str:
         """What an account holds before its first task, USD."""

@@ -156,14 +156,14 @@ class SimulatorServer:
         """
         self._run(lambda: self.app.change(changes))
 
-    def settle(self, task_ids: Iterable[str] | None = None) -> int:
+    def complete(self, task_ids: Iterable[str] | None = None) -> int:
         """
         Settle the named tasks, or all that are pending; how many were pending.
 
         Raises:
             KeyError: An id is unknown.
         """
-        return self._run(lambda: self.app.settle(task_ids))
+        return self._run(lambda: self.app.complete(task_ids))
 
     def advance(self, seconds: float) -> None:
         """

@@ -1,7 +1,7 @@
 """
 The simulated Mynth itself: tasks, money and time, without HTTP.
 
-Nothing runs in the background. A task whose time has come is settled when anybody next looks,
+Nothing runs in the background. A task whose time has come ends when anybody next looks,
 in the order of due times, so no reader can tell the difference. Used from one thread only.
 """
 
@@ -35,8 +35,8 @@ class World:
     """
     All state of one simulated Mynth.
 
-    ``on_created`` is called with each task as soon as it is there, ``on_settled`` right after its
-    settlement, in order of settlement.
+    ``on_created`` is called with each task as soon as it is there, ``on_finished`` right after its
+    end, in order of their ends.
     """
 
     def __init__(self, scenario: Scenario, clock: Clock) -> None:
@@ -44,18 +44,18 @@ class World:
         self.tasks: list[Task] = []
         self.accounts = Accounts(scenario)
         self.on_created: list[Hook] = []
-        self.on_settled: list[Hook] = []
+        self.on_finished: list[Hook] = []
         self._due: list[tuple[float, int]] = []
         self.fates = Fates(scenario)
         self._adopt(scenario)
 
     def change(self, scenario: Scenario) -> None:
         """Play on under a changed scenario; tasks and money stay."""
-        self.settle_due()
+        self.complete_due()
         self.accounts.adopt(scenario, self.scenario)
         self.fates = self.fates.change(scenario)
         self._adopt(scenario)
-        self.settle_due()
+        self.complete_due()
 
     def quote(self, order: Order) -> tuple[int, Literal["exact", "upper_bound"]]:
         """
@@ -105,8 +105,8 @@ class World:
         return self._begin(rework, key, body, price, price, outcome)
 
     def find(self, task_id: str) -> Task | None:
-        """The task with this id, settled if it is due."""
-        self.settle_due()
+        """The task with this id, ended if it is due."""
+        self.complete_due()
         place = read_ulid(task_id.removeprefix("tsk_"))
         if place is None or place[0] >= len(self.tasks):
             return None
@@ -114,8 +114,8 @@ class World:
         return task if task.task_id == task_id else None
 
     def find_image(self, image_id: str) -> tuple[Task, int] | None:
-        """The settled task and the 0-based index of a delivered image."""
-        self.settle_due()
+        """The ended task and the 0-based index of a delivered image."""
+        self.complete_due()
         place = read_ulid(image_id.removeprefix("img_"))
         if place is None or place[0] >= len(self.tasks):
             return None
@@ -127,17 +127,17 @@ class World:
 
     def page(self, key: Key, *, limit: int, before: Task | None) -> Sequence[Task]:
         """A key's newest listed tasks, newest first, created before ``before`` if given."""
-        self.settle_due()
+        self.complete_due()
         numbers = key.task_numbers
         end = len(numbers) if before is None else bisect_left(numbers, before.number)
-        lag_us = round((self.scenario.choices.list_lag_s or 0.0) * US_PER_S)
+        lag_us = round((self.scenario.effective_quirks.list_lag_s or 0.0) * US_PER_S)
         if lag_us:
             shown_until_us = self.clock.now_us() - lag_us
             while end and self.tasks[numbers[end - 1]].created_us > shown_until_us:
                 end -= 1
         return [self.tasks[number] for number in reversed(numbers[max(0, end - limit) : end])]
 
-    def settle_due(self) -> None:
+    def complete_due(self) -> None:
         """Settle whatever is due by now."""
         if not self._due or self.scenario.progress == "manual":
             return
@@ -145,9 +145,9 @@ class World:
         now_s = self.clock.elapsed_s()
         while self._due and (is_immediate or self._due[0][0] <= now_s):
             task = self.tasks[heappop(self._due)[1]]
-            self._settle(task, task.created_us + round(task.latency_s * US_PER_S), task.due_s)
+            self._finish(task, task.created_us + round(task.latency_s * US_PER_S), task.due_s)
 
-    def settle(self, task_ids: Iterable[str] | None = None) -> int:
+    def complete(self, task_ids: Iterable[str] | None = None) -> int:
         """
         Settle the named tasks, or every pending one that is not stuck; how many were pending.
 
@@ -161,13 +161,13 @@ class World:
         pending = [task for task in chosen if task.is_pending]
         now_us, now_s = self.clock.now_us(), self.clock.elapsed_s()
         for task in pending:
-            self._settle(task, now_us, now_s)
+            self._finish(task, now_us, now_s)
         self._due = [] if task_ids is None else self._due
         return len(pending)
 
     def _adopt(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.choices = scenario.choices
+        self.quirks = scenario.effective_quirks
         self.prices = PriceBook(scenario)
 
     def _known(self, task_id: str) -> Task:
@@ -186,7 +186,7 @@ class World:
         outcome: Outcome,
     ) -> Task:
         now_us = self.clock.now_us()
-        key.reserve(reserved, now_us, self.choices)
+        key.reserve(reserved, now_us, self.quirks)
         task = Task(
             number=len(self.tasks),
             seed=self.scenario.seed,
@@ -213,11 +213,11 @@ class World:
         if task.outcome.is_stuck:
             return
         if self.scenario.progress == "immediate":
-            self._settle(task, task.created_us, now_s)
+            self._finish(task, task.created_us, now_s)
         else:
             heappush(self._due, (task.due_s, task.number))
 
-    def _settle(self, task: Task, at_us: int, at_s: float) -> None:
+    def _finish(self, task: Task, at_us: int, at_s: float) -> None:
         if not task.is_pending:
             return
         outcome = task.outcome
@@ -225,19 +225,19 @@ class World:
         if isinstance(task.order, Inspection):
             has_good_image = not outcome.fails_whole
         self._conclude(task, has_good_image=has_good_image)
-        task.settled_us, task.settled_s = at_us, at_s
-        task.key.settle(task.reserved, task.cost or 0, task.created_us)
-        for hook in self.on_settled:
+        task.finished_us, task.finished_s = at_us, at_s
+        task.key.charge(task.reserved, task.cost or 0, task.created_us)
+        for hook in self.on_finished:
             hook(task)
 
     def _conclude(self, task: Task, *, has_good_image: bool) -> None:
         lost = sum(map(task.image_share, task.outcome.failed))
         task.cost = task.price - lost if has_good_image else 0
         keeps = not task.outcome.fails_whole and (
-            task.outcome.keeps_images or self.choices.all_failed == "failed_with_images"
+            task.outcome.keeps_images or self.quirks.all_failed == "failed_with_images"
         )
         completes = has_good_image or (
-            self.choices.all_failed == "completed" and not task.outcome.fails_whole
+            self.quirks.all_failed == "completed" and not task.outcome.fails_whole
         )
         task.status = "completed" if completes else "failed"
         task.shows_images = task.n_images > 0 and (completes or keeps)
@@ -284,12 +284,12 @@ class Archive:
         world.clock = past
         for line in self._lines():
             past.at_us = line["created_us"]
-            world.settle_due()
+            world.complete_due()
             if _make(world, revision, line) != line["task_id"]:
                 said = f"{self._path}: {line['task_id']} was made under another scenario"
                 raise ScenarioError(said)
         world.clock = now
-        world.settle_due()
+        world.complete_due()
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if self._path.exists():
@@ -326,7 +326,7 @@ def _make(world: World, revision: Revision, line: dict[str, Any]) -> str | None:
     asked, strict = orjson.loads(body), world.scenario.strict_fields
     try:
         if line["type"] == "image.generate":
-            order = read.read_generate(asked, world.choices, strict=strict)
+            order = read.read_generate(asked, world.quirks, strict=strict)
             return world.create(order, key, body).task_id
         route = f"POST /{line['type'].replace('.', '/').replace('_', '-')}"
         if "source_pixels" in line:

@@ -1,4 +1,4 @@
-"""One task of the simulated API, from its creation to its settlement."""
+"""One task of the simulated API, from its creation to its end."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ Status = Literal["pending", "completed", "failed"]
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What will become of a task; drawn when it is made, shown when it settles.
+    What will become of a task; drawn when it is made, shown when it ends.
 
     Args:
         model: Concrete model id; never ``auto``.
@@ -267,7 +267,7 @@ class Outcome:
         code: Error code of the failure, upper case; None: nothing fails.
         fails_whole: Whether the task fails before it has any image.
         keeps_images: Whether a task without a good image still shows the bad ones.
-        is_stuck: Whether the task stays pending until settled by its id.
+        is_stuck: Whether the task stays pending until completed by its id.
         format: File format of every image: ``webp``, ``png`` or ``jpg``.
     """
 
@@ -287,7 +287,7 @@ class Task:
 
     Amounts are units of 10⁻⁸ USD, times UTC microseconds.
     ``reserved`` is what is held, ``price`` what it costs if everything succeeds (never more).
-    ``cost`` and ``settled_us`` are None while the task is pending; ``cost`` of a failed task is 0.
+    ``cost`` and ``finished_us`` are None while the task is pending; ``cost`` of a failed task is 0.
     """
 
     __slots__ = (
@@ -295,6 +295,8 @@ class Task:
         "cost",
         "created_us",
         "due_s",
+        "finished_s",
+        "finished_us",
         "key",
         "latency_s",
         "number",
@@ -303,8 +305,6 @@ class Task:
         "price",
         "reserved",
         "seed",
-        "settled_s",
-        "settled_us",
         "shows_images",
         "status",
         "task_id",
@@ -336,8 +336,8 @@ class Task:
         self.latency_s = 0.0
         self.due_s = 0.0
         self.cost: int | None = None
-        self.settled_us: int | None = None
-        self.settled_s = 0.0
+        self.finished_us: int | None = None
+        self.finished_s = 0.0
         self.shows_images = False
 
     @property
@@ -347,12 +347,12 @@ class Task:
 
     @property
     def updated_us(self) -> int:
-        """Time of the last change: settlement, else creation."""
-        return self.created_us if self.settled_us is None else self.settled_us
+        """Time of the last change: its end, else creation."""
+        return self.created_us if self.finished_us is None else self.finished_us
 
     @property
     def is_pending(self) -> bool:
-        """Whether the task has not settled."""
+        """Whether the task has not ended."""
         return self.status == "pending"
 
     @property

@@ -20,7 +20,7 @@ def register(work, *options, url=URL):
 @pytest.fixture
 def allowed(shell):
     """Keys may manage webhooks, in each revision."""
-    return shell(switches={"webhook_management": "api_key"})
+    return shell(quirks={"webhook_management": "api_key"})
 
 
 def test_the_secret_is_printed_once_and_kept_nowhere(allowed):

@@ -47,7 +47,7 @@ def without_names(task: Task) -> Task:
         )
         for image in task.images
     )
-    if not task.n_delivered:  # whether a task that came to nothing tells its images is a switch
+    if not task.n_delivered:  # whether a task that came to nothing tells its images is a quirk
         task, images = replace(task, model=None, status=TaskStatus.FAILED), ()
     return replace(
         task,
@@ -69,7 +69,7 @@ def test_the_same_tasks_read_the_same_in_all_revisions(simulator, all_failed):
     def tasks_of(revision: str) -> list[Task]:
         clock = LeapingClock()
         server = simulator(
-            clock=clock, revision=revision, failures=FAILURES, switches={"all_failed": all_failed}
+            clock=clock, revision=revision, failures=FAILURES, quirks={"all_failed": all_failed}
         )
 
         async def run() -> list[Task]:

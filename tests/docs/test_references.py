@@ -38,8 +38,8 @@ from mynth_dagster.simulator import (
     Endpoint,
     FailureRule,
     FaultRule,
+    Quirks,
     Scenario,
-    Switches,
 )
 from mynth_dagster.simulator.scenario import FailureKind, FaultKind
 from mynth_dagster.tables.columns import READING_CODES
@@ -151,28 +151,28 @@ def test_operations_page_has_the_codes_of_a_stop():
     assert told == given
 
 
-@pytest.mark.parametrize("title", ["The scenario", "Switches"])
+@pytest.mark.parametrize("title", ["The scenario", "Quirks"])
 def test_simulator_page_has_each_setting(title: str):
-    """Each field of the scenario, and each switch."""
+    """Each field of the scenario, and each quirk."""
     settings, header = {
         "The scenario": (Scenario, "field"),
-        "Switches": (Switches, "switch"),
+        "Quirks": (Quirks, "quirk"),
     }[title]
     told = [code_in(name)[0] for name, *_ in rows(section(SIMULATOR, title), header)]
     assert told == [setting.name for setting in fields(settings)]
 
 
-def test_simulator_page_tells_the_switches_of_each_revision():
+def test_simulator_page_tells_the_quirks_of_each_revision():
     """The readings told are those that the revisions have; one may be as in the revision before."""
-    filled = [Switches().filled(revision) for revision in LIMITS_BY_REVISION]
-    header = next(line for line in read(SIMULATOR).splitlines() if line.startswith("| switch |"))
+    filled = [Quirks().filled(revision) for revision in LIMITS_BY_REVISION]
+    header = next(line for line in read(SIMULATOR).splitlines() if line.startswith("| quirk |"))
     assert code_in(header) == list(LIMITS_BY_REVISION)
-    for name, *told, _ in rows(section(SIMULATOR, "Switches"), "switch"):
-        switch = code_in(name)[0]
-        for place, choices in enumerate(filled):
+    for name, *told, _ in rows(section(SIMULATOR, "Quirks"), "quirk"):
+        quirk = code_in(name)[0]
+        for place, quirks in enumerate(filled):
             if told[place] == "same":
                 told[place] = told[place - 1]
-            assert told[place].strip("`") == _in_words(getattr(choices, switch)), switch
+            assert told[place].strip("`") == _in_words(getattr(quirks, quirk)), quirk
 
 
 def _in_words(value: object) -> str:

@@ -83,7 +83,7 @@ def events(server: SimulatorServer) -> list[bytes]:
 
     def compose() -> list[bytes]:
         service = server.app.service
-        service.world.settle_due()
+        service.world.complete_due()
         answers, view = service.revision.answers, service.outbox._view
         done = [task for task in service.world.tasks if not task.is_pending]
         return [orjson.dumps(answers.event(task, view)) for task in done]

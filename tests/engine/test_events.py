@@ -50,7 +50,7 @@ def test_signed_events_save_all_polling_and_reading(bench):
     work_bench = bench(progress="manual")
     send_all(work_bench, 20)
     before = n_requests(work_bench, *READS)
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server))
     finish(work_bench)
 
@@ -66,7 +66,7 @@ def test_the_event_of_a_failed_task_fails_its_row(bench):
     send_all(
         work_bench, [{"prompt_id": "a", "prompt": "bad"}, {"prompt_id": "b", "prompt": "good"}]
     )
-    work_bench.server.settle()
+    work_bench.server.complete()
     announced = list(events(work_bench.server))
     deliver(work_bench, announced)
     finish(work_bench)
@@ -82,7 +82,7 @@ def test_tables_are_those_of_a_polled_run(bench, tmp_path):
     of = batch(defaults=replace(batch().defaults, count=2))
     told = bench(progress="manual", failures=FAILURES)
     send_all(told, 12, of)
-    told.server.settle()
+    told.server.complete()
     (tmp_path / "polled").mkdir()
     polled = Bench(told.server, told.clock, tmp_path / "polled")
     shutil.copytree(told.root, polled.root)
@@ -108,7 +108,7 @@ def test_an_event_settles_a_row_whose_answer_was_lost_even_without_a_list(bench)
     work_bench = bench(progress="manual", faults=[lost])
     send_all(work_bench, 5)
     assert work_bench.states() == {"accepted": 4, "unresolved": 1}
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server))
     finish(work_bench)
     send_all(work_bench, 5)
@@ -135,7 +135,7 @@ def test_an_event_may_come_before_the_answer_to_the_request(new_bench):
     """It attaches by the intent that it names; the answer then finds what it tells known."""
     work_bench = new_bench(progress="manual")
     send_all(work_bench, 1)
-    work_bench.server.settle()
+    work_bench.server.complete()
     ((task_id,),) = work_bench.query("SELECT task_id FROM intents")
     execute(work_bench, "DELETE FROM observations")
     execute(work_bench, "UPDATE intents SET state = 'sending', task_id = NULL")
@@ -173,7 +173,7 @@ def test_what_is_known_is_not_changed_by_any_event(bench, how):
     """Final states stay, tables have no news, and nothing is charged twice."""
     work_bench = bench(progress="manual")
     send_all(work_bench, 2)
-    work_bench.server.settle()
+    work_bench.server.complete()
     bodies = events(work_bench.server)
     if how == "after the reading":
         finish(work_bench)
@@ -270,7 +270,7 @@ def test_an_event_that_does_not_tell_all_costs_one_reading(bench_of, revision, k
     work_bench = bench_of(revision=revision, progress="manual", failures=failures)
     send_all(work_bench, [{"prompt_id": "a", "prompt": "x", "magic_prompt": failure is None}])
     before = n_requests(work_bench, *READS)
-    work_bench.server.settle()
+    work_bench.server.complete()
     (told,) = [orjson.loads(body) for body in events(work_bench.server)]
     if "data" in told:
         told["data"] |= {"errors": []} if failure else {"cost": None}
@@ -289,7 +289,7 @@ def test_a_hint_is_confirmed_by_asking_for_the_task(bench):
     work_bench = bench(progress="manual", faults=[{"kind": "lost_answer", "count": 1}])
     send_all(work_bench, 4)
     before = n_requests(work_bench, *READS)
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server), is_signed=False)
     finish(work_bench)
 
@@ -327,7 +327,7 @@ def test_a_hint_that_comes_too_early_is_confirmed_later(new_bench):
     hint = orjson.dumps({"event": "task.image.generate.completed", "task": {"id": task_id}})
     deliver(work_bench, [hint], is_signed=False)
     assert work(work_bench) == 0
-    work_bench.server.settle()
+    work_bench.server.complete()
     assert work(work_bench) == 0
     work_bench.clock.advance(16)
     assert work(work_bench) == 1
@@ -353,7 +353,7 @@ def test_a_hint_that_nobody_works_is_not_kept_for_ever(new_bench):
     """The batch may be gone."""
     work_bench = new_bench(progress="manual")
     send_all(work_bench, 1, batch(name="gone"))
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server), is_signed=False)
     work(work_bench)
     work_bench.clock.advance(2 * 86_400)
@@ -410,7 +410,7 @@ def test_two_workers_on_one_inbox_have_one_effect(new_bench):
     """Sensor and run may work at once."""
     work_bench = new_bench(progress="manual")
     send_all(work_bench, 30)
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server))
     before = version(work_bench)
 
@@ -442,7 +442,7 @@ def test_an_event_for_an_abandoned_row_is_evidence_all_the_same(new_bench):
     work_bench = new_bench(progress="manual", faults=[{"kind": "lost_answer", "count": 1}])
     send_all(work_bench, 1)
     execute(work_bench, "UPDATE intents SET state = 'abandoned'")
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server))
 
     assert work(work_bench) == 1
@@ -453,7 +453,7 @@ def test_a_claim_of_a_row_that_was_announced_is_lost(new_bench):
     """The row is accepted: no run may send it."""
     work_bench = new_bench(progress="manual", faults=[{"kind": "lost_answer", "count": 1}])
     send_all(work_bench, 1)
-    work_bench.server.settle()
+    work_bench.server.complete()
     deliver(work_bench, events(work_bench.server))
     work(work_bench)
 

@@ -222,6 +222,6 @@ def test_a_finished_task_that_cannot_be_read_does_not_hold_up_the_table(new_benc
 
 def test_a_status_that_runs_ahead_of_its_task_is_asked_again(new_bench, tmp_path):
     """A task that is listed as finished and reads as pending is read once more, later."""
-    work = new_bench(progress="clock", latency=30, switches={"status_lag_s": 20})
+    work = new_bench(progress="clock", latency=30, quirks={"status_lag_s": 20})
 
     assert work.run(5).images == 5

@@ -100,7 +100,7 @@ def test_the_sensor_searches_too(new_bench):
 
 def test_a_task_that_appears_late_in_the_list_is_found(new_bench):
     """A list that lags is no proof: its newest tasks are missing, so the witness is too."""
-    work = new_bench(faults=[{**LOST[0], "kind": "lost_answer"}], switches={"list_lag_s": 2000})
+    work = new_bench(faults=[{**LOST[0], "kind": "lost_answer"}], quirks={"list_lag_s": 2000})
     lose_five(work)
 
     for minutes in (16, 3, 5):

@@ -36,7 +36,7 @@ def test_newer_events_finish_what_was_sent_under_an_older_revision(bench_of, tmp
     told = bench_of(revision=older, progress="manual", failures=FAILURES)
     send_all(told, 12, of)
     told.server.set_scenario(revision="2026-10")
-    told.server.settle()
+    told.server.complete()
     (tmp_path / "polled").mkdir()
     polled = Bench(told.server, told.clock, tmp_path / "polled")
     shutil.copytree(told.root, polled.root)
@@ -58,7 +58,7 @@ def test_what_comes_in_both_forms_has_one_effect(bench_of):
     """The events of the days in which the server changes its revision."""
     work_bench = bench_of(revision="2026-08", progress="manual")
     send_all(work_bench, 6)
-    work_bench.server.settle()
+    work_bench.server.complete()
     older = events(work_bench.server)
     work_bench.server.set_scenario(revision="2026-10")
     newer = events(work_bench.server)
@@ -77,7 +77,7 @@ def test_an_event_that_would_be_a_rows_loss_is_confirmed_by_one_reading(new_benc
     of = batch(defaults=replace(batch().defaults, count=2))
     work_bench = new_bench(progress="manual")
     send_all(work_bench, 3, of)
-    work_bench.server.settle()
+    work_bench.server.complete()
     told = [orjson.loads(body) for body in events(work_bench.server)]
     if lie == "failed":
         told[0]["type"] = "task.image.generate.failed"

@@ -56,7 +56,7 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
         stop.is_cancelled = phase == "wait"
 
     work.run(60, stop=stop, progress=RunProgress(on_phase=cancel_before_waiting), shards=6)
-    work.server.settle()
+    work.server.complete()
 
     async def read_slowly(session, batch, slices):
         clock.advance(30)

@@ -60,7 +60,7 @@ def test_what_was_sent_after_the_tables_were_written_is_found_in_the_list(new_be
     stop = CancelToken()
     work.run(5, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
     (work.root / "b" / "tasks" / "part-0.parquet").unlink()
-    work.server.settle()
+    work.server.complete()
     work.server.set_scenario(progress="immediate")
     lose_ledger(work)
 
@@ -94,7 +94,7 @@ def half_made(new_bench) -> Bench:
     (work.root / "b" / "tasks" / "part-0.parquet").unlink()
     lose_ledger(work)
     silent = {"route": "GET /tasks", "kind": "status", "status": 401, "code": "unauthorized"}
-    work.server.settle()
+    work.server.complete()
     work.server.set_scenario(progress="immediate", faults=[silent])
     with pytest.raises(ApiError):
         make_anew(work)

@@ -24,7 +24,7 @@ def test_tasks_of_the_old_revision_are_collected_in_the_new_one(bench_of, before
     assert (first.stalled, first.unresolved, first.api_revision) == (5, 1, before)
 
     work.server.set_scenario(revision=after, faults=())
-    work.server.settle()
+    work.server.complete()
     work.clock.advance(7200.0)
     second = work.run(6, deadline_s=60.0)
 
@@ -55,7 +55,7 @@ def test_the_sensor_follows_a_server_that_changed(bench_of):
     work = bench_of(revision="2026-08", progress="manual")
     work.run(4, deadline_s=60.0)
     work.server.set_scenario(revision="2026-10")
-    work.server.settle()
+    work.server.complete()
 
     async def tick() -> tuple[int, int]:
         async with work.session() as session:

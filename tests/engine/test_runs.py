@@ -184,7 +184,7 @@ def test_a_task_past_its_deadline_is_stalled_and_collected_later(new_bench):
     assert (first.images, first.stalled) == (4, 1)
     assert not first.is_accounted_for
     assert [row["status"] for row in work.table("failures")] == ["stalled"]
-    work.server.settle([entry["task_id"] for entry in work.log["accepted"]])
+    work.server.complete([entry["task_id"] for entry in work.log["accepted"]])
     second = work.run(5, deadline_s=60.0)
     assert (second.images, second.stalled, second.posts_sent) == (5, 0, 0)
     assert work.table("failures") == []
@@ -199,7 +199,7 @@ def test_one_stalled_task_does_not_end_the_wait_for_others(bench):
         rounds.append(waiting.n_pending)
         pending = [e["task_id"] for e in work.log["charges"] if e["status"] == "pending"]
         if len(rounds) > 3:
-            work.server.settle(pending[:1])
+            work.server.complete(pending[:1])
 
     report = work.run(4, progress=RunProgress(on_round=resolve_one_by_one), deadline_s=1800.0)
 
@@ -246,7 +246,7 @@ def test_a_key_that_is_refused_while_waiting_still_leaves_tables(bench):
     assert report.pending == 4
     assert all(row["task_id"] for row in work.table("failures"))
     work.server.set_scenario(api_keys=["mak_simulator"])
-    work.server.settle()
+    work.server.complete()
     assert work.run(4).images == 4
     assert work.n_posts == 4
 
@@ -254,7 +254,7 @@ def test_a_key_that_is_refused_while_waiting_still_leaves_tables(bench):
 @pytest.mark.parametrize("status", [402, 422])
 def test_a_balance_that_runs_out_stops_the_run_and_no_row_fails(bench, status):
     """Told by code, whatever the status; after a top-up the next run goes on."""
-    work = bench(balance_usd="0.05", switches={"insufficient_balance_status": status})
+    work = bench(balance_usd="0.05", quirks={"insufficient_balance_status": status})
 
     report = work.run(40, settings={"concurrency": 1})
 
@@ -299,7 +299,7 @@ def test_cancelling_ends_the_wait(new_bench):
 
     assert report.stopped == "cancelled"
     assert report.pending == 4
-    work.server.settle()
+    work.server.complete()
     assert work.run(4).images == 4
     assert work.n_posts == 4
 

@@ -55,7 +55,7 @@ def test_turning_them_on_or_off_pays_for_nothing_again(bench):
 @pytest.mark.parametrize("how", ["error_with_task", "silent"])
 def test_a_token_that_could_not_be_made_costs_no_second_task(new_bench, how):
     """Told as an error with the task's id, or by a token that is missing: the task is followed."""
-    work = new_bench(switches={"token_failure": how}, faults=[{"kind": "token_failed", "count": 2}])
+    work = new_bench(quirks={"token_failure": how}, faults=[{"kind": "token_failed", "count": 2}])
 
     report = work.run(5, defaults=ON)
 

@@ -99,7 +99,7 @@ def test_tasks_of_one_server_are_neither_asked_of_another_nor_lost_by_it(two, as
     told = [r.message for r in caplog.records if "3 tasks were made at" in r.message]
     assert len(told) == 11
     assert work.server.url in told[0]
-    work.server.settle()
+    work.server.complete()
     assert work.run(3).images == 3
     assert work.n_posts == 3
 

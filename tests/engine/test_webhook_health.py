@@ -94,7 +94,7 @@ def test_a_batch_that_silences_webhooks_is_polled_as_ever(bench):
 def announce_first(bench: Bench) -> None:
     """A first table whose tasks were all announced."""
     send_all(bench, 3)
-    bench.server.settle()
+    bench.server.complete()
     deliver(bench, events(bench.server))
     finish(bench)
 
@@ -130,7 +130,7 @@ def test_polling_alone_finishes_what_is_never_announced(bench):
     work = bench(progress="manual")
     announce_first(work)
     send_all(work, 8)
-    work.server.settle()
+    work.server.complete()
     finish(work)
 
     assert work.states() == {"completed": 8}
@@ -145,7 +145,7 @@ def test_deliveries_that_come_back_are_trusted_again(new_bench):
     work = new_bench(progress="manual")
     announce_first(work)
     send_all(work, 8)
-    work.server.settle()
+    work.server.complete()
     finish(work)
     deliver(work, events(work.server))
     _, health = tick(work)
@@ -169,7 +169,7 @@ def test_only_overdue_tasks_are_looked_up_in_the_list(new_bench):
     send_all(work, 5)
     work.clock.advance(WEBHOOK_GRACE_S)
     send_all(work, 8)
-    work.server.settle()
+    work.server.complete()
     tick(work)
 
     finished = work.query("SELECT count(*) FROM intents WHERE remote_status = 'completed'")

@@ -49,7 +49,7 @@ def test_a_key_that_dies_in_the_middle_leaves_the_rest_withheld(stage):
 @pytest.mark.parametrize("status", [402, 422])
 def test_an_empty_balance_stops_where_the_money_ended(stage, status):
     """Under either status it is no fault of a row; topped up, the run goes on from there."""
-    work = stage(balance_usd="0.05", switches={"insufficient_balance_status": status})
+    work = stage(balance_usd="0.05", quirks={"insufficient_balance_status": status})
 
     report = work.run(30)
 
@@ -65,7 +65,7 @@ def test_an_empty_balance_stops_where_the_money_ended(stage, status):
 def test_a_used_up_spending_limit_is_no_reason_to_retry(stage, status):
     """Not even where its status is that of a rate limit: the run stops and says so."""
     key = {"key": "mak_simulator", "spending_limit_usd": "0.05"}
-    work = stage(api_keys=[key], switches={"spending_limit_status": status})
+    work = stage(api_keys=[key], quirks={"spending_limit_status": status})
 
     report = work.run(30)
 
@@ -170,7 +170,7 @@ def test_a_task_that_mynth_forgot_is_lost_and_never_sent_again(new_stage):
 def test_a_list_that_lags_and_grows_while_it_is_read_proves_nothing_too_soon(new_stage):
     """Tasks appear half a minute late, others' tasks arrive: all of ours are found, none twice."""
     work = new_stage(
-        faults=[{"kind": "lost_answer", "every": 3, "first": 12}], switches={"list_lag_s": 30.0}
+        faults=[{"kind": "lost_answer", "every": 3, "first": 12}], quirks={"list_lag_s": 30.0}
     )
     work.run(16)
     work.server.set_scenario(faults=())

@@ -57,7 +57,7 @@ def test_a_sensor_and_two_collections_at_once_write_one_table(new_stage):
     work = new_stage(progress="manual")
     stop = CancelToken()
     work.run(20, stop=stop, progress=RunProgress(on_round=lambda _: stop.set(CANCELLED)))
-    work.server.settle()
+    work.server.complete()
 
     results = both(work.tick, lambda: work.run(20), lambda: work.run(20))
 

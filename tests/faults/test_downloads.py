@@ -334,7 +334,7 @@ def test_a_signed_webhook_with_a_url_that_leads_inside_is_not_followed(new_stage
     """The signature says who wrote it, not that it is harmless: nothing is fetched."""
     work = new_stage(progress="manual", public_url="http://169.254.169.254")
     send_all(work, 4)
-    work.server.settle()
+    work.server.complete()
     bodies = events(work.server)
     assert all(b"http://169.254.169.254/cdn/" in body for body in bodies)
     deliver(work, bodies)

@@ -30,7 +30,7 @@ def test_a_table_without_rows_is_an_empty_success(new_stage):
 )
 def test_a_row_that_cannot_be_asked_for_fails_alone(new_stage, prompt):
     """Rejected before anything is sent, with its column; the others go on."""
-    work = new_stage(switches={"accepts_empty_prompt": False})
+    work = new_stage(quirks={"accepts_empty_prompt": False})
     rows = [*GOOD, {"prompt_id": "bad", "prompt": prompt}]
 
     report = work.run(rows)

@@ -109,7 +109,7 @@ def test_rows_not_accepted_are_sent_by_the_run_that_is_asked_for(project):
 
     assert project.n_accepted == 12
     assert project.simulator.log()["duplicate_intents"] == []
-    project.simulator.settle()
+    project.simulator.complete()
     assert [request.job_name for request in project.tick().run_requests] == [COLLECT]
 
 

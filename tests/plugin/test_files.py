@@ -91,7 +91,7 @@ def test_the_sensor_asks_until_files_are_kept(project):
     """A store that fails fails the run, not the images; the next tick asks again."""
     defs = _with_files(project)
     project.execute("submit", FIRST, LAST, defs=defs)
-    project.simulator.settle()
+    project.simulator.complete()
     in_the_way = project.folder / "data" / "shots" / "files"
     in_the_way.write_text("a file where a folder should be")
 
@@ -109,7 +109,7 @@ def test_the_sensor_asks_until_files_are_kept(project):
 def test_files_that_are_wanted_later_are_asked_for(project):
     """What was collected before is downloaded then; without `files` nobody asks."""
     project.execute("submit", FIRST, LAST)
-    project.simulator.settle()
+    project.simulator.complete()
     for request in project.tick().run_requests:
         _run(project, project.definitions(), request)
     assert project.tick().run_requests == []

@@ -205,7 +205,7 @@ def test_sensor_knows_the_partitions_of_active_backfills(project):
     """A partition in the range of a running backfill is not collected beside it."""
     days = [(f"{day}|000", f"{day}|001") for day in DAYS[:2]]
     project.execute("submit", days[0][0], days[1][1])
-    project.simulator.settle()
+    project.simulator.complete()
     defs = project.definitions()
     project.instance.create_run_for_job(
         job_def=defs.resolve_job_def("shots_collect"),

@@ -40,7 +40,7 @@ def test_nothing_is_asked_for_while_tasks_are_pending(project):
 def test_idle_partitions_are_asked_for_in_ranges(project):
     """When all tasks are finished, each day is one request over its block of shards."""
     project.execute("submit", FIRST, LAST)
-    project.simulator.settle()
+    project.simulator.complete()
 
     requests = project.tick().run_requests
 
@@ -57,7 +57,7 @@ def test_idle_partitions_are_asked_for_in_ranges(project):
 def test_collected_partitions_are_not_asked_for_again(project):
     """After collection the sensor is quiet, and collecting cost no further POST."""
     project.execute("submit", FIRST, LAST)
-    project.simulator.settle()
+    project.simulator.complete()
 
     results = _collect(project, project.tick().run_requests)
 
@@ -88,7 +88,7 @@ def test_tick_makes_only_free_reads(project):
 def test_single_partition_is_asked_for_by_its_key(project):
     """One settled shard is requested by its plain partition key."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
 
     (request,) = project.tick().run_requests
 
@@ -99,7 +99,7 @@ def test_single_partition_is_asked_for_by_its_key(project):
 def test_failed_collection_is_asked_for_under_a_new_key(project):
     """A failed run has used its key up for ever, so the attempt is part of the key."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     (first,) = project.tick().run_requests
     project.instance.create_run_for_job(
         project.definitions().resolve_job_def("shots_collect"),
@@ -116,7 +116,7 @@ def test_failed_collection_is_asked_for_under_a_new_key(project):
 def test_partition_that_a_run_collects_is_left_alone(project):
     """While a run collects a partition the sensor does not ask for it again."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     (request,) = project.tick().run_requests
     project.instance.create_run_for_job(
         project.definitions().resolve_job_def("shots_collect"),
@@ -130,11 +130,11 @@ def test_partition_that_a_run_collects_is_left_alone(project):
 def test_late_change_is_asked_for_again(project):
     """An edited row sent after collection raises the version, and the sensor asks again."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     _collect(project, project.tick().run_requests)
     project.write_prompts([f"a blue kite, number {index}" for index in range(12)])
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
 
     (request,) = project.tick().run_requests
 
@@ -144,7 +144,7 @@ def test_late_change_is_asked_for_again(project):
 def test_vanished_partition_is_reported_never_requested(project):
     """A partition that the definition no longer has is named in the reason."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     shrunk = project.definitions(
         windows=dg.DailyPartitionsDefinition("2026-11-20", end_date="2026-11-24")
     )
@@ -197,7 +197,7 @@ def test_a_tick_does_not_wait_for_a_server_that_asks_for_patience(project):
 def test_removed_rows_are_news_too(project):
     """After rows left the prompt table, the results are asked for anew, and nothing is sent."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     _collect(project, project.tick().run_requests)
     sent = project.n_accepted
     project.write_prompts([f"a red kite, number {index}" for index in range(6)])
@@ -212,7 +212,7 @@ def test_removed_rows_are_news_too(project):
 def test_same_prompts_are_no_news(project):
     """Preparing and submitting the same table again leaves the sensor quiet."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     _collect(project, project.tick().run_requests)
 
     project.execute("submit", FIRST)
@@ -223,7 +223,7 @@ def test_same_prompts_are_no_news(project):
 def test_active_run_over_vanished_shards_does_not_stop_the_tick(project):
     """A run that still collects shards of an earlier definition leaves the others alone."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     project.instance.create_run_for_job(
         project.definitions(shards=4).resolve_job_def("shots_collect"),
         tags=range_tags("2026-11-19|002", "2026-11-19|003"),
@@ -238,7 +238,7 @@ def test_active_run_over_vanished_shards_does_not_stop_the_tick(project):
 def test_ticks_that_overlap_ask_for_the_same_and_spend_nothing(project):
     """A tick that Dagster dropped runs on beside the next: equal keys, equal observations."""
     project.execute("submit", FIRST, LAST)
-    project.simulator.settle()
+    project.simulator.complete()
     before = project.simulator.log()["totals"]["accepted"]
 
     late, next_one = project.tick(), project.tick()
@@ -279,7 +279,7 @@ def test_a_shard_of_which_all_failed_lands_too(project):
 def test_tasks_tell_what_is_true_after_collection(project):
     """The newest observation of each partition of `tasks` has nothing pending, and the charge."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     _collect(project, project.tick().run_requests)
 
     key = dg.AssetKey(["shots", "tasks"])
@@ -292,7 +292,7 @@ def test_tasks_tell_what_is_true_after_collection(project):
 def test_an_event_that_was_lost_is_noticed_and_made_up_for(project, monkeypatch):
     """Killed between its tables and their event: the asset is collected once more, free."""
     project.execute("submit", FIRST)
-    project.simulator.settle()
+    project.simulator.complete()
     n_sent = project.n_accepted
 
     def die(*_: object, **__: object) -> None:

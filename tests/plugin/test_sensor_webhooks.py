@@ -36,7 +36,7 @@ def n_reads(project: Project) -> int:
 def test_a_tick_takes_what_was_announced_and_asks_for_collection_without_asking_mynth(project):
     """All partitions are idle by their events alone."""
     project.execute("submit", FIRST, LAST)
-    project.simulator.settle()
+    project.simulator.complete()
     bodies = events(project.simulator)
     before = n_reads(project)
 

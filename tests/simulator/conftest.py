@@ -39,9 +39,9 @@ class Api:
         return self.open(answer)[self.word("taskId")]
 
     def finish(self, prompt: str = "a red kite", **fields: Any) -> dict[str, Any]:
-        """The full form of a task made and settled."""
+        """The full form of a task made and completed."""
         task_id = self.create(prompt, **fields)
-        self.server.settle([task_id])
+        self.server.complete([task_id])
         return self.detail(task_id)
 
     def detail(self, task_id: str) -> dict[str, Any]:
@@ -108,19 +108,19 @@ def connect(server: SimulatorServer) -> Iterator[Callable[..., Api]]:
 
 @pytest.fixture
 def api(connect: Callable[..., Api]) -> Api:
-    """A client of revision 2026-08, tasks settled by hand."""
+    """A client of revision 2026-08, tasks completed by hand."""
     return connect()
 
 
 @pytest.fixture
 def old_api(connect: Callable[..., Api]) -> Api:
-    """A client of revision 2026-04, tasks settled by hand."""
+    """A client of revision 2026-04, tasks completed by hand."""
     return connect(revision="2026-04")
 
 
 @pytest.fixture
 def new_api(connect: Callable[..., Api]) -> Api:
-    """A client of revision 2026-10, tasks settled by hand."""
+    """A client of revision 2026-10, tasks completed by hand."""
     return connect(revision="2026-10")
 
 

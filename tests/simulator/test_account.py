@@ -75,8 +75,8 @@ def test_error_bodies(connect):
     """Errors are nested and lower-case in the older revision, flat and upper-case in the newer."""
     old = connect("mak_wrong", revision="2026-04").client.get("/tasks/tsk_x").json()
     new = connect("mak_wrong").client.get("/tasks/tsk_x").json()
-    other = connect("mak_wrong", switches={"error_body": "flat_error"}).client.get("/me").json()
-    nested = connect("mak_wrong", switches={"error_body": "nested"}).client.get("/me").json()
+    other = connect("mak_wrong", quirks={"error_body": "flat_error"}).client.get("/me").json()
+    nested = connect("mak_wrong", quirks={"error_body": "nested"}).client.get("/me").json()
 
     assert old["error"]["code"] == "unauthorized"
     assert {"code", "message"} == set(old["error"]) == set(new)
@@ -90,8 +90,8 @@ def test_error_bodies(connect):
     [("flat", {"code": str, "message": str}), ("flat_error", {"code": str, "error": str})],
 )
 def test_flat_error_bodies_of_2026_04(connect, choice, keys):
-    """The switch has an effect in the older revision, too."""
-    api = connect("mak_wrong", revision="2026-04", switches={"error_body": choice})
+    """The quirk has an effect in the older revision, too."""
+    api = connect("mak_wrong", revision="2026-04", quirks={"error_body": choice})
     payload = api.client.get("/tasks/tsk_x").json()
 
     assert {key: type(value) for key, value in payload.items()} == keys
@@ -160,7 +160,7 @@ def test_webhook_life(old_api):
 )
 def test_webhook_refuses(connect, changes):
     """A webhook needs a flag, a URL and known events."""
-    api = connect(switches={"webhook_management": "api_key"})
+    api = connect(quirks={"webhook_management": "api_key"})
 
     assert api.client.post("/webhook", json=WISH).status_code == 201
     assert api.client.post("/webhook", json={**WISH, **changes}).status_code == 400
@@ -170,7 +170,7 @@ def test_webhook_management_needs_oauth(api):
     """In the newer revision an API key cannot manage webhooks, unless chosen so."""
     refused = api.client.post("/webhook", json=WISH).status_code
     api.server.set_scenario(
-        switches={"webhook_management": "api_key", "webhook_secret_prefix": "whsec_"}
+        quirks={"webhook_management": "api_key", "webhook_secret_prefix": "whsec_"}
     )
     made = api.client.post("/webhook", json=WISH)
 
@@ -189,13 +189,13 @@ def test_webhooks_of_other_accounts(connect):
     assert webhook_id == api.server.app.service.webhooks.of("user_a")[0].webhook_id
 
 
-def test_settlement_can_be_followed(api):
-    """Whoever hooks on to settlement hears of each task once, when it is settled."""
+def test_completion_can_be_followed(api):
+    """Whoever hooks on to completion hears of each task once, when it has ended."""
     heard = []
-    api.server.app.service.world.on_settled.append(heard.append)
+    api.server.app.service.world.on_finished.append(heard.append)
     made = [api.create(f"kite {i}") for i in range(3)]
-    api.server.settle()
-    api.server.settle(made)
+    api.server.complete()
+    api.server.complete(made)
 
     assert made == sorted(task.task_id for task in heard)
     assert {"completed"} == {task.status for task in heard}

@@ -128,13 +128,13 @@ def test_scenario_over_http(api):
     assert api.detail(task_id)["status"] == "pending"
 
 
-def test_settle_over_http(api):
-    """Settle takes some ids or none for all, and says how many were pending."""
+def test_complete_over_http(api):
+    """Complete takes some ids or none for all, and says how many were pending."""
     first, _ = api.create("one"), api.create("two")
 
-    assert control(api, "settle", {"task_ids": [first]}).json() == {"settled": 1}
-    assert control(api, "settle", {}).json() == {"settled": 1}
-    assert control(api, "settle", {"task_ids": ["tsk_x"]}).status_code == 404
+    assert control(api, "complete", {"task_ids": [first]}).json() == {"completed": 1}
+    assert control(api, "complete", {}).json() == {"completed": 1}
+    assert control(api, "complete", {"task_ids": ["tsk_x"]}).status_code == 404
 
 
 def test_control_refuses_nonsense(api):

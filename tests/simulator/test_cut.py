@@ -9,7 +9,7 @@ import pytest
 from mynth_dagster.simulator import STANDARD_SECRET, ScenarioError
 from tests.simulator.catcher import Catcher, running_catcher
 from tests.simulator.conftest import Api
-from tests.simulator.test_deliveries import settle_until
+from tests.simulator.test_deliveries import complete_until
 from tests.simulator.test_shapes_2026_10 import same, sample_of
 from tests.simulator.test_standard_webhooks import OWN_SECRET, is_signed
 
@@ -121,7 +121,7 @@ def test_a_rating_of_before_is_read_as_one_level(connect, revision, body):
     """Of the first URL, where there were several."""
     api = connect(revision=revision)
     made = api.open(api.client.post("/image/rate", json=body))
-    api.server.settle()
+    api.server.complete()
     task = cut(api).detail(made["taskId"])
 
     assert set(task["result"]) == {"level"}
@@ -139,9 +139,9 @@ def test_a_rating_of_before_is_read_as_one_level(connect, revision, body):
 )
 def test_a_failure_of_before_has_a_reason_and_no_result(connect, revision, rule, choice):
     """Codes in lower case, also where images were kept in place of a reason."""
-    api = connect(revision=revision, failures=[rule], switches={"all_failed": choice})
+    api = connect(revision=revision, failures=[rule], quirks={"all_failed": choice})
     task_id = api.finish(count=2)["id"]
-    after = cut(api, switches={}).detail(task_id)
+    after = cut(api, quirks={}).detail(task_id)
 
     code = "restricted_content" if rule["kind"] == "moderation" else "generation_failed"
     sample = sample_of("task_failed")["data"]
@@ -171,7 +171,7 @@ def test_what_was_pending_ends_in_2026_10(connect, revision, catcher):
     task_id = api.create()
     cut(api)
     pending = api.get(f"/tasks/{task_id}/result")
-    api.server.settle()
+    api.server.complete()
     caught = catcher.next()
 
     assert (pending["status"], pending["result"]) == ("pending", None)
@@ -186,7 +186,7 @@ def test_an_event_on_its_way_stays_as_it_was(connect, catcher):
     catcher.answer_next(500)
     api.finish()
     first = catcher.next()
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 1)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 1)
     cut(api)
     api.server.advance(5)
     second = catcher.next()
@@ -223,12 +223,12 @@ def test_an_endpoint_made_before_gets_a_new_secret(connect, catcher):
 
 @pytest.mark.parametrize("revision", ["2026-04", "2026-08"])
 def test_a_model_that_is_gone_keeps_its_tasks(connect, revision):
-    """New requests for it are refused; money that was held is settled."""
+    """New requests for it are refused; money that was held is released."""
     api = connect(revision=revision, balance_usd="1")
     gone = {"2026-04": PRO, "2026-08": "prunaai/p-image-try-on"}[revision]
     task_id = api.create(model=gone)
     cut(api)
-    api.server.settle()
+    api.server.complete()
 
     assert api.detail(task_id)["result"]["model"] == gone
     assert api.balance()["reserved"] == "0"

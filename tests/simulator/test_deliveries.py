@@ -34,7 +34,7 @@ def registered(catcher: Catcher, **fields):
     return {"url": f"{catcher.url}/hook", **fields}
 
 
-def settle_until(api, condition):
+def complete_until(api, condition):
     """Look at the log until deliveries got as far as that; they travel in real time."""
     until = time.monotonic() + 20
     while not condition(log := api.server.log()):
@@ -90,12 +90,12 @@ def test_the_cost_and_a_delivery_id_are_told_where_chosen(connect, catcher):
     """Two details that only some sources know."""
     api = connect(
         webhooks=[registered(catcher)],
-        switches={"event_tells_cost": True, "webhook_delivery_header": True},
+        quirks={"event_tells_cost": True, "webhook_delivery_header": True},
     )
     catcher.answer_next(500)
     task = api.finish()
     first = catcher.next()
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 1)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 1)
     api.server.advance(10)
     second = catcher.next()
 
@@ -114,7 +114,7 @@ def test_a_registered_endpoint_hears_what_it_asked_for(connect, catcher, events,
     api.finish("a red kite")
     api.finish("a broken kite")
     heard = [caught.payload["event"] for caught in catcher.take(n_heard)]
-    log = settle_until(api, lambda log: log["webhooks"]["acknowledged"] == n_heard)
+    log = complete_until(api, lambda log: log["webhooks"]["acknowledged"] == n_heard)
 
     assert len(log["deliveries"]) == n_heard
     assert set(heard) <= {DONE, FAILED}
@@ -128,7 +128,7 @@ def test_a_request_may_name_endpoints_of_its_own_which_are_not_signed(connect, c
     custom = [{"url": f"{catcher.url}/custom/{n}"} for n in range(2)]
     api.finish(webhook={**silenced, "custom": custom})
     heard = catcher.take(2)
-    log = settle_until(api, lambda log: log["webhooks"]["acknowledged"] == 2)
+    log = complete_until(api, lambda log: log["webhooks"]["acknowledged"] == 2)
 
     assert {caught.path for caught in heard} == {"/custom/0", "/custom/1"}
     assert not any("x-mynth-signature" in caught.headers for caught in heard)
@@ -138,7 +138,7 @@ def test_a_request_may_name_endpoints_of_its_own_which_are_not_signed(connect, c
 
 def test_silencing_covers_custom_endpoints_where_chosen(connect, catcher):
     """The other reading of the documentation."""
-    api = connect(switches={"silence_covers_custom": True})
+    api = connect(quirks={"silence_covers_custom": True})
     api.finish(webhook={"dashboard": False, "custom": [{"url": catcher.url}]})
 
     assert api.server.log()["deliveries"] == []
@@ -164,15 +164,15 @@ def test_anything_but_success_is_repeated_with_growing_pauses(connect, catcher, 
     catcher.answer_next(status, status)
     api.finish()
     first = catcher.next()
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 1)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 1)
     api.server.advance(5)
     second = catcher.next()
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 2)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 2)
     api.server.advance(9)
     assert api.server.log()["webhooks"]["waiting"] == 1
     api.server.advance(1)
     third = catcher.next()
-    log = settle_until(api, lambda log: log["webhooks"]["acknowledged"] == 1)
+    log = complete_until(api, lambda log: log["webhooks"]["acknowledged"] == 1)
 
     assert first.body == second.body == third.body
     assert first.headers["x-mynth-signature"] != second.headers["x-mynth-signature"]
@@ -181,15 +181,15 @@ def test_anything_but_success_is_repeated_with_growing_pauses(connect, catcher, 
 
 
 def test_nobody_there_counts_as_a_failure_and_the_window_ends_it(connect):
-    """No attempt is made later than the window after the settlement."""
+    """No attempt is made later than the window after the task ended."""
     api = connect(
         webhooks=[{"url": "http://127.0.0.1:9/hook"}],
         deliveries={"retry_first_s": 5, "retry_window_s": 12},
     )
     api.finish()
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 1)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 1)
     api.server.advance(5)
-    log = settle_until(api, lambda log: log["deliveries"][0]["state"] == "given up")
+    log = complete_until(api, lambda log: log["deliveries"][0]["state"] == "given up")
 
     assert log["deliveries"][0]["attempts"] == [None, None]
 
@@ -205,10 +205,10 @@ def test_an_endpoint_that_keeps_failing_is_disabled(connect, catcher):
         if n in (1, 4):
             api.finish(f"kite {n}")
         catcher.next()
-        settle_until(api, lambda log, n=n: _n_attempts(log) == n)
+        complete_until(api, lambda log, n=n: _n_attempts(log) == n)
         api.server.advance(1)
     catcher.next()
-    log = settle_until(api, lambda log: log["webhooks"]["disabled_webhooks"] == 1)
+    log = complete_until(api, lambda log: log["webhooks"]["disabled_webhooks"] == 1)
     api.finish("kite 9")
 
     assert [delivery["attempts"] for delivery in log["deliveries"]] == [
@@ -216,7 +216,7 @@ def test_an_endpoint_that_keeps_failing_is_disabled(connect, catcher):
         [500, 500, 500],
     ]
     api.server.advance(5)
-    assert settle_until(
+    assert complete_until(
         api, lambda log: [d["state"] for d in log["deliveries"]] == ["delivered", "withdrawn"]
     )
 
@@ -254,7 +254,7 @@ def test_tasks_that_fall_due_are_told_without_anybody_asking(connect, catcher):
 
 def test_an_endpoint_made_over_the_api_is_told_with_its_own_secret(connect, catcher):
     """The secret of its creation signs."""
-    api = connect(switches={"webhook_management": "api_key"})
+    api = connect(quirks={"webhook_management": "api_key"})
     wish = {"enabled": True, "url": f"{catcher.url}/made", "events": "all"}
     secret = api.client.post("/webhook", json=wish).json()["data"]["secret"]
     api.finish()
@@ -280,7 +280,7 @@ def test_inspections_are_told_too(connect, catcher):
     """Ratings have events of their own."""
     api = connect(webhooks=[registered(catcher)])
     answer = api.client.post("/image/rate", json={"url": "https://a.example/1.png"})
-    api.server.settle()
+    api.server.complete()
 
     assert answer.status_code == 201
     assert catcher.next().payload["event"] == "task.image.rate.completed"
@@ -292,7 +292,7 @@ def test_a_failed_inspection_is_told(connect, catcher):
         webhooks=[registered(catcher)], failures=[{"kind": "task", "code": "PROVIDER_ERROR"}]
     )
     api.client.post("/image/alt", json={"url": "https://a.example/1.png"})
-    api.server.settle()
+    api.server.complete()
     told = catcher.next().payload
 
     assert told["event"] == "task.image.alt.failed"

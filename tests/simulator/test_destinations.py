@@ -15,7 +15,7 @@ WISH = {"name": "mine", "provider": S3, "config": CONFIG, "secret": KEYS}
 @pytest.fixture(params=["2026-08", "2026-10"])
 def managing(request, connect):
     """A client that may manage destinations."""
-    return connect(revision=request.param, switches={"webhook_management": "api_key"})
+    return connect(revision=request.param, quirks={"webhook_management": "api_key"})
 
 
 def test_a_destination_is_made_read_replaced_and_deleted(managing):

@@ -67,7 +67,7 @@ def test_image_failure_2026_04_is_prose(connect):
 def test_all_images_failed(connect, choice, status, has_images, has_errors):
     """What a task without one good image looks like can be chosen; it costs nothing."""
     rule = {"kind": "images", "n_images": 9}
-    api = connect(failures=[rule], switches={"all_failed": choice})
+    api = connect(failures=[rule], quirks={"all_failed": choice})
     task = api.finish(count=2)
 
     assert status == task["status"]
@@ -96,13 +96,13 @@ def test_refused_prompt(any_api):
 
 
 def test_stuck_task(connect):
-    """A stuck task stays pending and holds its money until settled by its id."""
+    """A stuck task stays pending and holds its money until completed by its id."""
     api = connect(progress="clock", failures=[{"kind": "stuck"}])
     task_id = api.create()
     api.server.advance(10**6)
-    api.server.settle()
+    api.server.complete()
     before = (api.detail(task_id)["status"], api.balance()["reserved"])
-    api.server.settle([task_id])
+    api.server.complete([task_id])
 
     assert before == ("pending", "0.01")
     assert (api.detail(task_id)["status"], api.balance()["reserved"]) == ("completed", "0")

@@ -88,7 +88,7 @@ def test_unknown_files(connect):
     api.create(count=2)
     early = f"/cdn/{pending[0].image_id(1)}.webp"
     before = api.client.get(early).status_code
-    api.server.settle()
+    api.server.complete()
     failed = f"/cdn/{pending[0].image_id(0)}.webp"
     paths = [failed, early.replace("webp", "png"), "/cdn/img_x.webp", "/cdn/inputs/x.png"]
 

@@ -280,7 +280,7 @@ def test_create_refuses_huge_body(any_api):
 
 def test_create_inputs_may_fail_the_task(connect):
     """One reading lets inputs for a model without them fail the task, not the request."""
-    api = connect(switches={"unsupported_inputs": "fail_task"})
+    api = connect(quirks={"unsupported_inputs": "fail_task"})
 
     task = api.finish(model="recraft/recraft-v4", inputs=["https://a.example"])
 
@@ -293,7 +293,7 @@ def test_create_inputs_may_fail_the_task(connect):
 )
 def test_create_4k_without_capability(connect, choice, status):
     """4k of a model without it falls back to the base size and price, or fails the task."""
-    api = connect(switches={"unsupported_4k": choice})
+    api = connect(quirks={"unsupported_4k": choice})
 
     task = api.finish(size="1:1_4k")
 
@@ -303,9 +303,9 @@ def test_create_4k_without_capability(connect, choice, status):
         assert task["cost"] == "0.01000000"
 
 
-def test_switch_output_and_empty_prompt(connect):
+def test_quirk_output_and_empty_prompt(connect):
     """Whether output needs both keys and whether a prompt may be empty can be chosen."""
-    api = connect(switches={"output_needs_both": False, "accepts_empty_prompt": False})
+    api = connect(quirks={"output_needs_both": False, "accepts_empty_prompt": False})
 
     assert api.post(output={"format": "png"}).status_code == 201
     assert api.post("").status_code == 400

@@ -19,7 +19,7 @@ def test_inspection_is_a_task(api, word, cost, keys):
     """Rating, description and review are tasks of their own kind, without a token."""
     answer = api.client.post(f"/image/{word}", json={"url": URL})
     data = answer.json()["data"]
-    api.server.settle()
+    api.server.complete()
     task = api.detail(data["taskId"])
 
     assert (201, {"taskId", "estimatedCost"}) == (answer.status_code, set(data))
@@ -33,9 +33,9 @@ def test_inspection_is_a_task(api, word, cost, keys):
     assert cost == task["cost"].rstrip("0")
 
 
-def test_inspection_result_switch(connect):
+def test_inspection_result_quirk(connect):
     """One reading keeps the result route for generated images alone."""
-    api = connect(switches={"result_of_all_types": False})
+    api = connect(quirks={"result_of_all_types": False})
     task_id = api.client.post("/image/alt", json={"url": URL}).json()["data"]["taskId"]
 
     assert api.client.get(f"/tasks/{task_id}/result").status_code == 404
@@ -63,7 +63,7 @@ def test_custom_levels(api):
     """A rating on the caller's own scale uses its values."""
     body = {"url": URL, "mode": "custom", "levels": LEVELS}
     task_id = api.client.post("/image/rate", json=body).json()["data"]["taskId"]
-    api.server.settle()
+    api.server.complete()
 
     assert api.detail(task_id)["result"]["level"] in {"calm", "loud", "wild"}
 
@@ -101,7 +101,7 @@ def test_inspection_needs_money(connect):
 
 def test_review_may_be_absent(connect):
     """Whether reviews exist can be chosen, since the sources disagree."""
-    api = connect(switches={"offers_review": False})
+    api = connect(quirks={"offers_review": False})
 
     assert api.client.post("/image/review", json={"url": URL}).status_code == 404
 
@@ -118,7 +118,7 @@ def test_an_inspection_may_fail_after_it_was_accepted(connect, word):
     """It has a code, no result and no cost, and gives back what it held."""
     api = connect(failures=[{"kind": "task", "code": "PROVIDER_ERROR", "type": f"image.{word}"}])
     answer = api.client.post(f"/image/{word}", json={"url": URL})
-    api.server.settle()
+    api.server.complete()
     task = api.detail(answer.json()["data"]["taskId"])
 
     assert answer.status_code == 201
@@ -146,7 +146,7 @@ def test_rules_for_inspections(connect, rule, status):
     """What is narrowed to prompts, models or images leaves inspections alone."""
     api = connect(failures=[rule])
     task_id = api.client.post("/image/alt", json={"url": URL}).json()["data"]["taskId"]
-    api.server.settle()
+    api.server.complete()
 
     assert api.detail(task_id)["status"] == status
 
@@ -164,7 +164,7 @@ def test_an_inspection_may_be_refused_or_stuck(connect):
     refused = api.client.post("/image/rate", json={"url": URL})
     api.server.set_scenario(failures=[{"kind": "stuck"}])
     task_id = api.client.post("/image/rate", json={"url": URL}).json()["data"]["taskId"]
-    api.server.settle()
+    api.server.complete()
 
     assert api.error(refused) == (400, "restricted_content")
     assert api.detail(task_id)["status"] == "pending"

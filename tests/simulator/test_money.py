@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mynth_dagster.clock import US_PER_S, ManualClock, us_from_utc
-from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed, units_of
-from mynth_dagster.simulator.scenario import ApiKey, Scenario, Switches
+from mynth_dagster.simulator.defaults import format_cost, format_price, units_of
+from mynth_dagster.simulator.scenario import ApiKey, Quirks, Scenario
 from mynth_dagster.simulator.state import World
 from mynth_dagster.simulator.tasks import Order
 from mynth_dagster.simulator.validation import Refusal
@@ -22,7 +22,7 @@ DAY_S = 86_400
 
 
 @pytest.mark.parametrize(
-    ("text", "settled", "trimmed"),
+    ("text", "cost", "price"),
     [
         ("0.0125", "0.01250000", "0.0125"),
         ("12", "12.00000000", "12"),
@@ -32,12 +32,12 @@ DAY_S = 86_400
         ("100", "100.00000000", "100"),
     ],
 )
-def test_amount_spellings(text, settled, trimmed):
-    """Settled amounts have eight decimals, others no trailing zeros; both parse back."""
+def test_amount_spellings(text, cost, price):
+    """Final costs have eight decimals, others no trailing zeros; both parse back."""
     units = units_of(text)
 
-    assert (settled, trimmed) == (spell_settled(units), spell_trimmed(units))
-    assert units == units_of(settled) == units_of(trimmed)
+    assert (cost, price) == (format_cost(units), format_price(units))
+    assert units == units_of(cost) == units_of(price)
 
 
 @pytest.mark.parametrize("text", ["", "x", "0.000000001", "NaN", "Infinity"])
@@ -48,15 +48,15 @@ def test_amount_refused(text):
 
 
 def test_reserve_then_charge(connect):
-    """A task holds its estimate until it settles; then only its cost is gone."""
+    """A task holds its estimate until it ends; then only its cost is gone."""
     api = connect(balance_usd="1", failures=[HALF_FAIL])
     api.create("[half] kite", count=4)
     held = api.balance()
-    api.server.settle()
-    settled = api.balance()
+    api.server.complete()
+    ended = api.balance()
 
     assert (held["balance"], held["reserved"], held["available"]) == ("1", "0.04", "0.96")
-    assert (settled["balance"], settled["reserved"], settled["available"]) == ("0.98", "0", "0.98")
+    assert (ended["balance"], ended["reserved"], ended["available"]) == ("0.98", "0", "0.98")
     charge = api.server.log()["charges"][0]
     assert (
         charge["reserved"],
@@ -79,9 +79,9 @@ def test_failed_task_costs_nothing(connect):
     [("2026-04", None, 402), ("2026-08", None, 422), ("2026-08", 402, 402)],
 )
 def test_insufficient_balance(connect, revision, choice, status):
-    """With too little available nothing is made; settling frees nothing that was spent."""
-    switches = {"insufficient_balance_status": choice}
-    api = connect(revision=revision, balance_usd="0.01", switches=switches)
+    """With too little available nothing is made; completion frees nothing that was spent."""
+    quirks = {"insufficient_balance_status": choice}
+    api = connect(revision=revision, balance_usd="0.01", quirks=quirks)
     first = api.post()
     second = api.post()
 
@@ -102,8 +102,8 @@ def test_accounts_are_apart(connect):
 
 @pytest.mark.parametrize("status", [402, 429])
 def test_spending_limit(connect, status):
-    """A key's limit counts what is held and settled in its period, and starts anew with it."""
-    api = connect(api_keys=LIMITED, switches={"spending_limit_status": status})
+    """A key's limit counts what is held and spent in its period, and starts anew with it."""
+    api = connect(api_keys=LIMITED, quirks={"spending_limit_status": status})
     api.finish(count=3)
     api.create(count=2)
     refused = api.post()
@@ -126,7 +126,7 @@ def test_spending_limit_periods(period, n_days):
     wednesday_us = us_from_utc(datetime(2026, 11, 18, 12, tzinfo=timezone.utc))
     limited = ApiKey(spending_limit_usd="0.01", spending_limit_period=period)
     key = World(Scenario(api_keys=(limited,)), ManualClock()).accounts.find("mak_simulator")
-    key.reserve(units_of("0.01"), wednesday_us, Switches())
+    key.reserve(units_of("0.01"), wednesday_us, Quirks())
     next_midnight_us = wednesday_us + (n_days * DAY_S - DAY_S // 2) * US_PER_S
 
     assert key.used(next_midnight_us - 1) == units_of("0.01")
@@ -215,7 +215,7 @@ STEPS = st.lists(
             st.just("create"), st.integers(1, 9), st.sampled_from(["good", "[half]", "[bad]"])
         ),
         st.tuples(st.just("advance"), st.floats(0, 8)),
-        st.tuples(st.just("settle"), st.integers(0, 20)),
+        st.tuples(st.just("complete"), st.integers(0, 20)),
         st.tuples(st.just("progress"), st.sampled_from(["clock", "manual", "immediate"])),
     ),
     max_size=25,
@@ -226,7 +226,7 @@ STEPS = st.lists(
 @given(steps=STEPS, seed=st.integers(0, 1000), balance=st.sampled_from(["1", "10"]))
 def test_money_adds_up_under_any_interleaving(steps, seed, balance):
     """
-    After every step the balance is the opening one minus settled costs, and the amount held is
+    After every step the balance is the opening one minus final costs, and the amount held is
     the sum of pending estimates, both never beyond what there was.
     """
     clock = ManualClock()
@@ -243,7 +243,7 @@ def test_money_adds_up_under_any_interleaving(steps, seed, balance):
     key = world.accounts.find("mak_simulator")
     for step in steps:
         play(world, clock, key, step)
-        world.settle_due()
+        world.complete_due()
         check_books(world, key.account, units_of(balance))
 
 
@@ -255,16 +255,16 @@ def play(world, clock, key, step):
             assert key.account.available < units_of("0.2") * step[1] + units_of("1")
     elif step[0] == "advance":
         clock.advance(step[1])
-    elif step[0] == "settle":
-        world.settle(task.task_id for task in world.tasks[: step[1]])
+    elif step[0] == "complete":
+        world.complete(task.task_id for task in world.tasks[: step[1]])
     else:
         world.change(world.scenario.changed({"progress": step[1]}))
 
 
 def check_books(world, account, opening):
-    settled = [task for task in world.tasks if not task.is_pending]
+    ended = [task for task in world.tasks if not task.is_pending]
     pending = [task for task in world.tasks if task.is_pending]
-    assert opening - sum(task.cost for task in settled) == account.balance
+    assert opening - sum(task.cost for task in ended) == account.balance
     assert sum(task.reserved for task in pending) == account.reserved
     assert account.available >= 0
-    assert all(0 <= task.cost <= task.reserved for task in settled)
+    assert all(0 <= task.cost <= task.reserved for task in ended)

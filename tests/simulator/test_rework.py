@@ -11,12 +11,12 @@ URL = "https://a.example/product.jpg"
 
 
 def make(api, path="upscale", **fields):
-    """The full task of a request, settled."""
+    """The full task of a request, completed."""
     body = {"url": URL, **({"size": "2x", "effort": "low"} if path == "upscale" else {}), **fields}
     answer = api.client.post(f"/image/{path}", json=body)
     assert answer.status_code == 201, answer.text
     task_id = answer.json()["data"]["task_id"]
-    api.server.settle([task_id])
+    api.server.complete([task_id])
     return api.detail(task_id)
 
 
@@ -41,7 +41,7 @@ def test_effort_and_size_set_the_price_of_an_upscale(new_api, size, effort, cost
     body = {"url": URL, "size": size, "effort": effort}
     made = new_api.client.post("/image/upscale", json=body).json()["data"]
     held = new_api.balance()["reserved"]
-    new_api.server.settle()
+    new_api.server.complete()
     task = new_api.detail(made["task_id"])
 
     assert (made["estimated_cost"], held) == (cost, cost)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from mynth_dagster.simulator import Scenario, ScenarioError, Switches
+from mynth_dagster.simulator import Quirks, Scenario, ScenarioError
 
 FOUR_K = "google/gemini-3.1-flash-image"
 NO_INPUTS = "recraft/recraft-v4"
@@ -17,11 +17,11 @@ DAY_S = 86_400
 
 
 def test_successes_are_charged_and_the_rest_is_given_back(connect):
-    """The amount held is the estimate; the settled cost has eight decimals."""
+    """The amount held is the estimate; the final cost has eight decimals."""
     api = connect(revision="2026-10", balance_usd="1", failures=[HALF])
     made = api.open(api.post(count=5))
     held = api.balance()
-    api.server.settle()
+    api.server.complete()
     task = api.detail(made["task_id"])
 
     assert (made["estimated_cost"], held["reserved"], held["available"]) == ("0.05", "0.05", "0.95")
@@ -35,7 +35,7 @@ def test_a_task_without_a_good_image_completes_at_no_cost(connect, kind):
     rule = {"kind": kind, "n_images": 9}
     api = connect(revision="2026-10", failures=[rule])
     completed = api.finish(count=2)
-    api.server.set_scenario(switches={"all_failed": "failed_without_result"})
+    api.server.set_scenario(quirks={"all_failed": "failed_without_result"})
     failed = api.finish(count=2)
 
     code = {"images": "provider_error", "moderation": "restricted_content"}[kind]
@@ -54,7 +54,7 @@ def test_auto_ignores_inputs_and_size_and_holds_a_ceiling(connect):
     """It comes to the price of the concrete model that was chosen."""
     api = connect(revision="2026-10")
     answer = api.post(model="auto", count=2, inputs=[URL] * 3, size="16:9_4k")
-    api.server.settle()
+    api.server.complete()
     task = api.detail(answer.json()["data"]["task_id"])
     catalogue = {entry["id"]: entry for entry in api.get("/models")}
     base = Decimal(catalogue[task["result"]["model"]]["pricing"]["per_image"]["base"])
@@ -89,7 +89,7 @@ def test_what_a_model_cannot_do_fails_its_task(new_api, fields, status):
 
 def test_inputs_may_be_refused_at_the_door(connect):
     """The other reading."""
-    api = connect(revision="2026-10", switches={"unsupported_inputs": "refuse"})
+    api = connect(revision="2026-10", quirks={"unsupported_inputs": "refuse"})
 
     assert api.issues(api.post(model=NO_INPUTS, inputs=[URL])) == [["inputs"]]
 
@@ -170,7 +170,7 @@ def test_a_token_may_fail_while_its_task_runs(connect, path):
     }[path]
     failed = api.client.post(path, json={**body, "generate_public_access_token": True})
     usual = api.client.post(path, json=body)
-    api.server.settle()
+    api.server.complete()
 
     assert api.error(failed) == (500, "public_access_token_failed")
     assert api.detail(failed.json()["error"]["task_id"])["status"] == "completed"
@@ -180,8 +180,8 @@ def test_a_token_may_fail_while_its_task_runs(connect, path):
 @pytest.mark.parametrize("revision", ["2026-08", "2026-10"])
 def test_a_token_may_be_missing_without_a_word(connect, revision):
     """As earlier versions of the pages told it."""
-    switches = {"token_failure": "silent"}
-    api = connect(revision=revision, faults=[{"kind": "token_failed"}], switches=switches)
+    quirks = {"token_failure": "silent"}
+    api = connect(revision=revision, faults=[{"kind": "token_failed"}], quirks=quirks)
     token = {"generate_public_access_token": True} if revision == "2026-10" else {}
     answer = api.post(**token)
 
@@ -207,7 +207,7 @@ def test_a_fault_may_fail_the_token_of_any_request(connect):
 def test_files_are_served_for_seven_days(connect, status):
     """Then they are gone; what that is answered can be chosen."""
     choice = {} if status == 404 else {"expired_file_status": status}
-    api = connect(revision="2026-10", switches=choice)
+    api = connect(revision="2026-10", quirks=choice)
     url = api.finish()["result"]["images"][0]["url"]
     api.server.advance(7 * DAY_S - 1)
     before = api.client.get(url).status_code
@@ -231,29 +231,29 @@ def test_uploads_are_served_for_a_day(new_api):
 
 def test_defaults_may_be_echoed(connect):
     """The other reading; the request stays what it is otherwise."""
-    api = connect(revision="2026-10", switches={"request_echo": "with_defaults"})
+    api = connect(revision="2026-10", quirks={"request_echo": "with_defaults"})
 
     assert api.finish()["request"] == {"size": "auto", "count": 1, **api.body()}
 
 
 @pytest.mark.parametrize(
-    ("switches", "message"),
+    ("quirks", "message"),
     [
         ({"all_failed": "failed_with_images"}, "'completed', 'failed_without_result'"),
         ({"error_body": "flat"}, "'nested'"),
         ({"webhook_secret_prefix": "wbs_"}, "'whsec_'"),
     ],
 )
-def test_a_reading_that_the_revision_leaves_no_room_for_is_refused(switches, message):
+def test_a_reading_that_the_revision_leaves_no_room_for_is_refused(quirks, message):
     """The message says what it may be; earlier revisions can have it."""
     with pytest.raises(ScenarioError, match=message):
-        Scenario.from_dict({"revision": "2026-10", "switches": switches})
-    Scenario.from_dict({"revision": "2026-08", "switches": switches})
+        Scenario.from_dict({"revision": "2026-10", "quirks": quirks})
+    Scenario.from_dict({"revision": "2026-08", "quirks": quirks})
 
 
 def test_what_does_not_apply_is_no_choice():
-    """Such a switch stays empty."""
-    filled = Switches().filled("2026-10")
+    """Such a quirk stays empty."""
+    filled = Quirks().filled("2026-10")
 
     assert (filled.event_tells_cost, filled.image_cost_trimmed, filled.output_needs_both) == (
         None,

@@ -12,9 +12,9 @@ from mynth_dagster.simulator import (
     Endpoint,
     FailureRule,
     FaultRule,
+    Quirks,
     Scenario,
     ScenarioError,
-    Switches,
 )
 from mynth_dagster.simulator.tasks import draw
 
@@ -30,7 +30,7 @@ FULL = Scenario(
     destinations=(Destination("mine", url_template="https://img.example/{path}"),),
     webhooks=(Endpoint("https://hook.example", api_key_ids=("key_1",)),),
     deliveries=DeliveryRules(retry_window_s=60.0),
-    switches=Switches(all_failed="completed"),
+    quirks=Quirks(all_failed="completed"),
 )
 
 
@@ -74,7 +74,7 @@ def test_short_forms():
         ({"pixels": {"square": "0x10"}}, "not a size"),
         ({"pixels": {"square": "big"}}, "not a size"),
         ({"api_keys": ["mak_a", "mak_a"]}, "twice"),
-        ({"switches": {"all_faild": "completed"}}, "did you mean 'all_failed'"),
+        ({"quirks": {"all_faild": "completed"}}, "did you mean 'all_failed'"),
     ],
 )
 def test_refuses_nonsense_by_name(values, message):
@@ -83,12 +83,12 @@ def test_refuses_nonsense_by_name(values, message):
         Scenario.from_dict(values)
 
 
-def test_switches_follow_the_revision():
-    """A switch left open reads as its revision does; a set one stays."""
-    assert Scenario(revision="2026-04").choices.insufficient_balance_status == 402
-    assert Scenario(revision="2026-08").choices.insufficient_balance_status == 422
-    assert Scenario(revision="2026-10").choices.insufficient_balance_status == 402
-    chosen = Scenario(revision="2026-08", switches=Switches(token_lifetime_s=5)).choices
+def test_quirks_follow_the_revision():
+    """A quirk left open reads as its revision does; a set one stays."""
+    assert Scenario(revision="2026-04").effective_quirks.insufficient_balance_status == 402
+    assert Scenario(revision="2026-08").effective_quirks.insufficient_balance_status == 422
+    assert Scenario(revision="2026-10").effective_quirks.insufficient_balance_status == 402
+    chosen = Scenario(revision="2026-08", quirks=Quirks(token_lifetime_s=5)).effective_quirks
     assert (chosen.token_lifetime_s, chosen.error_body) == (5, "flat")
 
 

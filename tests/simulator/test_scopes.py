@@ -155,7 +155,7 @@ def test_a_webhook_is_checked(new_api, changes, paths):
 
 def test_management_may_need_a_sign_in(connect):
     """The other reading, as in 2026-08."""
-    api = connect(revision="2026-10", switches={"webhook_management": "oauth"})
+    api = connect(revision="2026-10", quirks={"webhook_management": "oauth"})
 
     assert api.error(api.client.post("/webhooks", json=WISH)) == (401, "unauthorized")
 
@@ -180,7 +180,7 @@ def test_the_catalogue_follows_the_table_of_capabilities(connect):
 @pytest.mark.parametrize("revision", ["2026-08", "2026-10"])
 def test_the_catalogue_may_list_auto(connect, revision):
     """At what it holds for an image."""
-    api = connect(revision=revision, switches={"catalogue_has_auto": True})
+    api = connect(revision=revision, quirks={"catalogue_has_auto": True})
     auto = next(entry for entry in api.get("/models") if entry["id"] == "auto")
 
     assert auto["pricing"][api.word("perImage")]["base"] == "0.2"

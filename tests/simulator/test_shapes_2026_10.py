@@ -61,12 +61,12 @@ FAILURE = {"kind": "task", "code": "provider_error"}
 HALF = {"kind": "images", "image_indexes": [1], "code": "restricted_content"}
 
 
-def task_of(api, path, payload, *, settles=True):
+def task_of(api, path, payload, *, ends=True):
     """The full task that a request makes, in its envelope."""
     answer = api.client.post(path, json=payload)
     assert answer.status_code == 201, answer.text
-    if settles:
-        api.server.settle()
+    if ends:
+        api.server.complete()
     return api.client.get(f"/tasks/{answer.json()['data']['task_id']}").json()
 
 
@@ -88,11 +88,11 @@ GENERATED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "scenario", "payload", "settles"), GENERATED)
-def test_generated(connect, name, scenario, payload, settles):
+@pytest.mark.parametrize(("name", "scenario", "payload", "ends"), GENERATED)
+def test_generated(connect, name, scenario, payload, ends):
     """Tasks of generate requests, in each state and with each extra."""
     api = connect(revision="2026-10", **scenario)
-    shown = task_of(api, "/image/generate", payload, settles=settles)
+    shown = task_of(api, "/image/generate", payload, ends=ends)
     sample = sample_of(name)
     for echoed in ("rating", "size"):  # what the samples leave out of their requests
         shown["data"]["request"].pop(echoed, None)
@@ -137,7 +137,7 @@ def test_other_reads(connect):
     made = api.post(count=2, generate_public_access_token=True)
     task_id = made.json()["data"]["task_id"]
     check("status_pending", api.client.get(f"/tasks/{task_id}/status").json())
-    api.server.settle()
+    api.server.complete()
     auto = api.client.post("/image/generate/estimate", json={"prompt": "x", "count": 2})
 
     check("created", made.json())
@@ -170,7 +170,7 @@ def test_list(connect):
     api.client.post("/image/rate", json={"url": URL})
     for _ in range(2):
         api.client.post("/image/upscale", json={"url": URL, "size": "2x", "effort": "low"})
-    api.server.settle()
+    api.server.complete()
     api.create()
     check("list", api.client.get("/tasks").json())
 

@@ -13,7 +13,7 @@ import pytest
 from mynth_dagster.simulator import STANDARD_SECRET
 from mynth_dagster.simulator.webhooks import sign_standard
 from tests.simulator.catcher import Catcher, running_catcher
-from tests.simulator.test_deliveries import settle_until
+from tests.simulator.test_deliveries import complete_until
 from tests.simulator.test_shapes_2026_10 import same, sample_of
 
 URL = "https://a.example/product.jpg"
@@ -97,7 +97,7 @@ def test_events_have_the_shape_that_is_shown(connect, catcher, name, path, field
     api = connect(revision="2026-10", webhooks=[registered(catcher)], failures=rules)
     subject = {"prompt": "a red kite"} if path == "generate" else {"url": URL}
     api.client.post(f"/image/{path}", json={**subject, **fields})
-    api.server.settle()
+    api.server.complete()
     told, sample = catcher.next().payload, sample_of(name)
 
     assert told["type"] == sample["type"]
@@ -113,7 +113,7 @@ def test_a_repetition_has_the_id_of_before_and_a_signature_of_its_own(connect, c
     catcher.answer_next(500, 500, 500)
     api.finish(webhook={"custom": custom})
     first = catcher.take(3)
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 3)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 3)
     api.server.advance(5)
     second = catcher.take(3)
 
@@ -146,7 +146,7 @@ def test_a_request_may_mute_the_registered_endpoints(connect, catcher):
     api = connect(revision="2026-10", webhooks=[registered(catcher)])
     api.finish(webhook={"registered": False, "custom": [{"url": f"{catcher.url}/own"}]})
     caught = catcher.next()
-    log = settle_until(api, lambda log: log["webhooks"]["acknowledged"] == 1)
+    log = complete_until(api, lambda log: log["webhooks"]["acknowledged"] == 1)
 
     assert caught.path == "/own"
     assert [delivery["signed"] for delivery in log["deliveries"]] == [False]
@@ -173,7 +173,7 @@ def test_an_endpoint_hears_the_events_and_keys_that_it_asked_for(connect, catche
     )
     api.finish()
     api.client.post("/image/upscale", json={"url": URL, "size": "2x", "effort": "low"})
-    api.server.settle()
+    api.server.complete()
 
     assert len(api.server.log()["deliveries"]) == n_heard
 
@@ -195,14 +195,14 @@ def test_attempts_go_on_for_three_days(connect, catcher):
     api = connect(revision="2026-10", webhooks=[{"url": "http://127.0.0.1:9/hook"}])
     api.finish()
     n_attempts = 1
-    settle_until(api, lambda log: log["webhooks"]["failed"] == 1)
+    complete_until(api, lambda log: log["webhooks"]["failed"] == 1)
     waited_s, pause_s = 0, 5
     while waited_s + pause_s <= 3 * DAY_S:
         api.server.advance(pause_s)
         waited_s, n_attempts = waited_s + pause_s, n_attempts + 1
-        settle_until(api, lambda log, n=n_attempts: log["webhooks"]["failed"] == n)
+        complete_until(api, lambda log, n=n_attempts: log["webhooks"]["failed"] == n)
         pause_s = min(2 * pause_s, 3600)
-    log = settle_until(api, lambda log: log["deliveries"][0]["state"] == "given up")
+    log = complete_until(api, lambda log: log["deliveries"][0]["state"] == "given up")
 
     assert len(log["deliveries"][0]["attempts"]) == n_attempts == 81
     assert log["webhooks"]["disabled_webhooks"] == 0

@@ -14,10 +14,10 @@ def result_path(api, task_id):
 
 
 def test_status_follows_task(any_api):
-    """The status is ``pending`` until the task settles, then its end."""
+    """The status is ``pending`` until the task ends, then its end."""
     task_id = any_api.create()
     before = any_api.get(f"/tasks/{task_id}/status")
-    any_api.server.settle()
+    any_api.server.complete()
 
     assert before == {"status": "pending"}
     assert any_api.get(f"/tasks/{task_id}/status") == {"status": "completed"}
@@ -81,7 +81,7 @@ def test_detail_pending(connect):
 
 def test_detail_echoes_defaults_on_request(connect):
     """One reading fills defaults into the echoed request."""
-    api = connect(switches={"request_echo": "with_defaults"})
+    api = connect(quirks={"request_echo": "with_defaults"})
 
     request = api.finish()["request"]
 
@@ -93,7 +93,7 @@ def test_result_2026_08(api):
     """The result route shows id, type, status and result; null while pending."""
     task_id = api.create()
     before = api.get(f"/tasks/{task_id}/result")
-    api.server.settle()
+    api.server.complete()
     after = api.get(f"/tasks/{task_id}/result")
 
     assert {"id": task_id, "type": "image.generate", "status": "pending", "result": None} == before
@@ -105,7 +105,7 @@ def test_result_2026_04(old_api):
     """The older results route shows the images alone."""
     task_id = old_api.create()
     before = old_api.get(f"/tasks/{task_id}/results")
-    old_api.server.settle()
+    old_api.server.complete()
     after = old_api.get(f"/tasks/{task_id}/results")
 
     assert before == {"images": []}
@@ -179,14 +179,14 @@ def test_list_pages_are_complete(api, n_tasks):
 
 
 def test_list_entry(api):
-    """A list entry has six fields, its cost null until settled."""
+    """A list entry has six fields, its cost null until completed."""
     api.create()
     pending = api.get("/tasks")[0]
-    api.server.settle()
-    settled = api.get("/tasks")[0]
+    api.server.complete()
+    ended = api.get("/tasks")[0]
 
     assert {"id", "type", "status", "cost", "createdAt", "updatedAt"} == set(pending)
-    assert (pending["cost"], settled["cost"]) == (None, "0.01000000")
+    assert (pending["cost"], ended["cost"]) == (None, "0.01000000")
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "1.5", ""])
@@ -199,14 +199,14 @@ def test_list_unknown_after(connect):
     """An unknown ``after`` is refused, or ends the list, as chosen."""
     params = {"after": f"tsk_{'0' * 26}"}
     refusing = connect().client.get("/tasks", params=params)
-    ending = connect(switches={"unknown_after": "empty"}).client.get("/tasks", params=params)
+    ending = connect(quirks={"unknown_after": "empty"}).client.get("/tasks", params=params)
 
     assert refusing.status_code == 400
     assert ending.json() == {"data": []}
 
 
-def test_clock_settles_in_time(connect):
-    """By clock, a task settles when its latency is over, dated at that moment."""
+def test_clock_completes_in_time(connect):
+    """By clock, a task ends when its latency is over, dated at that moment."""
     api = connect(progress="clock", latency={"kind": "fixed", "value_s": 4})
     task_id = api.create()
     api.server.advance(3.999)
@@ -230,21 +230,21 @@ def test_immediate_progress(connect):
     assert api.get(f"/tasks/{api.create()}/status")["status"] == "completed"
 
 
-def test_manual_progress_settles_named_tasks_only(api):
-    """By hand, only the named tasks settle, however late it is."""
+def test_manual_progress_completes_named_tasks_only(api):
+    """By hand, only the named tasks end, however late it is."""
     first, second = api.create("one"), api.create("two")
     api.server.advance(3600)
-    n_settled = api.server.settle([second, second])
+    n_completed = api.server.complete([second, second])
 
-    assert n_settled == 1
+    assert n_completed == 1
     assert (
         api.detail(first)["status"],
         api.detail(second)["status"],
     ) == ("pending", "completed")
 
 
-def test_manual_turned_to_clock_settles_what_is_due(api):
-    """Tasks held by hand settle by their own latency once the clock rules again."""
+def test_manual_turned_to_clock_completes_what_is_due(api):
+    """Tasks held by hand end by their own latency once the clock rules again."""
     task_id = api.create()
     api.server.advance(10)
     api.server.set_scenario(progress="clock")
@@ -254,9 +254,9 @@ def test_manual_turned_to_clock_settles_what_is_due(api):
 
 def test_status_may_lag_but_not_lead(connect):
     """With a lag the status route still says pending while the task is complete."""
-    api = connect(switches={"status_lag_s": 2.0})
+    api = connect(quirks={"status_lag_s": 2.0})
     task_id = api.create()
-    api.server.settle()
+    api.server.complete()
     lagging = (api.detail(task_id)["status"], api.get(f"/tasks/{task_id}/status")["status"])
     api.server.advance(2)
 
@@ -266,7 +266,7 @@ def test_status_may_lag_but_not_lead(connect):
 
 def test_a_list_may_lag_behind_its_tasks(connect):
     """With a lag a new task can be read by its id before the list shows it."""
-    api = connect(revision="2026-08", switches={"list_lag_s": 30.0})
+    api = connect(revision="2026-08", quirks={"list_lag_s": 30.0})
     task_id = api.create()
 
     assert api.get("/tasks") == []
@@ -289,7 +289,7 @@ def test_answers_are_dated_by_the_scenarios_clock(connect):
 def test_revision_may_change_under_way(old_api):
     """Tasks made under the older revision are read in the newer one after a change."""
     task_id = old_api.create({"positive": "a kite", "enhance": False})
-    old_api.server.settle()
+    old_api.server.complete()
     old_api.server.set_scenario(revision="2026-08")
 
     data = old_api.client.get(f"/tasks/{task_id}").json()["data"]

@@ -76,9 +76,9 @@ def test_token_forged(api, spoil):
     assert answer.status_code == 401
 
 
-def test_token_lifetime_switch(connect):
+def test_token_lifetime_quirk(connect):
     """The lifetime can be chosen."""
-    api = connect(switches={"token_lifetime_s": 10})
+    api = connect(quirks={"token_lifetime_s": 10})
     task_id, token = make(api)
     api.server.advance(10)
 

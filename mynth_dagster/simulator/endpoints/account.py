@@ -23,14 +23,14 @@ def models(call: Call) -> Answer:
 def me(call: Call) -> Answer:
     """``GET /me``: the account and the key in use."""
     key = call.require_key()
-    call.service.world.settle_due()
+    call.service.world.complete_due()
     return _wrap(call, call.service.revision.account.me(key, call.service.clock.now_us()))
 
 
 def balance(call: Call) -> Answer:
     """``GET /balance``: the account's money."""
     key = call.require_key("manage")
-    call.service.world.settle_due()
+    call.service.world.complete_due()
     return _wrap(call, call.service.revision.account.balance(key, call.service.clock.now_us()))
 
 
@@ -39,7 +39,7 @@ def create_webhook(call: Call) -> Answer:
     key = require_manager(call)
     service = call.service
     wish = service.revision.requests.read_webhook(call.json_object())
-    compose_secret = partial(service.revision.deliveries.compose_secret, service.choices)
+    compose_secret = partial(service.revision.deliveries.compose_secret, service.quirks)
     webhook = service.webhooks.add(wish, key.user_id, compose_secret, service.clock.now_us())
     return _wrap(call, service.revision.account.webhook(webhook, is_new=True), 201)
 
@@ -76,6 +76,6 @@ def require_manager(call: Call) -> Key:
         Refusal: It may not.
     """
     key = call.require_key("manage")
-    if call.service.choices.webhook_management == "oauth":
+    if call.service.quirks.webhook_management == "oauth":
         raise Refusal(UNAUTHORIZED, defaults.OAUTH_ONLY_TEXT)
     return key

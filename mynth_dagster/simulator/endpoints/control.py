@@ -10,7 +10,7 @@ import orjson
 
 from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.calls import Answer, answer_json
-from mynth_dagster.simulator.defaults import spell_trimmed
+from mynth_dagster.simulator.defaults import format_price
 from mynth_dagster.simulator.scenario import ScenarioError
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def _answer(simulator: Simulator, route: str, query: bytes, payload: Any) -> Ans
     if route == "GET /log":
         lists = parse_qs(query.decode("latin-1")).get("view") != ["summary"]
         return answer_json(simulator.log(lists=lists))
-    if route == "POST /settle":
-        return answer_json({"settled": simulator.settle(payload.get("task_ids"))})
+    if route == "POST /complete":
+        return answer_json({"completed": simulator.complete(payload.get("task_ids"))})
     if route in ("GET ", "GET /"):
         return answer_json(_describe(simulator))
     return _answer_scenario(simulator, route, payload)
@@ -59,7 +59,7 @@ def _answer_scenario(simulator: Simulator, route: str, payload: dict[str, Any]) 
 def _spell_prices(prices: PriceBook) -> dict[str, Any]:
     return {
         model_id: {
-            word: None if units is None else spell_trimmed(units)
+            word: None if units is None else format_price(units)
             for word, units in asdict(prices.of(model_id)).items()
         }
         for model_id in prices.models
@@ -77,7 +77,7 @@ def _describe(simulator: Simulator) -> dict[str, Any]:
             f"POST {PREFIX}/reset",
             f"GET {PREFIX}/scenario",
             f"POST {PREFIX}/scenario",
-            f"POST {PREFIX}/settle",
+            f"POST {PREFIX}/complete",
         ],
         "invented": {
             "prices_usd": _spell_prices(simulator.service.world.prices),

@@ -47,7 +47,7 @@ def inspect(call: Call) -> Answer:
     task = service.world.inspect(inspection, key, call.body)
     is_synchronous = service.revision.REVISION == "2026-04"
     if is_synchronous:
-        service.world.settle([task.task_id])
+        service.world.complete([task.task_id])
     payload = service.revision.answers.created(task, None)
     return answer_json(payload, 200 if is_synchronous else 201)
 
@@ -65,11 +65,11 @@ def rework(call: Call) -> Answer:
 
 
 def _tell(call: Call, task: Task, *, wants_token: bool) -> Answer:
-    choices = call.service.choices
+    quirks = call.service.quirks
     token = None
     if wants_token and not call.token_fails:
-        token = issue_token(task.task_id, task.created_us, choices.token_lifetime_s or 0)
-    elif wants_token and choices.token_failure != "silent":  # noqa: S105 - a word
+        token = issue_token(task.task_id, task.created_us, quirks.token_lifetime_s or 0)
+    elif wants_token and quirks.token_failure != "silent":  # noqa: S105 - a word
         extra = {"task_id": task.task_id}
         raise Refusal(TOKEN_FAILED, defaults.TOKEN_FAILED_TEXT, extra=extra)
     return answer_json(call.service.revision.answers.created(task, token), 201)
@@ -78,7 +78,7 @@ def _tell(call: Call, task: Task, *, wants_token: bool) -> Answer:
 def _read_order(call: Call, key: Key) -> Order:
     service = call.service
     order = service.revision.requests.read_generate(
-        call.json_object(), service.choices, strict=service.scenario.strict_fields
+        call.json_object(), service.quirks, strict=service.scenario.strict_fields
     )
     _check_destination(call, key, order.destination)
     return order

@@ -74,7 +74,7 @@ async def serve_file(call: Call) -> Answer:
 def _check_age(call: Call, since_us: int, lifetime_s: float | None) -> None:
     service = call.service
     if lifetime_s is not None and service.clock.now_us() - since_us >= lifetime_s * US_PER_S:
-        status = service.choices.expired_file_status
+        status = service.quirks.expired_file_status
         raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT, status=status)
 
 

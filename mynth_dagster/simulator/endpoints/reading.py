@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def status(call: Call) -> Answer:
     """``GET /tasks/:id/status``; may lag behind the task, never run ahead of it."""
     task = _find(call, call.require_key_or_token(call.route.param))
-    lag_s = call.service.choices.status_lag_s or 0.0
-    lags = lag_s > 0 and call.service.clock.elapsed_s() < task.settled_s + lag_s
+    lag_s = call.service.quirks.status_lag_s or 0.0
+    lags = lag_s > 0 and call.service.clock.elapsed_s() < task.finished_s + lag_s
     return answer_json(call.service.revision.answers.status("pending" if lags else task.status))
 
 
@@ -26,7 +26,7 @@ def result(call: Call) -> Answer:
     """``GET /tasks/:id/result``, in 2026-04 ``/results``."""
     task = _find(call, call.require_key_or_token(call.route.param))
     service = call.service
-    if task.type != "image.generate" and not service.choices.result_of_all_types:
+    if task.type != "image.generate" and not service.quirks.result_of_all_types:
         raise Refusal(NOT_FOUND, defaults.NOT_FOUND_TEXT)
     return answer_json(service.revision.answers.result(task, call.view))
 
@@ -47,7 +47,7 @@ def list_tasks(call: Call) -> Answer:
     if after is not None:
         before = call.service.world.find(after)
         if before is None or before.key is not key:
-            if call.service.choices.unknown_after == "empty":
+            if call.service.quirks.unknown_after == "empty":
                 return answer_json(task_page([]))
             raise invalid("after", "is not a task of this key")
     return answer_json(task_page(call.service.world.page(key, limit=limit, before=before)))

@@ -13,8 +13,8 @@ import orjson
 
 from mynth_dagster.simulator import completion, defaults
 from mynth_dagster.simulator.completion import View
-from mynth_dagster.simulator.defaults import spell_settled
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.defaults import format_cost
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, Task, spell_instant
 from mynth_dagster.simulator.validation import Refusal
 
@@ -52,7 +52,7 @@ def detail(task: Task, view: View) -> dict[str, Any]:
         "userId": task.key.user_id,
         "apiKeyId": task.key.key_id,
         "cost": _spell_cost(task),
-        "request": _echo(task, view.choices),
+        "request": _echo(task, view.quirks),
         "createdAt": spell_instant(task.created_us),
         "updatedAt": spell_instant(task.updated_us),
     }
@@ -69,7 +69,7 @@ def event(task: Task, view: View) -> dict[str, Any]:
     spelled: dict[str, Any] = {
         "event": f"task.{task.type}.{task.status}",
         "task": {"id": task.task_id},
-        "request": _echo(task, view.choices),
+        "request": _echo(task, view.quirks),
     }
     if task.status == "completed" and isinstance(task.order, Order):
         spelled["result"] = _spell_result(task, task.order, view)
@@ -88,12 +88,12 @@ def wrapped(data: object) -> object:
     return data
 
 
-def error(refusal: Refusal, choices: Switches) -> dict[str, Any]:
+def error(refusal: Refusal, quirks: Quirks) -> dict[str, Any]:
     """An error body."""
     code = refusal.reason.code.lower()
-    word = "error" if choices.error_body == "flat_error" else "message"
+    word = "error" if quirks.error_body == "flat_error" else "message"
     spelled: dict[str, Any] = {"code": code, word: refusal.message, **refusal.extra}
-    if choices.error_body != "nested":
+    if quirks.error_body != "nested":
         return spelled
     if refusal.at is not None:
         spelled["field"] = _top_field(refusal.at)
@@ -105,11 +105,11 @@ def _top_field(at: str) -> str:
 
 
 def _spell_cost(task: Task) -> str | None:
-    return None if task.cost is None or task.status == "failed" else spell_settled(task.cost)
+    return None if task.cost is None or task.status == "failed" else format_cost(task.cost)
 
 
-def _echo(task: Task, choices: Switches) -> object:
-    if choices.request_echo == "as_submitted" or not isinstance(task.order, Order):
+def _echo(task: Task, quirks: Quirks) -> object:
+    if quirks.request_echo == "as_submitted" or not isinstance(task.order, Order):
         return orjson.Fragment(task.body)
     order = task.order
     filled_in = {
@@ -126,7 +126,7 @@ def _spell_result(task: Task, order: Order, view: View) -> dict[str, Any]:
     spelled: dict[str, Any] = {
         "model": task.outcome.model,
         "images": _spell_images(task, order, view),
-        "cost": {"images": spell_settled(task.cost), "total": spell_settled(task.cost)},
+        "cost": {"images": format_cost(task.cost), "total": format_cost(task.cost)},
     }
     if order.size == "auto":
         spelled["size_auto"] = {"source": order.auto_size_by, "value": task.outcome.pixels}
@@ -141,20 +141,20 @@ def _spell_result(task: Task, order: Order, view: View) -> dict[str, Any]:
 
 def _spell_images(task: Task, order: Order, view: View) -> list[dict[str, Any]]:
     return [
-        _spell_image(image, order, view.choices)
+        _spell_image(image, order, view.quirks)
         for image in completion.images_of(task, view.base_url)
     ]
 
 
-def _spell_image(image: completion.Image, order: Order, choices: Switches) -> dict[str, Any]:
+def _spell_image(image: completion.Image, order: Order, quirks: Quirks) -> dict[str, Any]:
     if image.error_code is not None:
         return {"status": "failed", "error": completion.message_of(image.error_code)}
     spelled: dict[str, Any] = {
         "status": "succeeded",
         "id": image.image_id,
         "url": image.url,
-        "cost": spell_settled(image.cost),
-        "size": _spell_pixels(image.pixels, choices),
+        "cost": format_cost(image.cost),
+        "size": _spell_pixels(image.pixels, quirks),
     }
     if image.level is not None:
         mode = "custom" if order.rates_custom else "default"
@@ -162,8 +162,8 @@ def _spell_image(image: completion.Image, order: Order, choices: Switches) -> di
     return spelled
 
 
-def _spell_pixels(pixels: str, choices: Switches) -> object:
-    if not choices.image_size_as_object:
+def _spell_pixels(pixels: str, quirks: Quirks) -> object:
+    if not quirks.image_size_as_object:
         return pixels
     width, height = defaults.read_pixels(pixels)
     return {"width": width, "height": height}

@@ -17,7 +17,7 @@ from mynth_dagster.limits import (
     SIZES,
 )
 from mynth_dagster.simulator import validation
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Enhancement, Inspection, Order, WebhookWish
 from mynth_dagster.simulator.validation import invalid
 
@@ -37,7 +37,7 @@ GENERATE_FIELDS = frozenset(
 )
 
 
-def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -> Order:
+def read_generate(body: Mapping[str, Any], quirks: Quirks, *, strict: bool) -> Order:
     """
     The order in a body of ``POST /image/generate``.
 
@@ -46,9 +46,9 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
     """
     if strict:
         validation.refuse_unknown(body, GENERATE_FIELDS)
-    positive, negative, enhancement = _read_prompt(body.get("prompt"), choices, strict=strict)
+    positive, negative, enhancement = _read_prompt(body.get("prompt"), quirks, strict=strict)
     size, is_4k, auto_size_by = _read_size(body.get("size", "auto"))
-    output_format, quality = _read_output(body, choices)
+    output_format, quality = _read_output(body, quirks)
     levels, rates_custom = _read_content_rating(body)
     webhook_urls, silences = _read_webhook(body)
     return Order(
@@ -104,9 +104,9 @@ def read_webhook(body: Mapping[str, Any]) -> WebhookWish:
 
 
 def _read_prompt(
-    prompt: object, choices: Switches, *, strict: bool
+    prompt: object, quirks: Quirks, *, strict: bool
 ) -> tuple[str, str | None, Enhancement]:
-    shortest = 0 if choices.accepts_empty_prompt else LIMITS.prompt_min_chars
+    shortest = 0 if quirks.accepts_empty_prompt else LIMITS.prompt_min_chars
     longest = LIMITS.prompt_max_chars
     if not isinstance(prompt, dict):
         text = validation.as_text(prompt, "prompt", shortest=shortest, longest=longest)
@@ -151,9 +151,9 @@ def _read_size_object(size: Mapping[str, Any]) -> tuple[str, bool, str]:
     return ratio, "scale" in size, "mynth"
 
 
-def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
+def _read_output(body: Mapping[str, Any], quirks: Quirks) -> tuple[str, int]:
     output = validation.as_object(body.get("output", {}), "output")
-    if choices.output_needs_both and "output" in body:
+    if quirks.output_needs_both and "output" in body:
         for key in ("format", "quality"):
             if key not in output:
                 raise invalid(f"output.{key}", "is required in output")

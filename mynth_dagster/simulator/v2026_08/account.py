@@ -7,7 +7,7 @@ from typing import Any
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator.accounts import Key
 from mynth_dagster.simulator.completion import ModelPrice, PriceBook
-from mynth_dagster.simulator.defaults import spell_trimmed
+from mynth_dagster.simulator.defaults import format_price
 from mynth_dagster.simulator.destinations import OwnStorage
 from mynth_dagster.simulator.tasks import spell_instant
 from mynth_dagster.simulator.v2026_04.account import webhook
@@ -31,7 +31,7 @@ def models(prices: PriceBook) -> list[dict[str, Any]]:
 
 def estimate(units: int, kind: str) -> dict[str, Any]:
     """A price before it is held."""
-    return {"estimatedCost": spell_trimmed(units), "currency": "usd", "estimateKind": kind}
+    return {"estimatedCost": format_price(units), "currency": "usd", "estimateKind": kind}
 
 
 def me(key: Key, now_us: int) -> dict[str, Any]:  # noqa: ARG001 - a later revision tells its limit
@@ -44,18 +44,18 @@ def balance(key: Key, now_us: int) -> dict[str, Any]:
     """The account's money, and the key's limit if it has one."""
     account = key.account
     spelled: dict[str, Any] = {
-        "balance": spell_trimmed(account.balance),
-        "reserved": spell_trimmed(account.reserved),
-        "available": spell_trimmed(account.available),
+        "balance": format_price(account.balance),
+        "reserved": format_price(account.reserved),
+        "available": format_price(account.available),
         "currency": "usd",
     }
     if key.limit is not None:
         used = key.used(now_us)
         spelled["apiKey"] = {
-            "spendingLimit": spell_trimmed(key.limit),
+            "spendingLimit": format_price(key.limit),
             "spendingLimitPeriod": key.period_word,
-            "usedInPeriod": spell_trimmed(used),
-            "remainingInPeriod": spell_trimmed(max(key.limit - used, 0)),
+            "usedInPeriod": format_price(used),
+            "remainingInPeriod": format_price(max(key.limit - used, 0)),
         }
     return spelled
 
@@ -76,10 +76,10 @@ def destination(record: OwnStorage) -> dict[str, Any]:
 
 
 def _spell_price(price: ModelPrice) -> dict[str, Any]:
-    per_image = {"base": spell_trimmed(price.base)}
+    per_image = {"base": format_price(price.base)}
     if price.four_k is not None:
-        per_image["4k"] = spell_trimmed(price.four_k)
+        per_image["4k"] = format_price(price.four_k)
     spelled: dict[str, Any] = {"perImage": per_image}
     if price.per_input is not None:
-        spelled["perInput"] = spell_trimmed(price.per_input)
+        spelled["perInput"] = format_price(price.per_input)
     return spelled

@@ -14,15 +14,15 @@ import orjson
 
 from mynth_dagster.simulator import completion, defaults
 from mynth_dagster.simulator.completion import View
-from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.defaults import format_cost, format_price
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, Task, spell_instant
 from mynth_dagster.simulator.validation import Refusal
 
 
 def created(task: Task, token: str | None) -> dict[str, Any]:
     """The answer to a request that made a task."""
-    data: dict[str, Any] = {"taskId": task.task_id, "estimatedCost": spell_trimmed(task.reserved)}
+    data: dict[str, Any] = {"taskId": task.task_id, "estimatedCost": format_price(task.reserved)}
     if token is not None:
         data["access"] = {"publicAccessToken": token}
     return {"data": data}
@@ -55,7 +55,7 @@ def detail(task: Task, view: View) -> dict[str, Any]:
             "userId": task.key.user_id,
             "apiKeyId": task.key.key_id,
             "cost": _spell_cost(task),
-            "request": _echo(task, view.choices),
+            "request": _echo(task, view.quirks),
             "result": _spell_result(task, view),
             "errors": _spell_errors(task),
             "createdAt": spell_instant(task.created_us),
@@ -84,12 +84,12 @@ def task_page(tasks: Iterable[Task]) -> dict[str, Any]:
 def event(task: Task, view: View) -> dict[str, Any]:
     """A webhook's body: no envelope, and what a failed task lacks is absent."""
     told: dict[str, Any] = {"id": task.task_id}
-    if view.choices.event_tells_cost:
+    if view.quirks.event_tells_cost:
         told["cost"] = _spell_cost(task)
     spelled: dict[str, Any] = {
         "event": f"task.{task.type}.{task.status}",
         "task": told,
-        "request": _echo(task, view.choices),
+        "request": _echo(task, view.quirks),
     }
     if task.status == "completed":
         spelled["result"] = _spell_result(task, view)
@@ -108,21 +108,21 @@ def wrapped(data: object) -> dict[str, Any]:
     return {"data": data}
 
 
-def error(refusal: Refusal, choices: Switches) -> dict[str, Any]:
+def error(refusal: Refusal, quirks: Quirks) -> dict[str, Any]:
     """An error body."""
     code = refusal.reason.code.upper()
-    if choices.error_body == "nested":
+    if quirks.error_body == "nested":
         return {"error": {"code": code, "message": refusal.message, **refusal.extra}}
-    word = "error" if choices.error_body == "flat_error" else "message"
+    word = "error" if quirks.error_body == "flat_error" else "message"
     return {"code": code, word: refusal.message, **refusal.extra}
 
 
 def _spell_cost(task: Task) -> str | None:
-    return None if task.cost is None or task.status == "failed" else spell_settled(task.cost)
+    return None if task.cost is None or task.status == "failed" else format_cost(task.cost)
 
 
-def _echo(task: Task, choices: Switches) -> object:
-    if choices.request_echo == "as_submitted" or not isinstance(task.order, Order):
+def _echo(task: Task, quirks: Quirks) -> object:
+    if quirks.request_echo == "as_submitted" or not isinstance(task.order, Order):
         return orjson.Fragment(task.body)
     order = task.order
     filled_in = {
@@ -172,7 +172,7 @@ def _spell_image(image: completion.Image, order: Order, view: View) -> dict[str,
     if image.error_code is not None:
         message = completion.message_of(image.error_code)
         return {"status": "failed", "error": {"code": image.error_code, "message": message}}
-    spell = spell_trimmed if view.choices.image_cost_trimmed else spell_settled
+    spell = format_price if view.quirks.image_cost_trimmed else format_cost
     spelled: dict[str, Any] = {
         "status": "success",
         "id": image.image_id,

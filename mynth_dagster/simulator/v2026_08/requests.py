@@ -17,7 +17,7 @@ from mynth_dagster.limits import (
     SIZES,
 )
 from mynth_dagster.simulator import validation
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, WebhookWish
 from mynth_dagster.simulator.validation import invalid
 
@@ -37,7 +37,7 @@ GENERATE_FIELDS = frozenset(
 )
 
 
-def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -> Order:
+def read_generate(body: Mapping[str, Any], quirks: Quirks, *, strict: bool) -> Order:
     """
     The order in a body of ``POST /image/generate``.
 
@@ -47,11 +47,11 @@ def read_generate(body: Mapping[str, Any], choices: Switches, *, strict: bool) -
     if strict:
         validation.refuse_unknown(body, GENERATE_FIELDS)
     size, is_4k = _read_size(body.get("size", "auto"))
-    output_format, quality = _read_output(body, choices)
+    output_format, quality = _read_output(body, quirks)
     levels, rates_custom = _read_rating(body)
     webhook_urls, silences = _read_webhook(body)
     return Order(
-        prompt=_read_prompt(body, choices),
+        prompt=_read_prompt(body, quirks),
         negative_prompt=_read_negative(body),
         model=validation.as_text(body.get("model", "auto"), "model", shortest=1),
         size=size,
@@ -106,8 +106,8 @@ def read_webhook(body: Mapping[str, Any]) -> WebhookWish:
     return WebhookWish(enabled, validation.as_url(body.get("url"), "url"), events)
 
 
-def _read_prompt(body: Mapping[str, Any], choices: Switches) -> str:
-    shortest = 0 if choices.accepts_empty_prompt else LIMITS.prompt_min_chars
+def _read_prompt(body: Mapping[str, Any], quirks: Quirks) -> str:
+    shortest = 0 if quirks.accepts_empty_prompt else LIMITS.prompt_min_chars
     return validation.as_text(
         body.get("prompt"), "prompt", shortest=shortest, longest=LIMITS.prompt_max_chars
     )
@@ -145,11 +145,11 @@ def _read_size_object(size: Mapping[str, Any]) -> tuple[str, bool]:
     return ratio, scale == "4k"
 
 
-def _read_output(body: Mapping[str, Any], choices: Switches) -> tuple[str, int]:
+def _read_output(body: Mapping[str, Any], quirks: Quirks) -> tuple[str, int]:
     if "output" not in body:
         return "webp", 80
     output = validation.as_object(body["output"], "output")
-    if choices.output_needs_both:
+    if quirks.output_needs_both:
         for key in ("format", "quality"):
             if key not in output:
                 raise invalid(f"output.{key}", "is required in output")

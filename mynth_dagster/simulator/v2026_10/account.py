@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.defaults import spell_trimmed
+from mynth_dagster.simulator.defaults import format_price
 from mynth_dagster.simulator.destinations import OwnStorage
 from mynth_dagster.simulator.tasks import spell_instant
 from mynth_dagster.simulator.v2026_10.catalogue import models
@@ -16,7 +16,7 @@ __all__ = ["balance", "destination", "estimate", "me", "models", "webhook"]
 
 def estimate(units: int, kind: str) -> dict[str, Any]:
     """A price before it is held."""
-    return {"estimated_cost": spell_trimmed(units), "currency": "usd", "estimate_kind": kind}
+    return {"estimated_cost": format_price(units), "currency": "usd", "estimate_kind": kind}
 
 
 def me(key: Key, now_us: int) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def balance(key: Key, now_us: int) -> dict[str, Any]:  # noqa: ARG001 - limits a
     """The account's money."""
     account = key.account
     return {
-        "balance": spell_trimmed(account.balance),
-        "reserved": spell_trimmed(account.reserved),
-        "available": spell_trimmed(account.available),
+        "balance": format_price(account.balance),
+        "reserved": format_price(account.reserved),
+        "available": format_price(account.available),
         "currency": "usd",
     }
 
@@ -80,8 +80,8 @@ def _spell_spending(key: Key, now_us: int) -> dict[str, Any]:
     used = key.used(now_us)
     return {
         "mode": "limited",
-        "limit": spell_trimmed(key.limit),
+        "limit": format_price(key.limit),
         "period": key.period_word,
-        "used": spell_trimmed(used),
-        "remaining": spell_trimmed(max(key.limit - used, 0)),
+        "used": format_price(used),
+        "remaining": format_price(max(key.limit - used, 0)),
     }

@@ -15,8 +15,8 @@ import orjson
 
 from mynth_dagster.simulator import completion, defaults
 from mynth_dagster.simulator.completion import View
-from mynth_dagster.simulator.defaults import spell_settled, spell_trimmed
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.defaults import format_cost, format_price
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, Task, spell_instant
 from mynth_dagster.simulator.validation import (
     MEDIA_TYPE,
@@ -43,7 +43,7 @@ BEST_SCORE = 4
 
 def created(task: Task, token: str | None) -> dict[str, Any]:
     """The answer to a request that made a task."""
-    data = {"task_id": task.task_id, "estimated_cost": spell_trimmed(task.reserved)}
+    data = {"task_id": task.task_id, "estimated_cost": format_price(task.reserved)}
     if token is not None:
         data["public_access_token"] = token
     return {"data": data}
@@ -108,7 +108,7 @@ def wrapped(data: object) -> dict[str, Any]:
     return {"data": data}
 
 
-def error(refusal: Refusal, choices: Switches) -> dict[str, Any]:  # noqa: ARG001 - one shape only
+def error(refusal: Refusal, quirks: Quirks) -> dict[str, Any]:  # noqa: ARG001 - one shape only
     """An error body; a validation error has an issue for each field, or one for the whole body."""
     code = refusal.reason.code
     if code == SERVER_CODE:
@@ -127,7 +127,7 @@ def _spell_task(task: Task, view: View) -> dict[str, Any]:
         "id": task.task_id,
         "type": task.type,
         "status": task.status,
-        "request": _echo(task, view.choices),
+        "request": _echo(task, view.quirks),
         "result": _spell_result(task, view),
         "errors": _spell_errors(task),
         "cost": _spell_cost(task),
@@ -139,7 +139,7 @@ def _spell_task(task: Task, view: View) -> dict[str, Any]:
 
 
 def _spell_cost(task: Task) -> str | None:
-    return None if task.cost is None or task.status == "failed" else spell_settled(task.cost)
+    return None if task.cost is None or task.status == "failed" else format_cost(task.cost)
 
 
 def _spell_errors(task: Task) -> list[dict[str, str]] | None:
@@ -152,9 +152,9 @@ def _spell_error(code: str) -> dict[str, str]:
     return {"code": code.lower(), "message": completion.message_of(code)}
 
 
-def _echo(task: Task, choices: Switches) -> object:
+def _echo(task: Task, quirks: Quirks) -> object:
     request = orjson.loads(task.body)
-    if choices.request_echo == "with_defaults" and isinstance(task.order, Order):
+    if quirks.request_echo == "with_defaults" and isinstance(task.order, Order):
         request = {"model": "auto", "size": "auto", "count": 1, **request}
     webhook = request.get("webhook")
     if isinstance(webhook, dict) and "custom" in webhook:

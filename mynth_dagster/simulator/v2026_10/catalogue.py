@@ -13,7 +13,7 @@ from mynth_dagster.capabilities import INPUTS, Model
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.completion import PriceBook
-from mynth_dagster.simulator.defaults import spell_trimmed, units_of
+from mynth_dagster.simulator.defaults import format_price, units_of
 
 
 class VideoModel(NamedTuple):
@@ -68,12 +68,12 @@ def _spell_price(model: Model, prices: PriceBook) -> dict[str, Any] | None:
     if not model.is_known:
         return None
     price = prices.of(model.model_id)
-    per_image = {"base": spell_trimmed(price.base)}
+    per_image = {"base": format_price(price.base)}
     if price.four_k is not None:
-        per_image["4k"] = spell_trimmed(price.four_k)
+        per_image["4k"] = format_price(price.four_k)
     spelled: dict[str, Any] = {"per_image": per_image}
     if price.per_input is not None:
-        spelled["per_input"] = spell_trimmed(price.per_input)
+        spelled["per_input"] = format_price(price.per_input)
     return spelled
 
 
@@ -83,7 +83,7 @@ def _spell_auto(prices: PriceBook) -> dict[str, Any]:
         "display_name": "Auto",
         "type": "image",
         "modes": {"txt->img": {}},
-        "pricing": {"per_image": {"base": spell_trimmed(prices.auto_ceiling)}},
+        "pricing": {"per_image": {"base": format_price(prices.auto_ceiling)}},
     }
 
 
@@ -107,8 +107,8 @@ def _spell_video_price(model_id: str) -> dict[str, Any] | None:
         return None
     tiers, audio = price
     spelled: dict[str, Any] = {
-        "per_second": {tier: spell_trimmed(units_of(usd)) for tier, usd in tiers.items()}
+        "per_second": {tier: format_price(units_of(usd)) for tier, usd in tiers.items()}
     }
     if audio is not None:
-        spelled["audio"] = {"per_second": spell_trimmed(units_of(audio))}
+        spelled["audio"] = {"per_second": format_price(units_of(audio))}
     return spelled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.webhooks import compose_standard_secret, sign_standard, standard_secret
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ def headers(
     parcel: Parcel,
     secret: str | None,
     at_s: int,
-    choices: Switches,  # noqa: ARG001 - no source leaves a choice here
+    quirks: Quirks,  # noqa: ARG001 - no source leaves a choice here
 ) -> dict[str, str]:
     """The headers of one attempt at ``at_s`` (Unix seconds); unsigned without a secret."""
     spelled = {
@@ -29,6 +29,6 @@ def headers(
     return spelled
 
 
-def compose_secret(choices: Switches, seed: int, number: int) -> str:  # noqa: ARG001 - one form
+def compose_secret(quirks: Quirks, seed: int, number: int) -> str:  # noqa: ARG001 - one form
     """The secret of the ``number``-th webhook."""
     return compose_standard_secret(seed, number)

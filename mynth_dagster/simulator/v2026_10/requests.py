@@ -12,7 +12,7 @@ from typing import Any
 
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, OUTPUT_FORMATS, SIZE_RATIOS, SIZES
 from mynth_dagster.simulator import validation
-from mynth_dagster.simulator.scenario import Switches
+from mynth_dagster.simulator.scenario import Quirks
 from mynth_dagster.simulator.tasks import Inspection, Order, Rework
 from mynth_dagster.simulator.v2026_10.options import FIELDS, read_options
 from mynth_dagster.simulator.v2026_10.webhook_requests import read_webhook
@@ -33,7 +33,7 @@ FACTORS = {"2x": 2, "4x": 4}
 
 def read_generate(
     body: Mapping[str, Any],
-    choices: Switches,
+    quirks: Quirks,
     *,
     strict: bool,  # noqa: ARG001 - always
 ) -> Order:
@@ -54,7 +54,7 @@ def read_generate(
     options = read_options(form, OUTPUT_FORMATS)
     is_auto = model == AUTO_MODEL
     order = Order(
-        prompt=_read_prompt(form, choices),
+        prompt=_read_prompt(form, quirks),
         negative_prompt=_read_negative(form),
         model=model,
         size="auto" if is_auto else size,
@@ -138,8 +138,8 @@ def read_rework(route: str, body: Mapping[str, Any]) -> Rework:
     return rework
 
 
-def _read_prompt(form: Form, choices: Switches) -> str:
-    shortest = 0 if choices.accepts_empty_prompt else LIMITS.prompt_min_chars
+def _read_prompt(form: Form, quirks: Quirks) -> str:
+    shortest = 0 if quirks.accepts_empty_prompt else LIMITS.prompt_min_chars
     longest = LIMITS.prompt_max_chars
     return form.take(
         "prompt", validation.as_text, "", required=True, shortest=shortest, longest=longest
