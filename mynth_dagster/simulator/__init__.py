@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from mynth_dagster.simulator.app import create_app
 from mynth_dagster.simulator.defaults import Distribution
-from mynth_dagster.simulator.destinations import Destination
 from mynth_dagster.simulator.scenario import (
     STANDARD_SECRET,
     ApiKey,
     DeliveryRules,
+    Destination,
     Endpoint,
     FailureRule,
     FaultRule,

@@ -1,5 +1,5 @@
 """
-Accounts and their keys: balance, reservation, spending limit.
+Accounts and their keys: balance, reservation, spending limit, and public access tokens.
 
 Amounts are units of 10⁻⁸ USD. Everything runs on one thread without a pause between check and
 change, so a reservation is atomic. Laws: ``balance - reserved`` is what may be spent; what was
@@ -24,7 +24,7 @@ from mynth_dagster.simulator.validation import BALANCE, SPENDING_LIMIT, Refusal
 _DAYS_PER_WEEK = 7
 
 
-class Account:
+class SimulatedAccount:
     """One user's money."""
 
     def __init__(self, user_id: str, balance: int) -> None:
@@ -41,32 +41,34 @@ class Account:
 class Key:
     """One API key, its limit, and the numbers of the tasks that it made, ascending."""
 
-    def __init__(self, settings: ApiKey, key_id: str, account: Account) -> None:
+    def __init__(self, settings: ApiKey, key_id: str, account: SimulatedAccount) -> None:
         self.secret = settings.key
         self.key_id = key_id
-        self.name = settings.name
-        self.is_revoked = settings.revoked
         self.account = account
-        self.limit = _limit_of(settings)
-        self.period_word = settings.spending_limit_period
-        self.scopes = settings.scopes
         self.task_numbers: list[int] = []
         self._period = 0
         self._used = 0
+        self.change(settings)
 
     @property
     def user_id(self) -> str:
         """Account that the key spends from."""
         return self.account.user_id
 
-    @property
-    def preview(self) -> str:
-        """The key as it may be shown."""
-        return f"{self.secret[:6]}…{self.secret[-2:]}"
+    def change(self, settings: ApiKey) -> None:
+        """Take over changed settings of the same key."""
+        limit_usd = settings.spending_limit_usd
+        self.name = settings.name
+        self.is_revoked = settings.revoked
+        self.limit = None if limit_usd is None else units_of(limit_usd)
+        self.limit_period = settings.spending_limit_period
+        self.scopes = settings.scopes
 
     def used(self, at_us: int) -> int:
-        """Settled and reserved in the period of ``at_us``."""
-        self._turn_to(at_us)
+        """Spent and reserved in the period of ``at_us``."""
+        period = self._period_of(at_us)
+        if period != self._period:
+            self._period, self._used = period, 0
         return self._used
 
     def reserve(self, units: int, at_us: int, quirks: Quirks) -> None:
@@ -76,8 +78,7 @@ class Key:
         Raises:
             Refusal: The available balance or the key's limit is too low.
         """
-        account = self.account
-        if account.available < units:
+        if self.account.available < units:
             status = quirks.insufficient_balance_status
             raise Refusal(BALANCE, defaults.BALANCE_TEXT, status=status)
         if self.limit is not None:
@@ -85,7 +86,7 @@ class Key:
                 status = quirks.spending_limit_status
                 raise Refusal(SPENDING_LIMIT, defaults.LIMIT_TEXT, status=status)
             self._used += units
-        account.reserved += units
+        self.account.reserved += units
 
     def charge(self, reserved: int, cost: int, reserved_us: int) -> None:
         """Release what was held at ``reserved_us`` and charge what it came to."""
@@ -94,36 +95,23 @@ class Key:
         if self.limit is not None and self._period_of(reserved_us) == self._period:
             self._used -= reserved - cost
 
-    def adopt(self, settings: ApiKey) -> None:
-        """Take over changed settings of the same key."""
-        self.name = settings.name
-        self.is_revoked = settings.revoked
-        self.limit = _limit_of(settings)
-        self.period_word = settings.spending_limit_period
-        self.scopes = settings.scopes
-
-    def _turn_to(self, at_us: int) -> None:
-        period = self._period_of(at_us)
-        if period != self._period:
-            self._period, self._used = period, 0
-
     def _period_of(self, at_us: int) -> int:
         day = utc_from_us(at_us).date()
-        if self.period_word == "month":
+        if self.limit_period == "month":
             return day.year * 12 + day.month
         days = day.toordinal()
-        return days if self.period_word == "day" else (days - 1) // _DAYS_PER_WEEK
+        return days if self.limit_period == "day" else (days - 1) // _DAYS_PER_WEEK
 
 
 class Accounts:
     """All accounts and keys of a simulated Mynth."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, SimulatedAccount] = {}
         self._keys: dict[str, Key] = {}
-        self.adopt(scenario)
+        self._open_keys(scenario)
 
-    def __iter__(self) -> Iterator[Account]:
+    def __iter__(self) -> Iterator[SimulatedAccount]:
         return iter(self._accounts.values())
 
     def find(self, secret: str) -> Key | None:
@@ -135,36 +123,28 @@ class Accounts:
         """The key with this id, revoked or not."""
         return next((key for key in self._keys.values() if key.key_id == key_id), None)
 
-    def adopt(self, scenario: Scenario, previous: Scenario | None = None) -> None:
+    def change(self, scenario: Scenario, previous: Scenario) -> None:
         """Follow a changed scenario: new keys open, absent ones close, balances move if changed."""
-        kept: dict[str, Key] = {}
-        for position, settings in enumerate(scenario.api_keys):
-            key = self._keys.get(settings.key)
-            if key is None or key.user_id != settings.user_id:
-                key_id = settings.key_id or f"key_simulator_{position}"
-                key = Key(settings, key_id, self._open(settings.user_id, scenario))
-            key.adopt(settings)
-            kept[settings.key] = key
-        self._keys = kept
-        if previous is not None:
-            self._move_balances(scenario, previous)
-
-    def _open(self, user_id: str, scenario: Scenario) -> Account:
-        if user_id not in self._accounts:
-            opening = units_of(scenario.opening_balance_usd(user_id))
-            self._accounts[user_id] = Account(user_id, opening)
-        return self._accounts[user_id]
-
-    def _move_balances(self, scenario: Scenario, previous: Scenario) -> None:
-        for account in self._accounts.values():
+        self._open_keys(scenario)
+        for account in self:
             opening = scenario.opening_balance_usd(account.user_id)
             if opening != previous.opening_balance_usd(account.user_id):
                 account.balance = units_of(opening)
 
-
-def _limit_of(settings: ApiKey) -> int | None:
-    limit = settings.spending_limit_usd
-    return None if limit is None else units_of(limit)
+    def _open_keys(self, scenario: Scenario) -> None:
+        keys: dict[str, Key] = {}
+        for position, settings in enumerate(scenario.api_keys):
+            user_id = settings.user_id
+            if user_id not in self._accounts:
+                opening = units_of(scenario.opening_balance_usd(user_id))
+                self._accounts[user_id] = SimulatedAccount(user_id, opening)
+            key = self._keys.get(settings.key)
+            if key is None or key.user_id != user_id:
+                key_id = settings.key_id or f"key_simulator_{position}"
+                key = Key(settings, key_id, self._accounts[user_id])
+            key.change(settings)
+            keys[settings.key] = key
+        self._keys = keys
 
 
 # Public access tokens: ``pat_`` and a signed JWT that opens one task for a while.
@@ -172,7 +152,7 @@ def _limit_of(settings: ApiKey) -> int | None:
 # Algorithm and claims are invented; scope and lifetime are documented.
 
 
-PREFIX: Final = "pat_"
+TOKEN_PREFIX: Final = "pat_"  # noqa: S105 - how tokens begin
 
 
 def issue_token(task_id: str, at_us: int, lifetime_s: int) -> str:
@@ -180,15 +160,16 @@ def issue_token(task_id: str, at_us: int, lifetime_s: int) -> str:
     issued_s = at_us // US_PER_S
     claims = f'{{"sub":"{task_id}","iat":{issued_s},"exp":{issued_s + lifetime_s}}}'
     signed = _HEADER + b"." + _encode(claims.encode())
-    return (PREFIX.encode() + signed + b"." + _encode(_sign(signed))).decode()
+    return (TOKEN_PREFIX.encode() + signed + b"." + _encode(_sign(signed))).decode()
 
 
 def judge_token(token: str, task_id: str, at_us: int) -> Literal["opens", "expired", "wrong"]:
     """Whether a token is genuine and for this task, and if so, whether it expired by ``at_us``."""
-    signed, _, signature = token.removeprefix(PREFIX).encode().rpartition(b".")
+    signed, _, signature = token.removeprefix(TOKEN_PREFIX).encode().rpartition(b".")
     if not hmac.compare_digest(_encode(_sign(signed)), signature):
         return "wrong"
-    claims = orjson.loads(_decode(signed.partition(b".")[2]))
+    claims_text = signed.partition(b".")[2]
+    claims = orjson.loads(urlsafe_b64decode(claims_text + b"=" * (-len(claims_text) % 4)))
     if claims["sub"] != task_id:
         return "wrong"
     return "opens" if at_us < claims["exp"] * US_PER_S else "expired"
@@ -200,10 +181,6 @@ def _sign(signed: bytes) -> bytes:
 
 def _encode(raw: bytes) -> bytes:
     return urlsafe_b64encode(raw).rstrip(b"=")
-
-
-def _decode(text: bytes) -> bytes:
-    return urlsafe_b64decode(text + b"=" * (-len(text) % 4))
 
 
 _HEADER: Final = _encode(b'{"alg":"HS256","typ":"JWT"}')

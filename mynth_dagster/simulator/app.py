@@ -1,5 +1,5 @@
 """
-The ASGI app: from a request to its route, its endpoint, its fault and its answer.
+The simulator as an ASGI app: requests with their faults and delays, and its own control routes.
 
 A request is counted when it arrives and takes effect before any fault swallows its answer.
 """
@@ -8,96 +8,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mynth_dagster.clock import Clock, SystemClock
+from mynth_dagster.clock import US_PER_S, Clock, SystemClock
 from mynth_dagster.simulator import defaults
-from mynth_dagster.simulator.calls import (
-    POLLED,
-    Answer,
-    Call,
-    Route,
-    answer_json,
-    date_of,
-    find_route,
+from mynth_dagster.simulator.defaults import format_price
+from mynth_dagster.simulator.endpoints import (
+    POLLED_PATHS,
+    OrjsonResponse,
+    RequestContext,
+    serve,
 )
-from mynth_dagster.simulator.deliveries import Courier, Outbox
-from mynth_dagster.simulator.destinations import DestinationStore
-from mynth_dagster.simulator.endpoints import control
-from mynth_dagster.simulator.endpoints.table import CORS, find_endpoint
 from mynth_dagster.simulator.faults import (
-    BodyTooLargeError,
-    FaultPicker,
-    compose_refusal,
     cut,
-    read_body,
-    retry_after,
-    send_answer,
+    refusal_of,
+    retry_after_of,
     send_truncated,
     spoil,
-    task_id_in,
 )
-from mynth_dagster.simulator.images import UploadStore, pixels_of
-from mynth_dagster.simulator.request_log import CUT, Connections, Journal, compose_log
-from mynth_dagster.simulator.revisions import REVISIONS
-from mynth_dagster.simulator.scenario import FaultRule, Scenario
-from mynth_dagster.simulator.state import Archive, World
-from mynth_dagster.simulator.tasks import draw
-from mynth_dagster.simulator.validation import TOO_LARGE, Refusal
-from mynth_dagster.simulator.webhooks import WebhookStore
+from mynth_dagster.simulator.request_log import CUT, ConnectionCounts, RequestCounts, compose_log
+from mynth_dagster.simulator.rng import random_share
+from mynth_dagster.simulator.scenario import FaultRule, Scenario, ScenarioError
+from mynth_dagster.simulator.state import Archive, State
+from mynth_dagster.simulator.validation import Refusal
+from mynth_dagster.simulator.webhooks import WebhookQueue, WebhookSender
 
-# Everything a request can reach: the world, its files and webhooks, and the revision spoken.
-
-
-class Service:
-    """
-    A simulated Mynth under one scenario; replaced whole by a reset.
-
-    Raises:
-        ScenarioError: The tasks in the archive were made under another scenario.
-    """
-
-    def __init__(self, scenario: Scenario, clock: Clock, archive: Archive | None = None) -> None:
-        self.clock = clock
-        self.world = World(scenario, clock)
-        self.uploads = UploadStore(scenario.seed)
-        self.webhooks = WebhookStore(scenario, clock.now_us())
-        self.destinations = DestinationStore(scenario, clock.now_us())
-        self.faults = FaultPicker(scenario)
-        self._adopt(scenario)
-        self.outbox = Outbox(self)
-        if archive is not None:
-            archive.restore(self.world, self.revision)
-            self.world.on_created.append(archive.add)
-        self.world.on_finished.append(self.outbox.announce)
-
-    def change(self, scenario: Scenario) -> None:
-        """Play on under a changed scenario."""
-        self.world.change(scenario)
-        self.webhooks.adopt(scenario, self.scenario, self.clock.now_us())
-        self.destinations.adopt(scenario, self.scenario, self.clock.now_us())
-        self.faults = self.faults.change(scenario)
-        self._adopt(scenario)
-
-    def pixels_of(self, url: str) -> str:
-        """Width and height of an image by its URL; those of foreign ones are invented."""
-        name = urlsplit(url).path.rpartition("/cdn/")[2]
-        upload = self.uploads.find(name)
-        if upload is not None:
-            return pixels_of(upload.content) or defaults.SOURCE_PIXELS
-        found = self.world.find_image(name.rpartition(".")[0])
-        return defaults.SOURCE_PIXELS if found is None else found[0].outcome.pixels
-
-    def _adopt(self, scenario: Scenario) -> None:
-        self.scenario = scenario
-        self.quirks = scenario.effective_quirks
-        self.revision = REVISIONS[scenario.revision]
-        self.delays = not scenario.response_delay_s.is_nothing
-
-
+CONTROL_PREFIX = "/_simulator"
 _CUTS = frozenset({"lost_answer", "reset", "reset_after"})
 _ANSWERS_WITH_STATUS = frozenset(
     {"server_error", "server_error_with_task", "rate_limited", "status"}
@@ -120,36 +64,28 @@ class Simulator:
         self, scenario: Scenario, *, clock: Clock | None = None, archive: Archive | None = None
     ) -> None:
         self.clock = clock or SystemClock()
-        self.connections = Connections()
-        self.journal = Journal()
+        self.connections = ConnectionCounts()
+        self.counts = RequestCounts()
         self._archive = archive
-        self.service = Service(scenario, self.clock, archive)
+        self.state = State(scenario, self.clock, archive)
         self._n_delayed = 0
         self._pauses: set[asyncio.Future[None]] = set()
 
     @property
     def scenario(self) -> Scenario:
         """What is being played."""
-        return self.service.scenario
+        return self.state.scenario
 
     def log(self, *, lists: bool = True) -> dict[str, Any]:
         """What ``GET /_simulator/log`` answers; without its lists if not ``lists``."""
-        service = self.service
-        return compose_log(
-            service.world,
-            self.journal,
-            self.connections,
-            service.outbox,
-            n_uploads=service.uploads.n_added,
-            lists=lists,
-        )
+        return compose_log(self.state, self.counts, self.connections, lists=lists)
 
     def reset(self, scenario: Scenario | None = None) -> None:
         """Forget all tasks, money and counts, and start over."""
         if self._archive is not None:
             self._archive.clear()
-        self.service = Service(scenario or self.scenario, self.clock, self._archive)
-        self.journal.restart()
+        self.state = State(scenario or self.scenario, self.clock, self._archive)
+        self.counts.restart()
         self.connections.restart()
         self._n_delayed = 0
 
@@ -160,15 +96,15 @@ class Simulator:
         Raises:
             ScenarioError: A field is unknown or does not fit; nothing was changed.
         """
-        self.service.change(self.scenario.changed(changes))
+        self.state.change(self.scenario.changed(changes))
 
     def complete(self, task_ids: Iterable[str] | None = None) -> int:
-        """Settle some tasks, or all that are pending; how many were pending."""
-        return self.service.world.complete(task_ids)
+        """End the named tasks, or all that are pending; how many were pending."""
+        return self.state.complete(task_ids)
 
     async def deliver(self) -> None:
         """Deliver webhooks until cancelled; whoever serves the app runs this beside it."""
-        await Courier(self).run()
+        await WebhookSender(self._current_queue).run()
 
     def close(self) -> None:
         """End every deliberate delay by cutting its connection."""
@@ -176,92 +112,78 @@ class Simulator:
             pause.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await _follow_lifespan(scope, receive, send)
-        if scope["path"].startswith(control.PREFIX):
-            return await self._control(scope, receive, send)
-        route = find_route(scope["method"], scope["path"])
-        self.journal.arrived(route.name)
-        try:
-            await self._serve(scope, receive, send, route)
-        finally:
-            self.journal.left()
-
-    async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_body(receive, defaults.MAX_BODY_BYTES)
-        query = scope["query_string"]
-        answer = control.answer_control(self, scope["method"], scope["path"], query, body)
-        await send_answer(send, answer)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
-        service = self.service
-        is_upload = route.pattern == "/image/upload"
-        most = defaults.MAX_UPLOAD_BODY_BYTES if is_upload else defaults.MAX_BODY_BYTES
-        try:
-            body = await read_body(receive, most)
-        except BodyTooLargeError:
-            await self._send(scope, send, self._refuse(Refusal(TOO_LARGE, defaults.TOO_LARGE_TEXT)))
-            return
-        except ConnectionResetError:
-            return
-        call = Call(scope, route, body, service)
-        fault = self._pick_fault(call)
-        call.token_fails = fault is not None and fault.kind == "token_failed"
-        answer = await self._carry_out(call, fault)
-        if service.delays or (fault is not None and fault.delay_s):
-            try:
-                await self._delay(fault)
-            except asyncio.CancelledError:
-                await self._cut(scope, receive, with_reset=False)
-                return
-        if fault is None:
-            await self._send(scope, send, answer)
+        if scope["type"] == "lifespan":
+            for word in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{word}.complete"})
+        elif scope["type"] != "http":
+            raise RuntimeError(f"the simulator speaks HTTP only, not {scope['type']}")
+        elif scope["path"].startswith(CONTROL_PREFIX):
+            response = await self._control(Request(scope, receive))
+            await response(scope, receive, send)
         else:
-            await self._send_faulty(scope, receive, send, fault, answer)
+            context = RequestContext(scope, receive, self.state)
+            self.counts.arrived(context.route)
+            try:
+                await self._serve(context, send)
+            finally:
+                self.counts.left()
 
-    def _pick_fault(self, call: Call) -> FaultRule | None:
-        faults = self.service.faults
-        if not faults.rules:
-            return None
-        prompt = None
-        if faults.needs_prompt and call.body:
-            prompt = call.prompt
-        return faults.pick(call.route, prompt)
-
-    async def _carry_out(self, call: Call, fault: FaultRule | None) -> Answer:
-        answer = Answer(200)
-        if fault is None or fault.carries_out:
-            answer = await self._answer(call)
-        if fault is not None and fault.kind in _ANSWERS_WITH_STATUS:
-            now_us = self.clock.now_us()
-            answer = self._refuse(compose_refusal(fault, task_id_in(answer)))
-            answer.headers += retry_after(fault, now_us)
-        if call.route.pattern in POLLED:
-            answer.headers.append(CORS)
-        answer.headers.append(date_of(self.clock.now_us()))
-        return answer if fault is None else spoil(fault, answer)
-
-    async def _answer(self, call: Call) -> Answer:
-        service = call.service
+    async def _serve(self, context: RequestContext, send: Send) -> None:
+        scope, receive = context.scope, context.receive
         try:
-            offers_review = bool(service.quirks.offers_review)
-            endpoint = find_endpoint(call.route, service.revision, offers_review=offers_review)
-            answer = endpoint(call)
-            return answer if isinstance(answer, Answer) else await answer
+            body = await context.body()
         except Refusal as refusal:
-            return self._refuse(refusal)
+            await self._send(_refuse(context, refusal), context, send)
+            return
+        except ClientDisconnect:
+            return
+        faults = context.api.faults
+        fault = None
+        if faults.rules:
+            prompt = await context.prompt() if faults.needs_prompt and body else None
+            fault = faults.pick(context.route, context.entry_id, prompt)
+        response = await self._respond(context, fault)
+        delay = context.api.scenario.response_delay_s
+        if not delay.is_nothing or (fault is not None and fault.delay_s):
+            self._n_delayed += 1
+            share = random_share(self.scenario.seed, "delay", self._n_delayed)
+            try:
+                await self._pause(delay.at(share) + (0.0 if fault is None else fault.delay_s))
+            except asyncio.CancelledError:
+                await self._cut(context, with_reset=False)
+                return
+        if fault is not None and fault.kind in _CUTS:
+            await self._cut(context, with_reset=fault.kind != "lost_answer")
+        elif fault is not None and fault.kind == "truncated":
+            self.counts.responses[CUT] += 1
+            await send_truncated(response, scope, receive, send)
+        else:
+            await self._send(response, context, send)
 
-    def _refuse(self, refusal: Refusal) -> Answer:
-        revision = self.service.revision
-        told = refusal.renamed(revision.REASONS)
-        return answer_json(revision.answers.error(told, self.service.quirks), told.status)
+    async def _respond(self, context: RequestContext, fault: FaultRule | None) -> Response:
+        """What is answered, before any of it is lost on the way."""
+        now_us = self.clock.now_us()
+        response = None
+        context.token_fails = fault is not None and fault.kind == "token_failed"
+        if fault is None or fault.carries_out:
+            try:
+                response = await serve(context)
+            except Refusal as refusal:
+                response = _refuse(context, refusal)
+        if fault is not None and fault.kind in _ANSWERS_WITH_STATUS:
+            response = _refuse(context, refusal_of(fault, response))
+            retry_after = retry_after_of(fault, now_us)
+            if retry_after is not None:
+                response.headers["retry-after"] = retry_after
+        if response is None:
+            response = OrjsonResponse(None)  # never sent as it is
+        if context.path in POLLED_PATHS:
+            response.raw_headers.append((b"access-control-allow-origin", b"*"))
+        response.raw_headers.append((b"date", _http_date(now_us // US_PER_S)))
+        return response if fault is None else spoil(fault, response)
 
-    async def _delay(self, fault: FaultRule | None) -> None:
-        self._n_delayed += 1
-        share = draw(self.scenario.seed, "delay", self._n_delayed)
-        delay_s = self.scenario.response_delay_s.at(share)
-        if fault is not None:
-            delay_s += fault.delay_s
+    async def _pause(self, delay_s: float) -> None:
         pause = asyncio.ensure_future(self.clock.sleep(delay_s))
         self._pauses.add(pause)
         try:
@@ -269,31 +191,83 @@ class Simulator:
         finally:
             self._pauses.discard(pause)
 
-    async def _send_faulty(
-        self, scope: Scope, receive: Receive, send: Send, fault: FaultRule, answer: Answer
-    ) -> None:
-        if fault.kind in _CUTS:
-            await self._cut(scope, receive, with_reset=fault.kind != "lost_answer")
-        elif fault.kind == "truncated":
-            self.journal.responses[CUT] += 1
-            await send_truncated(scope, receive, send, answer)
-        else:
-            await self._send(scope, send, answer)
+    async def _cut(self, context: RequestContext, *, with_reset: bool) -> None:
+        self.counts.responses[CUT] += 1
+        await cut(context.scope, context.receive, with_reset=with_reset)
 
-    async def _cut(self, scope: Scope, receive: Receive, *, with_reset: bool) -> None:
-        self.journal.responses[CUT] += 1
-        await cut(scope, receive, with_reset=with_reset)
+    async def _send(self, response: Response, context: RequestContext, send: Send) -> None:
+        self.counts.responses[str(response.status_code)] += 1
+        if context.method == "HEAD":
+            response.body = b""
+        await response(context.scope, context.receive, send)
 
-    async def _send(self, scope: Scope, send: Send, answer: Answer) -> None:
-        self.journal.responses[str(answer.status)] += 1
-        await send_answer(send, answer, is_head=scope["method"] == "HEAD")
+    def _current_queue(self) -> WebhookQueue:
+        self.state.complete_due()
+        return self.state.webhook_queue
+
+    # The simulator's own routes.
+
+    async def _control(self, request: Request) -> Response:
+        """The answer of a control route; 400 and 404 in plain words."""
+        try:
+            body = await request.body()
+            payload = self._obey(request, orjson.loads(body) if body else {})
+        except (ScenarioError, orjson.JSONDecodeError) as exc:
+            return OrjsonResponse({"error": str(exc)}, 400)
+        except KeyError as exc:
+            return OrjsonResponse({"error": f"there is no task {exc.args[0]}"}, 404)
+        if payload is None:
+            return OrjsonResponse({"error": "the simulator has no such control route"}, 404)
+        return OrjsonResponse(payload)
+
+    def _obey(self, request: Request, changes: object) -> dict[str, Any] | None:
+        if not isinstance(changes, dict):
+            raise ScenarioError("the request body must be a JSON object")
+        route = f"{request.method} {request.url.path.removeprefix(CONTROL_PREFIX)}"
+        if route in ("GET ", "GET /"):
+            return self._describe()
+        if route == "GET /log":
+            return self.log(lists=request.query_params.get("view") != "summary")
+        if route == "POST /complete":
+            return {"completed": self.complete(changes.get("task_ids"))}
+        if route == "POST /reset":
+            self.reset(self.scenario.changed(changes))
+        elif route == "POST /scenario":
+            self.change(changes)
+        elif route != "GET /scenario":
+            return None
+        return self.scenario.to_dict()
+
+    def _describe(self) -> dict[str, Any]:
+        prices = self.state.prices
+        prices_usd = {
+            model_id: {
+                name: None if units is None else format_price(units)
+                for name, units in asdict(prices[model_id]).items()
+            }
+            for model_id in prices.models
+        }
+        control = ("GET /log", "GET /log?view=summary", "POST /reset", "GET /scenario")
+        routes = [*control, "POST /scenario", "POST /complete"]
+        return {
+            "notice": defaults.NOTICE,
+            "revision": self.scenario.revision,
+            "routes": sorted(self.state.revision.routes),
+            "control": [route.replace(" ", f" {CONTROL_PREFIX}") for route in routes],
+            "invented": {
+                "prices_usd": prices_usd,
+                "pixels": {**defaults.PIXELS, **self.scenario.pixels},
+                "auto_ceiling_usd": self.scenario.auto_ceiling_usd,
+            },
+            "scenario": self.scenario.to_dict(),
+        }
 
 
-async def _follow_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "lifespan":
-        raise RuntimeError(f"the simulator speaks HTTP only, not {scope['type']}")
-    while True:
-        word = (await receive())["type"]
-        await send({"type": f"{word}.complete"})
-        if word == "lifespan.shutdown":
-            return
+def _refuse(context: RequestContext, refusal: Refusal) -> Response:
+    body, status = context.api.revision.refuse(refusal, context.api.quirks)
+    return OrjsonResponse(body, status)
+
+
+@lru_cache(maxsize=4)
+def _http_date(at_s: int) -> bytes:
+    return formatdate(at_s, usegmt=True).encode()

@@ -1,8 +1,8 @@
 """
 Faults on the wire: which request is hit, and what its answer turns into.
 
-The choice is a pure function of the rules and of what was counted before; the end of this file
-sends the answer, or cuts the connection.
+The choice is a pure function of the rules and of what was counted before. Cutting a connection
+needs its transport, which `server` puts into the ASGI scope.
 """
 
 from __future__ import annotations
@@ -13,21 +13,16 @@ from asyncio import Transport
 from collections import Counter
 from datetime import timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
 
 import orjson
+from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from mynth_dagster.clock import utc_from_us
 from mynth_dagster.simulator import defaults
-from mynth_dagster.simulator.calls import HTML_TYPE, Answer, Route
-from mynth_dagster.simulator.scenario import FaultRule
-from mynth_dagster.simulator.tasks import draw, draw_whole
-from mynth_dagster.simulator.validation import RATE_LIMITED, SERVER, Reason, Refusal
-
-if TYPE_CHECKING:
-    from mynth_dagster.simulator.scenario import Scenario
-
+from mynth_dagster.simulator.rng import random_share, random_whole
+from mynth_dagster.simulator.scenario import FaultRule, Scenario
+from mynth_dagster.simulator.validation import RATE_LIMITED, SERVER, ErrorCode, Refusal
 
 ANY_ROUTE = "*"
 
@@ -53,21 +48,28 @@ class FaultPicker:
             changed._seen = self._seen
         return changed
 
-    def pick(self, route: Route, prompt: str | None) -> FaultRule | None:
-        """The fault that hits this request, or None; ``prompt`` is None where there is none."""
+    def pick(self, route: str, entry_id: str, prompt: str | None) -> FaultRule | None:
+        """
+        The fault that hits a request, or None.
+
+        Args:
+            route: ``GET /tasks/:id/status`` and the like.
+            entry_id: What stands for ``:id``, or an empty string.
+            prompt: The request's prompt; None if it has none.
+        """
         for position, rule in enumerate(self.rules):
-            if rule.route not in (route.name, ANY_ROUTE):
+            if rule.route not in (route, ANY_ROUTE):
                 continue
-            if rule.task_id is not None and rule.task_id != route.param:
+            if rule.task_id is not None and rule.task_id != entry_id:
                 continue
             if rule.prompt_contains is not None and rule.prompt_contains not in (prompt or ""):
                 continue
-            if self._fires(position, rule, route, prompt):
+            if self._fires(position, rule, f"{route} {prompt or entry_id}"):
                 self._fired[position] += 1
                 return rule
         return None
 
-    def _fires(self, position: int, rule: FaultRule, route: Route, prompt: str | None) -> bool:
+    def _fires(self, position: int, rule: FaultRule, subject: str) -> bool:
         self._matched[position] += 1
         nth = self._matched[position]
         if nth <= rule.after or (rule.first is not None and nth > rule.first):
@@ -76,55 +78,54 @@ class FaultPicker:
             return False
         if rule.every is not None and (nth - rule.after) % rule.every:
             return False
-        return rule.share >= 1 or self._is_drawn(
-            position, rule, f"{route.name} {prompt or route.param}"
-        )
-
-    def _is_drawn(self, position: int, rule: FaultRule, subject: str) -> bool:
-        seen = (position, draw_whole(0, subject))
+        if rule.share >= 1:
+            return True
+        seen = (position, random_whole(0, subject))
         self._seen[seen] += 1
-        return draw(self._seed, "fault", position, subject, self._seen[seen]) < rule.share
+        share = random_share(self._seed, "fault", position, subject, self._seen[seen])
+        return share < rule.share
 
 
-def compose_refusal(rule: FaultRule, task_id: str | None) -> Refusal:
-    """The error that an answering fault gives, in no revision's spelling yet."""
+def refusal_of(rule: FaultRule, response: Response | None) -> Refusal:
+    """The error that a fault answers with; it may tell the task that ``response`` tells of."""
     usual = RATE_LIMITED if rule.http_status == 429 else SERVER
-    reason = usual if rule.code is None else Reason(rule.code.lower(), usual.status)
+    error = usual if rule.code is None else ErrorCode(rule.code.lower(), usual.status)
     text = defaults.RATE_TEXT if usual is RATE_LIMITED else defaults.SERVER_TEXT
     extra = {}
+    task_id = None if response is None else _task_id_in(response)
     if rule.task_id_field is not None and task_id is not None:
         extra[rule.task_id_field] = task_id
-    return Refusal(reason, text, status=rule.http_status, extra=extra)
+    return Refusal(error, text, status=rule.http_status, extra=extra)
 
 
-def retry_after(rule: FaultRule, at_us: int) -> list[tuple[bytes, bytes]]:
+def retry_after_of(rule: FaultRule, at_us: int) -> str | None:
     """The ``Retry-After`` header of a fault: seconds, or a date counted from ``at_us``."""
     if rule.retry_after_s is None:
-        return []
-    if rule.retry_after_as_date:
-        moment = utc_from_us(at_us) + timedelta(seconds=rule.retry_after_s)
-        return [(b"retry-after", format_datetime(moment, usegmt=True).encode())]
-    return [(b"retry-after", f"{rule.retry_after_s:g}".encode())]
-
-
-def spoil(rule: FaultRule, answer: Answer) -> Answer:
-    """An answer with its body replaced or cut short."""
-    if rule.kind == "html_error":
-        return Answer(rule.http_status, defaults.HTML_PAGE, HTML_TYPE)
-    if rule.kind == "bad_json":
-        return Answer(answer.status, defaults.GARBAGE, headers=answer.headers)
-    if rule.kind == "truncated":
-        half = answer.body[: len(answer.body) // 2]
-        n_bytes = max(len(answer.body), 1)
-        return Answer(answer.status, half, answer.content_type, answer.headers, n_bytes)
-    return answer
-
-
-def task_id_in(answer: Answer) -> str | None:
-    """The id of the task that a successful answer tells of, in any revision's spelling."""
-    if answer.status >= 300 or not answer.body.startswith(b"{"):
         return None
-    payload = orjson.loads(answer.body)
+    if rule.retry_after_as_date:
+        date = utc_from_us(at_us) + timedelta(seconds=rule.retry_after_s)
+        return format_datetime(date, usegmt=True)
+    return f"{rule.retry_after_s:g}"
+
+
+def spoil(rule: FaultRule, response: Response) -> Response:
+    """A response with its body replaced, or cut in half under its announced length."""
+    if rule.kind == "html_error":
+        return HTMLResponse(defaults.HTML_PAGE, rule.http_status)
+    if rule.kind == "bad_json":
+        response.body = defaults.GARBAGE
+        response.headers["content-length"] = str(len(defaults.GARBAGE))
+        response.headers["content-type"] = "application/json"
+    if rule.kind == "truncated":
+        response.body = bytes(response.body[: len(response.body) // 2])
+    return response
+
+
+def _task_id_in(response: Response) -> str | None:
+    # In any revision's spelling.
+    if response.status_code >= 300 or bytes(response.body[:1]) != b"{":
+        return None
+    payload = orjson.loads(response.body)
     data = payload.get("data", payload)
     if not isinstance(data, dict):
         return None
@@ -132,72 +133,30 @@ def task_id_in(answer: Answer) -> str | None:
     return task_id if isinstance(task_id, str) else None
 
 
-# The last step to the socket: sending an answer over ASGI, or cutting the connection.
-#
-# Cutting needs the transport, which `server` puts into the scope. Without it (an app called in
-# process) a cut is raised as `ConnectionResetError`.
+# The last step to the socket.
 
 
 TRANSPORT = "mynth_dagster.transport"
+"""Where the ASGI scope's extensions have the connection's transport."""
+
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
-class BodyTooLargeError(Exception):
-    """A request body beyond what the server reads."""
-
-
-async def read_body(receive: Receive, max_bytes: int) -> bytes:
-    """
-    The whole request body.
-
-    Raises:
-        BodyTooLargeError: It is longer than ``max_bytes``.
-        ConnectionResetError: The client went away.
-    """
-    message = await receive()
-    body = message.get("body", b"")
-    if not message.get("more_body") and message["type"] == "http.request":
-        return _bounded(body, max_bytes)
-    chunks = [body]
-    n_bytes = len(body)
-    while message.get("more_body") or message["type"] == "http.disconnect":
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError("the client went away")
-        message = await receive()
-        chunks.append(message.get("body", b""))
-        n_bytes += len(chunks[-1])
-        if n_bytes > max_bytes:
-            raise BodyTooLargeError
-    return b"".join(chunks)
-
-
-async def send_answer(send: Send, answer: Answer, *, is_head: bool = False) -> None:
-    """Send a whole answer; for HEAD its headers only."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": answer.all_headers(),
-        }
-    )
-    await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
-
-
-async def send_truncated(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+async def send_truncated(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     """Send less than was announced, then close."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": answer.all_headers(),
-        }
-    )
-    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    start = {"type": "http.response.start", "status": response.status_code}
+    await send({**start, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
     await cut(scope, receive, with_reset=False)
 
 
 async def cut(scope: Scope, receive: Receive, *, with_reset: bool) -> None:
-    """Close the connection, by FIN after what was written, or by RST at once."""
+    """
+    Close the connection, by FIN after what was written, or by RST at once.
+
+    Raises:
+        ConnectionResetError: There is no connection; the app is called in process.
+    """
     transport: Transport | None = scope.get("extensions", {}).get(TRANSPORT)
     if transport is None:
         raise ConnectionResetError("the simulator cut the connection")
@@ -209,9 +168,3 @@ async def cut(scope: Scope, receive: Receive, *, with_reset: bool) -> None:
         transport.close()
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _bounded(body: bytes, max_bytes: int) -> bytes:
-    if len(body) > max_bytes:
-        raise BodyTooLargeError
-    return body

@@ -14,14 +14,14 @@ from PIL import Image, ImageDraw
 
 from mynth_dagster.limits import RevisionLimits
 from mynth_dagster.simulator import defaults
-from mynth_dagster.simulator.tasks import compose_id
-from mynth_dagster.simulator.validation import invalid
+from mynth_dagster.simulator.rng import make_id
+from mynth_dagster.simulator.validation import Path, invalid
 
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class StoredUpload:
     """One uploaded file, its real media type, and when it came (UTC microseconds)."""
 
     content: bytes
@@ -37,25 +37,25 @@ class UploadStore:
         self._max_bytes = max_bytes
         self.n_added = 0
         self._n_bytes = 0
-        self._uploads: OrderedDict[str, Upload] = OrderedDict()
+        self._uploads: OrderedDict[str, StoredUpload] = OrderedDict()
 
     def add(self, content: bytes, media_type: str, at_us: int) -> str:
         """Keep a checked file; its path below the base URL."""
         self.n_added += 1
-        name = f"inputs/{compose_id('inp_', self._seed, self.n_added)}.{_EXTENSIONS[media_type]}"
-        self._uploads[name] = Upload(content, media_type, at_us)
+        name = f"inputs/{make_id('inp_', self._seed, self.n_added)}.{_EXTENSIONS[media_type]}"
+        self._uploads[name] = StoredUpload(content, media_type, at_us)
         self._n_bytes += len(content)
         while self._n_bytes > self._max_bytes:
             _, forgotten = self._uploads.popitem(last=False)
             self._n_bytes -= len(forgotten.content)
         return f"/cdn/{name}"
 
-    def find(self, name: str) -> Upload | None:
+    def find(self, name: str) -> StoredUpload | None:
         """The upload of a file name such as ``inputs/inp_….png``."""
         return self._uploads.get(name)
 
 
-def check_upload(content: bytes, at: str, limits: RevisionLimits) -> str:
+def check_upload(content: bytes, path: Path, limits: RevisionLimits) -> str:
     """
     The media type that a file's first bytes show.
 
@@ -64,14 +64,14 @@ def check_upload(content: bytes, at: str, limits: RevisionLimits) -> str:
     """
     smallest, largest = limits.upload_file_min_bytes, limits.upload_file_max_bytes
     if not smallest <= len(content) <= largest:
-        raise invalid(at, f"must have {smallest} to {largest} bytes")
-    media_type = sniff(content)
+        raise invalid(path, f"must have {smallest} to {largest} bytes")
+    media_type = _media_type_of(content)
     if media_type not in limits.upload_formats:
-        raise invalid(at, "must be a JPEG, PNG or WebP image")
+        raise invalid(path, "must be a JPEG, PNG or WebP image")
     return media_type
 
 
-def sniff(content: bytes) -> str | None:
+def _media_type_of(content: bytes) -> str | None:
     """The media type of JPEG, PNG or WebP bytes; None for anything else."""
     if content.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
@@ -88,7 +88,7 @@ def sniff(content: bytes) -> str | None:
 # are never stored; drawn small and enlarged, so that a large one is not slow.
 
 
-MIME_TYPES = {"webp": b"image/webp", "png": b"image/png", "jpg": b"image/jpeg"}
+MEDIA_TYPES = {"webp": "image/webp", "png": "image/png", "jpg": "image/jpeg"}
 
 _SKETCH_PX = 384  # longer side of the sketch that is enlarged
 _N_HILLS = 5

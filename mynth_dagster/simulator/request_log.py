@@ -11,24 +11,14 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from mynth_dagster.simulator.defaults import format_cost, format_price
-from mynth_dagster.simulator.deliveries import Outbox
-from mynth_dagster.simulator.state import World
-from mynth_dagster.simulator.tasks import Inspection, Order, Task
+from mynth_dagster.simulator.state import State
+from mynth_dagster.simulator.tasks import GenerateRequest, SimulatedTask
 
 CUT = "cut"
 """Key in ``responses`` for connections closed instead of, or within, an answer."""
 
-_ROUTES = {
-    "image.generate": "POST /image/generate",
-    "image.rate": "POST /image/rate",
-    "image.alt": "POST /image/alt",
-    "image.review": "POST /image/review",
-    "image.upscale": "POST /image/upscale",
-    "image.remove_background": "POST /image/remove-background",
-}
 
-
-class Connections:
+class ConnectionCounts:
     """TCP connections of clients; a reset of the scenario keeps those that are open."""
 
     def __init__(self) -> None:
@@ -51,7 +41,7 @@ class Connections:
         self.n_opened = self.n_peak = self.n_open
 
 
-class Journal:
+class RequestCounts:
     """Counts of requests and answers since the last reset."""
 
     def __init__(self) -> None:
@@ -60,9 +50,9 @@ class Journal:
         self.n_in_flight = 0
         self.n_peak_in_flight = 0
 
-    def arrived(self, route_name: str) -> None:
+    def arrived(self, route: str) -> None:
         """Note a request of the API."""
-        self.requests[route_name] += 1
+        self.requests[route] += 1
         self.n_in_flight += 1
         self.n_peak_in_flight = max(self.n_peak_in_flight, self.n_in_flight)
 
@@ -78,58 +68,48 @@ class Journal:
 
 
 def compose_log(
-    world: World,
-    journal: Journal,
-    connections: Connections,
-    outbox: Outbox,
-    *,
-    n_uploads: int,
-    lists: bool,
+    state: State, counts: RequestCounts, connections: ConnectionCounts, *, lists: bool
 ) -> dict[str, Any]:
     """The whole log as plain JSON values; without its three lists if not ``lists``."""
-    world.complete_due()
+    state.complete_due()
+    tasks = state.tasks
     log: dict[str, Any] = {
-        "requests": dict(journal.requests),
-        "responses": dict(journal.responses),
+        "requests": dict(counts.requests),
+        "responses": dict(counts.responses),
         "connections": {
             "opened": connections.n_opened,
             "open": connections.n_open,
             "peak_open": connections.n_peak,
         },
-        "peak_in_flight": journal.n_peak_in_flight,
-        "uploaded_files": n_uploads,
-        "totals": _totals(world),
-        "webhooks": outbox.totals(),
-        "duplicate_intents": _duplicates(world.tasks),
+        "peak_in_flight": counts.n_peak_in_flight,
+        "uploaded_files": state.uploads.n_added,
+        "totals": {
+            "accepted": len(tasks),
+            "charged": format_cost(sum(task.cost or 0 for task in tasks)),
+            "reserved_now": format_cost(sum(account.reserved for account in state.accounts)),
+            "balance": format_cost(sum(account.balance for account in state.accounts)),
+            "pending": sum(task.is_pending for task in tasks),
+        },
+        "webhooks": state.webhook_queue.totals(),
+        "duplicate_intents": _duplicate_intents(tasks),
     }
     if lists:
-        log["accepted"] = [_spell_accepted(task) for task in world.tasks]
-        log["deliveries"] = [parcel.spelled() for parcel in outbox.reports]
-        log["charges"] = [_spell_charge(task) for task in world.tasks]
+        log["accepted"] = [_accepted_entry(task) for task in tasks]
+        log["deliveries"] = [delivery.report() for delivery in state.webhook_queue.deliveries]
+        log["charges"] = [_charge_entry(task) for task in tasks]
     return log
 
 
-def _totals(world: World) -> dict[str, Any]:
-    return {
-        "accepted": len(world.tasks),
-        "charged": format_cost(sum(task.cost or 0 for task in world.tasks)),
-        "reserved_now": format_cost(sum(account.reserved for account in world.accounts)),
-        "balance": format_cost(sum(account.balance for account in world.accounts)),
-        "pending": sum(task.is_pending for task in world.tasks),
-    }
-
-
-def _spell_accepted(task: Task) -> dict[str, Any]:
-    order = task.order if isinstance(task.order, Order) else None
-    tag = None if isinstance(task.order, Inspection) else task.order.intent_tag
+def _accepted_entry(task: SimulatedTask) -> dict[str, Any]:
+    request = task.request
     return {
         "task_id": task.task_id,
-        "intent_id": _intent_of(tag),
-        "intent_tag": tag,
-        "route": _ROUTES[task.type],
-        "prompt": None if order is None else order.prompt,
-        "model": None if order is None else order.model,
-        "urls": [] if isinstance(task.order, Order) else list(task.order.urls),
+        "intent_id": _intent_of(request.intent_tag),
+        "intent_tag": request.intent_tag,
+        "route": f"POST /{task.type.replace('.', '/').replace('_', '-')}",
+        "prompt": request.prompt if isinstance(request, GenerateRequest) else None,
+        "model": request.model if isinstance(request, GenerateRequest) else None,
+        "urls": [] if isinstance(request, GenerateRequest) else list(request.urls),
         "count": task.n_images or None,
         "api_key_id": task.key.key_id,
         "estimated_cost": format_price(task.reserved),
@@ -137,7 +117,7 @@ def _spell_accepted(task: Task) -> dict[str, Any]:
     }
 
 
-def _spell_charge(task: Task) -> dict[str, Any]:
+def _charge_entry(task: SimulatedTask) -> dict[str, Any]:
     cost = task.cost
     return {
         "task_id": task.task_id,
@@ -148,12 +128,12 @@ def _spell_charge(task: Task) -> dict[str, Any]:
     }
 
 
-def _duplicates(tasks: list[Task]) -> list[dict[str, Any]]:
+def _duplicate_intents(tasks: list[SimulatedTask]) -> list[dict[str, Any]]:
     by_intent: defaultdict[str, list[str]] = defaultdict(list)
     for task in tasks:
-        tag = None if isinstance(task.order, Inspection) else task.order.intent_tag
-        if tag is not None:
-            by_intent[_intent_of(tag) or ""].append(task.task_id)
+        intent_id = _intent_of(task.request.intent_tag)
+        if intent_id is not None:
+            by_intent[intent_id].append(task.task_id)
     return [
         {"intent_id": intent_id, "task_ids": task_ids}
         for intent_id, task_ids in by_intent.items()

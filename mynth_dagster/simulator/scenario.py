@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import types
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.defaults import Distribution, units_of
-from mynth_dagster.simulator.destinations import Destination
-from mynth_dagster.simulator.tasks import TaskType
-from mynth_dagster.simulator.webhooks import is_standard_secret
-
-# Frozen settings to and from plain JSON values, strictly.
-#
-# A scenario is often typed by hand, so a misspelt key is refused with its nearest neighbour
-# instead of being ignored.
-
 
 Settings = TypeVar("Settings")
 
@@ -29,97 +22,19 @@ class ScenarioError(ValueError):
     """A scenario that cannot be played; the message names the key and what it may be."""
 
 
-def build(cls: type[Settings], value: object, at: str = "") -> Settings:
-    """
-    An instance of a settings dataclass from plain values.
-
-    A class with a ``short_form`` may be written as the single value that it stands for.
-
-    Raises:
-        ScenarioError: A key is unknown, or a value is of the wrong kind or out of range.
-    """
-    if isinstance(value, cls):
-        return value
-    short_form = getattr(cls, "short_form", None)
-    if short_form is not None and not isinstance(value, Mapping):
-        value = {short_form: value}
-    if not isinstance(value, Mapping):
-        raise ScenarioError(f"{at or cls.__name__} must be an object, not {value!r}")
-    hints = _hints(cls)
-    for key in value:
-        if key not in hints:
-            raise ScenarioError(_unknown(str(key), tuple(hints), at))
-    read = {key: _read(hints[key], given, _join(at, key)) for key, given in value.items()}
-    try:
-        return cls(**read)
-    except (TypeError, ValueError) as exc:
-        raise exc if isinstance(exc, ScenarioError) else ScenarioError(_join(at, str(exc))) from exc
-
-
-def dump(value: object) -> Any:
-    """Plain JSON values of settings; the inverse of `build`."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {spec.name: dump(getattr(value, spec.name)) for spec in fields(value)}
-    if isinstance(value, tuple | list):
-        return [dump(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: dump(item) for key, item in value.items()}
-    return value
-
-
-def _read(hint: Any, value: object, at: str) -> object:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        rest = [argument for argument in arguments if argument is not type(None)]
-        return None if value is None else _read(rest[0], value, at)
-    if origin is Literal:
-        return _one_of(arguments, value, at)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ScenarioError(f"{at} must be a list, not {value!r}")
-        return tuple(_read(arguments[0], item, f"{at}[{i}]") for i, item in enumerate(value))
-    if origin is not None:
-        if not isinstance(value, Mapping):
-            raise ScenarioError(f"{at} must be an object, not {value!r}")
-        return {key: _read(arguments[1], item, f"{at}.{key}") for key, item in value.items()}
-    if is_dataclass(hint):
-        return build(hint, value, at)  # type: ignore[arg-type]
-    return _scalar(hint, value, at)
-
-
-def _one_of(allowed: tuple[Any, ...], value: object, at: str) -> object:
-    if value not in allowed:
-        raise ScenarioError(f"{at} is {value!r}; it may be {', '.join(map(repr, allowed))}")
-    return value
-
-
-def _scalar(hint: type, value: object, at: str) -> object:
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise ScenarioError(f"{at} must be of type {hint.__name__}, not {value!r}")
-    return value
-
-
-def _unknown(key: str, known: tuple[str, ...], at: str) -> str:
-    near = get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown key {_join(at, key)!r}; did you mean {near[0]!r}?"
-
-
-def _join(at: str, key: str) -> str:
-    return f"{at}.{key}" if at else key
-
-
-def _hints(cls: Any) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {spec.name: hints[spec.name] for spec in fields(cls)}
-
-
 # What goes wrong, and when: rules for task failures and for faults on the wire.
 #
 # The first rule of a list that applies decides; later ones are not looked at.
 
 
+TaskType = Literal[
+    "image.generate",
+    "image.rate",
+    "image.alt",
+    "image.review",
+    "image.upscale",
+    "image.remove_background",
+]
 FailureKind = Literal["task", "images", "moderation", "refused", "stuck"]
 FaultKind = Literal[
     "lost_answer",
@@ -368,8 +283,8 @@ class Quirks:
             chosen = getattr(self, name)
             if chosen is not None and chosen not in allowed:
                 known = ", ".join(map(repr, allowed))
-                said = f"quirks.{name} is {chosen!r}; in {revision} it may be {known}"
-                raise ScenarioError(said)
+                message = f"quirks.{name} is {chosen!r}; in {revision} it may be {known}"
+                raise ScenarioError(message)
 
 
 _2026_04 = Quirks(
@@ -444,6 +359,7 @@ _QUIRKS_LEFT = MappingProxyType(
 # How webhooks are delivered: which endpoints are registered, and what goes wrong on the way.
 
 
+STANDARD_PREFIX = "whsec_"
 STANDARD_SECRET = defaults.STANDARD_WEBHOOK_SECRET
 """What signs for an `Endpoint` without a secret of its own in 2026-10."""
 
@@ -524,6 +440,18 @@ class DeliveryRules:
         return _FAILURES_UNTIL_DISABLED[revision] if chosen is None else chosen
 
 
+def is_standard_secret(secret: str) -> bool:
+    """Whether a secret can sign since 2026-10."""
+    try:
+        key = b64decode(secret.removeprefix(STANDARD_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith(STANDARD_PREFIX) and bool(key)
+
+
+# Accounts, their storage, and the whole.
+
+
 FileFormat = Literal["png", "jpg", "webp"]
 KeyScope = Literal["generate", "manage", "keys"]
 
@@ -562,6 +490,32 @@ class ApiKey:
     def __post_init__(self) -> None:
         if self.spending_limit_usd is not None:
             units_of(self.spending_limit_usd)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """
+    A user's own storage that is there from the start.
+
+    Args:
+        name: Slug that requests name; a bare string in JSON means this.
+        path_template: Where images go, without extension.
+        url_template: Public URL of an image, with ``{path}``; None: its images have no URL.
+        provider: Kind of storage.
+        user_id: The account that it belongs to.
+    """
+
+    short_form: ClassVar[str] = "name"
+
+    name: str
+    path_template: str = "images/{id}"
+    url_template: str | None = None
+    provider: Literal["s3", "r2", "bunny"] = "s3"
+    user_id: str = defaults.USER_ID
+
+    def __post_init__(self) -> None:
+        if self.url_template is not None and "{path}" not in self.url_template:
+            raise ValueError("url_template must contain {path}")
 
 
 @dataclass(frozen=True)
@@ -635,15 +589,10 @@ class Scenario:
         for size in self.pixels.values():
             defaults.read_pixels(size)
         self.quirks.check(self.revision)
-        self._check_secrets()
-
-    def _check_secrets(self) -> None:
-        if self.revision not in STANDARD_WEBHOOKS:
-            return
-        for i, endpoint in enumerate(self.webhooks):
+        for i, endpoint in enumerate(self.webhooks if self.revision in STANDARD_WEBHOOKS else ()):
             if endpoint.secret is not None and not is_standard_secret(endpoint.secret):
-                said = f"webhooks[{i}].secret must be whsec_ and base64 in {self.revision}"
-                raise ScenarioError(said)
+                message = f"webhooks[{i}].secret must be whsec_ and base64 in {self.revision}"
+                raise ScenarioError(message)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:
@@ -653,22 +602,97 @@ class Scenario:
         Raises:
             ScenarioError: A key is unknown (the nearest is named) or a value does not fit.
         """
-        return build(cls, values)
+        return _build(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values of every field; `from_dict` gives the same scenario back."""
-        values: dict[str, Any] = dump(self)
+        values: dict[str, Any] = _dump(self)
         return values
 
     def changed(self, changes: Mapping[str, Any]) -> Scenario:
         """The same scenario with some fields replaced; values may be plain or typed."""
         return self.from_dict({**self.to_dict(), **changes})
 
-    @property
+    @cached_property
     def effective_quirks(self) -> Quirks:
-        """The quirks, filled for this revision."""
+        """The quirks, each with the revision's reading where none was chosen."""
         return self.quirks.filled(self.revision)
 
     def opening_balance_usd(self, user_id: str) -> str:
         """What an account holds before its first task, USD."""
         return self.balances_usd.get(user_id, self.balance_usd)
+
+
+# Settings from plain JSON values and back, strictly.
+#
+# A scenario is often typed by hand, so a misspelt key is refused with its nearest neighbour
+# instead of being ignored.
+
+
+def _build(cls: type[Settings], value: object, at: str = "") -> Settings:
+    """
+    An instance of a settings dataclass from plain values.
+
+    A class with a ``short_form`` may be written as the single value that it stands for.
+
+    Raises:
+        ScenarioError: A key is unknown, or a value is of the wrong kind or out of range.
+    """
+    if isinstance(value, cls):
+        return value
+    short_form = getattr(cls, "short_form", None)
+    if short_form is not None and not isinstance(value, Mapping):
+        value = {short_form: value}
+    if not isinstance(value, Mapping):
+        raise ScenarioError(f"{at or cls.__name__} must be an object, not {value!r}")
+    prefix = f"{at}." if at else ""
+    hints = get_type_hints(cls)
+    names = [spec.name for spec in fields(cls)]  # type: ignore[arg-type]
+    settings: dict[str, Any] = {}
+    for key, given in value.items():
+        if key not in names:
+            near = get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
+            raise ScenarioError(f"unknown key {prefix + str(key)!r}; did you mean {near!r}?")
+        settings[key] = _read(hints[key], given, prefix + key)
+    try:
+        return cls(**settings)
+    except ScenarioError:
+        raise
+    except (TypeError, ValueError) as exc:
+        raise ScenarioError(f"{prefix}{exc}") from exc
+
+
+def _read(hint: Any, value: object, at: str) -> object:  # noqa: C901, PLR0911 - a case a kind
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else _read(inner, value, at)
+    if origin is Literal:
+        if value not in arguments:
+            raise ScenarioError(f"{at} is {value!r}; it may be {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ScenarioError(f"{at} must be a list, not {value!r}")
+        return tuple(_read(arguments[0], item, f"{at}[{i}]") for i, item in enumerate(value))
+    if origin is not None:
+        if not isinstance(value, Mapping):
+            raise ScenarioError(f"{at} must be an object, not {value!r}")
+        return {key: _read(arguments[1], item, f"{at}.{key}") for key, item in value.items()}
+    if is_dataclass(hint):
+        return _build(hint, value, at)  # type: ignore[arg-type]
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ScenarioError(f"{at} must be of type {hint.__name__}, not {value!r}")
+    return value
+
+
+def _dump(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {spec.name: _dump(getattr(value, spec.name)) for spec in fields(value)}
+    if isinstance(value, tuple | list):
+        return [_dump(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _dump(item) for key, item in value.items()}
+    return value

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,12 +19,9 @@ from mynth_dagster.clock import Clock, ManualClock
 from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.app import Simulator
 from mynth_dagster.simulator.faults import TRANSPORT
+from mynth_dagster.simulator.request_log import ConnectionCounts
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.simulator.state import Archive
-
-if TYPE_CHECKING:
-    from mynth_dagster.simulator.request_log import Connections
-
 
 # uvicorn's HTTP protocol, observed: connections are counted and can be cut.
 
@@ -52,8 +49,8 @@ class ObservedProtocol(HttpToolsProtocol):
         scope["extensions"] = {TRANSPORT: self.transport}
 
     @property
-    def _observer(self) -> Connections:
-        observer: Connections = self.app.connections
+    def _observer(self) -> ConnectionCounts:
+        observer: ConnectionCounts = self.app.connections
         return observer
 
 

@@ -1,25 +1,57 @@
-"""Registered webhooks: created, replaced, deleted, and disabled when they keep failing."""
+"""
+Webhooks: which are registered, what is to be delivered to whom and when, and the sending itself.
+
+An event goes to every registered webhook of the task's account that wants it (signed), and to
+every endpoint that the request itself named (unsigned).
+"""
 
 from __future__ import annotations
 
-import binascii
-import hashlib
-import hmac
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
+
+from mynth_dagster.clock import US_PER_S, Clock
 from mynth_dagster.simulator import defaults
-from mynth_dagster.simulator.tasks import WebhookWish, compose_id, draw_whole
+from mynth_dagster.simulator.rng import make_id, random_share
+from mynth_dagster.simulator.scenario import Endpoint, Quirks, Scenario
+from mynth_dagster.simulator.tasks import SimulatedTask
 
 if TYPE_CHECKING:
-    from mynth_dagster.simulator.scenario import Endpoint, Scenario
-
+    import aiohttp
 
 _ID_PREFIXES = {"2026-10": "whk_"}
 
-SecretMaker = Callable[[int, int], str]
+
+@dataclass(frozen=True, slots=True)
+class WebhookSpec:
+    """
+    What a registered webhook shall be: body of its creation and of its replacement.
+
+    ``api_key_ids`` None: tasks of all keys; ``include_session_tasks``: and those without a key.
+    """
+
+    enabled: bool
+    url: str
+    events: str | list[str]
+    api_key_ids: tuple[str, ...] | None = None
+    include_session_tasks: bool = False
+
+    def wants(self, task: SimulatedTask) -> bool:
+        """Whether the event of a task's end is let through; wildcards filter only."""
+        if not self.enabled:
+            return False
+        if self.api_key_ids is not None and task.key.key_id not in self.api_key_ids:
+            return False
+        events = [self.events] if isinstance(self.events, str) else self.events
+        return not {task.event, "all", f"task.{task.status}"}.isdisjoint(events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +61,7 @@ class Webhook:
     webhook_id: str
     user_id: str
     secret: str
-    wish: WebhookWish
+    spec: WebhookSpec
     created_us: int
     updated_us: int
 
@@ -43,92 +75,78 @@ class WebhookStore:
         self._n_added = 0
         self._webhooks: dict[str, Webhook] = {}
         self.n_disabled = 0
-        self._register(scenario.webhooks, at_us)
+        for endpoint in scenario.webhooks:
+            self._register(endpoint, at_us)
 
-    def adopt(self, scenario: Scenario, before: Scenario, at_us: int) -> None:
+    def change(self, scenario: Scenario, previous: Scenario, at_us: int) -> None:
         """
         Register what a changed scenario has and the one before had not.
 
         An endpoint with the address of one that was there takes its place, with its secret.
         """
         self._revision = scenario.revision
+        known = {(endpoint.user_id, endpoint.url) for endpoint in previous.webhooks}
         for endpoint in scenario.webhooks:
-            if endpoint in before.webhooks:
+            address = endpoint.user_id, endpoint.url
+            if endpoint in previous.webhooks:
                 continue
-            old = self._like(endpoint, before)
-            if old is None:
-                self._register([endpoint], at_us)
+            at_address = (hook for hook in self.list_of(address[0]) if hook.spec.url == address[1])
+            webhook = next(at_address, None) if address in known else None
+            if webhook is None:
+                self._register(endpoint, at_us)
             else:
-                wish, secret = _wish_of(endpoint), _secret_of(endpoint)
-                changed = replace(old, wish=wish, secret=secret, updated_us=at_us)
-                self._webhooks[old.webhook_id] = changed
+                secret = _secret_of(endpoint)
+                self._update(replace(webhook, secret=secret), _spec_of(endpoint), at_us)
 
-    def of(self, user_id: str) -> list[Webhook]:
+    def list_of(self, user_id: str) -> list[Webhook]:
         """An account's webhooks in the order of their creation."""
         return [webhook for webhook in self._webhooks.values() if webhook.user_id == user_id]
 
-    def add(
-        self, wish: WebhookWish, user_id: str, compose_secret: SecretMaker, at_us: int
-    ) -> Webhook:
-        """Register a webhook under a new id, with a secret made from seed and running number."""
-        secret = compose_secret(self._seed, self._n_added + 1)
-        return self._keep(wish, user_id, secret, at_us)
+    def find(self, webhook_id: str | None, user_id: str | None = None) -> Webhook | None:
+        """A webhook by its id, of one account if it is given."""
+        webhook = self._webhooks.get(webhook_id or "")
+        if webhook is None or user_id not in (None, webhook.user_id):
+            return None
+        return webhook
 
-    def find(self, webhook_id: str) -> Webhook | None:
-        """A webhook of any account."""
-        return self._webhooks.get(webhook_id)
+    def add(
+        self, spec: WebhookSpec, user_id: str, new_secret: Callable[[int, int], str], at_us: int
+    ) -> Webhook:
+        """Register a webhook, with a secret made from seed and running number."""
+        return self._keep(spec, user_id, new_secret(self._seed, self._n_added + 1), at_us)
+
+    def replace(self, webhook: Webhook, spec: WebhookSpec, at_us: int) -> Webhook:
+        """Replace all that can be chosen."""
+        return self._update(webhook, spec, at_us)
 
     def disable(self, webhook_id: str, at_us: int) -> None:
         """Deliver to it no more, until it is replaced by one that is enabled."""
-        webhook = self._webhooks.get(webhook_id)
-        if webhook is not None and webhook.wish.enabled:
-            wish = replace(webhook.wish, enabled=False)
-            self._webhooks[webhook_id] = replace(webhook, wish=wish, updated_us=at_us)
+        webhook = self.find(webhook_id)
+        if webhook is not None and webhook.spec.enabled:
+            self._update(webhook, replace(webhook.spec, enabled=False), at_us)
             self.n_disabled += 1
 
-    def replace(
-        self, webhook_id: str, wish: WebhookWish, user_id: str, at_us: int
-    ) -> Webhook | None:
-        """Replace all that can be chosen; None if the account has no such webhook."""
-        webhook = self._find(webhook_id, user_id)
-        if webhook is None:
-            return None
-        self._webhooks[webhook_id] = replace(webhook, wish=wish, updated_us=at_us)
+    def remove(self, webhook: Webhook) -> None:
+        """Forget a webhook."""
+        del self._webhooks[webhook.webhook_id]
+
+    def _register(self, endpoint: Endpoint, at_us: int) -> None:
+        self._keep(_spec_of(endpoint), endpoint.user_id, _secret_of(endpoint), at_us)
+
+    def _keep(self, spec: WebhookSpec, user_id: str, secret: str, at_us: int) -> Webhook:
+        self._n_added += 1
+        webhook_id = make_id(_ID_PREFIXES.get(self._revision, "wh_"), self._seed, self._n_added)
+        self._webhooks[webhook_id] = Webhook(webhook_id, user_id, secret, spec, at_us, at_us)
         return self._webhooks[webhook_id]
 
-    def remove(self, webhook_id: str, user_id: str) -> bool:
-        """Forget a webhook; whether the account had it."""
-        if self._find(webhook_id, user_id) is None:
-            return False
-        del self._webhooks[webhook_id]
-        return True
-
-    def _register(self, endpoints: Iterable[Endpoint], at_us: int) -> None:
-        for endpoint in endpoints:
-            self._keep(_wish_of(endpoint), endpoint.user_id, _secret_of(endpoint), at_us)
-
-    def _like(self, endpoint: Endpoint, before: Scenario) -> Webhook | None:
-        place = (endpoint.user_id, endpoint.url)
-        if place not in {(known.user_id, known.url) for known in before.webhooks}:
-            return None
-        found = (hook for hook in self._webhooks.values() if (hook.user_id, hook.wish.url) == place)
-        return next(found, None)
-
-    def _keep(self, wish: WebhookWish, user_id: str, secret: str, at_us: int) -> Webhook:
-        self._n_added += 1
-        prefix = _ID_PREFIXES.get(self._revision, "wh_")
-        webhook_id = compose_id(prefix, self._seed, self._n_added)
-        webhook = Webhook(webhook_id, user_id, secret, wish, at_us, at_us)
-        self._webhooks[webhook_id] = webhook
-        return webhook
-
-    def _find(self, webhook_id: str, user_id: str) -> Webhook | None:
-        webhook = self._webhooks.get(webhook_id)
-        return webhook if webhook is not None and webhook.user_id == user_id else None
+    def _update(self, webhook: Webhook, spec: WebhookSpec, at_us: int) -> Webhook:
+        changed = replace(webhook, spec=spec, updated_us=at_us)
+        self._webhooks[webhook.webhook_id] = changed
+        return changed
 
 
-def _wish_of(endpoint: Endpoint) -> WebhookWish:
-    return WebhookWish(
+def _spec_of(endpoint: Endpoint) -> WebhookSpec:
+    return WebhookSpec(
         endpoint.enabled,
         endpoint.url,
         list(endpoint.events),
@@ -141,55 +159,243 @@ def _secret_of(endpoint: Endpoint) -> str:
     return defaults.WEBHOOK_SECRET if endpoint.secret is None else endpoint.secret
 
 
-# How deliveries are signed, and how the secrets look that sign them.
+# What is to be delivered, and when.
 
 
-STANDARD_PREFIX: Final = "whsec_"
+class DeliveryFormat(Protocol):
+    """The revision in which a delivery is written."""
+
+    @property
+    def name(self) -> str:
+        """``2026-10`` and the like."""
+
+    def delivery_headers(
+        self, delivery: WebhookDelivery, secret: str | None, at_s: int, quirks: Quirks
+    ) -> dict[str, str]:
+        """The headers of one attempt at ``at_s`` (Unix seconds); unsigned without a secret."""
 
 
-def sign_hex(body: bytes, secret: str, at_s: int) -> str:
-    """Until 2026-08: HMAC-SHA256 over time and raw body, with the whole secret as key."""
-    digest = hmac.new(secret.encode(), b"%d." % at_s + body, hashlib.sha256).hexdigest()
-    return f"t={at_s},v1={digest}"
-
-
-def sign_standard(event_id: str, at_s: int, body: bytes, secret: str) -> str:
-    """Since 2026-10: HMAC-SHA256 over id, time and raw body, as Standard Webhooks has it."""
-    key = b64decode(secret.removeprefix(STANDARD_PREFIX))
-    message = f"{event_id}.{at_s}.".encode() + body
-    return "v1," + b64encode(hmac.digest(key, message, "sha256")).decode()
-
-
-def compose_plain_secret(prefix: str, seed: int, number: int) -> str:
-    """A secret of the days when its whole text was the key."""
-    return f"{prefix}{draw_whole(seed, 'webhook secret', number):016x}"
-
-
-def compose_standard_secret(seed: int, number: int) -> str:
-    """``whsec_`` and 24 bytes in base64."""
-    parts = (draw_whole(seed, "webhook secret", number, i) for i in range(3))
-    key = b"".join(part.to_bytes(8, "big") for part in parts)
-    return STANDARD_PREFIX + b64encode(key).decode()
-
-
-def is_standard_secret(secret: str) -> bool:
-    """Whether a secret can sign since 2026-10."""
-    try:
-        key = b64decode(secret.removeprefix(STANDARD_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return secret.startswith(STANDARD_PREFIX) and bool(key)
-
-
-def standard_secret(secret: str) -> str:
+@dataclass
+class WebhookDelivery:
     """
-    The secret that a webhook has since 2026-10.
+    One event on its way to one endpoint; times are on `Clock.elapsed_s`.
 
-    Registered webhooks got new secrets with that revision: one of the earlier kind is replaced by
-    one that is made of it.
+    ``webhook_id`` is None for an endpoint that the request named; such deliveries are unsigned.
+    Body and headers stay in the revision that was spoken when the task ended.
     """
-    if is_standard_secret(secret):
-        return secret
-    if secret == defaults.WEBHOOK_SECRET:
-        return defaults.STANDARD_WEBHOOK_SECRET
-    return STANDARD_PREFIX + b64encode(hashlib.sha256(secret.encode()).digest()).decode()
+
+    delivery_id: str
+    revision: DeliveryFormat
+    event_id: str
+    task_id: str
+    event: str
+    url: str
+    body: bytes
+    webhook_id: str | None
+    finished_s: float
+    attempts: list[int | None] = field(default_factory=list)
+    is_duplicate: bool = False
+    state: str = "waiting"
+
+    def report(self) -> dict[str, Any]:
+        """For the log: each attempt by the status that answered it, null for none."""
+        return {
+            "event": self.event,
+            "task_id": self.task_id,
+            "url": self.url,
+            "signed": self.webhook_id is not None,
+            "attempts": self.attempts,
+            "state": self.state,
+        }
+
+
+class WebhookQueue:
+    """
+    Deliveries of one simulated Mynth that are not made yet.
+
+    ``on_queued`` is called when there is a new one; ``deliveries`` are those in the log, of which
+    older ones are counted only.
+    """
+
+    reported_max = 10_000
+
+    def __init__(self, scenario: Scenario, clock: Clock, webhooks: WebhookStore) -> None:
+        self.scenario = scenario
+        self._clock = clock
+        self._webhooks = webhooks
+        self._numbers = count(1)
+        self._due: list[tuple[float, int, WebhookDelivery]] = []
+        self._failures: Counter[str] = Counter()
+        self.n_attempts: Counter[str] = Counter()
+        self.deliveries: list[WebhookDelivery] = []
+        self.on_queued: Callable[[], None] = lambda: None
+
+    def announce(
+        self,
+        task: SimulatedTask,
+        revision: DeliveryFormat,
+        compose_event: Callable[[SimulatedTask], object],
+    ) -> None:
+        """A task ended: queue its event for everyone who is to hear of it."""
+        rules, seed = self.scenario.deliveries, self.scenario.seed
+        targets = list(self._targets_of(task))
+        if not targets:
+            return
+        body = orjson.dumps(compose_event(task))
+        for place, (url, webhook_id) in enumerate(targets):
+            delivery = WebhookDelivery(
+                delivery_id=make_id("dlv_", seed, next(self._numbers)),
+                revision=revision,
+                event_id=task.event_id,
+                task_id=task.task_id,
+                event=task.event,
+                url=url,
+                body=body,
+                webhook_id=webhook_id,
+                finished_s=self._clock.elapsed_s(),
+            )
+            if len(self.deliveries) < self.reported_max:
+                self.deliveries.append(delivery)
+            if random_share(seed, "lost delivery", task.number, place) < rules.lost_share:
+                delivery.state = "lost"
+                continue
+            delay_s = rules.delay.at(random_share(seed, "delivery delay", task.number, place))
+            self._queue(delivery, delivery.finished_s + delay_s)
+
+    def take_due(self) -> Iterator[WebhookDelivery]:
+        """Take out what is to be attempted by now."""
+        now_s = self._clock.elapsed_s()
+        while self._due and self._due[0][0] <= now_s:
+            delivery = heappop(self._due)[2]
+            if delivery.webhook_id is None or self._enabled_webhook(delivery) is not None:
+                yield delivery
+            else:
+                delivery.state = "withdrawn"
+
+    def headers(self, delivery: WebhookDelivery) -> dict[str, str]:
+        """The headers of one attempt, signed anew with the time of now."""
+        webhook = self._enabled_webhook(delivery)
+        secret = None if webhook is None else webhook.secret
+        at_s = self._clock.now_us() // US_PER_S
+        quirks = self.scenario.effective_quirks
+        return delivery.revision.delivery_headers(delivery, secret, at_s, quirks)
+
+    def record_attempt(self, delivery: WebhookDelivery, status: int | None) -> None:
+        """An attempt ended with this status; None: without an answer in time."""
+        rules, now_s = self.scenario.deliveries, self._clock.elapsed_s()
+        delivery.attempts.append(status)
+        is_good = _is_good(status)
+        self.n_attempts["acknowledged" if is_good else "failed"] += 1
+        if delivery.webhook_id is not None:
+            failures = 0 if is_good else self._failures[delivery.webhook_id] + 1
+            self._failures[delivery.webhook_id] = failures
+            most = rules.disables_after(delivery.revision.name)
+            if most is not None and failures >= most:
+                self._webhooks.disable(delivery.webhook_id, self._clock.now_us())
+        if is_good:
+            share = random_share(self.scenario.seed, "duplicate", delivery.delivery_id)
+            if share < rules.duplicate_share and not delivery.is_duplicate:
+                delivery.is_duplicate = True
+                self._queue(delivery, now_s)
+            delivery.state = "delivered"
+            return
+        retry_s = now_s + rules.pause_s(sum(not _is_good(it) for it in delivery.attempts))
+        if retry_s - delivery.finished_s > rules.window_s(delivery.revision.name):
+            delivery.state = "given up"
+        else:
+            self._queue(delivery, retry_s)
+
+    def totals(self) -> dict[str, int]:
+        """Counts for the log."""
+        return {
+            "acknowledged": self.n_attempts["acknowledged"],
+            "failed": self.n_attempts["failed"],
+            "waiting": len(self._due),
+            "disabled_webhooks": self._webhooks.n_disabled,
+        }
+
+    def _targets_of(self, task: SimulatedTask) -> Iterator[tuple[str, str | None]]:
+        is_silenced = task.request.silences_registered
+        if not is_silenced:
+            for webhook in self._webhooks.list_of(task.key.user_id):
+                if webhook.spec.wants(task):
+                    yield webhook.spec.url, webhook.webhook_id
+        if not (is_silenced and self.scenario.effective_quirks.silence_covers_custom):
+            for url in task.request.webhook_urls:
+                yield url, None
+
+    def _enabled_webhook(self, delivery: WebhookDelivery) -> Webhook | None:
+        webhook = self._webhooks.find(delivery.webhook_id)
+        return webhook if webhook is not None and webhook.spec.enabled else None
+
+    def _queue(self, delivery: WebhookDelivery, at_s: float) -> None:
+        heappush(self._due, (at_s, next(self._numbers), delivery))
+        self.on_queued()
+
+
+def _is_good(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300
+
+
+# The sending, over HTTP, from the simulator's own loop.
+
+
+TICK_S = 0.05
+"""How often, in real seconds, the clock is looked at for tasks and retries that fell due."""
+
+IN_FLIGHT_MAX = 64
+
+
+class WebhookSender:
+    """
+    Sends what is due while `run` runs; a reset drops what is on its way.
+
+    Args:
+        current_queue: The present queue, after whatever is due has ended; a reset replaces it.
+    """
+
+    def __init__(self, current_queue: Callable[[], WebhookQueue]) -> None:
+        self._current_queue = current_queue
+        self._http: aiohttp.ClientSession | None = None
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        is_queued = asyncio.Event()
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                queue = self._current_queue()
+                queue.on_queued = is_queued.set
+                for delivery in queue.take_due():
+                    attempt = asyncio.ensure_future(self._send(queue, delivery))
+                    sending.add(attempt)
+                    attempt.add_done_callback(sending.discard)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(is_queued.wait(), TICK_S)
+                is_queued.clear()
+        finally:
+            for attempt in sending:
+                attempt.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+            if self._http is not None:
+                await self._http.close()
+
+    async def _send(self, queue: WebhookQueue, delivery: WebhookDelivery) -> None:
+        import aiohttp  # noqa: PLC0415 - costs more than starting a simulator that sends nothing
+
+        if self._http is None:
+            connector = aiohttp.TCPConnector(limit=IN_FLIGHT_MAX)
+            jar = aiohttp.DummyCookieJar()
+            self._http = aiohttp.ClientSession(connector=connector, cookie_jar=jar)
+        status: int | None = None
+        timeout_s = queue.scenario.deliveries.timeout_s
+        with suppress(aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
+            async with self._http.post(
+                delivery.url,
+                data=delivery.body,
+                headers=queue.headers(delivery),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as response:
+                status = response.status
+        queue.record_attempt(delivery, status)

@@ -29,14 +29,14 @@ def test_the_secret_is_printed_once_and_kept_nowhere(allowed):
 
     assert result.exit_code == 0
     name, _, secret = result.stdout.strip().partition("=")
-    made = allowed.server.app.service.webhooks.of("user_simulator")
+    made = allowed.server.app.state.webhooks.list_of("user_simulator")
     assert (name, secret) == ("MYNTH_WEBHOOK_SECRET", made[0].secret)
-    assert made[0].wish.url == URL
+    assert made[0].spec.url == URL
     kinds = ["generate"]
     if allowed.server.scenario.revision != "2026-04":
         kinds += ["rate", "alt", "review"]
     ends = ("completed", "failed")
-    assert set(made[0].wish.events) == {
+    assert set(made[0].spec.events) == {
         f"task.image.{kind}.{end}" for kind in kinds for end in ends
     }
     with sqlite3.connect(allowed.root / "mynth-ledger.db") as connection:
@@ -49,14 +49,14 @@ def test_the_secret_is_printed_once_and_kept_nowhere(allowed):
 def test_a_disabled_webhook_is_enabled_again_under_its_id(allowed):
     """Its secret stays, and is not shown."""
     register(allowed)
-    store = allowed.server.app.service.webhooks
-    made = store.of("user_simulator")[0]
+    store = allowed.server.app.state.webhooks
+    made = store.list_of("user_simulator")[0]
     store.disable(made.webhook_id, 0)
     result = register(allowed, "--id", made.webhook_id, url="https://new.example.com/")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    again = store.of("user_simulator")[0]
-    assert (again.wish.enabled, again.wish.url) == (True, "https://new.example.com/")
+    again = store.list_of("user_simulator")[0]
+    assert (again.spec.enabled, again.spec.url) == (True, "https://new.example.com/")
     assert again.secret == made.secret
 
 

@@ -79,14 +79,13 @@ def work(bench: Bench, of=None) -> int:
 
 
 def events(server: SimulatorServer) -> list[bytes]:
-    """The event of each settled task, in the order of their making."""
+    """The event of each task that ended, in the order of their making."""
 
     def compose() -> list[bytes]:
-        service = server.app.service
-        service.world.complete_due()
-        answers, view = service.revision.answers, service.outbox._view
-        done = [task for task in service.world.tasks if not task.is_pending]
-        return [orjson.dumps(answers.event(task, view)) for task in done]
+        state = server.app.state
+        state.complete_due()
+        done = [task for task in state.tasks if not task.is_pending]
+        return [orjson.dumps(state.event_of(task)) for task in done]
 
     return server._run(compose)
 

@@ -327,7 +327,7 @@ def test_memory_is_bounded_by_the_workers(new_bench):
     """No more pictures are under way than were asked for."""
     work = new_bench(faults=[{"route": CDN, "kind": "slow", "delay_s": 0.01}])
     work.run(30)
-    work.server.app.journal.restart()
+    work.server.app.counts.restart()
 
     keep(work, settings={"concurrency": 3})
 

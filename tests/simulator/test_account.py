@@ -186,13 +186,13 @@ def test_webhooks_of_other_accounts(connect):
     other = connect("mak_b", reset=False)
 
     assert other.client.delete(f"/webhook/{webhook_id}").status_code == 404
-    assert webhook_id == api.server.app.service.webhooks.of("user_a")[0].webhook_id
+    assert webhook_id == api.server.app.state.webhooks.list_of("user_a")[0].webhook_id
 
 
 def test_completion_can_be_followed(api):
     """Whoever hooks on to completion hears of each task once, when it has ended."""
     heard = []
-    api.server.app.service.world.on_finished.append(heard.append)
+    api.server.app.state.on_finished.append(heard.append)
     made = [api.create(f"kite {i}") for i in range(3)]
     api.server.complete()
     api.server.complete(made)

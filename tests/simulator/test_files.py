@@ -84,7 +84,7 @@ def test_pixels_and_base_can_be_chosen(connect):
 def test_unknown_files(connect):
     """No file: before completion, of a failed image, in another format, or of any other name."""
     api = connect(failures=[{"kind": "images", "n_images": 1}])
-    pending = api.server.app.service.world.tasks
+    pending = api.server.app.state.tasks
     api.create(count=2)
     early = f"/cdn/{pending[0].image_id(1)}.webp"
     before = api.client.get(early).status_code

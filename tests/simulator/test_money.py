@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mynth_dagster.clock import US_PER_S, ManualClock, us_from_utc
 from mynth_dagster.simulator.defaults import format_cost, format_price, units_of
 from mynth_dagster.simulator.scenario import ApiKey, Quirks, Scenario
-from mynth_dagster.simulator.state import World
-from mynth_dagster.simulator.tasks import Order
+from mynth_dagster.simulator.state import State
+from mynth_dagster.simulator.tasks import GenerateRequest
 from mynth_dagster.simulator.validation import Refusal
 
 HALF_FAIL = {"kind": "images", "prompt_contains": "[half]", "n_images": 2}
@@ -125,7 +125,7 @@ def test_spending_limit_periods(period, n_days):
     """Periods start at 00:00 UTC: the day, the Monday, the first of the month."""
     wednesday_us = us_from_utc(datetime(2026, 11, 18, 12, tzinfo=timezone.utc))
     limited = ApiKey(spending_limit_usd="0.01", spending_limit_period=period)
-    key = World(Scenario(api_keys=(limited,)), ManualClock()).accounts.find("mak_simulator")
+    key = State(Scenario(api_keys=(limited,)), ManualClock()).accounts.find("mak_simulator")
     key.reserve(units_of("0.01"), wednesday_us, Quirks())
     next_midnight_us = wednesday_us + (n_days * DAY_S - DAY_S // 2) * US_PER_S
 
@@ -193,19 +193,14 @@ def test_auto_refunds_the_ceiling(api):
     assert 2 * base == Decimal(task["cost"])
 
 
-def order(prompt, count):
-    fields = dict.fromkeys(Order.__slots__)
-    return Order(
-        **{
-            **fields,
-            "prompt": prompt,
-            "model": "auto" if count == 1 else PRO,
-            "size": "square",
-            "is_4k": False,
-            "count": count,
-            "format": "webp",
-            "n_inputs": count % 3,
-        }
+def request(prompt, count):
+    return GenerateRequest(
+        prompt=prompt,
+        model="auto" if count == 1 else PRO,
+        size="square",
+        count=count,
+        format="webp",
+        n_inputs=count % 3,
     )
 
 
@@ -230,7 +225,7 @@ def test_money_adds_up_under_any_interleaving(steps, seed, balance):
     the sum of pending estimates, both never beyond what there was.
     """
     clock = ManualClock()
-    world = World(
+    state = State(
         Scenario.from_dict(
             {
                 "seed": seed,
@@ -240,30 +235,30 @@ def test_money_adds_up_under_any_interleaving(steps, seed, balance):
         ),
         clock,
     )
-    key = world.accounts.find("mak_simulator")
+    key = state.accounts.find("mak_simulator")
     for step in steps:
-        play(world, clock, key, step)
-        world.complete_due()
-        check_books(world, key.account, units_of(balance))
+        play(state, clock, key, step)
+        state.complete_due()
+        check_books(state, key.account, units_of(balance))
 
 
-def play(world, clock, key, step):
+def play(state, clock, key, step):
     if step[0] == "create":
         try:
-            world.create(order(step[2], step[1]), key, b"{}")
+            state.create(request(step[2], step[1]), key, b"{}")
         except Refusal:
             assert key.account.available < units_of("0.2") * step[1] + units_of("1")
     elif step[0] == "advance":
         clock.advance(step[1])
     elif step[0] == "complete":
-        world.complete(task.task_id for task in world.tasks[: step[1]])
+        state.complete(task.task_id for task in state.tasks[: step[1]])
     else:
-        world.change(world.scenario.changed({"progress": step[1]}))
+        state.change(state.scenario.changed({"progress": step[1]}))
 
 
-def check_books(world, account, opening):
-    ended = [task for task in world.tasks if not task.is_pending]
-    pending = [task for task in world.tasks if task.is_pending]
+def check_books(state, account, opening):
+    ended = [task for task in state.tasks if not task.is_pending]
+    pending = [task for task in state.tasks if task.is_pending]
     assert opening - sum(task.cost for task in ended) == account.balance
     assert sum(task.reserved for task in pending) == account.reserved
     assert account.available >= 0

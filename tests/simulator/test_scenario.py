@@ -16,7 +16,7 @@ from mynth_dagster.simulator import (
     Scenario,
     ScenarioError,
 )
-from mynth_dagster.simulator.tasks import draw
+from mynth_dagster.simulator.rng import random_share
 
 FULL = Scenario(
     revision="2026-04",
@@ -103,7 +103,7 @@ def test_quirks_follow_the_revision():
 )
 def test_distribution_bounds(distribution, low_s, high_s):
     """Draws stay within their bounds."""
-    draws = [distribution.at(draw(0, i)) for i in range(500)]
+    draws = [distribution.at(random_share(0, i)) for i in range(500)]
 
     assert low_s <= min(draws) + 1e-9
     assert max(draws) <= high_s + 1e-9
@@ -117,9 +117,9 @@ def test_lognormal_median():
 
 def test_draws_repeat_and_spread():
     """A draw depends on seed and subject alone, and draws fill the unit interval."""
-    draws = [draw(1, "x", i) for i in range(1000)]
+    draws = [random_share(1, "x", i) for i in range(1000)]
 
-    assert draws == [draw(1, "x", i) for i in range(1000)]
+    assert draws == [random_share(1, "x", i) for i in range(1000)]
     assert all(0 <= value < 1 for value in draws)
     assert 0.45 < sum(draws) / len(draws) < 0.55
-    assert draw(1, "x") != draw(2, "x")
+    assert random_share(1, "x") != random_share(2, "x")

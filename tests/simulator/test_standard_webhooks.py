@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mynth_dagster.simulator import STANDARD_SECRET
-from mynth_dagster.simulator.webhooks import sign_standard
+from mynth_dagster.simulator.v2026_10 import sign_standard
 from tests.simulator.catcher import Catcher, running_catcher
 from tests.simulator.test_deliveries import complete_until
 from tests.simulator.test_shapes_2026_10 import same, sample_of

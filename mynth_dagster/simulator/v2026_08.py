@@ -1,0 +1,399 @@
+"""
+API revision 2026-08.
+
+Successes are wrapped in ``data``; error bodies are flat with codes in upper case; an image that
+succeeded says ``success``; requests are flat, with snake case for the newer fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION
+from mynth_dagster.simulator import completion, defaults
+from mynth_dagster.simulator.accounts import Key
+from mynth_dagster.simulator.completion import ModelPrice, PriceBook, Rendering
+from mynth_dagster.simulator.defaults import format_cost, format_price
+from mynth_dagster.simulator.destinations import StoredDestination
+from mynth_dagster.simulator.revision import Payload, RequestBody
+from mynth_dagster.simulator.scenario import Quirks, TaskType
+from mynth_dagster.simulator.tasks import AnalysisRequest, GenerateRequest, SimulatedTask
+from mynth_dagster.simulator.v2026_04 import (
+    LEVELS_DEFAULT,
+    Access,
+    CustomWebhooks,
+    InputSource,
+    Levels,
+    Metadata,
+    Output,
+    Revision202604,
+    Size,
+    SizeWord,
+    WebhookBody,
+    check_choices,
+    events_of,
+)
+from mynth_dagster.simulator.validation import (
+    ErrorCode,
+    LenientBody,
+    Refusal,
+    Slug,
+    Text,
+    Url,
+    Whole,
+    either,
+    field_error,
+    intent_tag_in,
+    one_of,
+    read_body,
+)
+from mynth_dagster.simulator.webhooks import WebhookSpec
+
+_LIMITS = LIMITS_BY_REVISION["2026-08"]
+
+
+class Revision202608(Revision202604):
+    """The revision of the summer of 2026."""
+
+    name = "2026-08"
+    limits = _LIMITS
+    rates_at_once = False
+    routes = (Revision202604.routes - {"GET /tasks/:id/results"}) | {
+        "POST /image/generate/estimate",
+        "POST /image/alt",
+        "POST /image/review",
+        "GET /tasks",
+        "GET /tasks/:id/result",
+        "GET /models",
+        "GET /me",
+        "GET /balance",
+        "POST /destinations",
+        "GET /destinations",
+        "GET /destinations/:id",
+        "PUT /destinations/:id",
+        "DELETE /destinations/:id",
+        "POST /destinations/:id/test",
+    }
+
+    def read_generate(self, body: RequestBody, quirks: Quirks, *, strict: bool) -> GenerateRequest:
+        asked = read_body(_GenerateBody, body, strict=strict)
+        check_choices(asked.prompt, asked.output if "output" in body else None, quirks)
+        size = asked.size if isinstance(asked.size, str) else asked.size.word
+        rating = _Scale() if asked.rating is True else asked.rating or None
+        return GenerateRequest(
+            prompt=asked.prompt,
+            negative_prompt=asked.negative_prompt or None,
+            model=asked.model,
+            size=size.removesuffix("_4k"),
+            is_4k=size.endswith("_4k"),
+            count=asked.count,
+            format=asked.output.format,
+            quality=asked.output.quality,
+            n_inputs=len(asked.inputs),
+            enhancement="magic" if asked.magic_prompt else "off",
+            rating_levels=None if rating is None else rating.values,
+            rates_custom=rating is not None and rating.mode == "custom",
+            wants_token=asked.access.pat.enabled,
+            destination=asked.destination or None,
+            webhook_urls=tuple(target.url for target in asked.webhook.custom),
+            silences_registered=not asked.webhook.dashboard,
+            intent_tag=intent_tag_in(asked.metadata),
+        )
+
+    def read_analysis(
+        self, task_type: TaskType, body: RequestBody, *, strict: bool
+    ) -> AnalysisRequest:
+        if task_type == "image.rate":
+            rate = read_body(_RateBody, body, strict=strict)
+            return AnalysisRequest(type=task_type, urls=(rate.url,), levels=rate.values)
+        model = _AltBody if task_type == "image.alt" else _ReviewBody
+        return AnalysisRequest(type=task_type, urls=(read_body(model, body, strict=strict).url,))
+
+    def read_webhook(self, body: RequestBody) -> WebhookSpec:
+        asked = read_body(_WebhookBody, body)
+        return WebhookSpec(asked.enabled, asked.url, asked.events)
+
+    def wrap(self, data: object) -> object:
+        return {"data": data}
+
+    def error_body(
+        self, error: ErrorCode, refusal: Refusal, status: int, quirks: Quirks
+    ) -> Payload:
+        key = "error" if quirks.error_body == "flat_error" else "message"
+        payload = {"code": error.code.upper(), key: refusal.message, **refusal.extra}
+        return {"error": payload} if quirks.error_body == "nested" else payload
+
+    def created(self, task: SimulatedTask, token: str | None) -> Payload:
+        payload: Payload = {
+            "taskId": task.task_id,
+            "estimatedCost": format_price(task.reserved),
+        }
+        if token is not None:
+            payload["access"] = {"publicAccessToken": token}
+        return payload
+
+    def result(self, task: SimulatedTask, rendering: Rendering) -> Payload:
+        """Four keys; a task without a result has null."""
+        return {
+            "id": task.task_id,
+            "type": task.type,
+            "status": task.status,
+            "result": self._result(task, rendering),
+        }
+
+    def detail(self, task: SimulatedTask, rendering: Rendering) -> Payload:
+        tells_errors = task.status == "failed" and not task.shows_images
+        return {
+            "result": None,
+            **super().detail(task, rendering),
+            "errors": self._errors(task) if tells_errors else None,
+        }
+
+    def task_page(self, tasks: Iterable[SimulatedTask]) -> list[Payload]:
+        return [
+            {
+                "id": task.task_id,
+                "type": task.type,
+                "status": task.status,
+                "cost": self._cost(task),
+                **self._times(task),
+            }
+            for task in tasks
+        ]
+
+    def event(self, task: SimulatedTask, rendering: Rendering) -> Payload:
+        """What a failed task lacks is absent."""
+        payload = super().event(task, rendering)
+        if rendering.quirks.event_tells_cost:
+            payload["task"]["cost"] = self._cost(task)
+        if task.status == "failed":
+            payload["errors"] = self._errors(task)
+        return payload
+
+    def models(self, prices: PriceBook) -> list[Payload]:
+        """The catalogue; ``auto`` only where the scenario lists it."""
+        models = [
+            {"id": model_id, "displayName": model.label, "pricing": _pricing(prices[model_id])}
+            for model_id, model in prices.models.items()
+        ]
+        if prices.lists_auto:
+            auto = _pricing(ModelPrice(prices.auto_ceiling, None, None))
+            models.insert(0, {"id": AUTO_MODEL, "displayName": "Auto", "pricing": auto})
+        return models
+
+    def estimate(self, units: int, kind: str) -> Payload:
+        return {"estimatedCost": format_price(units), "currency": "usd", "estimateKind": kind}
+
+    def me(self, key: Key, now_us: int) -> Payload:
+        preview = f"{key.secret[:6]}…{key.secret[-2:]}"
+        api_key = {"id": key.key_id, "name": key.name, "keyPreview": preview}
+        return {"userId": key.user_id, "auth": {"method": "api-key", "apiKey": api_key}}
+
+    def balance(self, key: Key, now_us: int) -> Payload:
+        """The account's money, and the key's limit if it has one."""
+        payload = money_of(key)
+        if key.limit is not None:
+            used = key.used(now_us)
+            payload["apiKey"] = {
+                "spendingLimit": format_price(key.limit),
+                "spendingLimitPeriod": key.limit_period,
+                "usedInPeriod": format_price(used),
+                "remainingInPeriod": format_price(max(key.limit - used, 0)),
+            }
+        return payload
+
+    def destination(self, destination: StoredDestination) -> Payload:
+        config = {"path_template": destination.spec.path_template}
+        if destination.spec.url_template is not None:
+            config["url_template"] = destination.spec.url_template
+        return {
+            "id": destination.destination_id,
+            "name": destination.spec.name,
+            "provider": dict(destination.spec.provider),
+            "config": config,
+            **self._times(destination),
+        }
+
+    def _errors(self, task: SimulatedTask) -> list[Payload]:
+        code = task.outcome.code
+        return [] if code is None else [{"code": code, "message": completion.message_of(code)}]
+
+    def _result(self, task: SimulatedTask, rendering: Rendering) -> Payload | None:
+        request = task.request
+        if isinstance(request, AnalysisRequest):
+            return self._analysis(task, request) if task.status == "completed" else None
+        if not task.shows_images or not isinstance(request, GenerateRequest):
+            return None
+        return {
+            "model": task.outcome.model,
+            "images": self._images(task, rendering),
+            **magic_prompt_of(request),
+        }
+
+    def _images(self, task: SimulatedTask, rendering: Rendering) -> list[Payload]:
+        request = task.request
+        assert isinstance(request, GenerateRequest)
+        format_image_cost = format_price if rendering.quirks.image_cost_trimmed else format_cost
+        payloads: list[Payload] = []
+        for image in completion.images_of(task, rendering.base_url):
+            if image.error_code is not None:
+                message = completion.message_of(image.error_code)
+                error = {"code": image.error_code, "message": message}
+                payloads.append({"status": "failed", "error": error})
+                continue
+            payload: Payload = {
+                "status": "success",
+                "id": image.image_id,
+                "url": None if rendering.has_no_url(image.destination) else image.url,
+                "mynth_url": image.url,
+                "size": image.pixels,
+                "cost": format_image_cost(image.cost),
+            }
+            if image.level is not None and rendering.is_unratable(request):
+                payload["rating"] = {"status": "failed", "error": {"code": defaults.RATING_FAILED}}
+            elif image.level is not None:
+                payload["rating"] = {"status": "success", "level": image.level}
+            if image.destination is not None:
+                payload["destination"] = self._delivery(image.destination, rendering)
+            payloads.append(payload)
+        return payloads
+
+    def _delivery(self, destination: str, rendering: Rendering) -> Payload:
+        if destination not in rendering.scenario.failing_destinations:
+            return {"status": "success", "name": destination}
+        error = {"code": defaults.DESTINATION_FAILED, "message": defaults.DESTINATION_TEXT}
+        return {"status": "failed", "name": destination, "error": error}
+
+    def _analysis(self, task: SimulatedTask, request: AnalysisRequest) -> Payload:
+        url = request.urls[0]
+        if request.type == "image.rate":
+            _, level = next(completion.ratings_of(task))
+            return {"url": url, "level": level}
+        if request.type == "image.alt":
+            return {"url": url, "alt": completion.alt_text_of(task, url)}
+        return {
+            "url": url,
+            "score": completion.score_of(task, url),
+            "summary": defaults.REVIEW_SUMMARY,
+            "findings": [dict(defaults.REVIEW_FINDING)],
+            "strengths": [dict(defaults.REVIEW_STRENGTH)],
+        }
+
+
+def money_of(key: Key) -> Payload:
+    """An account's money, also in 2026-10."""
+    return {
+        "balance": format_price(key.account.balance),
+        "reserved": format_price(key.account.reserved),
+        "available": format_price(key.account.available),
+        "currency": "usd",
+    }
+
+
+def magic_prompt_of(request: GenerateRequest) -> Payload:
+    """What a magic prompt adds to a result, also in 2026-10."""
+    if request.enhancement != "magic":
+        return {}
+    payload = {"positive": request.prompt + defaults.MAGIC_SUFFIX}
+    if request.negative_prompt is not None:
+        payload["negative"] = request.negative_prompt
+    return {"magic_prompt": payload}
+
+
+def _pricing(price: ModelPrice) -> Payload:
+    per_image = {"base": format_price(price.base)}
+    if price.four_k is not None:
+        per_image["4k"] = format_price(price.four_k)
+    payload: Payload = {"perImage": per_image}
+    if price.per_input is not None:
+        payload["perInput"] = format_price(price.per_input)
+    return payload
+
+
+# Request bodies.
+
+
+class _Size(Size):
+    scale: Literal["base", "4k"] = "base"
+
+
+class _Output(Output):
+    quality: Whole = Field(default=defaults.QUALITY, ge=_LIMITS.quality_min, le=_LIMITS.quality_max)
+
+
+class _Input(LenientBody):
+    type: Literal["image"]
+    role: Annotated[str, one_of(_LIMITS.input_roles)] = Field(default="auto", alias="as")
+    source: InputSource
+
+
+class _Scale(LenientBody):
+    mode: Literal["nsfw_sfw", "custom"] = "nsfw_sfw"
+    levels: Levels = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> _Scale:
+        if self.mode == "custom" and not self.levels:
+            raise field_error("missing", "levels")
+        return self
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The scale, mildest first."""
+        if self.mode == "nsfw_sfw":
+            return LEVELS_DEFAULT
+        return tuple(level.value for level in self.levels)
+
+
+class _Webhooks(LenientBody):
+    dashboard: Annotated[bool, one_of([False])] = True
+    custom: CustomWebhooks = Field(default_factory=list)
+
+
+_ImageUrl = Annotated[Url, Field(max_length=_LIMITS.input_url_max_chars)]
+
+
+class _GenerateBody(LenientBody):
+    prompt: str = Field(max_length=_LIMITS.prompt_max_chars)
+    negative_prompt: Text = Field(default="", max_length=_LIMITS.negative_prompt_max_chars)
+    magic_prompt: Annotated[bool, one_of([True])] = False
+    model: Text = AUTO_MODEL
+    size: Annotated[str | _Size, either(dict, _Size, SizeWord)] = "auto"
+    count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
+    output: _Output = Field(default_factory=_Output)
+    inputs: list[Annotated[str | _Input, either(dict, _Input, _ImageUrl)]] = Field(
+        default_factory=list, max_length=_LIMITS.inputs_max
+    )
+    rating: Annotated[bool | _Scale, either(bool, Literal[True], _Scale)] = False
+    webhook: _Webhooks = Field(default_factory=_Webhooks)
+    access: Access = Field(default_factory=Access)
+    destination: Slug = Field(default="", max_length=_LIMITS.destination_max_chars)
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class _RateBody(_Scale):
+    url: _ImageUrl
+
+
+class _AltBody(LenientBody):
+    url: _ImageUrl
+
+
+class _ReviewBody(_AltBody):
+    effort: Literal["low", "high"] = "high"
+
+
+_TASK_TYPES = ("image.generate", "image.rate", "image.alt", "image.review")
+
+
+class _WebhookBody(WebhookBody):
+    events: Annotated[
+        str | list[str],
+        events_of(
+            *("all", "task.completed", "task.failed"),
+            *(f"task.{kind}.{end}" for kind in _TASK_TYPES for end in ("completed", "failed")),
+        ),
+    ]
