@@ -114,8 +114,9 @@ def spoil(rule: FaultRule, response: Response) -> Response:
         return HTMLResponse(defaults.HTML_PAGE, rule.http_status)
     if rule.kind == "bad_json":
         response.body = defaults.GARBAGE
-        response.headers["content-length"] = str(len(defaults.GARBAGE))
-        response.headers["content-type"] = "application/json"
+        if response.status_code != 204:
+            response.headers["content-length"] = str(len(defaults.GARBAGE))
+            response.headers["content-type"] = "application/json"
     if rule.kind == "truncated":
         response.body = bytes(response.body[: len(response.body) // 2])
     return response

@@ -1,4 +1,4 @@
-"""Uploaded input images: judged by their bytes, kept in memory, served until forgotten."""
+"""Images: those that were uploaded, kept in memory, and pictures in place of generated ones."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ MEDIA_TYPES = {"webp": "image/webp", "png": "image/png", "jpg": "image/jpeg"}
 _SKETCH_PX = 384  # longer side of the sketch that is enlarged
 _N_HILLS = 5
 _JPEG_QUALITY_MAX = 95  # above it files grow without looking better
-_BEST_EFFORT = 0  # WebP's fastest method
+_FASTEST = 0  # of WebP's methods
 
 Colour = tuple[int, int, int]
 
@@ -113,7 +113,14 @@ def draw_picture(number: int, width: int, height: int, file_format: str, quality
     scale = _SKETCH_PX / max(width, height)
     sketch = _draw_sketch(number, max(2, round(width * scale)), max(2, round(height * scale)))
     picture = sketch.resize((width, height), Image.Resampling.BICUBIC)
-    return _encode(picture, file_format, quality)
+    buffer = BytesIO()
+    if file_format == "png":
+        picture.quantize(64).save(buffer, "PNG", compress_level=3)
+    elif file_format == "jpg":
+        picture.save(buffer, "JPEG", quality=max(1, min(quality, _JPEG_QUALITY_MAX)))
+    else:
+        picture.save(buffer, "WEBP", quality=quality, method=_FASTEST)
+    return buffer.getvalue()
 
 
 def pixels_of(content: bytes) -> str | None:
@@ -126,45 +133,25 @@ def pixels_of(content: bytes) -> str | None:
     return f"{sides[0]}x{sides[1]}"
 
 
-def _encode(picture: Image.Image, file_format: str, quality: int) -> bytes:
-    buffer = BytesIO()
-    if file_format == "png":
-        picture.quantize(64).save(buffer, "PNG", compress_level=3)
-    elif file_format == "jpg":
-        picture.save(buffer, "JPEG", quality=max(1, min(quality, _JPEG_QUALITY_MAX)))
-    else:
-        picture.save(buffer, "WEBP", quality=quality, method=_BEST_EFFORT)
-    return buffer.getvalue()
-
-
 def _draw_sketch(number: int, width: int, height: int) -> Image.Image:
     dice = Random(number)  # noqa: S311 - for pictures, not for secrets
     hue = dice.random()
-    sketch = _draw_sky(width, height, hue)
+    top, bottom = (
+        Image.new("RGB", (width, height), _colour(hue + shift, lightness, saturation))
+        for shift, lightness, saturation in ((0, 0.42, 0.55), (0.12, 0.86, 0.7))
+    )
+    fade = Image.linear_gradient("L").resize((width, height))
+    sketch = Image.composite(bottom, top, fade)
     brush = ImageDraw.Draw(sketch)
-    _draw_sun(brush, dice, width, height, hue)
+    radius = min(width, height) * (0.07 + 0.08 * dice.random())
+    x, y = width * (0.15 + 0.7 * dice.random()), height * (0.15 + 0.25 * dice.random())
+    sun = (x - radius, y - radius, x + radius, y + radius)
+    brush.ellipse(sun, fill=_colour(hue + 0.15, 0.93, 0.9))
     for layer in range(_N_HILLS):
         depth = (layer + 1) / _N_HILLS
         colour = _colour(hue + 0.45 + 0.06 * layer, 0.62 - 0.45 * depth, 0.45)
         brush.polygon(_hill(dice, depth, width, height), fill=colour)
     return sketch
-
-
-def _draw_sky(width: int, height: int, hue: float) -> Image.Image:
-    top, bottom = _colour(hue, 0.42, 0.55), _colour(hue + 0.12, 0.86, 0.7)
-    fade = Image.linear_gradient("L").resize((width, height))
-    return Image.composite(
-        Image.new("RGB", (width, height), bottom), Image.new("RGB", (width, height), top), fade
-    )
-
-
-def _draw_sun(
-    brush: ImageDraw.ImageDraw, dice: Random, width: int, height: int, hue: float
-) -> None:
-    radius = min(width, height) * (0.07 + 0.08 * dice.random())
-    x, y = width * (0.15 + 0.7 * dice.random()), height * (0.15 + 0.25 * dice.random())
-    colour = _colour(hue + 0.15, 0.93, 0.9)
-    brush.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
 
 def _hill(dice: Random, depth: float, width: int, height: int) -> list[tuple[float, float]]:

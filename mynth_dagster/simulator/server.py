@@ -23,37 +23,6 @@ from mynth_dagster.simulator.request_log import ConnectionCounts
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.simulator.state import Archive
 
-# uvicorn's HTTP protocol, observed: connections are counted and can be cut.
-
-
-class ObservedProtocol(HttpToolsProtocol):
-    """
-    One connection of a client.
-
-    The app must have ``connections``, and be served as plain ASGI 3 without proxy headers,
-    so that uvicorn hands it on unwrapped.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._observer.opened()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._observer.closed()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        """Put the transport where `faults.cut` finds it."""
-        super().on_message_begin()
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope["extensions"] = {TRANSPORT: self.transport}
-
-    @property
-    def _observer(self) -> ConnectionCounts:
-        observer: ConnectionCounts = self.app.connections
-        return observer
-
-
 Value = TypeVar("Value")
 
 _START_TIMEOUT_S = 30.0
@@ -207,28 +176,38 @@ def serve(
     previous = [signal.signal(number, lambda *_: stopping.set()) for number in signals]
     try:
         with SimulatorServer(scenario, host=host, port=port, keep=keep) as server:
-            (announce or _print_line)(_greeting(server))
+            keys = ", ".join(entry.key for entry in server.scenario.api_keys) or "none"
+            line = f"simulated Mynth {scenario.revision} at {server.url}, API key {keys}"
+            if announce is None:
+                print(line, flush=True)  # noqa: T201 - the one line that people wait for
+            else:
+                announce(line)
             stopping.wait()
     finally:
         for number, handler in zip(signals, previous, strict=True):
             signal.signal(number, handler)
 
 
-def _greeting(server: SimulatorServer) -> str:
-    scenario = server.scenario
-    keys = ", ".join(entry.key for entry in scenario.api_keys) or "none"
-    return f"simulated Mynth {scenario.revision} at {server.url}, API key {keys}"
-
-
-def _print_line(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the one line that the command is asked to print
-
-
 class _Server(uvicorn.Server):
     """uvicorn without signals, which says when it is ready and stops at once when told."""
 
     def __init__(self, app: Simulator) -> None:
-        super().__init__(_configure(app))
+        config = uvicorn.Config(
+            app,
+            http=ObservedProtocol,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,  # the scenario's clock dates the answers
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            timeout_keep_alive=defaults.KEEP_ALIVE_S,
+            backlog=_BACKLOG,
+        )
+        super().__init__(config)
         self.is_ready = threading.Event()
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -263,33 +242,15 @@ class _Server(uvicorn.Server):
         """The value of ``function`` called on the serving thread."""
         assert self._loop is not None
         outcome: Future[Value] = Future()
-        self._loop.call_soon_threadsafe(_call_into, function, outcome)
+
+        def call() -> None:
+            try:
+                outcome.set_result(function())
+            except Exception as exc:  # noqa: BLE001 - handed over to the thread that waits
+                outcome.set_exception(exc)
+
+        self._loop.call_soon_threadsafe(call)
         return outcome.result()
-
-
-def _call_into(function: Callable[[], Value], outcome: Future[Value]) -> None:
-    try:
-        outcome.set_result(function())
-    except Exception as exc:  # noqa: BLE001 - handed over to the thread that waits
-        outcome.set_exception(exc)
-
-
-def _configure(app: Simulator) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=ObservedProtocol,
-        ws="none",
-        interface="asgi3",
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,  # the scenario's clock dates the answers
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        timeout_keep_alive=defaults.KEEP_ALIVE_S,
-        backlog=_BACKLOG,
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -302,3 +263,31 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+class ObservedProtocol(HttpToolsProtocol):
+    """
+    One connection of a client: uvicorn's HTTP protocol, which counts it and lets faults cut it.
+
+    The app must have ``connections``, and be served as plain ASGI 3 without proxy headers,
+    so that uvicorn hands it on unwrapped.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._observer.opened()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._observer.closed()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Put the transport where `faults.cut` finds it."""
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["extensions"] = {TRANSPORT: self.transport}
+
+    @property
+    def _observer(self) -> ConnectionCounts:
+        observer: ConnectionCounts = self.app.connections
+        return observer

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator
 
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, OUTPUT_FORMATS, SIZE_RATIOS, SIZES
 from mynth_dagster.simulator import completion, defaults
@@ -35,17 +35,22 @@ from mynth_dagster.simulator.validation import (
     TOKEN_EXPIRED,
     UNAUTHORIZED,
     VALIDATION,
+    Body,
     ErrorCode,
     LenientBody,
     Refusal,
+    StrictableBody,
     Text,
     Url,
     Whole,
     at_most_bytes,
     either,
-    field_error,
+    has_word,
     intent_tag_in,
     invalid,
+    is_array,
+    is_flag,
+    is_object,
     one_of,
     read_body,
 )
@@ -92,7 +97,7 @@ class Revision202604(Revision):
             negative_prompt=prompt.negative if "negative" in prompt.model_fields_set else None,
             model=asked.model,
             size=size.removesuffix("_4k"),
-            auto_size_by="mynth" if isinstance(asked.size, str) else asked.size.prefer,
+            auto_size_by=asked.size.prefer if isinstance(asked.size, _AutoSize) else "mynth",
             is_4k=size.endswith("_4k"),
             count=asked.count,
             format=asked.output.format,
@@ -276,7 +281,6 @@ class Revision202604(Revision):
 
 
 Metadata = Annotated[dict[str, Any], at_most_bytes(_LIMITS.metadata_max_bytes)]
-SizeWord = Annotated[str, one_of(SIZES)]
 _PromptText = Annotated[str, Field(max_length=_LIMITS.prompt_max_chars)]
 _ENHANCEMENTS: dict[bool | str, Enhancement] = {
     False: "off",
@@ -288,28 +292,35 @@ _ENHANCEMENTS: dict[bool | str, Enhancement] = {
 def events_of(*names: str) -> PlainValidator:
     """Events that a webhook may want: ``all``, or an array of some names."""
     listed = Annotated[list[Annotated[str, one_of(names)]], Field(min_length=1)]
-    return either(list, listed, Literal["all"])
+    return either(is_array, listed, Literal["all"])
 
 
-class Size(LenientBody):
-    """A size as an object."""
+class AutoSize(LenientBody):
+    """A size that the model or Mynth chooses."""
 
     type: Literal["auto", "aspect_ratio"]
-    aspect_ratio: Annotated[str, one_of(SIZE_RATIOS)] = Field(default="", alias="aspectRatio")
-    scale: str = "base"
-
-    @model_validator(mode="after")
-    def _check_ratio(self) -> Size:
-        if self.type == "aspect_ratio" and not self.aspect_ratio:
-            raise field_error("missing", "aspectRatio")
-        return self
 
     @property
     def word(self) -> str:
         """The same size as a word."""
-        if self.type == "auto":
-            return "auto"
+        return "auto"
+
+
+class RatioSize(AutoSize):
+    """A size by its ratio."""
+
+    aspect_ratio: Annotated[str, one_of(SIZE_RATIOS)] = Field(alias="aspectRatio")
+    scale: Literal["base", "4k"] = "base"
+
+    @property
+    def word(self) -> str:
         return self.aspect_ratio + ("_4k" if self.scale == "4k" else "")
+
+
+def size_as(auto: type[Body], ratio: type[Body]) -> PlainValidator:
+    """A size as a word, or as one of two objects."""
+    either_object = either(has_word("type", "aspect_ratio"), ratio, auto)
+    return either(is_object, Annotated[Any, either_object], Annotated[str, one_of(SIZES)])
 
 
 class Output(LenientBody):
@@ -326,6 +337,9 @@ class InputSource(LenientBody):
     url: Url
 
 
+LEVELS_BOUNDS = Field(min_length=_LIMITS.rating_levels_min, max_length=_LIMITS.rating_levels_max)
+
+
 class RatingLevelBody(LenientBody):
     """One value of a rating scale of the caller's own."""
 
@@ -338,10 +352,7 @@ class RatingLevelBody(LenientBody):
     )
 
 
-Levels = Annotated[
-    list[RatingLevelBody],
-    Field(min_length=_LIMITS.rating_levels_min, max_length=_LIMITS.rating_levels_max),
-]
+Levels = Annotated[list[RatingLevelBody], LEVELS_BOUNDS]
 
 
 class CustomWebhook(LenientBody):
@@ -366,8 +377,6 @@ class Access(LenientBody):
 class WebhookBody(LenientBody):
     """A registered webhook."""
 
-    enabled: bool
-    url: Url
     events: Annotated[
         str | list[str],
         events_of(
@@ -375,6 +384,8 @@ class WebhookBody(LenientBody):
             *("task.image.generate.completed", "task.image.generate.failed"),
         ),
     ]
+    enabled: bool
+    url: Url
 
 
 def check_choices(prompt: str, output: Output | None, quirks: Quirks) -> None:
@@ -390,20 +401,23 @@ def check_choices(prompt: str, output: Output | None, quirks: Quirks) -> None:
         raise invalid("output", "needs both format and quality")
 
 
-class _Size(Size):
+class _AutoSize(AutoSize):
     prefer: Literal["mynth", "native"] = "mynth"
-    scale: Annotated[str, one_of(["4k"])] = "base"  # what is not 4k is left out
 
 
-class _Prompt(LenientBody):
+class _RatioSize(RatioSize):
+    scale: Annotated[Literal["base", "4k"], one_of(["4k"])] = "base"  # what is not 4k is left out
+
+
+class _Prompt(StrictableBody):
     positive: _PromptText
     negative: str = Field(default="", max_length=_LIMITS.negative_prompt_max_chars)
     enhance: Annotated[
-        bool | str, either(bool, Literal[False], Literal["prefer_magic", "prefer_native"])
+        bool | str, either(is_flag, Literal[False], Literal["prefer_magic", "prefer_native"])
     ] = False
 
 
-class _Input(LenientBody):
+class _Input(StrictableBody):
     type: Literal["image"]
     role: Annotated[str, one_of(_LIMITS.input_roles)]
     source: InputSource
@@ -419,19 +433,21 @@ class _Webhooks(LenientBody):
     custom: CustomWebhooks = Field(default_factory=list)
 
 
-class _GenerateBody(LenientBody):
-    prompt: Annotated[str | _Prompt, either(dict, _Prompt, _PromptText)]
+class _GenerateBody(StrictableBody):
+    prompt: Annotated[str | _Prompt, either(is_object, _Prompt, _PromptText)]
     model: Text = AUTO_MODEL
-    size: Annotated[str | _Size, either(dict, _Size, SizeWord)] = "auto"
+    size: Annotated[str | AutoSize, size_as(_AutoSize, _RatioSize)] = "auto"
     count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
     output: Output = Field(default_factory=Output)
-    inputs: list[Annotated[str | _Input, either(dict, _Input, Url)]] = Field(default_factory=list)
+    inputs: list[Annotated[str | _Input, either(is_object, _Input, Url)]] = Field(
+        default_factory=list
+    )
     content_rating: _ContentRating = Field(default_factory=_ContentRating)
     webhook: _Webhooks = Field(default_factory=_Webhooks)
     access: Access = Field(default_factory=Access)
     metadata: Metadata = Field(default_factory=dict)
 
 
-class _RateBody(LenientBody):
+class _RateBody(StrictableBody):
     urls: list[Url] = Field(min_length=1, max_length=10)
     levels: Levels = Field(default_factory=list)

@@ -8,14 +8,14 @@ succeeded says ``success``; requests are flat, with snake case for the newer fie
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator
 
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION
 from mynth_dagster.simulator import completion, defaults
 from mynth_dagster.simulator.accounts import Key
-from mynth_dagster.simulator.completion import ModelPrice, PriceBook, Rendering
+from mynth_dagster.simulator.completion import ModelPrice, PriceBook, Rendering, SimulatedImage
 from mynth_dagster.simulator.defaults import format_cost, format_price
 from mynth_dagster.simulator.destinations import StoredDestination
 from mynth_dagster.simulator.revision import Payload, RequestBody
@@ -24,29 +24,34 @@ from mynth_dagster.simulator.tasks import AnalysisRequest, GenerateRequest, Simu
 from mynth_dagster.simulator.v2026_04 import (
     LEVELS_DEFAULT,
     Access,
+    AutoSize,
     CustomWebhooks,
     InputSource,
     Levels,
     Metadata,
     Output,
+    RatioSize,
     Revision202604,
-    Size,
-    SizeWord,
     WebhookBody,
     check_choices,
     events_of,
+    size_as,
 )
 from mynth_dagster.simulator.validation import (
+    Body,
     ErrorCode,
     LenientBody,
     Refusal,
     Slug,
+    StrictableBody,
     Text,
     Url,
     Whole,
     either,
-    field_error,
+    has_word,
     intent_tag_in,
+    is_flag,
+    is_object,
     one_of,
     read_body,
 )
@@ -107,10 +112,14 @@ class Revision202608(Revision202604):
         self, task_type: TaskType, body: RequestBody, *, strict: bool
     ) -> AnalysisRequest:
         if task_type == "image.rate":
-            rate = read_body(_RateBody, body, strict=strict)
+            is_custom = body.get("mode") == "custom"
+            model = _CustomRateBody if is_custom else _RateBody
+            rate: _RateBody = read_body(model, body, strict=strict)
             return AnalysisRequest(type=task_type, urls=(rate.url,), levels=rate.values)
-        model = _AltBody if task_type == "image.alt" else _ReviewBody
-        return AnalysisRequest(type=task_type, urls=(read_body(model, body, strict=strict).url,))
+        asked = read_body(
+            _AltBody if task_type == "image.alt" else _ReviewBody, body, strict=strict
+        )
+        return AnalysisRequest(type=task_type, urls=(asked.url,))
 
     def read_webhook(self, body: RequestBody) -> WebhookSpec:
         asked = read_body(_WebhookBody, body)
@@ -146,11 +155,10 @@ class Revision202608(Revision202604):
 
     def detail(self, task: SimulatedTask, rendering: Rendering) -> Payload:
         tells_errors = task.status == "failed" and not task.shows_images
-        return {
-            "result": None,
-            **super().detail(task, rendering),
-            "errors": self._errors(task) if tells_errors else None,
-        }
+        payload = super().detail(task, rendering)
+        payload["errors"] = self._errors(task) if tells_errors else None
+        payload.setdefault("result", None)
+        return payload
 
     def task_page(self, tasks: Iterable[SimulatedTask]) -> list[Payload]:
         return [
@@ -194,7 +202,12 @@ class Revision202608(Revision202604):
 
     def balance(self, key: Key, now_us: int) -> Payload:
         """The account's money, and the key's limit if it has one."""
-        payload = money_of(key)
+        payload: Payload = {
+            "balance": format_price(key.account.balance),
+            "reserved": format_price(key.account.reserved),
+            "available": format_price(key.account.available),
+            "currency": "usd",
+        }
         if key.limit is not None:
             used = key.used(now_us)
             payload["apiKey"] = {
@@ -218,8 +231,13 @@ class Revision202608(Revision202604):
         }
 
     def _errors(self, task: SimulatedTask) -> list[Payload]:
-        code = task.outcome.code
-        return [] if code is None else [{"code": code, "message": completion.message_of(code)}]
+        return [] if task.outcome.code is None else [self._error(task.outcome.code)]
+
+    def _error(self, code: str) -> Payload:
+        return {"code": self._code(code), "message": completion.message_of(code)}
+
+    def _code(self, code: str) -> str:
+        return code
 
     def _result(self, task: SimulatedTask, rendering: Rendering) -> Payload | None:
         request = task.request
@@ -227,45 +245,53 @@ class Revision202608(Revision202604):
             return self._analysis(task, request) if task.status == "completed" else None
         if not task.shows_images or not isinstance(request, GenerateRequest):
             return None
-        return {
+        payload: Payload = {
             "model": task.outcome.model,
             "images": self._images(task, rendering),
-            **magic_prompt_of(request),
         }
+        if request.enhancement == "magic":
+            payload["magic_prompt"] = {"positive": request.prompt + defaults.MAGIC_SUFFIX}
+            if request.negative_prompt is not None:
+                payload["magic_prompt"]["negative"] = request.negative_prompt
+        return payload
 
     def _images(self, task: SimulatedTask, rendering: Rendering) -> list[Payload]:
         request = task.request
         assert isinstance(request, GenerateRequest)
-        format_image_cost = format_price if rendering.quirks.image_cost_trimmed else format_cost
         payloads: list[Payload] = []
         for image in completion.images_of(task, rendering.base_url):
             if image.error_code is not None:
-                message = completion.message_of(image.error_code)
-                error = {"code": image.error_code, "message": message}
-                payloads.append({"status": "failed", "error": error})
+                payloads.append({"status": "failed", "error": self._error(image.error_code)})
                 continue
-            payload: Payload = {
-                "status": "success",
-                "id": image.image_id,
-                "url": None if rendering.has_no_url(image.destination) else image.url,
-                "mynth_url": image.url,
-                "size": image.pixels,
-                "cost": format_image_cost(image.cost),
-            }
+            payload = {"status": "success", **self._image(image, task, rendering)}
             if image.level is not None and rendering.is_unratable(request):
-                payload["rating"] = {"status": "failed", "error": {"code": defaults.RATING_FAILED}}
+                error = {"code": self._code(defaults.RATING_FAILED)}
+                payload["rating"] = {"status": "failed", "error": error}
             elif image.level is not None:
                 payload["rating"] = {"status": "success", "level": image.level}
-            if image.destination is not None:
-                payload["destination"] = self._delivery(image.destination, rendering)
             payloads.append(payload)
         return payloads
 
-    def _delivery(self, destination: str, rendering: Rendering) -> Payload:
-        if destination not in rendering.scenario.failing_destinations:
-            return {"status": "success", "name": destination}
-        error = {"code": defaults.DESTINATION_FAILED, "message": defaults.DESTINATION_TEXT}
-        return {"status": "failed", "name": destination, "error": error}
+    def _image(self, image: SimulatedImage, task: SimulatedTask, rendering: Rendering) -> Payload:
+        format_image_cost = format_price if rendering.quirks.image_cost_trimmed else format_cost
+        return {
+            "id": image.image_id,
+            "url": None if rendering.has_no_url(image.destination) else image.url,
+            "mynth_url": image.url,
+            "size": image.pixels,
+            "cost": format_image_cost(image.cost),
+            **self._delivery(image.destination, rendering),
+        }
+
+    def _delivery(self, destination: str | None, rendering: Rendering) -> Payload:
+        if destination is None:
+            return {}
+        payload: Payload = {"status": "success", "name": destination}
+        if destination in rendering.scenario.failing_destinations:
+            code = self._code(defaults.DESTINATION_FAILED)
+            error = {"code": code, "message": defaults.DESTINATION_TEXT}
+            payload |= {"status": "failed", "error": error}
+        return {"destination": payload}
 
     def _analysis(self, task: SimulatedTask, request: AnalysisRequest) -> Payload:
         url = request.urls[0]
@@ -283,26 +309,6 @@ class Revision202608(Revision202604):
         }
 
 
-def money_of(key: Key) -> Payload:
-    """An account's money, also in 2026-10."""
-    return {
-        "balance": format_price(key.account.balance),
-        "reserved": format_price(key.account.reserved),
-        "available": format_price(key.account.available),
-        "currency": "usd",
-    }
-
-
-def magic_prompt_of(request: GenerateRequest) -> Payload:
-    """What a magic prompt adds to a result, also in 2026-10."""
-    if request.enhancement != "magic":
-        return {}
-    payload = {"positive": request.prompt + defaults.MAGIC_SUFFIX}
-    if request.negative_prompt is not None:
-        payload["negative"] = request.negative_prompt
-    return {"magic_prompt": payload}
-
-
 def _pricing(price: ModelPrice) -> Payload:
     per_image = {"base": format_price(price.base)}
     if price.four_k is not None:
@@ -316,15 +322,11 @@ def _pricing(price: ModelPrice) -> Payload:
 # Request bodies.
 
 
-class _Size(Size):
-    scale: Literal["base", "4k"] = "base"
-
-
 class _Output(Output):
     quality: Whole = Field(default=defaults.QUALITY, ge=_LIMITS.quality_min, le=_LIMITS.quality_max)
 
 
-class _Input(LenientBody):
+class _Input(StrictableBody):
     type: Literal["image"]
     role: Annotated[str, one_of(_LIMITS.input_roles)] = Field(default="auto", alias="as")
     source: InputSource
@@ -332,19 +334,19 @@ class _Input(LenientBody):
 
 class _Scale(LenientBody):
     mode: Literal["nsfw_sfw", "custom"] = "nsfw_sfw"
-    levels: Levels = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _check_levels(self) -> _Scale:
-        if self.mode == "custom" and not self.levels:
-            raise field_error("missing", "levels")
-        return self
+    levels: Any = None  # only looked at in custom mode
 
     @property
     def values(self) -> tuple[str, ...]:
         """The scale, mildest first."""
-        if self.mode == "nsfw_sfw":
-            return LEVELS_DEFAULT
+        return LEVELS_DEFAULT
+
+
+class _CustomScale(_Scale):
+    levels: Levels
+
+    @property
+    def values(self) -> tuple[str, ...]:
         return tuple(level.value for level in self.levels)
 
 
@@ -353,33 +355,43 @@ class _Webhooks(LenientBody):
     custom: CustomWebhooks = Field(default_factory=list)
 
 
+def rating_as(scale: type[Body], custom_scale: type[Body]) -> PlainValidator:
+    """``true``, or one of two objects; also in 2026-10."""
+    either_scale = either(has_word("mode", "custom"), custom_scale, scale)
+    return either(is_flag, Literal[True], Annotated[Any, either_scale])
+
+
 _ImageUrl = Annotated[Url, Field(max_length=_LIMITS.input_url_max_chars)]
 
 
-class _GenerateBody(LenientBody):
+class _GenerateBody(StrictableBody):
     prompt: str = Field(max_length=_LIMITS.prompt_max_chars)
     negative_prompt: Text = Field(default="", max_length=_LIMITS.negative_prompt_max_chars)
     magic_prompt: Annotated[bool, one_of([True])] = False
     model: Text = AUTO_MODEL
-    size: Annotated[str | _Size, either(dict, _Size, SizeWord)] = "auto"
+    size: Annotated[str | AutoSize, size_as(AutoSize, RatioSize)] = "auto"
     count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
     output: _Output = Field(default_factory=_Output)
-    inputs: list[Annotated[str | _Input, either(dict, _Input, _ImageUrl)]] = Field(
+    inputs: list[Annotated[str | _Input, either(is_object, _Input, _ImageUrl)]] = Field(
         default_factory=list, max_length=_LIMITS.inputs_max
     )
-    rating: Annotated[bool | _Scale, either(bool, Literal[True], _Scale)] = False
+    rating: Annotated[bool | _Scale, rating_as(_Scale, _CustomScale)] = False
     webhook: _Webhooks = Field(default_factory=_Webhooks)
     access: Access = Field(default_factory=Access)
     destination: Slug = Field(default="", max_length=_LIMITS.destination_max_chars)
     metadata: Metadata = Field(default_factory=dict)
 
 
-class _RateBody(_Scale):
+class _AltBody(StrictableBody):
     url: _ImageUrl
 
 
-class _AltBody(LenientBody):
-    url: _ImageUrl
+class _RateBody(_Scale, _AltBody):
+    pass
+
+
+class _CustomRateBody(_CustomScale, _RateBody):
+    pass
 
 
 class _ReviewBody(_AltBody):

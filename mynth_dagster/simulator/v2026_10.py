@@ -12,11 +12,12 @@ import hashlib
 import hmac
 import re
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
 from mynth_dagster.capabilities import INPUTS, Model
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, OUTPUT_FORMATS, SIZE_RATIOS
@@ -39,8 +40,15 @@ from mynth_dagster.simulator.tasks import (
     GenerateRequest,
     SimulatedTask,
 )
-from mynth_dagster.simulator.v2026_04 import LEVELS_DEFAULT, Metadata, SizeWord, check_choices
-from mynth_dagster.simulator.v2026_08 import Revision202608, magic_prompt_of, money_of
+from mynth_dagster.simulator.v2026_04 import (
+    LEVELS_BOUNDS,
+    LEVELS_DEFAULT,
+    Metadata,
+    RatingLevelBody,
+    check_choices,
+    size_as,
+)
+from mynth_dagster.simulator.v2026_08 import Revision202608, rating_as
 from mynth_dagster.simulator.validation import (
     MEDIA_TYPE,
     NOT_FOUND,
@@ -58,8 +66,8 @@ from mynth_dagster.simulator.validation import (
     WebUrl,
     Whole,
     either,
-    field_error,
     intent_tag_in,
+    is_object,
     one_of,
     read_body,
 )
@@ -119,7 +127,8 @@ class Revision202610(Revision202608):
         self, task_type: TaskType, body: RequestBody, *, strict: bool
     ) -> AnalysisRequest:
         if task_type == "image.rate":
-            rate = read_body(_RateBody, body)
+            is_custom = body.get("mode") == "custom"
+            rate: _RateBody = read_body(_CustomRateBody if is_custom else _RateBody, body)
             return AnalysisRequest(type=task_type, urls=(rate.url,), levels=rate.values)
         if task_type == "image.alt":
             return AnalysisRequest(type=task_type, urls=(read_body(_AltBody, body).url,))
@@ -226,7 +235,9 @@ class Revision202610(Revision202608):
 
     def balance(self, key: Key, now_us: int) -> Payload:
         """The account's money; `me` tells the limits of keys."""
-        return money_of(key)
+        payload = super().balance(key, now_us)
+        payload.pop("apiKey", None)
+        return payload
 
     def webhook(self, webhook: Webhook, *, is_new: bool) -> Payload:
         """Secret and time are shown by the creation only."""
@@ -271,7 +282,10 @@ class Revision202610(Revision202608):
         }
 
     def _errors(self, task: SimulatedTask) -> list[Payload]:
-        return [_error_of(task.outcome.code or defaults.PROVIDER_ERROR)]
+        return [self._error(task.outcome.code or defaults.PROVIDER_ERROR)]
+
+    def _code(self, code: str) -> str:
+        return code.lower()
 
     def _request_echo(self, task: SimulatedTask, quirks: Quirks) -> object:
         request = orjson.loads(task.body)
@@ -284,60 +298,29 @@ class Revision202610(Revision202608):
         return request
 
     def _result(self, task: SimulatedTask, rendering: Rendering) -> Payload | None:
-        request = task.request
         if task.status != "completed":
             return None
-        if isinstance(request, AnalysisRequest):
-            return self._analysis(task, request)
-        if isinstance(request, GenerateRequest):
-            images = self._images(task, rendering)
-            return {"model": task.outcome.model, "images": images, **magic_prompt_of(request)}
-        image = next(completion.images_of(task, rendering.base_url))
-        return {"image": self._image(image, task, rendering)}
-
-    def _images(self, task: SimulatedTask, rendering: Rendering) -> list[Payload]:
-        request = task.request
-        assert isinstance(request, GenerateRequest)
-        payloads: list[Payload] = []
-        for image in completion.images_of(task, rendering.base_url):
-            if image.error_code is not None:
-                payloads.append({"status": "failed", "error": _error_of(image.error_code)})
-                continue
-            payload = {"status": "success", **self._image(image, task, rendering)}
-            if image.level is not None and rendering.is_unratable(request):
-                error = {"code": defaults.RATING_FAILED.lower()}
-                payload["rating"] = {"status": "failed", "error": error}
-            elif image.level is not None:
-                payload["rating"] = {"status": "success", "level": image.level}
-            payloads.append(payload)
-        return payloads
+        if isinstance(task.request, EditRequest):
+            image = next(completion.images_of(task, rendering.base_url))
+            return {"image": self._image(image, task, rendering)}
+        return super()._result(task, rendering)
 
     def _image(self, image: SimulatedImage, task: SimulatedTask, rendering: Rendering) -> Payload:
+        payload = super()._image(image, task, rendering)
+        del payload["cost"]
+        payload["format"] = image.format
         name = image.destination
-        url: str | None = image.url
-        if rendering.has_no_url(name):
-            url = None
-        elif name is not None:
-            try:
+        if name is not None and not rendering.has_no_url(name):
+            with suppress(KeyError):  # of a revision that did not know whose destinations there are
                 url = rendering.destinations.url_of(task, name, image.image_id, image.format)
-            except KeyError:  # of a revision that did not know whose destinations there are
-                url = image.url
-        payload: Payload = {
-            "id": image.image_id,
-            "url": url,
-            "mynth_url": image.url,
-            "size": image.pixels,
-            "format": image.format,
-        }
-        if name is not None:
-            payload["destination"] = self._delivery(name, rendering)
+                payload["url"] = url
         return payload
 
-    def _delivery(self, destination: str, rendering: Rendering) -> Payload:
+    def _delivery(self, destination: str | None, rendering: Rendering) -> Payload:
         payload = super()._delivery(destination, rendering)
-        if "error" in payload:
-            payload["error"]["code"] = payload["error"]["code"].lower()
-            payload["error"]["provider_response"] = defaults.PROVIDER_RESPONSE
+        error = payload.get("destination", {}).get("error")
+        if error is not None:
+            error["provider_response"] = defaults.PROVIDER_RESPONSE
         return payload
 
     def _analysis(self, task: SimulatedTask, request: AnalysisRequest) -> Payload:
@@ -363,10 +346,6 @@ def _new_kind_of(secret: str) -> str:
     if secret == defaults.WEBHOOK_SECRET:
         return defaults.STANDARD_WEBHOOK_SECRET
     return STANDARD_PREFIX + b64encode(hashlib.sha256(secret.encode()).digest()).decode()
-
-
-def _error_of(code: str) -> Payload:
-    return {"code": code.lower(), "message": completion.message_of(code)}
 
 
 def _host_of(url: str) -> str:
@@ -439,24 +418,21 @@ def _video_model(model_id: str, label: str, kinds: tuple[str, ...]) -> Payload:
 # Request bodies.
 
 
-class _Size(Body):
+class _AutoSize(Body):
     type: Literal["auto", "aspect_ratio"]
-    aspect_ratio: Annotated[str, one_of(SIZE_RATIOS)] = ""
-    scale: Literal["base", "4k"] = "base"
-
-    @model_validator(mode="after")
-    def _check_type(self) -> _Size:
-        if self.type == "aspect_ratio" and not self.aspect_ratio:
-            raise field_error("missing", "aspect_ratio")
-        if self.type == "auto" and self.model_fields_set != {"type"}:
-            raise field_error("extra_forbidden", min(self.model_fields_set - {"type"}))
-        return self
 
     @property
     def word(self) -> str:
         """The same size as a word."""
-        if self.type == "auto":
-            return "auto"
+        return "auto"
+
+
+class _RatioSize(_AutoSize):
+    aspect_ratio: Annotated[str, one_of(SIZE_RATIOS)]
+    scale: Literal["base", "4k"] = "base"
+
+    @property
+    def word(self) -> str:
         return self.aspect_ratio + ("_4k" if self.scale == "4k" else "")
 
 
@@ -471,34 +447,25 @@ class _Input(Body):
     source: _Source
 
 
-class _Level(Body):
-    description: str = Field(
-        min_length=_LIMITS.rating_description_min_chars,
-        max_length=_LIMITS.rating_description_max_chars,
-    )
-    value: str = Field(
-        min_length=_LIMITS.rating_value_min_chars, max_length=_LIMITS.rating_value_max_chars
-    )
+class _Level(RatingLevelBody):
+    model_config = ConfigDict(extra="forbid")
 
 
 class _Scale(Body):
     mode: Literal["nsfw_sfw", "custom"] = "nsfw_sfw"
-    levels: list[_Level] = Field(
-        default_factory=list,
-        min_length=_LIMITS.rating_levels_min,
-        max_length=_LIMITS.rating_levels_max,
-    )
-
-    @model_validator(mode="after")
-    def _check_levels(self) -> _Scale:
-        if (self.mode == "custom") != bool(self.levels):
-            raise field_error("extra_forbidden" if self.levels else "missing", "levels")
-        return self
 
     @property
     def values(self) -> tuple[str, ...]:
         """The scale, mildest first."""
-        return tuple(level.value for level in self.levels) or LEVELS_DEFAULT
+        return LEVELS_DEFAULT
+
+
+class _CustomScale(_Scale):
+    levels: Annotated[list[_Level], LEVELS_BOUNDS]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(level.value for level in self.levels)
 
 
 class _Target(Body):
@@ -544,20 +511,24 @@ class _GenerateBody(_ImageBody):
     negative_prompt: str = Field(default="", max_length=_LIMITS.negative_prompt_max_chars)
     magic_prompt: bool = False
     model: Text = AUTO_MODEL
-    size: Annotated[str | _Size, either(dict, _Size, SizeWord)] = "auto"
+    size: Annotated[str | _AutoSize, size_as(_AutoSize, _RatioSize)] = "auto"
     count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
-    inputs: list[Annotated[str | _Input, either(dict, _Input, WebUrl)]] = Field(
+    inputs: list[Annotated[str | _Input, either(is_object, _Input, WebUrl)]] = Field(
         default_factory=list, max_length=_LIMITS.inputs_max
     )
-    rating: Annotated[bool | _Scale, either(bool, Literal[True], _Scale)] = False
-
-
-class _RateBody(_Scale):
-    url: WebUrl
+    rating: Annotated[bool | _Scale, rating_as(_Scale, _CustomScale)] = False
 
 
 class _AltBody(Body):
     url: WebUrl
+
+
+class _RateBody(_Scale, _AltBody):
+    pass
+
+
+class _CustomRateBody(_CustomScale, _RateBody):
+    pass
 
 
 class _ReviewBody(_AltBody):
@@ -571,7 +542,7 @@ class _Factor(Body):
 
 class _UpscaleBody(_ImageBody):
     url: WebUrl
-    size: Annotated[str | _Factor, either(dict, _Factor, Literal["2x", "4x"])]
+    size: Annotated[str | _Factor, either(is_object, _Factor, Literal["2x", "4x"])]
     effort: Literal["low", "high"]
 
 

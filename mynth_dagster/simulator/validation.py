@@ -7,7 +7,7 @@ pydantic models; this module has what the revisions' models share.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -111,9 +111,13 @@ class Body(BaseModel):
 
 
 class LenientBody(Body):
-    """The same until 2026-08: unknown fields are ignored, unless the scenario is strict."""
+    """The same until 2026-08: unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class StrictableBody(LenientBody):
+    """The same where unknown fields are refused if the scenario is strict about them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -122,7 +126,8 @@ class LenientBody(Body):
             known = {field.alias or name for name, field in cls.model_fields.items()}
             for name in values:
                 if name not in known:
-                    raise field_error("extra_forbidden", name)
+                    error: Any = {"type": "extra_forbidden", "loc": (name,), "input": None}
+                    raise ValidationError.from_exception_data(cls.__name__, [error])
         return values
 
 
@@ -165,25 +170,38 @@ def _as_sentence(complaint: str) -> str:
     return complaint[:1].upper() + complaint[1:].removesuffix(".") + "."
 
 
-def field_error(kind: str, field: str) -> ValidationError:
-    """What a validator of a whole object raises about one field: ``missing`` and the like."""
-    error: Any = {"type": kind, "loc": (field,), "input": None}
-    return ValidationError.from_exception_data("body", [error])
-
-
-def either(kind: type, matching: Any, other: Any) -> PlainValidator:
+def either(matches: Callable[[Any], bool], matching: Any, other: Any) -> PlainValidator:
     """
-    Read a value of a Python type as ``matching``, and any other as ``other``.
+    Read what matches as one type, and anything else as another.
 
     A union would complain about each of its members; this complains about one.
     """
-    adapters = TypeAdapter(matching), TypeAdapter(other)
+    adapters = TypeAdapter(other), TypeAdapter(matching)
 
     def read(value: object, info: ValidationInfo) -> object:
-        adapter = adapters[not isinstance(value, kind)]
-        return adapter.validate_python(value, context=info.context)
+        return adapters[matches(value)].validate_python(value, context=info.context)
 
     return PlainValidator(read)
+
+
+def is_object(value: object) -> bool:
+    """Whether a value of a body is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> bool:
+    """Whether a value of a body is a JSON array."""
+    return isinstance(value, list)
+
+
+def is_flag(value: object) -> bool:
+    """Whether a value of a body is a JSON boolean."""
+    return isinstance(value, bool)
+
+
+def has_word(field: str, word: str) -> Callable[[Any], bool]:
+    """Whether a value of a body is a JSON object with this word in a field."""
+    return lambda value: isinstance(value, dict) and value.get(field) == word
 
 
 def one_of(allowed: Collection[object]) -> AfterValidator:
