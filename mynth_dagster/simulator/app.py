@@ -25,7 +25,7 @@ from mynth_dagster.simulator.endpoints import (
     POLLED_PATHS,
     OrjsonResponse,
     RequestContext,
-    serve,
+    handle,
 )
 from mynth_dagster.simulator.faults import (
     cut,
@@ -168,7 +168,7 @@ class Simulator:
         context.token_fails = fault is not None and fault.kind == "token_failed"
         if fault is None or fault.carries_out:
             try:
-                response = await serve(context)
+                response = await handle(context)
             except Refusal as refusal:
                 response = _refuse(context, refusal)
         if fault is not None and fault.kind in _ANSWERS_WITH_STATUS:

@@ -20,7 +20,7 @@ from typing import ClassVar, Final, Literal
 from mynth_dagster.limits import AUTO_CEILING_USD as _CEILING_OF_2026_10
 from mynth_dagster.limits import KIB, MIB
 
-# How long things take: a distribution of seconds, drawn from a uniform number.
+# How long things take: a distribution of seconds over a uniform number.
 
 
 _SMALLEST = 1e-12  # keeps the inverse of the normal distribution finite
@@ -58,11 +58,11 @@ class Distribution:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether every draw is zero."""
+        """Whether every duration is zero."""
         return self.kind == "fixed" and not self.value_s
 
     def at(self, share: float) -> float:
-        """The duration below which ``share`` of all draws lie; ``share`` is in ``[0, 1)``."""
+        """The duration below which ``share`` of all durations lie; ``share`` is in ``[0, 1)``."""
         if self.kind == "fixed":
             return self.value_s
         if self.kind == "uniform":
@@ -233,8 +233,8 @@ def read_pixels(text: str) -> tuple[int, int]:
     Raises:
         ValueError: The text is not of that form, or a side is 0 or above 8192.
     """
-    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
-    sides = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    sides = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(0 < side <= MAX_SIDE_PX for side in sides):
         raise ValueError(f"{text!r} is not a size in pixels such as '1536x1024'")
     return sides
@@ -299,7 +299,7 @@ REVIEW_STRENGTH: Final = MappingProxyType({"strength": "Calm palette.", "confide
 REVIEW_SUMMARY: Final = "Usable; one minor remark."
 
 
-# Money as whole numbers of 10⁻⁸ USD, and the two spellings the API uses for it.
+# Money as whole numbers of 10⁻⁸ USD, and the two ways the API writes it.
 #
 # No float ever holds an amount here, so sums are exact under any order of events.
 
@@ -325,12 +325,12 @@ def units_of(text: str) -> int:
 
 
 def format_cost(units: int) -> str:
-    """Eight decimals, as final costs are spelled: ``0.01250000``."""
+    """Eight decimals, as final costs are written: ``0.01250000``."""
     sign = "-" if units < 0 else ""
     whole, rest = divmod(abs(units), UNITS_PER_USD)
     return f"{sign}{whole}.{rest:08d}"
 
 
 def format_price(units: int) -> str:
-    """No trailing zeros, as estimates, balances and prices are spelled: ``0.0125``, ``12``."""
+    """No trailing zeros, as estimates, balances and prices are written: ``0.0125``, ``12``."""
     return format_cost(units).rstrip("0").rstrip(".")

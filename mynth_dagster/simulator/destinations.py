@@ -210,7 +210,7 @@ _BODIES: Mapping[str, tuple[type[_Creation[Any, Any]], type[_Change[Any, Any]]]]
 }
 
 
-class TestBody(Body):
+class DestinationTest(Body):
     """The body of ``POST /destinations/:id/test``."""
 
     path: Text

@@ -22,8 +22,8 @@ from mynth_dagster.simulator import defaults
 from mynth_dagster.simulator.accounts import TOKEN_PREFIX, Key, issue_token, judge_token
 from mynth_dagster.simulator.completion import Rendering, picture_number
 from mynth_dagster.simulator.destinations import (
+    DestinationTest,
     StoredDestination,
-    TestBody,
     read_destination,
 )
 from mynth_dagster.simulator.images import MEDIA_TYPES, check_upload, draw_picture
@@ -486,7 +486,7 @@ async def delete_destination(context: RequestContext) -> Response:
 async def test_destination(context: RequestContext) -> Response:
     """``POST /destinations/:id/test``: whether it takes a file."""
     destination = _own_destination(context)
-    read_body(TestBody, await context.json_object())
+    read_body(DestinationTest, await context.json_object())
     if destination.spec.name in context.api.scenario.failing_destinations:
         raise Refusal(DESTINATION_TEST, defaults.DESTINATION_TEXT)
     return Response(status_code=204)
@@ -506,9 +506,9 @@ def _own_destination(context: RequestContext) -> StoredDestination:
 # 404 and 405, serves HEAD wherever it serves GET, and one path has other methods in each revision.
 
 
-Endpoint = Callable[[RequestContext], Awaitable[Response]]
+Handler = Callable[[RequestContext], Awaitable[Response]]
 
-ENDPOINTS: MappingProxyType[str, Endpoint] = MappingProxyType(
+HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
     {
         "POST /image/generate": generate,
         "GET /tasks/:id/status": status,
@@ -549,7 +549,7 @@ POLLED_PATHS: Final = frozenset({"/tasks/:id/status", "/tasks/:id/result", "/tas
 
 _PATTERNS: Final = {
     path: compile_path(path.replace(":id", "{id}").replace(":file", "{id:path}"))[0]
-    for path in dict.fromkeys(route.partition(" ")[2] for route in ENDPOINTS)
+    for path in dict.fromkeys(route.partition(" ")[2] for route in HANDLERS)
 }
 
 
@@ -564,7 +564,7 @@ def match_path(path: str) -> tuple[str, str]:
     return _UNKNOWN_PATH, ""
 
 
-async def serve(context: RequestContext) -> Response:
+async def handle(context: RequestContext) -> Response:
     """
     Carry a request out.
 
@@ -572,7 +572,7 @@ async def serve(context: RequestContext) -> Response:
         Refusal: The endpoint says no; 404 for a path, 405 for a method that the revision lacks.
     """
     if _offers(context.api, context.route):
-        return await ENDPOINTS[context.route](context)
+        return await HANDLERS[context.route](context)
     path = context.path
     if context.method == "OPTIONS" and path in POLLED_PATHS and _offers(context.api, f"GET {path}"):
         return Response(status_code=204, headers=_PREFLIGHT_HEADERS)

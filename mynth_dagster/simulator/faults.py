@@ -123,7 +123,7 @@ def spoil(rule: FaultRule, response: Response) -> Response:
 
 
 def _task_id_in(response: Response) -> str | None:
-    # In any revision's spelling.
+    # as any revision tells it
     if response.status_code >= 300 or bytes(response.body[:1]) != b"{":
         return None
     payload = orjson.loads(response.body)

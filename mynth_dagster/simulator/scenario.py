@@ -69,7 +69,7 @@ class FailureRule:
         prompt_contains: Only prompts with this text; None: any request, also without a prompt.
         url_contains: Only requests that look at a URL with this text; None: any request.
         model: Only requests for this model id, as asked for; None: any request.
-        share: Share of the matching requests, 0 to 1, drawn from the seed, the prompt, the model
+        share: Share of the matching requests, 0 to 1, picked by the seed, the prompt, the model
             and how often that pair was seen; where there is no prompt, the type and the URLs.
         first: Only the first so many requests of each such pair; None: all. A retry that shall
             succeed is ``first=1``.
@@ -112,7 +112,7 @@ class FaultRule:
     "Matching" requests are those of the route with the prompt marker; they are counted from 1.
 
     Args:
-        route: Route as the log spells it, ``POST /image/generate`` or ``GET /tasks/:id/status``;
+        route: Route as in the log, ``POST /image/generate`` or ``GET /tasks/:id/status``;
             ``*``: any.
         kind: Without any effect on the API: ``reset`` (TCP RST), ``server_error`` (``status``),
             ``rate_limited`` (429), ``status`` (``status`` and ``code``). After the request was
@@ -122,7 +122,7 @@ class FaultRule:
             late), ``token_failed`` (where a token was asked for, the quirk ``token_failure``
             says how its lack shows; else the usual answer). ``html_error`` (``status``) goes by
             ``with_task``.
-        share: Share of the matching requests, 0 to 1, drawn from the seed, route and prompt.
+        share: Share of the matching requests, 0 to 1, picked by the seed, route and prompt.
         every: Only every n-th matching request (counted after ``after``); None: each.
         first: Only the first n matching requests; None: no such limit.
         after: Not before so many matching requests have passed.
@@ -133,7 +133,7 @@ class FaultRule:
         code: Error code, any case; None: the status's usual one.
         with_task: Whether ``html_error`` and ``status`` carry the request out first.
         task_id_field: For ``server_error_with_task``: the error field that tells the task's id;
-            None: the id is not told.
+            None: the id is left out.
         retry_after_s: For ``rate_limited``: seconds; None: no header.
         retry_after_as_date: Spell ``Retry-After`` as an HTTP date.
         delay_s: For ``slow``: seconds.
@@ -219,14 +219,14 @@ class Quirks:
             endpoints that the request names, too; False.
         event_tells_cost: Whether ``task`` of an event of 2026-08 tells the cost; False.
         token_lifetime_s: Life of a public access token, seconds; 7200 in 2026-08, else 3600.
-        token_failure: How a task without the token that was asked for is told, where a fault
+        token_failure: How a task without the token that was asked for is answered, where a fault
             rule of kind ``token_failed`` strikes: ``error_with_task`` (500 with the task's id,
             2026-10) or ``silent`` (201 without a token).
         offers_review: Whether ``POST /image/review`` exists since 2026-08; True.
         catalogue_has_auto: Whether ``GET /models`` lists ``auto``; False.
         result_of_all_types: Whether the result endpoint also serves ratings, alt texts and
             reviews; True.
-        image_size_as_object: Whether 2026-04 spells an image's size as an object; False.
+        image_size_as_object: Whether an image's size is an object in 2026-04; False.
         image_cost_trimmed: Whether 2026-08 trims zeros of an image's cost; False.
         expired_file_status: What a file is answered that is past its life, HTTP status; 404. Files
             of earlier revisions do not expire.
@@ -532,7 +532,7 @@ class Scenario:
             ``manual`` by a call of complete.
         latency: How long a task takes, seconds.
         response_delay_s: How long each answer of the API takes, seconds.
-        seed: Of every draw; whole number.
+        seed: Of every random choice; whole number.
         failures: Rules for tasks that fail; the first that applies decides.
         faults: Rules for answers that go astray; the first that applies decides.
         strict_fields: Refuse unknown request fields. The documentation is silent on them before

@@ -1,8 +1,8 @@
 """
 Why the API says no, and how request bodies are read.
 
-Endpoints raise one `Refusal`; each revision owns the spelling of codes and error bodies. Bodies are
-pydantic models; this module has what the revisions' models share.
+Endpoints raise one `Refusal`; each revision writes codes and error bodies in its own way. Request
+bodies are pydantic models; this module has what the models of all revisions share.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import pytest
 from mynth_dagster.simulator import STANDARD_SECRET, ScenarioError
 from tests.simulator.catcher import Catcher, running_catcher
 from tests.simulator.conftest import Api
-from tests.simulator.test_deliveries import complete_until
 from tests.simulator.test_shapes_2026_10 import same, sample_of
 from tests.simulator.test_standard_webhooks import OWN_SECRET, is_signed
+from tests.simulator.test_webhooks import complete_until
 
 PRO = "black-forest-labs/flux.2-pro"
 URL = "https://a.example/b.png"

@@ -81,8 +81,8 @@ def test_server_error_may_name_the_task(any_api):
     )
     payload = any_api.post().json()
 
-    told = payload if any_api.revision == "2026-08" else payload["error"]
-    assert any_api.server.log()["accepted"][0]["task_id"] == told["task_id"]
+    error = payload if any_api.revision == "2026-08" else payload["error"]
+    assert any_api.server.log()["accepted"][0]["task_id"] == error["task_id"]
 
 
 @pytest.mark.parametrize("with_task", [False, True])

@@ -97,13 +97,13 @@ def test_inputs_may_be_refused_at_the_door(connect):
 def test_inputs_are_priced(new_api):
     """The estimate depends on their number."""
     model = {"model": "black-forest-labs/flux.2-pro"}
-    told = [
+    estimates = [
         new_api.open(new_api.client.post("/image/generate/estimate", json=new_api.body(**body)))
         for body in (model, {**model, "inputs": [URL, URL]})
     ]
 
-    assert [estimate["estimated_cost"] for estimate in told] == ["0.05", "0.07"]
-    assert {estimate["estimate_kind"] for estimate in told} == {"exact"}
+    assert [estimate["estimated_cost"] for estimate in estimates] == ["0.05", "0.07"]
+    assert {estimate["estimate_kind"] for estimate in estimates} == {"exact"}
 
 
 @pytest.mark.parametrize(

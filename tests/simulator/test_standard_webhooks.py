@@ -13,8 +13,8 @@ import pytest
 from mynth_dagster.simulator import STANDARD_SECRET
 from mynth_dagster.simulator.v2026_10 import sign_standard
 from tests.simulator.catcher import Catcher, running_catcher
-from tests.simulator.test_deliveries import complete_until
 from tests.simulator.test_shapes_2026_10 import same, sample_of
+from tests.simulator.test_webhooks import complete_until
 
 URL = "https://a.example/product.jpg"
 OWN_SECRET = "whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMsIG9r"

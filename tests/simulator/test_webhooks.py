@@ -64,26 +64,26 @@ def test_an_event_tells_what_a_reading_of_the_task_tells(connect, catcher, revis
     """Request and result are those of the full task; there is no envelope."""
     api = connect(revision=revision, webhooks=[registered(catcher)])
     task = api.finish("a red kite", count=2, metadata=METADATA)
-    told = catcher.next().payload
+    payload = catcher.next().payload
 
-    assert told["result"] == task["result"]
-    assert told["request"] == task["request"]
-    assert told["request"]["metadata"] == METADATA
+    assert payload["result"] == task["result"]
+    assert payload["request"] == task["request"]
+    assert payload["request"]["metadata"] == METADATA
 
 
 def test_a_failed_task_tells_its_errors_in_the_newer_revision_only(connect, catcher):
     """Neither revision tells a result of a failure."""
     rules = [{"kind": "task", "code": "GENERATION_FAILED"}]
-    told = {}
+    payloads = {}
     for revision in ("2026-04", "2026-08"):
         api = connect(revision=revision, failures=rules, webhooks=[registered(catcher)])
         api.finish()
-        told[revision] = catcher.next().payload
+        payloads[revision] = catcher.next().payload
 
-    assert {told[revision]["event"] for revision in told} == {FAILED}
-    assert set(told["2026-04"]) == {"event", "task", "request"}
-    assert set(told["2026-08"]) == {"event", "task", "request", "errors"}
-    assert told["2026-08"]["errors"][0]["code"] == "GENERATION_FAILED"
+    assert {payloads[revision]["event"] for revision in payloads} == {FAILED}
+    assert set(payloads["2026-04"]) == {"event", "task", "request"}
+    assert set(payloads["2026-08"]) == {"event", "task", "request", "errors"}
+    assert payloads["2026-08"]["errors"][0]["code"] == "GENERATION_FAILED"
 
 
 def test_the_cost_and_a_delivery_id_are_told_where_chosen(connect, catcher):
@@ -276,7 +276,7 @@ def test_a_changed_scenario_registers_what_it_adds(connect, catcher):
     assert len(api.server.log()["deliveries"]) == 1
 
 
-def test_inspections_are_told_too(connect, catcher):
+def test_analyses_are_told_too(connect, catcher):
     """Ratings have events of their own."""
     api = connect(webhooks=[registered(catcher)])
     answer = api.client.post("/image/rate", json={"url": "https://a.example/1.png"})
@@ -286,24 +286,24 @@ def test_inspections_are_told_too(connect, catcher):
     assert catcher.next().payload["event"] == "task.image.rate.completed"
 
 
-def test_a_failed_inspection_is_told(connect, catcher):
+def test_a_failed_analysis_is_told(connect, catcher):
     """With its code, as other failures."""
     api = connect(
         webhooks=[registered(catcher)], failures=[{"kind": "task", "code": "PROVIDER_ERROR"}]
     )
     api.client.post("/image/alt", json={"url": "https://a.example/1.png"})
     api.server.complete()
-    told = catcher.next().payload
+    payload = catcher.next().payload
 
-    assert told["event"] == "task.image.alt.failed"
-    assert [error["code"] for error in told["errors"]] == ["PROVIDER_ERROR"]
+    assert payload["event"] == "task.image.alt.failed"
+    assert [error["code"] for error in payload["errors"]] == ["PROVIDER_ERROR"]
 
 
 def test_a_moderated_task_tells_why_it_failed(connect, catcher):
     """Though the task itself keeps the reason with its images."""
     api = connect(webhooks=[registered(catcher)], failures=[{"kind": "moderation"}])
     api.finish(count=2)
-    told = catcher.next().payload
+    payload = catcher.next().payload
 
-    assert told["event"] == FAILED
-    assert [error["code"] for error in told["errors"]] == ["RESTRICTED_CONTENT"]
+    assert payload["event"] == FAILED
+    assert [error["code"] for error in payload["errors"]] == ["RESTRICTED_CONTENT"]

@@ -15,7 +15,7 @@ PATHS = ["/image/rate", "/image/alt", "/image/review"]
         ("review", "0.02", {"url", "score", "summary", "findings", "strengths"}),
     ],
 )
-def test_inspection_is_a_task(api, word, cost, keys):
+def test_analysis_is_a_task(api, word, cost, keys):
     """Rating, description and review are tasks of their own kind, without a token."""
     answer = api.client.post(f"/image/{word}", json={"url": URL})
     data = answer.json()["data"]
@@ -33,7 +33,7 @@ def test_inspection_is_a_task(api, word, cost, keys):
     assert cost == task["cost"].rstrip("0")
 
 
-def test_inspection_result_quirk(connect):
+def test_analysis_result_quirk(connect):
     """One reading keeps the result route for generated images alone."""
     api = connect(quirks={"result_of_all_types": False})
     task_id = api.client.post("/image/alt", json={"url": URL}).json()["data"]["taskId"]
@@ -54,7 +54,7 @@ def test_inspection_result_quirk(connect):
         ("/image/review", {"url": URL, "effort": "medium"}),
     ],
 )
-def test_inspection_refuses(api, path, body):
+def test_analysis_refuses(api, path, body):
     """Bodies beyond the documentation are refused."""
     assert api.error(api.client.post(path, json=body)) == (400, "validation_error")
 
@@ -92,7 +92,7 @@ def test_rating_of_2026_04_refuses(old_api, body):
     assert old_api.client.post("/image/rate", json=body).status_code == 400
 
 
-def test_inspection_needs_money(connect):
+def test_analysis_needs_money(connect):
     """Without balance nothing is inspected."""
     api = connect(balance_usd="0")
 
@@ -106,15 +106,15 @@ def test_review_may_be_absent(connect):
     assert api.client.post("/image/review", json={"url": URL}).status_code == 404
 
 
-def test_strict_fields_for_inspections(connect):
-    """With ``strict_fields`` an unknown field of an inspection is refused."""
+def test_strict_fields_for_analyses(connect):
+    """With ``strict_fields`` an unknown field of an analysis is refused."""
     api = connect(strict_fields=True)
 
     assert {400} == {api.client.post(path, json={"url": URL, "x": 1}).status_code for path in PATHS}
 
 
 @pytest.mark.parametrize("word", ["rate", "alt", "review"])
-def test_an_inspection_may_fail_after_it_was_accepted(connect, word):
+def test_an_analysis_may_fail_after_it_was_accepted(connect, word):
     """It has a code, no result and no cost, and gives back what it held."""
     api = connect(failures=[{"kind": "task", "code": "PROVIDER_ERROR", "type": f"image.{word}"}])
     answer = api.client.post(f"/image/{word}", json={"url": URL})
@@ -142,8 +142,8 @@ def test_an_inspection_may_fail_after_it_was_accepted(connect, word):
         ({"share": 0.0}, "completed"),
     ],
 )
-def test_rules_for_inspections(connect, rule, status):
-    """What is narrowed to prompts, models or images leaves inspections alone."""
+def test_rules_for_analyses(connect, rule, status):
+    """What is narrowed to prompts, models or images leaves analyses alone."""
     api = connect(failures=[rule])
     task_id = api.client.post("/image/alt", json={"url": URL}).json()["data"]["taskId"]
     api.server.complete()
@@ -158,7 +158,7 @@ def test_a_url_rule_leaves_prompts_alone(connect):
     assert api.finish()["status"] == "completed"
 
 
-def test_an_inspection_may_be_refused_or_stuck(connect):
+def test_an_analysis_may_be_refused_or_stuck(connect):
     """As a generate request may be."""
     api = connect(failures=[{"kind": "refused"}])
     refused = api.client.post("/image/rate", json={"url": URL})
@@ -179,7 +179,7 @@ def test_a_rating_of_2026_04_may_fail(connect):
     assert api.detail(payload["taskId"])["cost"] is None
 
 
-def test_a_share_of_inspections_fails(connect):
+def test_a_share_of_analyses_fails(connect):
     """Chance strikes them as it strikes requests with a prompt."""
     api = connect(failures=[{"share": 0.5}], progress="immediate")
     urls = [f"https://a.example/{i}.png" for i in range(40)]

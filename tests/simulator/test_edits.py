@@ -161,6 +161,6 @@ def test_a_review_of_low_effort_is_cheaper(new_api):
         ]
     ]
 
-    told = [cost["estimated_cost"] for cost in costs]
-    assert told[:4] == ["0.0002", "0.0004", "0.02", "0.02"]
-    assert float(told[4]) < 0.02
+    estimates = [cost["estimated_cost"] for cost in costs]
+    assert estimates[:4] == ["0.0002", "0.0004", "0.02", "0.02"]
+    assert float(estimates[4]) < 0.02
