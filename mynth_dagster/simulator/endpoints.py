@@ -555,7 +555,7 @@ _PATTERNS: Final = {
 
 def match_path(path: str) -> tuple[str, str]:
     """A path with ``:id`` for what varies, and what stands there; ``(unknown)`` for another."""
-    if path.startswith(("/webhook", "/destinations")):  # documented with and without a slash
+    if path.startswith(("/webhook", "/destinations", "/tasks/tsk_")):  # a slash may follow
         path = path.removesuffix("/")
     for name, pattern in _PATTERNS.items():
         match = pattern.match(path)

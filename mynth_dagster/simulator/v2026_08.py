@@ -183,14 +183,13 @@ class Revision202608(Revision202604):
 
     def models(self, prices: PriceBook) -> list[Payload]:
         """The catalogue; ``auto`` only where the scenario lists it."""
-        models = [
-            {"id": model_id, "displayName": model.label, "pricing": _pricing(prices[model_id])}
-            for model_id, model in prices.models.items()
-        ]
+        priced = [(model_id, m.label, prices[model_id]) for model_id, m in prices.models.items()]
         if prices.lists_auto:
-            auto = _pricing(ModelPrice(prices.auto_ceiling, None, None))
-            models.insert(0, {"id": AUTO_MODEL, "displayName": "Auto", "pricing": auto})
-        return models
+            priced.insert(0, (AUTO_MODEL, "Auto", ModelPrice(prices.auto_ceiling, None, None)))
+        return [
+            {"id": it, "displayName": label, "pricing": pricing_of(price, "perImage", "perInput")}
+            for it, label, price in priced
+        ]
 
     def estimate(self, units: int, kind: str) -> Payload:
         return {"estimatedCost": format_price(units), "currency": "usd", "estimateKind": kind}
@@ -309,13 +308,14 @@ class Revision202608(Revision202604):
         }
 
 
-def _pricing(price: ModelPrice) -> Payload:
-    per_image = {"base": format_price(price.base)}
+def pricing_of(price: ModelPrice, per_image: str, per_input: str) -> Payload:
+    """What a model costs, under the names that a revision has for it."""
+    by_size = {"base": format_price(price.base)}
     if price.four_k is not None:
-        per_image["4k"] = format_price(price.four_k)
-    payload: Payload = {"perImage": per_image}
+        by_size["4k"] = format_price(price.four_k)
+    payload: Payload = {per_image: by_size}
     if price.per_input is not None:
-        payload["perInput"] = format_price(price.per_input)
+        payload[per_input] = format_price(price.per_input)
     return payload
 
 

@@ -48,7 +48,7 @@ from mynth_dagster.simulator.v2026_04 import (
     check_choices,
     size_as,
 )
-from mynth_dagster.simulator.v2026_08 import Revision202608, rating_as
+from mynth_dagster.simulator.v2026_08 import Revision202608, pricing_of, rating_as
 from mynth_dagster.simulator.validation import (
     MEDIA_TYPE,
     NOT_FOUND,
@@ -371,19 +371,14 @@ def _image_model(model: Model, prices: PriceBook) -> Payload:
     modes: Payload = {"txt->img": {}}
     if model.can(INPUTS):
         modes["img->img"] = {"inputs": _inputs_of(model.model_id)}
-    price = prices[model.model_id]
-    per_image = {"base": format_price(price.base)}
-    if price.four_k is not None:
-        per_image["4k"] = format_price(price.four_k)
-    pricing: Payload = {"per_image": per_image}
-    if price.per_input is not None:
-        pricing["per_input"] = format_price(price.per_input)
     return {
         "id": model.model_id,
         "display_name": model.label,
         "type": "image",
         "modes": modes,
-        "pricing": pricing if model.is_known else None,
+        "pricing": pricing_of(prices[model.model_id], "per_image", "per_input")
+        if model.is_known
+        else None,
     }
 
 

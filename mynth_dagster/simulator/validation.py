@@ -107,7 +107,7 @@ def invalid(field: str | Path, complaint: str) -> Refusal:
 class Body(BaseModel):
     """A JSON object of a request; nothing unknown is accepted, and no type is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class LenientBody(Body):
