@@ -177,7 +177,7 @@ class Simulator:
             if retry_after is not None:
                 response.headers["retry-after"] = retry_after
         if response is None:
-            response = OrjsonResponse(None)  # never sent as it is
+            response = OrjsonResponse(None)  # of a reset, or of a page that takes its place
         if context.path in POLLED_PATHS:
             response.raw_headers.append((b"access-control-allow-origin", b"*"))
         response.raw_headers.append((b"date", _http_date(now_us // US_PER_S)))
