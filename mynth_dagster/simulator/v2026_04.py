@@ -48,9 +48,6 @@ from mynth_dagster.simulator.validation import (
     has_word,
     intent_tag_in,
     invalid,
-    is_array,
-    is_flag,
-    is_object,
     one_of,
     read_body,
 )
@@ -292,7 +289,7 @@ _ENHANCEMENTS: dict[bool | str, Enhancement] = {
 def events_of(*names: str) -> PlainValidator:
     """Events that a webhook may want: ``all``, or an array of some names."""
     listed = Annotated[list[Annotated[str, one_of(names)]], Field(min_length=1)]
-    return either(is_array, listed, Literal["all"])
+    return either(list, listed, Literal["all"])
 
 
 class AutoSize(LenientBody):
@@ -320,7 +317,7 @@ class RatioSize(AutoSize):
 def size_as(auto: type[Body], ratio: type[Body]) -> PlainValidator:
     """A size as a word, or as one of two objects."""
     either_object = either(has_word("type", "aspect_ratio"), ratio, auto)
-    return either(is_object, Annotated[Any, either_object], Annotated[str, one_of(SIZES)])
+    return either(dict, Annotated[Any, either_object], Annotated[str, one_of(SIZES)])
 
 
 class Output(LenientBody):
@@ -413,7 +410,7 @@ class _Prompt(StrictableBody):
     positive: _PromptText
     negative: str = Field(default="", max_length=_LIMITS.negative_prompt_max_chars)
     enhance: Annotated[
-        bool | str, either(is_flag, Literal[False], Literal["prefer_magic", "prefer_native"])
+        bool | str, either(bool, Literal[False], Literal["prefer_magic", "prefer_native"])
     ] = False
 
 
@@ -434,14 +431,12 @@ class _Webhooks(LenientBody):
 
 
 class _GenerateBody(StrictableBody):
-    prompt: Annotated[str | _Prompt, either(is_object, _Prompt, _PromptText)]
+    prompt: Annotated[str | _Prompt, either(dict, _Prompt, _PromptText)]
     model: Text = AUTO_MODEL
     size: Annotated[str | AutoSize, size_as(_AutoSize, _RatioSize)] = "auto"
     count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
     output: Output = Field(default_factory=Output)
-    inputs: list[Annotated[str | _Input, either(is_object, _Input, Url)]] = Field(
-        default_factory=list
-    )
+    inputs: list[Annotated[str | _Input, either(dict, _Input, Url)]] = Field(default_factory=list)
     content_rating: _ContentRating = Field(default_factory=_ContentRating)
     webhook: _Webhooks = Field(default_factory=_Webhooks)
     access: Access = Field(default_factory=Access)

@@ -50,8 +50,6 @@ from mynth_dagster.simulator.validation import (
     either,
     has_word,
     intent_tag_in,
-    is_flag,
-    is_object,
     one_of,
     read_body,
 )
@@ -358,7 +356,7 @@ class _Webhooks(LenientBody):
 def rating_as(scale: type[Body], custom_scale: type[Body]) -> PlainValidator:
     """``true``, or one of two objects; also in 2026-10."""
     either_scale = either(has_word("mode", "custom"), custom_scale, scale)
-    return either(is_flag, Literal[True], Annotated[Any, either_scale])
+    return either(bool, Literal[True], Annotated[Any, either_scale])
 
 
 _ImageUrl = Annotated[Url, Field(max_length=_LIMITS.input_url_max_chars)]
@@ -372,7 +370,7 @@ class _GenerateBody(StrictableBody):
     size: Annotated[str | AutoSize, size_as(AutoSize, RatioSize)] = "auto"
     count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
     output: _Output = Field(default_factory=_Output)
-    inputs: list[Annotated[str | _Input, either(is_object, _Input, _ImageUrl)]] = Field(
+    inputs: list[Annotated[str | _Input, either(dict, _Input, _ImageUrl)]] = Field(
         default_factory=list, max_length=_LIMITS.inputs_max
     )
     rating: Annotated[bool | _Scale, rating_as(_Scale, _CustomScale)] = False

@@ -67,7 +67,6 @@ from mynth_dagster.simulator.validation import (
     Whole,
     either,
     intent_tag_in,
-    is_object,
     one_of,
     read_body,
 )
@@ -508,7 +507,7 @@ class _GenerateBody(_ImageBody):
     model: Text = AUTO_MODEL
     size: Annotated[str | _AutoSize, size_as(_AutoSize, _RatioSize)] = "auto"
     count: Whole = Field(default=1, ge=_LIMITS.count_min, le=_LIMITS.count_max)
-    inputs: list[Annotated[str | _Input, either(is_object, _Input, WebUrl)]] = Field(
+    inputs: list[Annotated[str | _Input, either(dict, _Input, WebUrl)]] = Field(
         default_factory=list, max_length=_LIMITS.inputs_max
     )
     rating: Annotated[bool | _Scale, rating_as(_Scale, _CustomScale)] = False
@@ -537,7 +536,7 @@ class _Factor(Body):
 
 class _UpscaleBody(_ImageBody):
     url: WebUrl
-    size: Annotated[str | _Factor, either(is_object, _Factor, Literal["2x", "4x"])]
+    size: Annotated[str | _Factor, either(dict, _Factor, Literal["2x", "4x"])]
     effort: Literal["low", "high"]
 
 

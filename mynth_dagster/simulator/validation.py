@@ -170,33 +170,19 @@ def _as_sentence(complaint: str) -> str:
     return complaint[:1].upper() + complaint[1:].removesuffix(".") + "."
 
 
-def either(matches: Callable[[Any], bool], matching: Any, other: Any) -> PlainValidator:
+def either(kind: type | Callable[[Any], bool], matching: Any, other: Any) -> PlainValidator:
     """
-    Read what matches as one type, and anything else as another.
+    Read values of one kind as one type, and any other value as another.
 
     A union would complain about each of its members; this complains about one.
     """
     adapters = TypeAdapter(other), TypeAdapter(matching)
 
     def read(value: object, info: ValidationInfo) -> object:
-        return adapters[matches(value)].validate_python(value, context=info.context)
+        is_match = isinstance(value, kind) if isinstance(kind, type) else kind(value)
+        return adapters[is_match].validate_python(value, context=info.context)
 
     return PlainValidator(read)
-
-
-def is_object(value: object) -> bool:
-    """Whether a value of a body is a JSON object."""
-    return isinstance(value, dict)
-
-
-def is_array(value: object) -> bool:
-    """Whether a value of a body is a JSON array."""
-    return isinstance(value, list)
-
-
-def is_flag(value: object) -> bool:
-    """Whether a value of a body is a JSON boolean."""
-    return isinstance(value, bool)
 
 
 def has_word(field: str, word: str) -> Callable[[Any], bool]:

@@ -87,16 +87,15 @@ class WebhookStore:
         self._revision = scenario.revision
         known = {(endpoint.user_id, endpoint.url) for endpoint in previous.webhooks}
         for endpoint in scenario.webhooks:
-            address = endpoint.user_id, endpoint.url
+            user_id, url = endpoint.user_id, endpoint.url
             if endpoint in previous.webhooks:
                 continue
-            at_address = (hook for hook in self.list_of(address[0]) if hook.spec.url == address[1])
-            webhook = next(at_address, None) if address in known else None
-            if webhook is None:
-                self._register(endpoint, at_us)
+            there = [webhook for webhook in self.list_of(user_id) if webhook.spec.url == url]
+            if there and (user_id, url) in known:
+                changed = replace(there[0], secret=_secret_of(endpoint))
+                self.replace(changed, _spec_of(endpoint), at_us)
             else:
-                secret = _secret_of(endpoint)
-                self._update(replace(webhook, secret=secret), _spec_of(endpoint), at_us)
+                self._register(endpoint, at_us)
 
     def list_of(self, user_id: str) -> list[Webhook]:
         """An account's webhooks in the order of their creation."""
@@ -117,13 +116,15 @@ class WebhookStore:
 
     def replace(self, webhook: Webhook, spec: WebhookSpec, at_us: int) -> Webhook:
         """Replace all that can be chosen."""
-        return self._update(webhook, spec, at_us)
+        changed = replace(webhook, spec=spec, updated_us=at_us)
+        self._webhooks[webhook.webhook_id] = changed
+        return changed
 
     def disable(self, webhook_id: str, at_us: int) -> None:
         """Deliver to it no more, until it is replaced by one that is enabled."""
         webhook = self.find(webhook_id)
         if webhook is not None and webhook.spec.enabled:
-            self._update(webhook, replace(webhook.spec, enabled=False), at_us)
+            self.replace(webhook, replace(webhook.spec, enabled=False), at_us)
             self.n_disabled += 1
 
     def remove(self, webhook: Webhook) -> None:
@@ -138,11 +139,6 @@ class WebhookStore:
         webhook_id = make_id(_ID_PREFIXES.get(self._revision, "wh_"), self._seed, self._n_added)
         self._webhooks[webhook_id] = Webhook(webhook_id, user_id, secret, spec, at_us, at_us)
         return self._webhooks[webhook_id]
-
-    def _update(self, webhook: Webhook, spec: WebhookSpec, at_us: int) -> Webhook:
-        changed = replace(webhook, spec=spec, updated_us=at_us)
-        self._webhooks[webhook.webhook_id] = changed
-        return changed
 
 
 def _spec_of(endpoint: Endpoint) -> WebhookSpec:
