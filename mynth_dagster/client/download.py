@@ -42,7 +42,7 @@ from mynth_dagster.limits import (
 Address = IPv4Address | IPv6Address
 
 
-class Scope(str, Enum):
+class AddressScope(str, Enum):
     """
     How far a URL is trusted.
 
@@ -83,18 +83,20 @@ _NEVER = tuple(
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-def is_allowed(address: str, scope: Scope) -> bool:
+def is_allowed(address: str, scope: AddressScope) -> bool:
     """Whether a connection may be made to this literal address; no address is never allowed."""
     try:
         parsed = ip_address(address)
     except ValueError:
         return False
-    if scope is Scope.ORIGIN:
+    if scope is AddressScope.ORIGIN:
         return True
     meant = _carried(parsed) or parsed
     if any(meant in network for network in _NEVER if network.version == meant.version):
         return False
-    if scope is Scope.NAMED and any(meant in n for n in _PRIVATE if n.version == meant.version):
+    if scope is AddressScope.NAMED and any(
+        meant in n for n in _PRIVATE if n.version == meant.version
+    ):
         return True
     return meant.is_global and not meant.is_multicast and not meant.is_reserved
 
@@ -131,17 +133,17 @@ def is_trusted_picture(url: str, settings: ClientSettings) -> bool:
     return scope_of(url, settings) is not None
 
 
-def scope_of(url: str, settings: ClientSettings) -> Scope | None:
+def scope_of(url: str, settings: ClientSettings) -> AddressScope | None:
     """How far this URL is trusted; None: not at all."""
     origin = _origin(url)
     if origin is None:
         return None
     scheme, host, port = origin
     if origin == _origin(settings.normalised_base_url):
-        return Scope.ORIGIN
+        return AddressScope.ORIGIN
     if scheme == "https" and port == "443" and host in settings.image_hosts:
-        return Scope.NAMED
-    return Scope.PUBLIC if settings.any_public_host and _may_be_public(host) else None
+        return AddressScope.NAMED
+    return AddressScope.PUBLIC if settings.any_public_host and _may_be_public(host) else None
 
 
 def next_hop(url: str, location: str) -> str:
@@ -167,7 +169,7 @@ def _may_be_public(host: str) -> bool:
         ip_address(literal)
     except ValueError:
         return not _is_odd_literal(literal)
-    return is_allowed(literal, Scope.PUBLIC)
+    return is_allowed(literal, AddressScope.PUBLIC)
 
 
 def _is_odd_literal(host: str) -> bool:
@@ -198,7 +200,7 @@ class PictureSession:
     def __init__(self, settings: ClientSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._sessions: dict[Scope, aiohttp.ClientSession] = {}
+        self._sessions: dict[AddressScope, aiohttp.ClientSession] = {}
         self.n_requests = 0
 
     async def fetch(self, url: str, take: Take, *, bytes_max: int) -> int:
@@ -248,7 +250,7 @@ class PictureSession:
         await take(bytes(waiting))
         return n_bytes
 
-    def _session(self, scope: Scope) -> aiohttp.ClientSession:
+    def _session(self, scope: AddressScope) -> aiohttp.ClientSession:
         if scope not in self._sessions:
             self._sessions[scope] = _make_session(scope, self._settings)
         return self._sessions[scope]
@@ -295,7 +297,7 @@ def _require_pace(n_bytes: int, passed_s: float) -> None:
         raise DownloadError("too_slow", message, may_pass=True)
 
 
-def _make_session(scope: Scope, settings: ClientSettings) -> aiohttp.ClientSession:
+def _make_session(scope: AddressScope, settings: ClientSettings) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         limit=settings.concurrency,
         ssl=tls_context(),
@@ -319,7 +321,7 @@ def _make_session(scope: Scope, settings: ClientSettings) -> aiohttp.ClientSessi
 class ScopedResolver(AbstractResolver):
     """Addresses of a name that may be connected to; the connection is made to one of these."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: AddressScope) -> None:
         self._scope = scope
         self._resolver = aiohttp.ThreadedResolver()
 
@@ -336,7 +338,7 @@ class ScopedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def make_socket(found: tuple[Any, ...], scope: Scope) -> socket.socket:
+def make_socket(found: tuple[Any, ...], scope: AddressScope) -> socket.socket:
     """
     The socket of a connection about to be made, as `getaddrinfo` describes it.
 

@@ -181,7 +181,7 @@ async def resolve_unresolved(
     """
     if not session.client.profile.HAS_TASK_LIST:
         return NOTHING_RESOLVED
-    open_ = await _doubts(session, batch, slices, states)
+    open_ = await _unresolved(session, batch, slices, states)
     if not open_:
         return NOTHING_RESOLVED
     account = await session.account.number()
@@ -200,7 +200,7 @@ async def resolve_unresolved(
     await searching.look_for_flaws()
     reach(CrashPoint.WALKED)
     ended = await _now(session)
-    left = await _doubts(session, batch, slices, UNRESOLVED)
+    left = await _unresolved(session, batch, slices, UNRESOLVED)
     searched = {unresolved.intent.intent_id for unresolved in open_}
     left = [unresolved for unresolved in left if unresolved.intent.intent_id in searched]
     message = await _findings(session, batch, left, searching.trail, now, account)
@@ -277,7 +277,7 @@ async def _mark_absent(
     return await session.ledger.mark_not_accepted(absent, message)
 
 
-async def _doubts(
+async def _unresolved(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice] | None,

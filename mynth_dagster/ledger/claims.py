@@ -254,7 +254,7 @@ def _apply_endings(connection: Connection, endings: Sequence[Ending]) -> list[bo
 def _ending_row(connection: Connection, ending: Ending, seq: int | None) -> dict[str, Any]:
     intent = ending.intent
     state = next_state(IntentState.SENDING, ending.event, key=intent.intent_id)
-    is_in_doubt = state is IntentState.UNRESOLVED
+    is_unresolved = state is IntentState.UNRESOLVED
     return {
         "of_intent": intent.intent_id,
         "of_attempt": intent.attempt,
@@ -264,8 +264,8 @@ def _ending_row(connection: Connection, ending: Ending, seq: int | None) -> dict
         "error_message": ending.error_message,
         "error_field": ending.error_field,
         "http_status": ending.http_status,
-        "unresolved_seq": seq if is_in_doubt else None,
-        "unresolved_since": str(instant_of(connection, ending.ended_at)) if is_in_doubt else None,
+        "unresolved_seq": seq if is_unresolved else None,
+        "unresolved_since": str(instant_of(connection, ending.ended_at)) if is_unresolved else None,
     }
 
 

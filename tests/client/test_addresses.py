@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mynth_dagster.client.download import Scope, is_allowed
+from mynth_dagster.client.download import AddressScope, is_allowed
 
 INSIDE = [
     "127.0.0.1",
@@ -54,19 +54,19 @@ NO_ADDRESS = ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "localhost", "", ":
 @pytest.mark.parametrize("address", [*INSIDE, *NO_ADDRESS])
 def test_what_is_not_public_is_not_connected_to(address):
     """Loopback, private, link-local, carriers', reserved, multicast, and all of them wrapped."""
-    assert not is_allowed(address, Scope.PUBLIC)
+    assert not is_allowed(address, AddressScope.PUBLIC)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are(address):
     """Also as an IPv6-only network sees them."""
-    assert is_allowed(address, Scope.PUBLIC)
+    assert is_allowed(address, AddressScope.PUBLIC)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "fc00::1", "8.8.8.8"])
 def test_a_host_that_was_named_may_be_private(address):
     """An operator's own store may stand in the operator's own network."""
-    assert is_allowed(address, Scope.NAMED)
+    assert is_allowed(address, AddressScope.NAMED)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_a_host_that_was_named_may_be_private(address):
 )
 def test_a_host_that_was_named_is_never_this_machine_nor_its_metadata(address):
     """A name on the list may resolve to what nobody meant by it."""
-    assert not is_allowed(address, Scope.NAMED)
+    assert not is_allowed(address, AddressScope.NAMED)
 
 
 def test_the_apis_own_origin_may_be_anywhere():
     """A simulator listens on loopback, and the operator named its port."""
-    assert is_allowed("127.0.0.1", Scope.ORIGIN)
-    assert not is_allowed("nowhere", Scope.ORIGIN)
+    assert is_allowed("127.0.0.1", AddressScope.ORIGIN)
+    assert not is_allowed("nowhere", AddressScope.ORIGIN)

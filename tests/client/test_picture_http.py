@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from mynth_dagster.client.download import Scope, make_socket
+from mynth_dagster.client.download import AddressScope, make_socket
 from mynth_dagster.errors import DownloadError
 from mynth_dagster.limits import DOWNLOAD_PACE_AFTER_S, REDIRECTS_MAX
 from tests.client.raw import CANARY, Visit, client_of, raw_server
@@ -174,8 +174,8 @@ def test_the_last_look_is_at_the_address_itself(address):
     found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))
 
     with pytest.raises(PermissionError):
-        make_socket(found, Scope.PUBLIC)
-    make_socket(found, Scope.ORIGIN).close()
+        make_socket(found, AddressScope.PUBLIC)
+    make_socket(found, AddressScope.ORIGIN).close()
 
 
 def test_a_host_that_is_not_on_the_list_is_never_asked():
