@@ -136,14 +136,13 @@ class Rule:
         self, columns: Columns, allowed: Allowed, constant: Collection[str] = ()
     ) -> Sequence[int]:
         """The rows that break the rule, ascending; ``constant`` columns are looked at once."""
-        names = (self.column, *self.beside)
-        if any(name not in columns for name in names):
+        column, names = columns.get(self.column), (self.column, *self.beside)
+        if column is None or (not self.of_null and column.null_count == len(column)):
             return ()
-        cells = {name: columns[name] for name in names}
-        n_rows = len(cells[self.column])
-        if cells[self.column].null_count == n_rows and not self.of_null:
+        if any(name not in columns for name in self.beside):
             return ()
-        is_constant = set(names) <= set(constant)
+        n_rows, cells = len(column), {name: columns[name] for name in names}
+        is_constant = all(name in constant for name in names)
         if is_constant:
             cells = {name: column.slice(0, 1) for name, column in cells.items()}
         mask = self._mask(cells, allowed)
