@@ -217,13 +217,13 @@ def judged_part_way(
     slices: Sequence[Slice],
 ) -> list[dg.AssetCheckResult]:
     """Results over what is done of a run that was for these partitions."""
-    results = []
+    judged = []
     for result in results:
         assert result.asset_key is not None
         landed = done[result.asset_key]
         left = [slice_ for slice_ in slices if slice_ not in landed]
-        results.append(_not_a_pass(result, left, is_any_landed=bool(landed)) if left else result)
-    return results
+        judged.append(_not_a_pass(result, left, is_any_landed=bool(landed)) if left else result)
+    return judged
 
 
 def _not_a_pass(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
+from tests.engine.bench import NO_LIST
 from tests.factories import KEY, MODEL
 
 PRICE = f"{MODEL}=0.01"
@@ -62,7 +63,7 @@ def test_a_receipt_tells_what_mynth_charged(shell):
 def test_a_dedicated_key_shows_money_that_nobody_explains(new_shell):
     """Mynth holds more than the ledger's open tasks: the rest is told, with where to look."""
     lost = {"kind": "lost_answer", "prompt_contains": "prompt 1"}
-    work = new_shell(progress="manual", prices_usd={MODEL: "0.01"}, faults=[lost])
+    work = new_shell(progress="manual", prices_usd={MODEL: "0.01"}, faults=[lost, NO_LIST])
     work.run(work.prompts(3), "--deadline", "0.1")
 
     result = work.call("receipt", "--root", str(work.root), "--dedicated-key")
@@ -90,7 +91,7 @@ def test_a_key_that_may_not_see_the_balance_has_nothing_to_compare(new_shell):
     result = work.call("receipt", "--root", str(work.root), "--dedicated-key")
 
     assert result.exit_code == 0
-    assert "not told to this key" in result.stderr
+    assert "not shown to this key" in result.stderr
 
 
 def test_a_foreign_key_is_refused_until_a_person_takes_it_in(shell):

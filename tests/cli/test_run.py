@@ -17,6 +17,7 @@ from rich.console import Console
 from mynth_dagster.cli.options import batch_name, columns
 from mynth_dagster.cli.run import ShownProgress
 from mynth_dagster.errors import ConfigError
+from tests.engine.bench import NO_LIST
 from tests.factories import MODEL
 
 REPORT_FIELDS = {
@@ -80,7 +81,7 @@ def test_failures_are_accounted_for(shell):
 
 def test_open_rows_are_exit_code_3(shell):
     """Unresolved rows need evidence or a person."""
-    work = shell(faults=[{"kind": "lost_answer", "count": 1}])
+    work = shell(faults=[{"kind": "lost_answer", "count": 1}, NO_LIST])
 
     result = work.run(work.prompts(3))
 

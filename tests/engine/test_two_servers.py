@@ -161,7 +161,7 @@ def test_doctor_and_status_tell_what_waits_elsewhere(two):
     shown = CliRunner().invoke(app, options)
 
     (found,) = [finding for finding in findings if finding.subject == "other servers"]
-    assert f"3 tasks were made at {work.server.url}" in found.said
+    assert f"3 tasks were made at {work.server.url}" in found.message
     assert "point a session there" in (found.next_step or "")
     assert f"3 tasks were made at {work.server.url}" in shown.stdout
 

@@ -297,5 +297,5 @@ def test_a_secret_that_is_no_base64_verifies_nothing_of_the_newer_form(post, sec
     ledger = Ledger.open(world.ledger_url)
     findings = webhook_findings(ledger, now_us=world.clock.now_us())
     ledger.close()
-    (said,) = [finding.said for finding in findings if finding.subject == "refusals"]
+    (said,) = [finding.message for finding in findings if finding.subject == "refusals"]
     assert "1 × no secret is one of revision 2026-10" in said
