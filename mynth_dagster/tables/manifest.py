@@ -23,7 +23,7 @@ from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.parquet import as_table_errors
 from mynth_dagster.tables.requests import inspection_key
 from mynth_dagster.tables.source import PromptSource
-from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore, write_atomically
+from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore, remove_orphans, write_atomically
 
 MARK_NAME = "_ledger.json"
 
@@ -63,7 +63,13 @@ def write_mark(store: TableStore, mark: LedgerMark) -> None:
     """Leave the mark for the next run; a crash leaves the old one."""
     path = _path(store)
     with as_table_errors(path, "cannot write which ledger the tables belong to"):
-        write_atomically(store.fs, path, json.dumps(asdict(mark)).encode("ascii"))
+        _write(store, path, asdict(mark))
+
+
+def _write(store: TableStore, path: str, value: object) -> None:
+    """Each run writes both marks anew, and clears away what one that was killed left half-way."""
+    write_atomically(store.fs, path, json.dumps(value).encode("ascii"))
+    remove_orphans(store.fs, posixpath.dirname(path))
 
 
 def has_results(store: TableStore, table: str = TASKS) -> bool:
@@ -228,8 +234,7 @@ def write_source_mark(store: TableStore, window: Slice, source: PromptSource) ->
     """Say beside the tables what they are made from."""
     path = _mark_path(store, window)
     with as_table_errors(path, "cannot write what the batch was made from"):
-        addresses = json.dumps(_addresses(store, source))
-        write_atomically(store.fs, path, addresses.encode("ascii"))
+        _write(store, path, _addresses(store, source))
 
 
 def _mark_path(store: TableStore, window: Slice) -> str:

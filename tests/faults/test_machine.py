@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -232,6 +233,7 @@ class Promise(RuleBasedStateMachine):
             check_all(self.work.scene, len(self.texts))
 
 
+@pytest.mark.timeout(600)  # it runs for two minutes where the machine is busy
 def test_the_promise_is_kept_in_any_order_of_events(
     simulator: Callable[..., SimulatorServer], tmp_path: Path
 ):

@@ -11,7 +11,9 @@ import pytest
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.tables.store import IMAGES, TASKS, TableStore, staged_tables
+from mynth_dagster.tables import manifest
+from mynth_dagster.tables.source import source_from_arrow
+from mynth_dagster.tables.store import IMAGES, TASKS, TableStore, staged_tables, temp_name
 
 SLICE = Slice("2026-11-22", "003")
 SCHEMA = pa.schema([("n", pa.int64())])
@@ -168,3 +170,26 @@ def test_unsupported_type_is_an_error_about_the_table(store, tmp_path):
         staging.open(IMAGES, SLICE, schema)
 
     assert all_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("write", ["ledger", "source"])
+def test_marks_beside_the_tables_clear_away_what_a_killed_run_left(store, tmp_path, write):
+    """Each run writes them anew; a half-written one of a dead process stays nowhere."""
+
+    def write_again() -> None:
+        if write == "ledger":
+            manifest.write_mark(store, manifest.LedgerMark("led_1", 3))
+        else:
+            source = source_from_arrow(pa.table({"prompt": ["a"]}), "prompts")
+            manifest.write_source_mark(store, Slice(window="2026-11-22"), source)
+
+    write_again()
+    (mark,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    alive = temp_name()
+    dead = alive.replace(f".{os.getpid()}.", ".999999999.")
+    for name in (alive, dead):
+        (mark.parent / name).write_bytes(b"half")
+
+    write_again()
+
+    assert {path.name for path in mark.parent.iterdir()} == {mark.name, alive}
