@@ -30,7 +30,7 @@ from mynth_dagster.ledger.database import (
     next_seq,
 )
 from mynth_dagster.ledger.group_commit import Write
-from mynth_dagster.ledger.rows import is_before
+from mynth_dagster.ledger.rows import constant, is_before
 from mynth_dagster.ledger.stops import Barriers, read_barriers
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.money import NO_BUDGET, Budget, Scope
@@ -182,16 +182,16 @@ _REPEAT = (
         is_before(Event.CLAIM),
     )
     .values(
-        state=IntentState.SENDING.value,
-        attempt=_intents.c.attempt + 1,
-        reason=None,
-        error_code=None,
-        error_message=None,
-        error_field=None,
-        http_status=None,
-        unresolved_seq=None,
-        unresolved_since=None,
-        held_because=None,
+        state=constant(IntentState.SENDING),
+        attempt=_intents.c.attempt + sa.literal_column("1"),
+        reason=sa.null(),
+        error_code=sa.null(),
+        error_message=sa.null(),
+        error_field=sa.null(),
+        http_status=sa.null(),
+        unresolved_seq=sa.null(),
+        unresolved_since=sa.null(),
+        held_because=sa.null(),
     )
 )
 """An attempt that rests is followed by the next; `_claimed_row` has the other columns."""
@@ -233,7 +233,7 @@ def _new_row(claim: Claim, seq: int, now_us: int | None) -> dict[str, Any]:
 _END = sa.update(_intents).where(
     _intents.c.intent_id == sa.bindparam("of_intent"),
     _intents.c.attempt == sa.bindparam("of_attempt"),
-    _intents.c.state == IntentState.SENDING.value,
+    _intents.c.state == constant(IntentState.SENDING),
 )
 
 

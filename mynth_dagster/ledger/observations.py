@@ -31,7 +31,7 @@ from mynth_dagster.ledger.database import (
 )
 from mynth_dagster.ledger.group_commit import Write
 from mynth_dagster.ledger.journal import JournalEntry
-from mynth_dagster.ledger.rows import intent_to_row, is_before, task_to_json
+from mynth_dagster.ledger.rows import constant, intent_to_row, is_before, task_to_json
 from mynth_dagster.limits import LOST_AFTER_MISSES, LOST_AFTER_S
 from mynth_dagster.models.intent import TOO_EARLY, Awaited, Intent, UnresolvedIntent, Walk
 from mynth_dagster.models.money import Exposure, exposure_of, exposure_of_surplus
@@ -176,22 +176,22 @@ def _attach_statement() -> sa.Update:
             ~sa.exists(is_attached.correlate_except(_others)),
         )
         .values(
-            state=IntentState.ACCEPTED.value,
-            reason=None,
-            error_code=None,
-            error_message=None,
-            error_field=None,
-            http_status=None,
+            state=constant(IntentState.ACCEPTED),
+            reason=sa.null(),
+            error_code=sa.null(),
+            error_message=sa.null(),
+            error_field=sa.null(),
+            http_status=sa.null(),
             task_id=task_id,
-            remote_status=TaskStatus.PENDING.value,
+            remote_status=constant(TaskStatus.PENDING),
             reserved_units=sa.func.coalesce(sa.bindparam("reserved"), _intents.c.quoted_units),
             submitted_at_us=sa.bindparam("at_us"),
             deadline_at_us=sa.bindparam("deadline_us"),
-            missed=0,
-            missing_since=None,
-            unresolved_seq=None,
-            unresolved_since=None,
-            held_because=None,
+            missed=sa.literal_column("0"),
+            missing_since=sa.null(),
+            unresolved_seq=sa.null(),
+            unresolved_since=sa.null(),
+            held_because=sa.null(),
             accepted_seq=sa.bindparam("seq"),
         )
     )
@@ -199,7 +199,7 @@ def _attach_statement() -> sa.Update:
 
 _ATTACH = _attach_statement()
 _ATTACH_SENDING = _ATTACH.where(
-    _intents.c.state == IntentState.SENDING.value,
+    _intents.c.state == constant(IntentState.SENDING),
     _intents.c.attempt == sa.bindparam("of_attempt"),
     _intents.c.fan_out == sa.bindparam("of_fan_out"),
     _intents.c.reserved_units.is_(None),
@@ -315,13 +315,17 @@ _NOTE_STATUS = (
     sa.update(_intents)
     .where(
         _intents.c.task_id == sa.bindparam("of_task"),
-        _intents.c.state == IntentState.ACCEPTED.value,
+        _intents.c.state == constant(IntentState.ACCEPTED),
         sa.or_(
-            sa.func.coalesce(_intents.c.remote_status, "") != sa.bindparam("status"),
-            _intents.c.missed > 0,
+            _intents.c.remote_status.is_distinct_from(sa.bindparam("status")),
+            _intents.c.missed > sa.literal_column("0"),
         ),
     )
-    .values(remote_status=sa.bindparam("status"), missed=0, missing_since=None)
+    .values(
+        remote_status=sa.bindparam("status"),
+        missed=sa.literal_column("0"),
+        missing_since=sa.null(),
+    )
 )
 
 
@@ -360,7 +364,7 @@ def _count_missing(connection: Connection, observations: Sequence[Observation]) 
 
 _FINISH = sa.update(_intents).where(
     _intents.c.task_id == sa.bindparam("of_task"),
-    _intents.c.state == IntentState.ACCEPTED.value,
+    _intents.c.state == constant(IntentState.ACCEPTED),
 )
 
 
