@@ -205,10 +205,14 @@ class GroupCommit:
             self._was_away |= is_outage(error)
             return error
         self._was_away = False
-        for queued in group:
+        newest: dict[str, _Queued] = {}
+        for queued in reversed(group):
             write = queued.write
-            if write.is_kept and (write.journaled is None or queued.entry is not None):
-                self._confirmed[write.name] = queued
+            if write.is_kept is None or write.name in newest:
+                continue
+            if write.journaled is None or queued.entry is not None:
+                newest[write.name] = queued
+        self._confirmed |= newest
         return None
 
     def _require_intact(self, connection: Connection) -> None:
