@@ -197,7 +197,8 @@ def _backlog(counts: WebhookEventCounts, now_us: int) -> list[Finding]:
     oldest_us = counts.oldest_open_at_us
     if oldest_us is not None and now_us - oldest_us > BACKLOG_AGE_MAX_S * US_PER_S:
         message = (
-            f"{counts.n_open} events wait to be worked, the oldest came {_ago(oldest_us, now_us)}"
+            f"{counts.n_open} events wait to be processed, the oldest of them came "
+            f"{_ago(oldest_us, now_us)}"
         )
         found.append(note("events", message, "see that the completion sensor runs"))
     n_unmatched = counts.n_by_outcome.get(EventOutcome.UNMATCHED, 0)
