@@ -1,20 +1,31 @@
 """
-What a walk over the task list proves of a request whose answer was lost. Pure.
+The proof that a request whose response was lost made no task, and the walk that it rests on.
 
-That a request came to nothing is shown by a bracket, and by nothing that a clock says, Mynth's or
-an edge's. Our own tasks are the rulers, for the ledger's running numbers say which of them are
-older and which younger than the request. A walk proves that the request has no task if
+A POST whose response was lost may have created a task, and a second POST would be paid as well. So
+the row is sent again only after a proof that the first one created none. The proof cannot use
+times: the clocks of Mynth, of a proxy and of our machines may be wrong, and a cached list is old.
+It uses the order of our own tasks. The ledger gives a running number to each claim
+(`claimed_seq`), and notes the newest number when a task's id is recorded (`accepted_seq`). A task
+is created after its own claim, and before any claim with a number above its `accepted_seq`. So of
+each of our tasks the ledger can tell whether it was created before or after the lost request, and
+in the list, newest first, these tasks form a bracket around the place where the task of the
+request would be.
+
+A walk reads the list from the top, and reads every task that the ledger does not know in full. It
+proves that the request has no task if
 
 - the list shows a task of ours from before the request, and everything above it was read; or the
   list was read to its end and showed every task of ours that the ledger knows,
 - it shows a task of ours from after the request: it is not a stale copy,
-- it shows our tasks in the order in which they were made, and misses none of them in between,
+- it shows our tasks in the order in which they were created, with none missing in between,
 - tasks of ours that were read on the way carry our tag, so that a missing tag means something,
 - nothing in the bracket can be the task that is searched for: neither one that could not be read,
   nor one without a tag that asks for the same.
 
-Two such walks with pages of different sizes, some time apart, clear the row: entries of equal
-time may hide at the border of one size.
+Two such walks with pages of different sizes, some time apart, make the row `not_accepted`: in a
+single walk, a task could fall between two pages where entries have equal times.
+
+`why_not_absent` and `is_not_accepted` are pure; `ListSearch` does the walk.
 """
 
 from __future__ import annotations
@@ -51,7 +62,7 @@ def why_not_absent(
     unresolved: UnresolvedIntent, trail: Trail, *, began: Instant, account: int, asked: str | None
 ) -> str:
     """
-    Why the walk does not prove that this request has no task; an empty text: it does.
+    Return why the walk does not prove that this request has no task; an empty text if it does.
 
     Args:
         began: When the walk began.
@@ -88,9 +99,9 @@ def _why_not_bracketed(unresolved: UnresolvedIntent, trail: Trail) -> str:
 
 def place_below(claimed_seq: int, trail: Trail) -> int | None:
     """
-    Where the bracket of a request ends; None: not seen.
+    Return the place in the list where the bracket of a request ends; None if it was not seen.
 
-    What lies there, and all below, is older than what was claimed under this number.
+    The task there and all below it are older than the claim with this number.
     """
     for place, task in trail.known:
         if task.accepted_seq is not None and task.accepted_seq < claimed_seq:
@@ -109,10 +120,10 @@ def _in_the_way(unresolved: UnresolvedIntent, trail: Trail, asked: str | None) -
 
 def _place_above(unresolved: UnresolvedIntent, trail: Trail) -> int:
     """
-    Where the bracket begins: what lies above is younger than any request that was lost then.
+    Return the place where the bracket begins: tasks above it are younger than the request.
 
-    A request reaches Mynth within `ABSENT_AFTER_S` or never. Tasks of ours that were claimed so
-    much later, by the clock of whoever claimed them, lie above its task.
+    A request reaches Mynth within `ABSENT_AFTER_S` or never. Tasks of ours that were claimed later
+    than that, by the clock of the machine that claimed them, lie above its task.
     """
     assert unresolved.since is not None
     late_us = unresolved.since.wall_us + ABSENT_AFTER_S * US_PER_S
@@ -166,14 +177,14 @@ def is_walk_due(
 
 
 def next_page_size(walks: Sequence[Walk]) -> int:
-    """Another size than that of the last walk."""
+    """Return another page size than that of the last walk."""
     if not walks:
         return WALK_PAGES[0]
     return next(size for size in WALK_PAGES if size != walks[-1].page_size)
 
 
 def _proves(walk: Walk, unresolved: UnresolvedIntent) -> bool:
-    """Whether it did, of this delivery: an intent may have been in doubt before."""
+    """Whether the walk proved it for this attempt: the intent may have been in doubt before."""
     if unresolved.since is None or walk.account != unresolved.account:
         return False
     waited_us = unresolved.since.surely_elapsed_us(walk.began)
@@ -186,10 +197,10 @@ def _agree(first: Walk, second: Walk) -> bool:
     return first.page_size != second.page_size and pause_us >= ABSENT_AGAIN_AFTER_S * US_PER_S
 
 
-# A walk over the task list, newest first, that reads every task which the ledger does not know.
+# The walk over the task list, newest first, that reads every task which the ledger does not know.
 #
-# Whatever carries the tag of an intent of ours is attached to it, of whichever batch it is. What
-# else was seen is kept as a trail, from which `engine.absence` says what the walk proves.
+# A task that carries the tag of one of our intents is attached to it, whichever batch it is of.
+# Everything else that the walk sees is recorded as a trail, from which the functions above judge.
 
 
 WALK_PAGES_MAX = 100_000
@@ -205,7 +216,7 @@ class ListSearch:
     One walk over the list of the session's key.
 
     Args:
-        batch: Tells the deadline of tasks that are found.
+        batch: Has the deadline of tasks that are found.
         older_than_no: The walk ends at a task of ours that the ledger knew before this number was
             given; 0: only at the end of the list.
     """
@@ -226,13 +237,13 @@ class ListSearch:
 
     async def go(self, *, until_s: float | None = None, n_pages: int = WALK_PAGES_MAX) -> bool:
         """
-        Walk, and attach what is found; whether the walk came to its end.
+        Walk the list, attach tasks that are found, and return whether the walk came to its end.
 
-        The end is an empty page: a short one proves nothing, since a server may give fewer than
-        asked. A list that cannot be read ends the walk before it.
+        The end is an empty page: a short one proves nothing, since a server may return fewer
+        entries than requested. A list that cannot be read ends the walk early.
 
         Args:
-            until_s: On `Clock.elapsed_s`; no page is asked for later.
+            until_s: On `Clock.elapsed_s`; no page is requested later.
 
         Raises:
             UnauthorizedError: The key is refused.
@@ -371,9 +382,9 @@ class ListSearch:
 
     async def look_for_flaws(self) -> None:
         """
-        Whether the list showed our tasks, all of them, in their order, and with their tags.
+        Check that the list showed our tasks, all of them, in their order, and with their tags.
 
-        For who draws conclusions from what a walk that came to its end has not shown.
+        Call it before you conclude anything from what a complete walk did not show.
 
         Raises:
             UnauthorizedError: The key is refused.
@@ -384,7 +395,7 @@ class ListSearch:
             trail.tag_flaw = await self._missing_tag()
 
     def _disorder(self) -> str:
-        """A task that the ledger knew before another was claimed is older, and lies below it."""
+        """Return why the list is not in order: an older task of ours must lie below a newer one."""
         oldest_seq: int | None = None
         for _, task in self.trail.known:
             if oldest_seq is not None and oldest_seq < task.claimed_seq:
@@ -394,7 +405,7 @@ class ListSearch:
         return ""
 
     async def _hole(self) -> str:
-        """Between the newest and the oldest task of ours; at the end of the list, all of them."""
+        """Return what task of ours is missing, between our newest and oldest or in all the list."""
         account = await self._session.account.number()
         read, known = self._session.ledger.read, [task for _, task in self.trail.known]
         if self.trail.is_at_end:
@@ -409,7 +420,7 @@ class ListSearch:
         return f"the list does not show all tasks of this key that it has to, such as {missing[0]}"
 
     async def _missing_tag(self) -> str:
-        """Tasks of ours at both ends are read: where tags are cut off, no tag says nothing."""
+        """Read tasks of ours at both ends: if these have no tags, a missing tag proves nothing."""
         known = (task for _, task in self.trail.known)
         ours = [task for task in known if task_type_of(task.intent.model) == IMAGE_TASK]
         for end in (ours, ours[::-1]):

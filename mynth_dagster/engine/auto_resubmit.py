@@ -1,8 +1,8 @@
 """
-When rows that were not sent may be sent again without a person asking for it.
+The decision whether a run is requested for rows that were not sent, without a person.
 
-Only for reasons that pass by themselves, not soon, and a few times: a run is asked for, and sends
-by the same rules as any other. What a person or money must change first is never asked for.
+A run is requested only for reasons that pass by themselves, after a pause, and a few times; it
+sends by the same rules as any other. No run is requested where a person or money must change first.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Unsent:
 
 @dataclass(frozen=True)
 class Asked:
-    """A run that was asked for before, for one partition; `has_sent_all`: it ended well."""
+    """A run that was requested before, for one partition; `has_sent_all`: it ended well."""
 
     slice: Slice
     at_us: int
@@ -76,9 +76,9 @@ async def leave_to_sensor(
     settings: EngineSettings, batch: Batch, slices: Sequence[Slice], stop: StopReason
 ) -> None:
     """
-    Make it known that nothing was sent into these partitions, since Mynth was away.
+    Record that nothing was sent into these partitions, since Mynth was unreachable.
 
-    Asks Mynth nothing, and needs no session: opening one may be what failed.
+    Makes no request and needs no session: opening one may be what failed.
     """
     stopped = Stopped(stop.code, stop.message, SystemClock().instant())
     with closing(Ledger.open(settings.ledger_url)) as ledger:
@@ -89,9 +89,9 @@ def reasons_to_resubmit(
     rows: Sequence[PartitionRow], resting: Mapping[Place, Resting], stops: Sequence[Stop]
 ) -> dict[Place, Reason]:
     """
-    By window and fan-out, why rows may be sent again by themselves; others are left out.
+    Return by window and fan-out why rows may be sent again automatically; others are left out.
 
-    What a person stopped is left alone until the stop is lifted, and is then gone on with.
+    Partitions that a person stopped are left alone until the stop is lifted.
     """
     rows = [r for r in rows if not any(s.covers(r.batch, r.window, r.fan_out) for s in stops)]
     in_doubt = {window for (window, _), counts in resting.items() if counts.n_unsearched}
@@ -107,11 +107,11 @@ def reasons_to_resubmit(
 
 def _reason(row: PartitionRow, n_not_accepted: int, *, is_in_doubt: bool) -> Reason | None:
     """
-    A run that sends, or was killed while it did, is left alone.
+    Return the reason for one partition; none while a run sends, or if it was killed while it did.
 
-    An outage in which answers were lost is over when each of them in the whole window was found,
-    cleared, or searched for by a list that could be read: what is held then stays held, and the
-    other rows need not wait for it. Their tasks may show what the search lacked.
+    An outage in which responses were lost is over when each of them in the whole window was found,
+    proved absent, or searched for in a list that could be read. A row that is held then stays held,
+    and the other rows need not wait for it: their tasks may show what the search lacked.
     """
     if row.submitter is not None:
         return None
@@ -141,10 +141,10 @@ async def choose_due(
     session: Session, batch: Batch, unsent: Sequence[Unsent], asked: Sequence[Asked]
 ) -> list[Unsent]:
     """
-    The partitions to ask a run for now.
+    Return the partitions to request a run for now.
 
-    A run that ended well and sent nothing of what rests (rows that left the table) would do so
-    again: the ledger remembers such a partition until it changes.
+    If a run ended well and sent none of the resting rows (they left the table), the next one would
+    send none either: the ledger remembers such a partition until it changes.
     """
     in_vain = await _in_vain(session, batch)
     noted = {one.slice.key: one.version for one in unsent if _is_noted(one, in_vain)}
@@ -163,7 +163,7 @@ async def choose_due(
 async def _tried(
     session: Session, batch: Batch, unsent: Sequence[Unsent], noted: Container[str]
 ) -> list[tuple[Unsent, int, int]]:
-    """Those that are not noted, each with its last try and now, both on the ledger's clock."""
+    """Return those not recorded as vain, each with its last try and now, on the ledger's clock."""
     left = [one for one in unsent if one.slice.key not in noted]
     if not left:
         return []
@@ -179,7 +179,7 @@ def _is_noted(one: Unsent, in_vain: Mapping[str, int]) -> bool:
 
 
 async def _in_vain(session: Session, batch: Batch) -> Mapping[str, int]:
-    """Versions by partition for which a run had nothing to send."""
+    """Return the versions by partition for which a run had nothing to send."""
     noted = await asyncio.to_thread(session.ledger.read.meta, _key(batch))
     found: dict[str, int] = json.loads(noted) if noted else {}
     return found

@@ -22,7 +22,7 @@ from mynth_dagster.tables.store import TASKS, TableStore
 
 async def read_finished(session: Session, tasks: Sequence[Awaited]) -> int:
     """
-    Read these finished tasks into the ledger; how many could not be read now.
+    Read these finished tasks into the ledger; return how many could not be read now.
 
     Raises:
         UnauthorizedError: The key is refused.
@@ -41,7 +41,7 @@ async def read_surplus(
     until_s: float | None = None,
 ) -> None:
     """
-    Further tasks of an intent cost money too: they are read when they are finished.
+    Read further tasks of intents when they are finished: they cost money too.
 
     Args:
         slices: None: all partitions of the batch.
@@ -67,8 +67,8 @@ async def collect_slice(
     """
     Bring one partition's tables up to its version; idempotent.
 
-    Finished tasks that were not read yet are read first. The tables carry the version they show,
-    so that a change that comes while they are written is noticed and shown next time.
+    Finished tasks that were not read yet are read first. The tables carry the version they show, so
+    that a change that comes while they are written is noticed and shown next time.
     """
     await read_unread(session, batch, slice_)
     return await write_tables(session, batch, slice_, collector)
@@ -89,7 +89,7 @@ async def write_tables(
     Write tasks, images and failures of one partition from what the ledger knows.
 
     Args:
-        collector: The Dagster run that reports the tables; None: nobody does.
+        collector: The Dagster run that reports the tables; None if none does.
     """
     while True:
         summary = await _write(session, batch, slice_, RESULT_TABLES)
@@ -97,7 +97,7 @@ async def write_tables(
         name, version = batch.ledger_name, summary.version
         if await session.ledger.mark_collected(name, slice_, version, collector):
             return summary
-        # Somebody showed a newer version meanwhile, and these tables came after theirs.
+        # Another process published a newer version meanwhile, and these tables replaced it.
 
 
 async def write_tasks(session: Session, batch: Batch, slice_: Slice) -> ResultsSummary:
@@ -125,7 +125,7 @@ async def _write(
 
 
 def _url_lifetime_us(session: Session, batch: Batch) -> int | None:
-    """The batch's own word, else the revision's; None where nobody knows."""
+    """Return the batch's setting, else the revision's lifetime; None where neither is known."""
     documented_s = session.client.profile.LIMITS.url_lifetime_s
     lifetime_s = documented_s if batch.url_lifetime_s is None else batch.url_lifetime_s
     return None if lifetime_s is None else round(lifetime_s * US_PER_S)

@@ -1,9 +1,9 @@
 """
-Keeping the files of a partition's images: each is fetched, looked at, and kept once.
+Downloads of a partition's images: each file is fetched, verified, and kept once.
 
-The ledger says which are there. A file that has its name but is not in the ledger, because
-the process died in between, is looked at and taken in; it is not fetched again. What cannot be
-had is recorded with its reason, and tried again by the next run. All of it is free.
+The ledger records which files are there. A file that has its name but is not in the ledger, because
+the process died in between, is verified and taken in; it is not fetched again. A download that
+fails is recorded with its reason, and tried again by the next run. All of it is free.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from mynth_dagster.tables.store import TableStore
 
 # Fetching one image: from one of its URLs, into the store, under its own name.
 #
-# A dead URL is asked for again once, at the task itself; a failure that may pass is tried again.
+# If a URL has expired, the task is read once more for a new one; a passing failure is tried again.
 
 
 _TASKS_REMEMBERED = 64
@@ -72,10 +72,10 @@ class Fetcher:
 
     async def fetch(self, image: UnfiledImage) -> KeptFile:
         """
-        The file of an image, whole, looked at, and under its name.
+        Fetch the file of an image, verify it, and publish it under its name.
 
         Raises:
-            DownloadError: It is not to be had; nothing is kept.
+            DownloadError: It cannot be downloaded; nothing is kept.
             TableError: The store cannot be written.
         """
         if not image.urls:
@@ -89,13 +89,13 @@ class Fetcher:
         return await self._from_any(image, await self._urls_again(image, dead))
 
     def close(self) -> None:
-        """Nobody waits for tasks that are still being asked for."""
+        """Cancel the reads of tasks that are still in flight."""
         for asked in self._again.values():
             asked.cancel()
         self._again.clear()
 
     async def _urls_again(self, image: UnfiledImage, dead: DownloadError) -> Sequence[str]:
-        """Where the task says now that the image is."""
+        """Read the task again and return the image's present URLs."""
         if not await self._session.account.may_ask_about(image.task_id):
             raise dead
         try:
@@ -123,7 +123,7 @@ class Fetcher:
             if isinstance(found, KeptFile):
                 return found
             failures.append(found)
-        # Of several reasons the one that tells most: of a URL that was asked at all.
+        # Of several reasons the most telling one: that of a URL that was requested at all.
         raise next((error for error in failures if error.code != "unsafe_url"), failures[0])
 
     async def _from_one_or_why(self, image: UnfiledImage, url: str) -> KeptFile | DownloadError:
@@ -198,7 +198,7 @@ async def keep_files(
     session: Session, batch: Batch, slice_: Slice, *, stop: CancelToken
 ) -> FilesReport:
     """
-    Keep the files of a partition's images as far as they can be had, and write its tables anew.
+    Download the files of a partition's images as far as possible, and write its tables again.
 
     Idempotent; to be repeated as often as wanted. Cancelled by `stop`, it ends after what is
     being fetched, and another run goes on from there.
@@ -226,7 +226,7 @@ async def keep_files(
 async def _write_what_is_known(
     session: Session, batch: Batch, slice_: Slice
 ) -> ResultsSummary | None:
-    """The tables at their partition's version; None where they were there already."""
+    """Write the tables at their partition's version; return None if they were there already."""
     tables = TableStore(session.settings.root, batch.name)
     row = await asyncio.to_thread(session.ledger.read.partition, batch.ledger_name, slice_)
     is_shown = row is None or row.collected >= row.version
@@ -248,7 +248,7 @@ class _Keeper:
         self._fetcher = Fetcher(session, self.store, slice_, self._settings, stop)
 
     async def run(self, rows: pa.Table) -> bool:
-        """Deal with these images, each once in this run; whether there was any to deal with."""
+        """Process these images, each once in this run; return whether there were any."""
         n_before = len(self._tried)
         if rows.num_rows == 0 or self._stop.is_cancelled:
             return False
@@ -307,7 +307,7 @@ class _Keeper:
         return file
 
     async def _taken_in(self, image: UnfiledImage) -> KeptFile | None:
-        """A file that has its name already; one that may not be kept is fetched anew."""
+        """Verify a file that has its name already; one that may not be kept is fetched again."""
         path = self._named.get(stem_of(image.intent_id, image.image_index))
         if path is None:
             return None
@@ -320,7 +320,7 @@ class _Keeper:
 
 
 async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """All to their end; where one fails, the others are cancelled and it is raised."""
+    """Await all; if one fails, cancel the others and raise its error."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         await asyncio.gather(*tasks)
@@ -332,7 +332,7 @@ async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 # Thumbnails of the first images of a partition, fetched while collecting.
 #
-# They are a courtesy to people: whatever goes wrong with one leaves it out and stops nothing.
+# They are optional: a thumbnail that cannot be made is left out and stops nothing.
 
 
 @dataclass(frozen=True)
@@ -361,8 +361,8 @@ async def make_thumbnails(
     """
     Read the thumbnails that are there and make the others, within ``budget_s``.
 
-    Pictures are fetched from trusted hosts only, without credentials. Never raises for what a
-    picture, its host or the store does.
+    Images are fetched from trusted hosts only, without credentials. Never raises for a fault of an
+    image, its host or the store.
     """
     store = ThumbnailStore(TableStore(session.settings.root, batch.name))
     made: dict[SampleImage, bytes] = {}

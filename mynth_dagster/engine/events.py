@@ -1,9 +1,10 @@
 """
-Processing webhook events: what they tell becomes what polling would have found.
+Processing of webhook events: each becomes the observation that polling would have made.
 
-A signed event is evidence. It attaches its task to the intent that it names, and where it has the
-whole task, that is its reading. An unsigned one is unverified: Mynth is asked for the task itself.
-Whatever comes twice, late or out of order meets the same compare-and-set as a reading does.
+A signed event is evidence. It attaches its task to the intent that its tag names, and if it
+contains the whole task, the task is not read again. An unsigned event is unverified: the task is
+read from Mynth first. Events that come twice, late or out of order meet the same compare-and-set in
+the ledger as every other observation.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ from mynth_dagster.wire.decode import parse_json
 
 IN_FLIGHT_MAX = 16
 UNVERIFIED_KEPT_US = 86_400 * US_PER_S
-"""What is about another batch's or server's task is left to its sessions, but not for ever."""
+"""An event about another batch's or server's task is left to its sessions, but not for ever."""
 
 
 async def process_events(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
     """
-    Process what is due; how many events brought something new.
+    Process the events that are due; return how many brought something new.
 
-    Signed events of any batch are worked, unsigned ones of this batch or of nobody known.
+    Signed events of any batch are processed; unsigned ones if they are about this batch or an
+    unknown one.
 
     Args:
         until_s: On `Clock.elapsed_s`; no request starts later.
@@ -119,7 +121,7 @@ class _Worker:
         }
 
     async def _work_safely(self, item: _Event, intent: Intent | None) -> bool:
-        """One event that cannot be stored must not keep the others from being worked."""
+        """Process one event; if it cannot be stored, the others go on."""
         try:
             if item.event.is_signed:
                 return await self._work_signed(item, intent)
@@ -183,7 +185,7 @@ class _Worker:
         return await self._end(event, EventOutcome.READ if is_news else EventOutcome.KNOWN, intent)
 
     async def _ask(self, event: WebhookEvent) -> Task | None:
-        """The finished task that an event is about; None where Mynth does not say so now."""
+        """Read the task that an event is about; None if it is not finished at Mynth now."""
         clock = self.session.clock
         if self.until_s is not None and clock.elapsed_s() >= self.until_s:
             return None
@@ -205,7 +207,7 @@ class _Worker:
     async def _attach(
         self, task_id: str, intent: Intent | None, tag: IntentTag | None
     ) -> Attachment | None:
-        """None where the task is no task of this intent."""
+        """Attach the task to the intent; None if it is not a task of this intent."""
         if intent is None:
             return None
         if tag is not None and not tag.is_of(intent.intent_id, intent.request_hash):
@@ -226,8 +228,8 @@ class _Worker:
         """
         Whether an event may close its row: its signature proves who sent it, not what is true.
 
-        What would be a row's loss is confirmed by a free reading: a failure, fewer images than
-        asked, or a task that does not carry the row's tag.
+        An event to the row's disadvantage is confirmed by a free read of the task: a failure, fewer
+        images than requested, or a task that does not carry the row's tag.
         """
         is_whole = task.status is TaskStatus.COMPLETED and task.n_delivered >= intent.n_asked
         return is_whole and (task.type in INSPECTION_TASKS or INTENT_TAG_KEY in task.metadata)
@@ -246,7 +248,7 @@ class _Worker:
     async def _end(
         self, event: WebhookEvent, outcome: EventOutcome, intent: Intent | None = None
     ) -> bool:
-        """Finish an event; whether it told something new."""
+        """Mark an event as processed; return whether it brought something new."""
         await self.session.ledger.events.finish(
             EventEnd(
                 event_id=event.event_id,

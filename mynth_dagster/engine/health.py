@@ -1,7 +1,7 @@
 """
-Looking at everything that a run needs, without sending, spending or changing anything.
+The checks of `mynth-dagster doctor`: everything that a run needs, without sending or spending.
 
-Each look is a finding: what was looked at, how it is, and what to do about it.
+Each check gives findings: what was checked, how it is, and what to do about it. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from mynth_dagster.wire import AUTO_REVISION, profile_of
 from mynth_dagster.wire.events import events_of
 from mynth_dagster.wire.revision import RevisionProfile
 
-# Having Mynth send its events to a receiver, where a key may ask for that.
+# Registration of a webhook at Mynth, where the key may do so.
 
 
 REGISTERED_META = "webhook:registered"
@@ -71,12 +71,12 @@ async def register(session: Session, url: str, webhook_id: str | None = None) ->
     """
     Register an endpoint for the end of image tasks, or enable and move a registered one.
 
-    A registered one is replaced whole: what revision 2026-10 can choose beside URL and events
-    (`api_key_ids`, `include_session_tasks`) is at its default again.
+    An existing registration is replaced as a whole: the other settings of revision 2026-10
+    (`api_key_ids`, `include_session_tasks`) go back to their defaults.
 
     Raises:
-        ConfigError: The URL is none, or Mynth refuses it.
-        ApiError: No answer came; a webhook may have been made, see the dashboard.
+        ConfigError: It is not a URL, or Mynth refuses it.
+        ApiError: No response came; a webhook may have been made, see the dashboard.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -114,7 +114,7 @@ def _by_hand(events: list[str], url: str, webhook_id: str | None, error: Refused
     return f"{refused}. In Mynth's dashboard, {step}"
 
 
-# What a look at the installation found.
+# Findings.
 
 
 class Level(str, Enum):
@@ -150,7 +150,7 @@ def problem(subject: str, message: str, next_step: str) -> Finding:
     return Finding(subject, Level.PROBLEM, message, next_step)
 
 
-# How webhooks are, from what the ledger remembers of them; pure but for reading it.
+# The state of webhooks, from what the ledger records of them; pure but for reading it.
 
 
 REFUSED_LATELY_US = 86_400 * US_PER_S
@@ -242,7 +242,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 async def examine(
     settings: EngineSettings, *, clock: Clock | None = None, transport: Transport | None = None
 ) -> list[Finding]:
-    """Look at tables, ledger, API, key, money, clock, webhooks; raises for nothing it finds."""
+    """Check tables, ledger, API, key, money, clock, webhooks; raises for nothing it finds."""
     clock = clock or SystemClock()
     findings = [_tables(settings.root)]
     findings += await asyncio.to_thread(_ledger_disk, settings.ledger_url)
@@ -263,7 +263,7 @@ def _tables(root: str) -> Finding:
 
 
 def _ledger_disk(url: str) -> list[Finding]:
-    """Whether a SQLite ledger lies where SQLite cannot keep it; nothing where nobody tells."""
+    """Report a SQLite ledger on a network file system; nothing where the system does not tell."""
     if not url.startswith(SQLITE):
         return []
     file = Path(url.removeprefix(SQLITE).partition("?")[0]).absolute()
@@ -312,7 +312,7 @@ def _ledger(settings: EngineSettings, clock: Clock) -> list[Finding]:
 
 
 def _elsewhere(ledger: Ledger, settings: EngineSettings) -> list[Finding]:
-    """Tasks that a session with these settings does not ask about."""
+    """Report tasks that a session with these settings does not poll."""
     known = ledger.read.accounts()
     url, key = settings.client.normalised_base_url, settings.client.api_key
     reach = reach_of(my_account(known, url, fingerprint_of(ledger.salt, key)), known)

@@ -1,9 +1,9 @@
 """
-The plan: the prompt table minus the ledger. Pure; computed anew at each run.
+The plan of a run: the prompt table minus the ledger, computed again by each run.
 
-A row is sent if nobody asked for it as it reads now, if its delivery rests in a state from which
-it may be tried again, or if a person gave its last wish up and asked anew. Everything else waits,
-is done, or is held for evidence.
+A row is sent if no generation of it has the content that it has now, if its delivery rests in a
+state from which it may be tried again, or if a person resubmits it. Every other row waits, is done,
+or is held for evidence.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from mynth_dagster.tables.requests import (
 )
 from mynth_dagster.tables.store import TableStore
 
-# What a person asks for beyond what is missing, and when that needs a second word. Pure.
+# What a run sends beyond what is missing, and when that needs a confirmation. Pure.
 
 
 CONFIRM = "confirm it (`--confirm`, or `confirm: true` in the run's configuration)."
 
 
 class Retry(str, Enum):
-    """Which finished rows are asked for again, as a new generation that is paid for."""
+    """Which finished rows are sent again, as a new generation that is paid for."""
 
     NONE = "none"
     RETRYABLE = "retryable"
@@ -57,16 +57,16 @@ class Retry(str, Enum):
 @dataclass(frozen=True)
 class RunOptions:
     """
-    What a person asks of one run beyond what is missing.
+    What one run sends beyond the rows that are missing, and which rows it leaves out.
 
     Args:
         retry: `retryable` (failed or refused, and may end otherwise), `failed` (all failed and
             refused rows), `partial` (also rows of which some images failed).
-        force: Ask for every finished row again, delivered or not.
+        force: Send every finished row again, delivered or not.
         prompt_ids: Only rows with these ids are sent at all; empty means every row.
         confirm: The run may pay again for a large part of a partition.
-        begun_at_us: Since when rows are asked for again, by the ledger's clock: what was claimed
-            at or after it is left alone. None: a wish of this run alone.
+        begun_at_us: When the first try of this run began, by the ledger's clock: rows claimed at or
+            after it are left alone. None: the run has no earlier try.
     """
 
     retry: Retry = Retry.NONE
@@ -77,12 +77,12 @@ class RunOptions:
 
     @property
     def pays_again(self) -> bool:
-        """Whether finished rows are asked for again, so that a repetition would pay once more."""
+        """Whether finished rows are sent again, so that a repetition would pay once more."""
         return self.force or self.retry is not Retry.NONE
 
     @property
     def is_special(self) -> bool:
-        """Whether delivered rows may be asked for again, or some rows are left out."""
+        """Whether delivered rows may be sent again, or some rows are left out."""
         return self.force or bool(self.prompt_ids)
 
     def covers(self, prompt_id: str) -> bool:
@@ -90,7 +90,7 @@ class RunOptions:
         return not self.prompt_ids or prompt_id in self.prompt_ids
 
     def wants_again(self, intent: Intent) -> bool:
-        """Whether a finished row is to be asked for anew."""
+        """Whether a finished row is to be sent again."""
         if intent.state not in FINAL or self._was_asked_since(intent):
             return False
         if self.force:
@@ -113,8 +113,8 @@ class PaidAgain:
     """
     How much of one partition would be paid for again.
 
-    `n_paid` rows have a task; `n_again` of them would be sent anew; `n_present` of them are in
-    the prompt table; `n_new` rows to send were never asked for under their key.
+    `n_paid` rows have a task; `n_again` of them would be sent again; `n_present` of them are in
+    the prompt table; `n_new` rows to send were never sent under their key.
     """
 
     n_paid: int = 0
@@ -124,7 +124,7 @@ class PaidAgain:
 
     @property
     def n_suspect(self) -> int:
-        """Rows paid again: asked anew, or gone while as many new ones came (another key)."""
+        """Rows paid again: sent again, or gone while as many new ones came (another key)."""
         return self.n_again + max(0, min(self.n_new, self.n_paid - self.n_present))
 
     @property
@@ -159,9 +159,9 @@ def require_confirmed(
     stake: Stake = NOTHING_AT_STAKE,
 ) -> None:
     """
-    Stop before a large part of a partition is paid for again, unless a person said so.
+    Stop before a large part of a partition is paid for again, unless a person confirmed it.
 
-    After a change of models or defaults a small sum is enough.
+    After a change of models or defaults a small amount is enough to stop.
 
     Raises:
         ConfirmationNeededError: Names partitions, figures and price; nothing was sent.
@@ -209,7 +209,7 @@ class Submission:
     Args:
         rest: The resting intent whose delivery is tried again, or None for a new generation.
         generation: 1-based.
-        obstacle: Why it cannot be sent now, whatever Mynth would say.
+        obstacle: Why it cannot be sent now, whatever Mynth would answer.
     """
 
     prompt_id: str
@@ -242,12 +242,12 @@ class Decision:
 
     @property
     def is_first_wish(self) -> bool:
-        """The row is sent, and nobody ever asked for it under its key."""
+        """The row is sent, and was never sent under its key before."""
         return self.step is Step.SEND and self.rest is None and self.generation == 1
 
     @property
     def is_further_wish(self) -> bool:
-        """The row is sent as a new generation: edited, or asked for again."""
+        """The row is sent as a new generation: edited, or paid for again."""
         return self.step is Step.SEND and self.rest is None and self.generation > 1
 
 
@@ -259,10 +259,10 @@ def decide(
     retries: int = 0,
 ) -> Decision:
     """
-    What to do with a valid row, given all generations that the ledger has of it.
+    Decide what to do with a valid row, given all generations that the ledger has of it.
 
     Args:
-        retries: How often a row whose task failed is asked for again by itself, where another
+        retries: How often a row whose task failed is sent again automatically, where another
             try may end otherwise.
     """
     current = choose_current(intents, request_hash)
@@ -283,7 +283,7 @@ def _may_end_otherwise(current: Intent) -> bool:
 
 
 def _is_asked_anew(current: Intent, options: RunOptions) -> bool:
-    """By a person: given up with the wish to send again, or finished and asked for once more."""
+    """Whether a person resubmitted the row, or wants the finished row again."""
     is_resubmitted = current.state is IntentState.ABANDONED and current.reason == RESUBMIT
     return is_resubmitted or options.wants_again(current)
 
@@ -337,9 +337,9 @@ class Plan:
     What a run would do.
 
     `rows` counts rows by step, `to_send_in` those to send by partition; `n_again` of those to send
-    were asked for before, as they read now or otherwise; `n_repeated` rest in the middle of a
-    delivery. `paid` tells by partition how much would be paid again, `n_paid_again` the rows asked
-    anew of them by price. `moved` are the intents of
+    were sent before, with the present content or another; `n_repeated` rest in the middle of a
+    delivery. `paid` has by partition how much would be paid again, `n_paid_again` the rows of them
+    that are sent again, by price. `moved` are the intents of
     rows whose partition changed with the fan-out, each with its new key. `files` are the input
     files of rows to send, each once, up to `UPLOADS_AHEAD_MAX`; `destinations` the storage that
     they name.
@@ -362,7 +362,7 @@ class Plan:
         return self.rows[Step.SEND]
 
     def add_delivered(self, n_rows: int, slice_: Slice) -> None:
-        """Count rows that were delivered, and paid for, as they read now."""
+        """Count rows that were delivered, and paid for, with their present content."""
         self.rows[Step.DONE] += n_rows
         self.paid.setdefault(slice_.key, PaidAgain()).n_present += n_rows
 
@@ -444,7 +444,7 @@ def _delivery(
 
 @dataclass(frozen=True)
 class _Decided:
-    """Rows of which nothing is left to decide, and the others with what is decided of them."""
+    """Rows of which nothing is left to decide, and the others with their decisions."""
 
     n_delivered: int
     others: list[tuple[PromptRow, Decision]]
@@ -453,7 +453,7 @@ class _Decided:
 async def _decided(
     session: Session, batch: Batch, slice_: Slice, options: RunOptions
 ) -> AsyncIterator[_Decided]:
-    """Row batches with their decisions; files and ledger are read on a worker thread."""
+    """Yield row batches with their decisions; files and ledger are read on a worker thread."""
     batches = _decide_batches(session, batch, slice_, options)
     while (decided := await asyncio.to_thread(next, batches, None)) is not None:
         yield decided
@@ -478,7 +478,7 @@ def _decide_batches(
 def _open_places(
     session: Session, batch: Batch, slice_: Slice, planned: PlannedBatch, options: RunOptions
 ) -> list[int]:
-    """Where the rows are that were not delivered as they read now, or are asked for again."""
+    """Return the places of rows that were not delivered with this content, or are sent again."""
     keys, hashes = planned.request_keys, planned.request_hashes
     if options.is_special:
         return list(range(len(keys)))
@@ -501,27 +501,27 @@ def _decide_each(
     return [(row, decision(row)) for row in covered]
 
 
-# When a wish was uttered first, by the ledger's own clock, so that it can be taken up again.
+# When a run that pays again began, by the ledger's own clock, so that a further try goes on there.
 
 
 ASKED = "asked:"
-"""Before a batch and a wish: the ledger's fact when it was uttered first."""
+"""Prefix of the ledger's facts when runs that pay again began, by batch and run."""
 
 KEPT_US = 30 * 86_400 * US_PER_S
-"""Nobody takes up a run again after so long; a wish that is uttered then is a new one."""
+"""After this time a run is not recognised as a further try, and may pay for rows again."""
 
 
 async def asking_since(
     session: Session, batch: Batch, options: RunOptions, wish: str
 ) -> RunOptions:
     """
-    The same wishes, leaving alone what was asked for since they were uttered first.
+    Add to the options when the first try of this run began, so that its rows are not paid twice.
 
-    The moment is kept in the ledger and read off the clock that dates its intents: clocks of other
-    machines have no part in it. It is taken before anything is sent.
+    The ledger keeps that time, by the clock that dates its intents: clocks of other machines have
+    no part in it. It is taken before anything is sent.
 
     Args:
-        wish: What tells these wishes from others; the same in each try to fulfil them.
+        wish: Identifies the run; the same in each try of it.
     """
     if not options.pays_again:
         return options

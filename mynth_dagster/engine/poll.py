@@ -1,12 +1,12 @@
 """
-Noticing that tasks are finished, with few requests.
+Polling: finding out with few requests which tasks are finished.
 
-Where the revision has a task list, pending tasks are looked up a page of a hundred at a time,
-and only pages that may hold a pending task are asked for; stragglers that lie further apart cost
-one status request each. While the list fails, no more than one page's worth of statuses is asked
-for in its place.
-Elsewhere every pending task costs one status request a round. Nothing here reads a task whole
-or writes tables; every request is a GET.
+Where the revision has a task list, pending tasks are found a page of a hundred at a time, and only
+pages that may hold a pending task are read (`PagePlan`); tasks that lie further apart cost one
+status request each. While the list fails, no more statuses are read in its place than a page has
+entries. Without a list every pending task costs one status request a round. `PollSchedule` decides
+when the next round is worth its requests. Nothing here reads a task in full or writes tables; every
+request is a GET.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mynth_dagster.printable import printable_logger
 _log = printable_logger(__name__)
 
 OVERTAKING_MAX = 128
-"""Answers may overtake each other: by so many places our order may differ from Mynth's."""
+"""Responses may overtake each other: by so many places our order may differ from Mynth's."""
 
 POLLS_IN_FLIGHT = 16
 NOTES_AT_ONCE = 256  # each is a few kilobytes as long as it waits for its COMMIT
@@ -37,10 +37,10 @@ NOTES_AT_ONCE = 256  # each is a few kilobytes as long as it waits for its COMMI
 @dataclass(frozen=True)
 class PollRound:
     """
-    What one round found.
+    The result of one round.
 
-    `finished` carry their new `remote_status`; `n_answered` reads went well; `n_failed` went wrong
-    and are tried again in the next round.
+    `finished` carry their new `remote_status`; `n_answered` reads succeeded; `n_failed` reads
+    failed and are tried again in the next round.
     """
 
     finished: tuple[Awaited, ...] = ()
@@ -69,12 +69,12 @@ class Poller:
 
     async def run(self, tasks: Sequence[Awaited], due: Sequence[Awaited]) -> PollRound:
         """
-        Ask once about every pending task that is due.
+        Poll every pending task that is due once.
 
         Args:
             tasks: All accepted tasks of the work at hand, oldest first, pending or finished: where
                 they lie in the task list follows from their order.
-            due: Those that are asked about, if they are pending.
+            due: Those that are polled, if they are pending.
 
         Raises:
             UnauthorizedError: The key is refused; polling on is pointless.
@@ -149,21 +149,22 @@ class Poller:
         return self._is_complete
 
 
-# Which pages of the task list to ask for. Pure.
+# Which pages of the task list to read. Pure.
 
 
 class PagePlan:
     """
-    Which page of the task list to ask for next; pure bookkeeping over one round.
+    The choice of the next page of the task list; pure bookkeeping over one round.
 
-    It goes from the newest pending task to the oldest. Pages that adjoin are chained by the last
-    entry of the page before; a stretch without a pending task is jumped over by starting at one
-    of our own tasks, always an older one than seen so far. What a page should have shown and did
-    not is `missed`. Others' tasks may lie between ours.
+    It goes from the newest pending task to the oldest. Adjoining pages are chained by the last
+    entry of the page before. A stretch without a pending task is jumped over: the next page starts
+    at one of our own tasks, always an older one than seen so far. A task that a page should have
+    shown and did not is `missed`. Others' tasks may lie between ours, and the order of ours may
+    differ from Mynth's by `OVERTAKING_MAX` places.
 
     Args:
         tasks: All accepted tasks of the work at hand, oldest first, pending or finished.
-        due: Those of them that are looked for, if they are pending.
+        due: Those of them that are searched for, if they are pending.
         page_size: Entries of one page.
     """
 
@@ -188,7 +189,7 @@ class PagePlan:
 
     @property
     def n_pages_at_best(self) -> int:
-        """Pages that the plan takes where the list holds nothing but our tasks."""
+        """The number of pages that the plan takes if the list holds nothing but our tasks."""
         n_pages, oldest, n_left = 0, self._oldest, len(self._unchecked)
         while n_left:
             oldest = min(self._unchecked[n_left - 1] + OVERTAKING_MAX, oldest) - self._page_size
@@ -197,13 +198,13 @@ class PagePlan:
         return n_pages
 
     def give_up(self) -> list[Awaited]:
-        """All that was not checked yet, newest first; the plan is then over."""
+        """End the plan and return the tasks that were not checked yet, newest first."""
         left = [self._tasks[place] for place in reversed(self._unchecked)]
         self._unchecked = []
         return left
 
     def note(self, listed: Sequence[str]) -> list[Awaited]:
-        """Take in a page (task ids, newest first); the tasks that were looked for on it."""
+        """Take in a page (task ids, newest first); return the searched tasks that are on it."""
         on_page = {self._place[task_id] for task_id in listed if task_id in self._place}
         self._oldest = min(self._oldest, *on_page, len(self._tasks))
         shown = self._take(on_page)
@@ -212,20 +213,20 @@ class PagePlan:
         elif on_page:
             self._miss_from(self._oldest + OVERTAKING_MAX)
         elif self._unchecked:
-            # Others' tasks only: a stretch of ours is asked for one by one, the rest further on.
+            # Others' tasks only: a stretch of ours is polled one by one, the rest further on.
             self._miss_from(self._unchecked[-1] - OVERTAKING_MAX + 1)
         self.after = self._next_after(listed[-1] if listed else None)
         return shown
 
     def _take(self, on_page: set[int]) -> list[Awaited]:
-        """Strike out what a page shows; only the newest of what is unchecked can be on it."""
+        """Strike out the tasks on a page; only the newest unchecked ones can be on it."""
         start = bisect_left(self._unchecked, self._oldest)
         newest = self._unchecked[start:]
         self._unchecked[start:] = [place for place in newest if place not in on_page]
         return [self._tasks[place] for place in newest if place in on_page]
 
     def _miss_from(self, place: int) -> None:
-        """What is unchecked and as new as this should have been shown."""
+        """Note as missed the unchecked tasks as new as this: they should have been shown."""
         start = bisect_left(self._unchecked, max(place, 0))
         self.missed += [self._tasks[missed] for missed in reversed(self._unchecked[start:])]
         del self._unchecked[start:]
@@ -241,11 +242,24 @@ class PagePlan:
 
 # When to poll again, and how many of the tasks. Pure.
 #
-# A page of tasks costs a request, and how fast tasks finish says when the next round is worth it:
-# most of what is left should be finished by then. As long as next to nothing is finished only the
-# oldest tasks are polled; from then on all that are old enough for some of their kind to be
-# finished. Where a round would come too soon to find much, because nobody is to wait longer than
-# the longest pause, it polls the oldest tasks alone.
+# A page of a hundred tasks costs one request, so a round is worth its requests only if many of the
+# tasks that it polls are finished. How long tasks take is not known beforehand, and is estimated
+# from the rounds themselves:
+#
+# 1. Probing. As long as next to nothing is finished, a round polls only the oldest tasks, about one
+#    request's worth, and the pauses grow with the time since the first task was sent.
+#    Where even the longest pause finds none, the next probe polls more (`EMPTY_WIDENING`).
+# 2. Once a probe finds enough finished (`PROBE_TRUSTED_SHARE`), they give the rate: if a share s of
+#    the polled tasks finished within their exposure e (the time in which they could have finished
+#    since they were last polled), the others need about e * (1 - s) / s more. The next round comes
+#    after a part of that time (`FIRST_REST`, later `REST`), so that most tasks are finished then,
+#    or after all of it if few are left (`LAST_SHARE`).
+# 3. From then on a round polls all tasks that are old enough for some of their kind to be finished
+#    (`min_age_s`). A round without a finished task makes the next pause longer (`EMPTY_GROWTH`).
+#
+# No pause is shorter than `min_s`, longer than `max_s`, or longer than the time since the first
+# task was sent. Where `max_s` makes a round come too soon to find a worthwhile share
+# (`SHARE_WORTH_A_ROUND`), it polls the oldest tasks alone.
 
 
 PROBE_TASKS = 5
@@ -279,14 +293,15 @@ EMPTY_WIDENING = 2
 @dataclass(frozen=True)
 class PollSample:
     """
-    What one round of polling showed.
+    The figures of one round of polling.
 
     Args:
         at_s: When it was; any clock that only goes forward.
         n_tasks: Pending tasks that were polled.
         n_finished: Those of them that were found finished.
         n_pending: All tasks that are pending now.
-        exposure_s: How long they could have finished since they were last polled, on average.
+        exposure_s: The time in which they could have finished since they were last polled, on
+            average.
     """
 
     at_s: float
@@ -298,12 +313,12 @@ class PollSample:
 
 class PollSchedule:
     """
-    When one wait polls, and how many tasks.
+    The schedule of one wait: when to poll, and how many tasks.
 
     Args:
         min_s: Shortest time between two rounds.
         max_s: Longest time between two rounds.
-        tasks_a_request: Of how many tasks one request tells.
+        tasks_a_request: How many tasks one request shows.
     """
 
     def __init__(self, min_s: float, max_s: float, tasks_a_request: int) -> None:
@@ -320,7 +335,7 @@ class PollSchedule:
         self.next_at_s = 0.0
 
     def begin(self, now_s: float) -> None:
-        """The first task was sent."""
+        """Note that the first task was sent."""
         if self._began_s is None:
             self._began_s = now_s
             self._wait(now_s, PROBE_MIN_S)
@@ -344,11 +359,11 @@ class PollSchedule:
             self.n_tasks *= EMPTY_WIDENING
 
     def slow_down(self, now_s: float) -> None:
-        """The next round is as late as may be: what finishes is likely to be announced."""
+        """Make the next round as late as allowed, since events will announce finished tasks."""
         self.next_at_s = now_s + self._max_s
 
     def poll_all(self) -> None:
-        """The next round polls every task."""
+        """Have the next round poll every task."""
         self.n_tasks, self.min_age_s = None, 0.0
 
     def _plan(self, sample: PollSample) -> None:
@@ -367,7 +382,7 @@ class PollSchedule:
             self.n_tasks = max(self._n_probed, round(worth * sample.n_pending))
 
     def _wait(self, now_s: float, wanted_s: float) -> None:
-        """Never longer than it took so far: what was seen of the past reaches no further."""
+        """Set the pause, never longer than the time so far: the estimate reaches no further."""
         assert self._began_s is not None
         known_s = max(PROBE_MIN_S, now_s - self._began_s)
         self._wait_s = min(max(min(wanted_s, known_s), self._min_s), self._max_s)
@@ -375,7 +390,7 @@ class PollSchedule:
 
     @property
     def _is_too_soon(self) -> bool:
-        """Tasks that take long are no reason to poll more of them."""
+        """Whether a probe without a finished task came early: no reason to poll more of them."""
         return self.is_probing and self._wait_s < self._max_s
 
     def _age_s(self, sample: PollSample) -> float:
@@ -383,21 +398,22 @@ class PollSchedule:
         return sample.at_s - self._began_s
 
 
-# Tasks that Mynth says it does not know, although it accepted them.
+# Tasks that Mynth does not know any more, although it accepted them.
 #
-# One 404 proves little: a cache, a router, a wrong server. So only the URL that a task was made at
-# can miss it, each look is made beside another task from there that is there, reads the whole task
-# by its id, and only several over an hour make it lost.
+# One 404 proves little: it may come from a cache, a router, or a wrong server. So only the base URL
+# that created a task can miss it; each 404 of its status is confirmed by reading the whole task,
+# and counts only if another task from there can be read; and only several over an hour make the
+# task lost.
 
 
 async def note_missing(
     session: Session, not_found: Sequence[Awaited], *, found: Sequence[Awaited]
 ) -> None:
     """
-    Count tasks whose status was 404, and forgive those that are there again.
+    Count tasks whose status was 404, and reset the count of those that are there again.
 
     Args:
-        found: Those whose tasks answered in the same round.
+        found: The tasks that were found in the same round.
     """
     observations = [
         Observation(
@@ -421,7 +437,7 @@ async def note_missing(
 
 
 async def _read_missing(session: Session, awaited: Awaited) -> Observation | None:
-    """Whether the whole task is there, whose status was 404; None where nobody answers."""
+    """Read the task whose status was 404; None if there is no response."""
     status: TaskStatus | None = TaskStatus.PENDING
     try:
         await session.client.get_task(awaited.task_id)
@@ -445,7 +461,7 @@ async def _has_witness(
     found: Sequence[Awaited],
     accounts: Collection[int],
 ) -> bool:
-    """Another task of ours can be read now: the server is the right one and is well."""
+    """Whether another task of ours can be read now, so that the server is the right one."""
     if found:
         return True
     missing = [awaited.task_id for awaited in not_found]
@@ -459,7 +475,7 @@ async def _has_witness(
     return True
 
 
-# Whose task is it? Asked of each task that was read whole, before anything is downloaded for it.
+# The check that a finished task belongs to its intent, before anything is downloaded for it.
 #
 # A cache that mixes up answers, or an edge that rewrites them, must not put a picture, or its
 # price, on the wrong row.

@@ -28,7 +28,7 @@ from mynth_dagster.models.request import ImageRequest, Inspection, PaidRequest
 from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64
-"""Price classes that are asked of the estimate endpoint; a table with more uses the catalogue."""
+"""Price classes that are priced by the estimate endpoint; a table with more uses the catalogue."""
 
 
 PLACEHOLDER_URL = "https://example.com/input.png"
@@ -54,7 +54,7 @@ class Quote:
     """
     Prices by class, and what they add up to.
 
-    `n_requests` by class; `notes` say in words why a price is not known.
+    `n_requests` by class; `notes` are sentences on why a price is not known.
     """
 
     prices: Mapping[PriceClass, Price]
@@ -89,7 +89,7 @@ class Quote:
 
 def paid_again_units(plan: Plan, quote: Quote) -> int | None:
     """
-    What rows would cost that were paid for before, in units of 10⁻⁸ USD; None where unknown.
+    Return what paid rows would cost again, in units of 10⁻⁸ USD; None where unknown.
 
     Rows that came for others which are gone, such as those of another model, cost the mean.
     """
@@ -103,7 +103,7 @@ def paid_again_units(plan: Plan, quote: Quote) -> int | None:
 
 
 def total_of(quotes: Sequence[Quote]) -> int | None:
-    """What several quotes come to, in units of 10⁻⁸ USD; None as soon as one is unknown."""
+    """Add up several quotes, in units of 10⁻⁸ USD; None as soon as one is unknown."""
     totals = [quote.total_units for quote in quotes]
     known = [total for total in totals if total is not None]
     return sum(known) if len(known) == len(totals) else None
@@ -116,11 +116,11 @@ async def build_quote(
     prices_usd: Mapping[str, Decimal],
 ) -> Quote:
     """
-    Price each class: by the estimate endpoint, else the catalogue, else configuration, and what
-    `auto` holds at most as the revision documents it.
+    Price each class: by the estimate endpoint, else the catalogue, else configuration, else for
+    `auto` the documented ceiling.
 
-    A look-up that is not offered or not allowed is no error: the next basis is used and a note
-    says so. Nothing here creates or charges anything.
+    A look-up that is not offered or not allowed is no error: the next basis is used, with a note.
+    Nothing here creates or charges anything.
     """
     notes: list[str] = []
     prices = dict.fromkeys(samples, Price(None, "unknown"))
@@ -156,7 +156,7 @@ async def _estimated(
 
 
 def _without_files(request: ImageRequest) -> ImageRequest:
-    """An estimate fetches nothing, and no path of ours is told for its sake."""
+    """Replace files by a stand-in: an estimate fetches nothing and must not see our paths."""
     inputs = (replace(image, url=PLACEHOLDER_URL) for image in request.inputs)
     return replace(request, inputs=tuple(inputs))
 
@@ -199,7 +199,7 @@ def _unknown_notes(prices: Mapping[PriceClass, Price]) -> list[str]:
     return [f"the price of {', '.join(models)} is unknown{hint}"] if models else []
 
 
-# What sending each of several partitions would cost; asks only for what is free.
+# What sending each of several partitions would cost; all requests are free.
 
 
 async def quote_each(
@@ -208,7 +208,7 @@ async def quote_each(
     slices: Sequence[Slice],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> dict[Slice, tuple[Plan, Quote]]:
-    """A quote for each partition; each class of price is asked for once over all of them."""
+    """Quote each partition; a price class is looked up once over all of them."""
     plans = {slice_: await build_plan(session, batch, [slice_], options) for slice_ in slices}
     samples: dict[PriceClass, PaidRequest] = {}
     n_requests: Counter[PriceClass] = Counter()
@@ -233,7 +233,7 @@ class Funds:
     """
     Which partitions of a run have no money left.
 
-    Once a row does not fit, no later row of the same scope is tried: what is sent is always the
+    Once a row does not fit, no later row of the same scope is tried: a run always sends the
     beginning of the table, and the next run goes on behind it.
     """
 
@@ -241,7 +241,7 @@ class Funds:
         self._closed: set[tuple[str | None, str | None]] = set()
 
     def close(self, claimed: Claimed, slice_: Slice) -> None:
-        """A row of this partition did not fit."""
+        """Note that a row of this partition did not fit."""
         whole_batch, window = (None, None), (slice_.window, None)
         scope = {Claimed.OVER_BATCH: whole_batch, Claimed.OVER_WINDOW: window}
         self._closed.add(scope.get(claimed, (slice_.window, slice_.fan_out)))
@@ -255,7 +255,7 @@ class Funds:
 
 def require_prices(batch: Batch, quote: Quote) -> None:
     """
-    A cap counts prices, so each has to be known, at least as an upper bound.
+    Require a known price of every request, at least as an upper bound, where a cap counts it.
 
     Raises:
         PriceUnknownError: Names the models; nothing was sent.
@@ -268,7 +268,7 @@ def require_prices(batch: Batch, quote: Quote) -> None:
 def budget_reason(
     batch: Batch, rows: Sequence[PartitionRow], closed: Sequence[Slice], n_withheld: int
 ) -> StopReason:
-    """Why a run ends that sent all that there was money for."""
+    """Return why a run ends that sent all that there was money for."""
     places = {(slice_.window, slice_.fan_out) for slice_ in closed}
     used = sum((r.exposure for r in rows if (r.window, r.fan_out) in places), NOTHING)
     return StopReason(

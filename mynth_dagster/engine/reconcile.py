@@ -1,5 +1,5 @@
 """
-The reconciler: what the ledger knows of open intents is brought up to what Mynth knows.
+The reconciler, which brings what the ledger knows of open intents up to what Mynth knows.
 
 One pass applies waiting webhook events, looks for lost responses, polls pending tasks and reads the
 finished ones; all its requests are free. A run that waits makes one pass after the other, as the
@@ -38,7 +38,7 @@ Place = tuple[str, str]
 
 
 PAUSE_STEP_S = 1.0
-"""How often a pause looks whether the run was cancelled or an event came."""
+"""How often a pause checks whether the run was cancelled or an event came."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Progress:
 @dataclass(frozen=True)
 class ReconcileResult:
     """
-    What came of one pass.
+    The result of one pass.
 
     Args:
         n_unread: Finished tasks that could not be read now.
         n_events_left: Events that could not be processed yet.
         is_partial: Not every pending task that is due was polled.
-        has_failed: Something was asked, and nothing was answered.
+        has_failed: Requests were made, and all of them failed.
         oldest_task_id: Of the tasks that were not read before; empty if there are none.
     """
 
@@ -84,15 +84,15 @@ async def wait_until_idle(
     Wait until no task is pending before its deadline, reading tasks as they finish.
 
     Ends early when `stop` is cancelled, or when nothing is left but finished tasks that cannot
-    be read; a run that merely may not send any more waits on for what it sent.
+    be read; a run that may not send any more still waits for the tasks that it sent.
 
     Args:
         reconciler: The one that made passes while these tasks were sent.
 
     Raises:
         UnauthorizedError: The key is refused.
-        AccountMismatchError: The key is another account's; nothing was asked.
-        PollFetchError: Too many passes in a row in which nothing could be asked.
+        AccountMismatchError: The key is another account's; no request was made.
+        PollFetchError: Too many passes in a row in which every request failed.
     """
     reconciler = reconciler or Reconciler(session, batch, slices)
     schedule = reconciler.schedule
@@ -118,7 +118,7 @@ async def wait_until_idle(
 
 
 async def _pause(session: Session, until_s: float, stop: CancelToken, n_left: int) -> None:
-    """Sleep until an event comes, looking up often enough to be cancelled."""
+    """Sleep until the time or an event comes, in steps short enough to be cancelled."""
     while not stop.is_cancelled and (left_s := until_s - session.clock.elapsed_s()) > 0:
         await session.clock.sleep(min(left_s, PAUSE_STEP_S))
         if await asyncio.to_thread(session.ledger.events.n_fresh) > n_left:
@@ -129,7 +129,7 @@ class Reconciler:
     """
     Makes passes over the open intents of some partitions, as the schedule says.
 
-    Two passes at a time would ask for the same tasks: let one end before the next begins.
+    Two passes at a time would poll the same tasks: let one end before the next begins.
     `n_reading` is how many finished tasks the one under way is reading.
     """
 
@@ -148,11 +148,11 @@ class Reconciler:
 
     async def run(self) -> ReconcileResult:
         """
-        One pass: as many tasks are polled as are worth it now.
+        Make one pass; it polls as many tasks as the schedule has now.
 
         Raises:
             UnauthorizedError: The key is refused.
-            AccountMismatchError: The key is another account's; nothing was asked.
+            AccountMismatchError: The key is another account's; no request was made.
         """
         session, batch, schedule = self._session, self._batch, self.schedule
         await session.account.number()
@@ -192,13 +192,13 @@ class Reconciler:
             self.n_reading = 0
 
     def _worth_polling(self, due: Sequence[Awaited]) -> Sequence[Awaited]:
-        """Oldest first; where all are young, they are better than nothing."""
+        """Return the tasks to poll, oldest first; if all are young, the oldest all the same."""
         oldest = due[: self.schedule.n_tasks]
         until_us = self._session.clock.now_us() - self.schedule.min_age_s * US_PER_S
         return [task for task in oldest if task.since_us <= until_us] or oldest
 
     def _exposure_s(self, tasks: Sequence[Awaited], now_s: float) -> float:
-        """How long these tasks could have finished since they were last polled, on average."""
+        """Return the time in which these tasks could have finished since their last poll."""
         now_us, counted_s = self._session.clock.now_us(), self.schedule.counted_from_s
         since_poll_s = now_s - counted_s if counted_s is not None else float("inf")
 
@@ -225,8 +225,8 @@ async def _awaited(session: Session, batch: Batch, slices: Sequence[Slice]) -> l
 
 # For the sensor: one pass over all partitions of a batch, within a tick's time.
 #
-# Pending tasks are polled a bounded number at a time. What the time is too short for comes first
-# next time: the ledger remembers where a pass ended.
+# Pending tasks are polled a bounded number at a time. If the time is too short for all, the next
+# pass begins with the others: the ledger remembers where a pass ended.
 
 
 STAGE_TASKS = 5_000
@@ -243,10 +243,10 @@ class PartitionStatus:
     Args:
         n_pending: Tasks that are running at Mynth, before their deadline.
         n_sending: Deliveries in flight.
-        is_behind: The ledger knows more than the tables show, or images of theirs were not
-            dealt with whose files are to be kept.
+        is_behind: The ledger knows more than the tables show, or files of its images are to be
+            kept and were not downloaded yet.
         submitter: The run that is sending into it, if any.
-        auto_resubmit: Why rows of it may be sent again by themselves; None where they may not.
+        auto_resubmit: Why rows of it may be sent again automatically; None if they may not.
         collector: The run that wrote its tables, until it is known that it reported them.
     """
 
@@ -263,12 +263,12 @@ class PartitionStatus:
 
     @property
     def is_open(self) -> bool:
-        """Something of it is moving, or not shown yet."""
+        """Whether something of it is moving, or not shown yet."""
         return self.is_behind or not self.is_idle
 
     @property
     def is_idle(self) -> bool:
-        """Nothing current is moving; who sends is for the caller to judge."""
+        """Whether nothing current is moving; the caller judges whether a run still sends."""
         return self.n_pending == 0 and self.n_sending == 0
 
 
@@ -276,15 +276,15 @@ async def partition_status(
     session: Session, batch: Batch, *, budget_s: float
 ) -> tuple[list[PartitionStatus], bool]:
     """
-    Make one pass over the whole batch and tell the state of every partition that needs something.
+    Make one pass over the whole batch and return the state of every partition that needs something.
 
     Returns the partitions that are open, have rows to be sent again, or whose tables may not have
-    been reported, and whether the budget was enough to poll all of them; where it was not, the next
+    been reported, and whether the budget was enough to poll all of them; if it was not, the next
     pass goes on behind the last partition that was polled.
 
     Raises:
         UnauthorizedError: The key is refused.
-        AccountMismatchError: The key is another account's; nothing was asked.
+        AccountMismatchError: The key is another account's; no request was made.
     """
     until_s = session.clock.elapsed_s() + budget_s
     await session.account.number()
@@ -335,7 +335,7 @@ def _is_behind(batch: Batch, row: PartitionRow, counts: Moving) -> bool:
 async def _poll_in_stages(
     session: Session, batch: Batch, moving: Mapping[Place, Moving], until_s: float
 ) -> bool:
-    """Poll every task that is due, or as many as there is time for; whether it was all."""
+    """Poll every task that is due, or as many as the time allows; return whether it was all."""
     key = f"sensor:left_at:{batch.ledger_name}"
     left_at = await asyncio.to_thread(session.ledger.read.meta, key)
     stages = in_stages(moving, tuple(json.loads(left_at)) if left_at else None)
@@ -373,7 +373,7 @@ async def _poll_in_stages(
 def in_stages(
     moving: Mapping[Place, Moving], after: tuple[str, ...] | None
 ) -> Iterator[list[Place]]:
-    """Partitions with pending tasks, from the one behind `after` round to it, in stages."""
+    """Yield partitions with pending tasks in stages, from the one behind `after` round to it."""
     places = sorted(at for at, counts in moving.items() if counts.n_pending + counts.n_stalled)
     start = next((n for n, place in enumerate(places) if after and place > after), 0)
     stage: list[Place] = []

@@ -1,9 +1,9 @@
 """
-A ledger that was lost, made anew from what is left: the tables, and the task list.
+Recognition of a wrong ledger, and rebuilding of a lost one from the tables and the task list.
 
-The tables tell what was sent until they were last written. Where the revision has a task list,
-the tag in each task's metadata tells of the rest: an intent's id is a hash of ledger, row and
-generation, so that each row of the prompt tables can be asked whether it is the one.
+The tables contain what was sent until they were last written. Where the revision has a task list,
+the tag in each task's metadata identifies the rest: an intent's id is a hash of ledger, row and
+generation, so it can be computed for each row of the prompt tables and compared with the tag.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from mynth_dagster.tables.manifest import (
 )
 from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore
 
-# Is it the right ledger? Asked before anything is spent.
+# The check that it is the right ledger, before anything is spent.
 #
 # A ledger that does not know what was paid for would pay for it again: another one, an older copy
-# put back, or a new one where the tables of a lost one still lie.
+# that was restored, or a new one beside the tables of a lost one.
 
 
 NEWEST_PAGES = 2
 """Of the task list, read before a run pays, where no task on them is known."""
 
 REBUILDING = "rebuild"
-"""Who sends into partitions that are being put back: nobody."""
+"""The submitter of partitions that are being restored: none."""
 
 
 async def require_right_ledger(session: Session, batch: Batch) -> None:
     """
-    Compare the ledger with the mark beside the tables, and renew the mark.
+    Compare the ledger with the manifest beside the tables, and renew the manifest.
 
     Raises:
         LedgerMismatchError: The tables know another ledger, or this one when it knew more; or
@@ -83,9 +83,9 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
 
 async def _require_newest_known(session: Session, batch: Batch) -> None:
     """
-    A ledger that was put back together with its tables cannot be recognised by their mark.
+    Recognise a ledger that was restored together with its tables, so that their manifest fits.
 
-    The tasks that it sent after the copy was made lie on top of the list, above all that it knows.
+    Tasks that it sent after the copy was made lie on top of the list, above all that it knows.
     """
     profile = session.client.profile
     if not profile.HAS_TASK_LIST:
@@ -126,7 +126,7 @@ def _command(doing: str, session: Session, batch: Batch) -> str:
 
 
 async def mark_tables(session: Session, batch: Batch) -> None:
-    """Say beside the tables which ledger they belong to, and how much it knows now."""
+    """Write beside the tables which ledger they belong to, and how much it knows now."""
     store = TableStore(session.settings.root, batch.name)
     mark = LedgerMark(session.ledger.ledger_id, await session.ledger.newest_seq())
     await asyncio.to_thread(write_mark, store, mark)
@@ -169,15 +169,15 @@ class Rebuilt:
 
 async def rebuild(session: Session, batch: Batch) -> Rebuilt:
     """
-    Fill an empty ledger with what the tables and the task list tell of a batch.
+    Fill an empty ledger with what the tables and the task list contain of a batch.
 
-    Nothing is sent. Tasks that are finished are read by the next collection, free of charge.
-    What was cut off is to be repeated: each step puts back what is not there yet.
+    Nothing is sent. Tasks that are finished are read by the next collection, free of charge. If it
+    is interrupted, repeat it: each step restores what is not there yet.
 
     Raises:
         TableError: The folders are not those of the batch; nothing was written.
         LedgerMismatchError: The ledger knows the batch already, or is another one and not empty.
-        ApiError: The task list could not be read to its end; what was put back stays.
+        ApiError: The task list could not be read to its end; what was restored stays.
     """
     store = TableStore(session.settings.root, batch.name)
     slices = await asyncio.to_thread(store.slices, PROMPTS, batch)
@@ -234,7 +234,7 @@ async def _restore_looks(
 
 
 async def _become(session: Session, batch: Batch, store: TableStore) -> None:
-    """Take the id of the ledger that the tables know, so that its intents have their names."""
+    """Take the id of the ledger that the tables name, so that its intents keep their ids."""
     known = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
     if any(row.submitter != REBUILDING for row in known):
         raise LedgerMismatchError(
@@ -266,7 +266,7 @@ def _from_list(
     prompts: Sequence[RememberedPrompt],
     tagged: Mapping[str, Sequence[Task]],
 ) -> list[Intent]:
-    """The intents of these rows that tasks carry in their tags."""
+    """Find the intents of these rows in the tags of tasks."""
     found: list[Intent] = []
     for prompt in prompts:
         row = RowKey(batch.ledger_name, slice_.window, prompt.request_key)
@@ -302,7 +302,7 @@ def _intent(
 
 
 async def _tagged_tasks(session: Session) -> dict[str, list[Task]]:
-    """All tasks of the key's list that carry this ledger's tag, oldest first, by intent."""
+    """Read all tasks of the key's list that carry this ledger's tag, oldest first, by intent."""
     found: defaultdict[str, list[Task]] = defaultdict(list)
     if not session.client.profile.HAS_TASK_LIST:
         return found
@@ -324,7 +324,7 @@ async def _restore(session: Session, intents: Sequence[Intent], account: int) ->
 
 
 async def _observe_all(session: Session, tagged: Mapping[str, Sequence[Task]]) -> int:
-    """Attach what is left, as first or further tasks; how many belong to no known intent."""
+    """Attach the other tasks, as first or further ones; return how many are of no known intent."""
     intents = await asyncio.to_thread(session.ledger.read.intents_by_id, list(tagged))
     n_unplaced = 0
     for name, tasks in tagged.items():

@@ -1,4 +1,9 @@
-"""Resolving by a person what no evidence has resolved: which task it was, send anew, or give up."""
+"""
+Resolving requests of unknown outcome: by evidence in the task list, or by a person.
+
+`resolve_unresolved` searches the task list, attaches the tasks that it finds, and marks the rows
+that `engine.absence` proves absent. `attach` and `give_up` carry out what a person decides.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +53,7 @@ class InDoubt:
 
 
 def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InDoubt]:
-    """What is in doubt, oldest first, with its evidence."""
+    """List the intents in doubt, oldest first, with their evidence."""
     return [
         InDoubt(
             intent=intent,
@@ -62,7 +67,7 @@ def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InD
 
 def find_in_doubt(ledger: Ledger, intent_id: str) -> Intent:
     """
-    The intent with this id, if a person may resolve it.
+    Return the intent with this id, if a person may resolve it.
 
     Raises:
         ConfigError: There is none, or it is not in doubt.
@@ -119,11 +124,11 @@ def _require_no_other_owner(task: Task, intent: Intent) -> None:
         raise ConfigError("--attach", f"{task.task_id} was made for another text of this row")
 
 
-# Finding out what happened to a POST whose answer was lost.
+# Resolving by evidence.
 #
 # Only evidence attaches a task to an intent: the tag that we sent along, read from the whole task.
 # A walk over the task list can find that evidence, and two of them can prove that there is none
-# (`engine.absence` says when). Where there is no list, the intent is held.
+# (`engine.absence` defines when). Where there is no list, the intent is held.
 
 
 UNRESOLVED = (IntentState.UNRESOLVED,)
@@ -132,7 +137,7 @@ ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)
 
 @dataclass(frozen=True)
 class ResolveResult:
-    """What a search came to: tasks found, and requests proved not to have been accepted."""
+    """The result of a search: tasks found, and requests proved not to have been accepted."""
 
     n_attached: int = 0
     n_not_accepted: int = 0
@@ -143,10 +148,10 @@ NOTHING_RESOLVED = ResolveResult()
 
 async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[str]) -> int:
     """
-    Rows that a gone process left `sending` become `unresolved`; how many.
+    Turn rows that a gone process left `sending` into `unresolved`; return how many.
 
     A row counts as interrupted once its time to send and the whole deadline of the POST are over,
-    whoever owned it.
+    whichever process claimed it.
     """
     grace_us = round(session.settings.client.request_timeout_s * US_PER_S)
     now = session.clock.instant()
@@ -168,13 +173,13 @@ async def resolve_unresolved(
     """
     Search for the tasks of deliveries in doubt, if a search is due.
 
-    Costs nothing where nothing is open or where the revision has no list. A list that cannot be
-    read proves nothing and is no error: the rows stay in doubt.
+    Makes no request if nothing is open or if the revision has no list. A list that cannot be read
+    proves nothing and is no error: the rows stay in doubt.
 
     Args:
         slices: None: all partitions of the batch.
-        states: `ALL_OPEN` also looks for requests that a killed process may have sent just now.
-        until_s: On `Clock.elapsed_s`; no page is asked for later.
+        states: `ALL_OPEN` also searches for requests that a killed process may have sent just now.
+        until_s: On `Clock.elapsed_s`; no page is requested later.
 
     Raises:
         UnauthorizedError: The key is refused.
@@ -222,7 +227,7 @@ async def _findings(
     began: Instant,
     account: int,
 ) -> dict[str, str]:
-    """By intent, why the walk does not prove that there is no task of it; empty where it does."""
+    """Return by intent why the walk does not prove that it has no task; empty where it does."""
     tells = any(strange.asked is not None for _, strange in trail.strange)
     asked = await asyncio.to_thread(_asked_by, session, batch, all_unresolved) if tells else {}
 

@@ -80,7 +80,7 @@ class SubmitReport:
     """
     What a submission found and did.
 
-    `stopped` is None when every row that was to be sent was delivered to its end.
+    `stopped` is None if every row that was to be sent reached the end of its delivery.
     """
 
     plan: Plan
@@ -107,11 +107,11 @@ async def prepare(
     destinations against the account's own, where the key may list them.
 
     Args:
-        is_same_batch: A person vouches that the source is the batch's own, wherever it lies now.
+        is_same_batch: A person confirms that the source is the batch's own, wherever it lies now.
 
     Raises:
-        ConfigError: The batch asks for a model or default that does not exist, or its window was
-            made from another source.
+        ConfigError: The batch has a model or default that does not exist, or its window was made
+            from another source.
         TableError: The source is unusable; no partition was changed.
     """
     loop = asyncio.get_running_loop()
@@ -142,10 +142,10 @@ async def prepare(
 
 async def _raise(session: Session, batch: Batch, summaries: Sequence[PromptsSummary]) -> None:
     """
-    Changed prompts make the results of their partitions old.
+    Raise the versions of partitions whose prompts change, so that their results are written again.
 
-    Before the rows are visible, so that a crash in between writes results once too often and never
-    too seldom; and after, since a collection in between may have shown the rows before.
+    Once before the rows are visible, so that a crash in between writes results once too often and
+    never too seldom; and once after, since a collection in between may have shown the old rows.
     """
     changed = [summary.slice for summary in summaries if summary.is_changed]
     await session.ledger.bump_versions(batch.ledger_name, changed)
@@ -157,7 +157,7 @@ async def draft_quote(
     slices: Sequence[Slice],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> tuple[Plan, Quote]:
-    """What a submission of these partitions would send, and what it would reserve."""
+    """Plan and price a submission of these partitions; nothing is sent."""
     plan = await build_plan(session, batch, slices, options)
     quote = await build_quote(session.client, plan.samples, plan.n_requests, batch.prices_usd)
     notes = await asyncio.to_thread(_from_table, session, batch, plan)
@@ -166,7 +166,7 @@ async def draft_quote(
 
 
 def _from_table(session: Session, batch: Batch, plan: Plan) -> list[str]:
-    """In words, where what multiplies money comes from, if it is from the prompt table."""
+    """Describe the columns of the prompt table that multiply the price."""
     if batch.inspection is not None:
         return []
     store = TableStore(session.settings.root, batch.name)
@@ -178,7 +178,7 @@ def _from_table(session: Session, batch: Batch, plan: Plan) -> list[str]:
 
 
 async def _missing_destinations(session: Session, plan: Plan) -> list[str]:
-    """In words, the destinations that rows to be sent name and the account does not have."""
+    """Describe the destinations that rows to be sent name and the account does not have."""
     if not plan.destinations:
         return []
     known = await list_destinations(session)
@@ -201,7 +201,7 @@ async def submit(
     on_quote: Callable[[Plan, Quote], None] = lambda _, __: None,
 ) -> SubmitReport:
     """
-    Send what is missing in these partitions and what a person asks for again, nothing else.
+    Send the rows that are missing in these partitions, and those that the options send again.
 
     Args:
         submitter: Names the run in the ledger while it sends.
@@ -213,11 +213,11 @@ async def submit(
     Raises:
         UnauthorizedError: The key is refused; nothing was sent.
         ConfigError: The key may not create tasks; nothing was sent.
-        ConfirmationNeededError: Much would be paid again and nobody confirmed it.
+        ConfirmationNeededError: Many rows would be paid for again, without a confirmation.
         PriceUnknownError: There is a budget and not every price is known; nothing was sent.
         AccountMismatchError: The key is another account's; nothing was sent.
         LedgerMismatchError: The tables know more than the ledger; nothing was sent.
-        LedgerError: The ledger failed; what could be recorded was.
+        LedgerError: The ledger failed; everything that could be recorded is.
     """
     require_may_generate(await session.client.check_key())
     account = await session.account.number()
@@ -278,7 +278,7 @@ async def _require_confirmed(
     """
     Compare models and defaults with those of the last submission, and remember them.
 
-    A run for some rows leaves the others as they were asked for.
+    A run for some rows changes nothing for the others.
     """
     now, prefix = settings_of(batch), f"settings:{batch.ledger_name}:"
     before: dict[str, str] = {}
@@ -323,7 +323,7 @@ async def _close(
     counts: SubmitCounts,
     close: Close,
 ) -> None:
-    """Nobody sends any more; each partition is told why it was left, if it was left early."""
+    """Record that the run sends no more, and why, if it ended early."""
     for slice_, halted in stop.halted.items():
         await close(session, batch, [slice_], halted)
     left = [slice_ for slice_ in slices if slice_ not in stop.halted]
@@ -346,9 +346,9 @@ async def _leave(
     session: Session, batch: Batch, slices: Sequence[Slice], _: StopReason | None
 ) -> None:
     """
-    A run for some rows says nothing of the others.
+    Record the end of a run for some rows without a statement about the others.
 
-    Why those were not sent stays known, and nobody is asked to send them for what stopped it.
+    The reason why those were not sent stays, and no run is requested because of this one's stop.
     """
     await session.ledger.release_partitions(batch.ledger_name, slices)
 
@@ -361,19 +361,19 @@ async def _close_for(
     await session.ledger.close_partitions(batch.ledger_name, slices, stop)
 
 
-# All that a run learned, as one value; everything that shows figures shows these.
+# The figures of a run as one value; whatever shows figures shows these.
 
 
 @dataclass(frozen=True)
 class RunReport:
     """
-    What a table came to. Money in units of 10⁻⁸ USD.
+    The result of a run over a table. Money in units of 10⁻⁸ USD.
 
     Args:
         rows: Request rows (prompts × models), rejected ones included.
-        images_asked: Images asked for by good rows.
+        images_asked: Images that valid rows ask for.
         images_missing: Those of them that are not there.
-        images_beyond_asked: Images that rows were given beyond their count; each is paid for.
+        images_beyond_asked: Images that rows got beyond their count; each is paid for.
         failures: Rows of the failure table by code.
         api_revision: The API revision that the server spoke.
         posts_sent: Paid requests of this run.
@@ -386,7 +386,7 @@ class RunReport:
         files: Images whose file is kept; None: the batch keeps none.
         file_bytes: Of all kept files together.
         n_cost_unknown: Tasks that may have cost something which is not known yet.
-        stopped: The code of why the run ended early, if it did; `stop_message` and
+        stopped: The code of the reason why the run ended early, if it did; `stop_message` and
             `stop_next_step` are its sentences.
     """
 
@@ -421,7 +421,7 @@ class RunReport:
 
     @property
     def is_accounted_for(self) -> bool:
-        """Nothing is still moving, unresolved, stalled or kept back."""
+        """Whether no row is still moving, unresolved, stalled or withheld."""
         open_rows = self.unresolved + self.stalled + self.pending + self.withheld
         return open_rows == 0 and self.stopped is None
 
@@ -537,7 +537,7 @@ def usd(units: int | None) -> str | None:
     return None if units is None else f"{usd_from_units(units):f}"
 
 
-# Sending in a run that also waits: what is finished already is read while the rest is sent.
+# Sending in a run that also waits: finished tasks are read while other rows are sent.
 
 
 async def submit_and_wait(
@@ -551,7 +551,7 @@ async def submit_and_wait(
     progress: RunProgress,
 ) -> SubmitReport:
     """
-    As `submit`, then as `wait_until_idle`; finished tasks are read meanwhile, too.
+    Submit, then wait as `wait_until_idle` does; finished tasks are also read while sending.
 
     Raises:
         MynthError: As `submit`, where `progress.report` is None, or as `wait_until_idle`.
@@ -590,15 +590,15 @@ async def submit_and_wait(
 
 UNREAD_MAX = 2_000
 """
-Finished tasks that may be read while more rows are taken to be sent.
+The most finished tasks that a pass may still have to read while more rows are sent.
 
-Where sending is faster than reading, what is unread would grow with the table, and with it what
-each pass holds.
+If sending is faster than reading, unread tasks would grow with the table, and with them the memory
+of each pass.
 """
 
 
 class _Meanwhile:
-    """One pass at a time, driven by the responses that come: no pass without a task since."""
+    """The reconciler's passes while rows are sent, one at a time, each begun by a response."""
 
     def __init__(self, session: Session, reconciler: Reconciler, stop: CancelToken) -> None:
         self._clock = session.clock
@@ -607,14 +607,14 @@ class _Meanwhile:
         self._pass: asyncio.Task[object] | None = None
 
     def start_if_due(self) -> None:
-        """A task was accepted."""
+        """Begin a pass after an accepted task, if the schedule says so."""
         now_s, schedule = self._clock.elapsed_s(), self._reconciler.schedule
         schedule.begin(now_s)
         if now_s >= schedule.next_at_s and not self._is_running and not self._has_failed:
             self._pass = asyncio.create_task(self._reconciler.run())
 
     async def catch_up(self) -> None:
-        """More is sent when what is finished is read, or little of it is left unread."""
+        """Wait before more is sent until little is left to read."""
         while self._is_running and self._reconciler.n_reading > UNREAD_MAX:
             if self._stop.is_set:
                 return
@@ -622,13 +622,13 @@ class _Meanwhile:
             await asyncio.wait([self._pass], timeout=PAUSE_STEP_S)
 
     async def end(self) -> None:
-        """Let the pass that is under way end; a refused key is found again by whoever waits."""
+        """Let the pass that is under way end; the next pass meets a refused key again."""
         if self._pass is not None:
             with suppress(UnauthorizedError):
                 await self._pass
 
     async def cancel(self) -> None:
-        """Read no further; what was read is kept."""
+        """Cancel the pass; what was read is kept."""
         running, self._pass = self._pass, None
         if running is not None:
             running.cancel()
@@ -640,7 +640,7 @@ class _Meanwhile:
 
     @property
     def _has_failed(self) -> bool:
-        """The error is for whoever comes next; another pass would meet it too."""
+        """Whether the last pass failed: the wait that follows raises the error."""
         ended = None if self._is_running else self._pass
         return ended is not None and (ended.cancelled() or ended.exception() is not None)
 
@@ -651,15 +651,15 @@ class _Meanwhile:
 @dataclass
 class RunProgress:
     """
-    Where a run is; written by the run, read by whoever shows it.
+    The progress of a run: the run writes it, a display reads it.
 
     Args:
         on_phase: Called with `prepare`, `submit`, `wait`, `collect` and, where files are kept,
             `download` as each begins.
-        on_prepared: Called with what the prompts table holds.
+        on_prepared: Called with the summary of the prompts table.
         on_quote: Called before the first paid request.
         on_round: Called after each pass of the reconciler.
-        report: Of the last submission, once it is through.
+        report: Of the last submission, once it has ended.
     """
 
     counts: SubmitCounts = field(default_factory=SubmitCounts)
@@ -682,18 +682,18 @@ async def run_table(
     is_same_batch: bool = False,
 ) -> RunReport:
     """
-    Check, price, send, wait and write; to be repeated as often as wanted.
+    Check, price, send, wait and write; may be repeated at any time.
 
     Ends when nothing is pending before its deadline, or when `stop` is cancelled. Whatever stops
     it after the first paid request, the tables show what is known by then.
 
     Args:
-        is_same_batch: A person vouches that the source is the batch's own, wherever it lies now.
+        is_same_batch: A person confirms that the source is the batch's own, wherever it lies now.
 
     Raises:
         UnauthorizedError: The key is refused from the start; nothing was sent.
         ConfigError: The key may not create tasks; nothing was sent.
-        ConfirmationNeededError: Much would be paid again and nobody confirmed it.
+        ConfirmationNeededError: Many rows would be paid for again, without a confirmation.
     """
     slices = batch.slices(window)
     require_may_generate(await session.client.check_key())
@@ -751,7 +751,7 @@ async def _files(
 
 
 async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) -> bool:
-    """Whether tasks failed that are asked for again by themselves."""
+    """Whether tasks failed that are sent again automatically."""
     if not batch.retries:
         return False
     return (await build_plan(session, batch, slices)).n_again > 0

@@ -1,8 +1,8 @@
 """
-The services that all work needs, opened together: client, ledger, tables, clock.
+The session: the services that all work needs, opened together: client, ledger, tables, clock.
 
-Whoever composes the product (the command line, the Dagster resource) opens one session and
-hands it down; nothing below reads settings or the environment.
+The command line and the Dagster resource open one session and pass it down; nothing below reads
+settings or the environment.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ from mynth_dagster.models.task import Account
 from mynth_dagster.printable import printable_logger
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 
-# Whose money it is: the account behind the key, and that it is the one which the ledger knows.
+# The account behind the key, and the check that it is the one which paid for the ledger's tasks.
 #
-# The same key at the same address is the same account. Another key is taken in when it can be shown
+# The same key at the same address is the same account. Another key is accepted if it can be shown
 # to belong to the account that paid for the ledger's tasks; a foreign one stops before anything is
-# asked about those tasks or spent.
+# requested about those tasks or spent.
 
 
 _log = printable_logger(__name__)
 FINGERPRINT_CHARS = 32
 ECHO_META = "echoes_tags:"
-"""Before an account's number: the ledger's fact that its tasks come back with our tags."""
+"""Prefix of the ledger's facts that the tasks of an account come back with our tags."""
 
 COLLECT_ELSEWHERE = "point a session there, with its key, to collect them"
 
 GENERATE, MANAGE = "generate", "manage"
-"""Scopes of keys: to make tasks, and to see the account's money, webhooks and destinations."""
+"""Scopes of keys: to create tasks, and to read the account's money, webhooks and destinations."""
 
 
 def require_may_generate(account: Account | None) -> None:
     """
-    Stop before the first row where the key is known to be unable to create tasks.
+    Stop before the first row if the key is known to be unable to create tasks.
 
     Raises:
         ConfigError: The key lacks the scope.
@@ -79,19 +79,19 @@ def require_may_generate(account: Account | None) -> None:
 
 
 def scopes_in_words(account: Account) -> str:
-    """The scopes of a key, for people."""
+    """Describe the scopes of a key."""
     return ", ".join(sorted(account.scopes or ())) or "none"
 
 
 @dataclass(frozen=True)
 class Reach:
     """
-    Whose tasks a session may ask its server about, as the ledger's numbers of accounts.
+    The accounts whose tasks a session polls at its server, by their numbers in the ledger.
 
     Args:
         asked: Accounts whose tasks this server has, as far as is known.
-        certain: Those of them that sent to this very base URL: of their tasks alone does an
-            answer that there is no such task mean anything.
+        certain: Those of them that sent to this very base URL: only for their tasks does a response
+            that there is no such task prove anything.
         elsewhere: The others: their tasks are collected by sessions with their URL and key.
     """
 
@@ -102,11 +102,11 @@ class Reach:
 
 def reach_of(mine: AccountRow, known: Sequence[AccountRow]) -> Reach:
     """
-    What the server at my base URL may be asked about.
+    Return the accounts whose tasks the server at this base URL has.
 
-    The same URL is the same server. Another path on the same host is, where both name the same
+    The same URL is the same server. Another path on the same host is, if both name the same
     account; another host never is, since a copy of a server names the same account and has other
-    tasks. What another account paid for cannot be read with my key.
+    tasks. Tasks that another account paid for cannot be read with this key.
     """
     others = [account for account in known if account.number != mine.number]
     asked = [mine, *(account for account in others if _is_served_with(mine, account))]
@@ -126,7 +126,7 @@ def _host(base_url: str) -> str:
 
 
 def tasks_elsewhere(reach: Reach, n_awaited: Mapping[int, int]) -> dict[str, int]:
-    """How many tasks are waited for that this server is not asked about, by where they are."""
+    """Count the awaited tasks that are not polled at this server, by the base URL of theirs."""
     n_of: dict[str, int] = {}
     for account in reach.elsewhere:
         place = account.base_url + (f" by account {account.user_id}" if account.user_id else "")
@@ -135,20 +135,20 @@ def tasks_elsewhere(reach: Reach, n_awaited: Mapping[int, int]) -> dict[str, int
 
 
 def my_account(known: Sequence[AccountRow], base_url: str, fingerprint: str) -> AccountRow:
-    """The row of a key at a URL; one with the number 0 where the ledger does not know it."""
+    """Return the row of a key at a URL; one with number 0 if the ledger does not know it."""
     mine = (a for a in known if (a.base_url, a.fingerprint) == (base_url, fingerprint))
     return next(mine, AccountRow(0, base_url, fingerprint, "", ""))
 
 
 def fingerprint_of(salt: str, api_key: str | None) -> str:
-    """The key under the ledger's salt: equal keys are recognised, and none can be read."""
+    """Hash the key with the ledger's salt: equal keys are recognised, and none can be read."""
     key = (api_key or "").encode("ascii")
     digest = hmac.new(salt.encode("ascii"), key, hashlib.sha256)
     return digest.hexdigest()[:FINGERPRINT_CHARS]
 
 
 class PayingAccount:
-    """The account of one session, found out when it is first needed."""
+    """The account of one session, determined when it is first needed."""
 
     def __init__(self, client: MynthClient, ledger: Ledger, clock: Clock) -> None:
         self._client = client
@@ -160,12 +160,12 @@ class PayingAccount:
 
     async def number(self) -> int:
         """
-        The ledger's number of the account and key in use; asks Mynth only about a new key.
+        Return the ledger's number of the account and key; makes requests only for a new key.
 
         Raises:
             AccountMismatchError: The key belongs, or may belong, to another account than the one
                 that paid for the ledger's tasks.
-            ApiError: Mynth could not be asked about a new key.
+            ApiError: The look-up of a new key failed.
         """
         if self._number is None:
             self._number = await self._find()
@@ -174,7 +174,7 @@ class PayingAccount:
         return self._number
 
     async def reach(self) -> Reach:
-        """Whose tasks this session's server may be asked about; found out as `number` is."""
+        """Return the accounts whose tasks this session polls; determined as `number` is."""
         await self.number()
         return await asyncio.to_thread(self._reach)
 
@@ -187,24 +187,24 @@ class PayingAccount:
         return account is None or account in reach.asked
 
     async def adopt(self) -> int:
-        """Take in the key without asking whose it is, by a person's word."""
+        """Accept the key without a check whose it is, since a person confirmed it."""
         return await self._remember(await self._client.check_key())
 
     async def note_owner(self, user_id: str | None) -> None:
-        """Remember whose task was read, where the server would not tell whose the key is."""
+        """Record whose task was read, where the server does not return the owner of the key."""
         if self._is_nameless and user_id and self._number is not None:
             self._is_nameless = False
             await self._ledger.name_account(self._number, user_id)
 
     async def echoes_tags(self) -> bool:
-        """Whether a task of this account was ever seen to carry the tag that it was sent with."""
+        """Whether a task of this account ever came back with the tag that it was sent with."""
         if self._echoes_tags is None:
             key = f"{ECHO_META}{await self.number()}"
             self._echoes_tags = bool(await asyncio.to_thread(self._ledger.read.meta, key))
         return self._echoes_tags
 
     async def note_echo(self) -> None:
-        """Remember that tags come back."""
+        """Record that tags come back."""
         if not await self.echoes_tags():
             self._echoes_tags = True
             await self._ledger.ensure_meta(f"{ECHO_META}{await self.number()}", "yes")
@@ -228,9 +228,9 @@ class PayingAccount:
 
     async def _is_same(self, found: Account | None, known: Sequence[AccountRow]) -> bool:
         """
-        By the vendor's user id, else by a task that only the account's own keys can read.
+        Compare by the vendor's user id, else by a task that only the account's own keys can read.
 
-        A task is asked about where it was made: another host could only say that it has none.
+        The task is read where it was created: another host does not have it in any case.
         """
         users = {account.user_id for account in known if account.user_id}
         if found is not None and users:
@@ -284,10 +284,10 @@ T = TypeVar("T")
 
 COLLECT_AFTER_OBJECTS = 50_000
 """
-New objects between two searches for garbage; by default Python searches after 700.
+New objects between two runs of the garbage collector; Python's default is 700.
 
 Thousands of requests in flight are as many living objects, and next to nothing of ours is cyclic:
-searching so often costs a fifth of the time of a submission and finds nothing.
+collecting so often costs a fifth of the time of a submission and finds nothing.
 """
 
 _lock = threading.Lock()
@@ -295,7 +295,7 @@ _open: list[tuple[tuple[int, int, int], pa.MemoryPool]] = []
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, on uvloop where it is installed."""
+    """Run a coroutine as `asyncio.run` does, on uvloop where it is installed."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
@@ -306,10 +306,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def lean_memory() -> Iterator[None]:
     """
-    Search for garbage rarely, and have Arrow give back at once what it has used.
+    Collect garbage rarely, and have Arrow give memory back at once.
 
-    As before once nobody of this process is here any more. Arrow's usual pool keeps freed pages
-    for itself, in each thread: half of what a run with many tasks in flight would take.
+    The last context of the process that ends restores the settings. Arrow's usual pool keeps freed
+    pages for itself, in each thread: half of what a run with many tasks in flight would take.
     """
     with _lock:
         _open.append((gc.get_threshold(), pa.default_memory_pool()))
@@ -330,9 +330,9 @@ def lean_memory() -> Iterator[None]:
 
 async def replay_journals(ledger: Ledger, folder: Path) -> int:
     """
-    Bring what gone processes left behind into the ledger; how many answers.
+    Replay the journals of gone processes into the ledger; return how many responses they held.
 
-    A journal is deleted only when all of it is committed. An answer to an intent that this ledger
+    A journal is deleted only when all of it is committed. A response to an intent that this ledger
     does not know is another ledger's: its journal is left alone.
     """
     n_taken = 0
@@ -358,7 +358,7 @@ async def replay_journals(ledger: Ledger, folder: Path) -> int:
 
 
 REVISION_META = "revision:"
-"""Before a base URL: the ledger's fact that holds the revision last seen there."""
+"""Prefix of the ledger's facts that hold the revision last seen at a base URL."""
 
 LEDGER_FILE = "mynth-ledger.db"
 JOURNAL_FOLDER = "mynth-journal"
@@ -368,12 +368,12 @@ _ELSEWHERE = "where it lies elsewhere, name it (--ledger)"
 
 def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
     """
-    URL of the SQLite ledger in a local root.
+    Return the URL of the SQLite ledger in a local root.
 
-    The folder is made unless the ledger `must_exist`: looking must not make one.
+    The folder is made unless the ledger `must_exist`: commands that only read must not make one.
 
     Raises:
-        ConfigError: The root is no local folder, cannot be made, or holds no ledger.
+        ConfigError: The root is not a local folder, cannot be made, or holds no ledger.
     """
     if "://" in root:
         message = f"the root {root} is no local folder: name the ledger (--ledger, ledger_url)"
@@ -391,14 +391,14 @@ def ledger_url_in(root: str, *, must_exist: bool = False) -> str:
 @dataclass(frozen=True)
 class EngineSettings:
     """
-    Everything that a session is made of.
+    The settings of a session.
 
     Args:
         client: How to reach Mynth.
         ledger_url: SQLAlchemy URL of the ledger, SQLite or Postgres.
         root: Where the tables lie, any fsspec path.
-        api_revision: A revision's name, or `auto` to ask the server.
-        journal_dir: Local folder for answers that the ledger cannot take; empty: beside a SQLite
+        api_revision: A revision's name, or `auto` to detect it.
+        journal_dir: Local folder for responses that the ledger cannot take; empty: beside a SQLite
             ledger, else in a local root, else in the system's folder for temporary files.
         upload_lifetime_s: How long the URL of an uploaded file is used again.
         poll_interval_min_s: Shortest pause between two rounds of polling.
@@ -416,7 +416,7 @@ class EngineSettings:
 
     @property
     def journal_folder(self) -> Path:
-        """Where answers go that the ledger cannot take."""
+        """The folder for responses that the ledger cannot take."""
         if self.journal_dir:
             return Path(self.journal_dir)
         if self.ledger_url.startswith(SQLITE):
@@ -455,7 +455,7 @@ async def open_session(
     transport: Transport | None = None,
 ) -> AsyncIterator[Session]:
     """
-    Open client and ledger, and close both whatever happens.
+    Open client and ledger, and close both at the end.
 
     Raises:
         ConfigError: The revision cannot be detected, or a setting is wrong.
@@ -490,10 +490,10 @@ async def _opened(
 
 async def find_revision(settings: ClientSettings, transport: Transport | None = None) -> str:
     """
-    The revision that the server speaks, by free requests.
+    Detect the revision that the server speaks, by free requests.
 
     Raises:
-        ConfigError: It does not tell.
+        ConfigError: The responses prove none.
     """
     return _require_told(await _ask_safely(settings, transport), settings)
 
@@ -516,7 +516,7 @@ def _require_told(verdict: RevisionVerdict, settings: ClientSettings) -> str:
 
 
 async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transport | None) -> str:
-    """The pinned revision, else the server's own, else the last one seen there."""
+    """Return the pinned revision, else the server's own, else the last one seen there."""
     url = settings.client.normalised_base_url
     if settings.api_revision != AUTO_REVISION:
         _log.info("API revision %s at %s, as pinned", settings.api_revision, url)

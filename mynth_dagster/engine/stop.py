@@ -1,4 +1,4 @@
-"""When a run must stop sending, and how it is stopped."""
+"""The reasons to stop sending, the circuit breaker, and stops that a person sets and lifts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RERUN = "run it again: only what is still missing is sent."
 
 @dataclass(frozen=True)
 class StopReason:
-    """Why no more is sent: a code for machines, sentences for people."""
+    """Why no more is sent: a code for programs, sentences for people."""
 
     code: str
     message: str
@@ -47,12 +47,12 @@ CANCELLED = StopReason("cancelled", "The run was cancelled; answers in flight we
 
 
 def shut_out(why: str) -> StopReason:
-    """The run was fenced in the ledger: to whoever runs it, it is over."""
+    """Return the reason of a run that was fenced in the ledger: it has ended."""
     return StopReason("cancelled", f"The run may send nothing more: {why}")
 
 
 def stopped_by(stop: Stop) -> StopReason:
-    """A person stopped what the run was to send."""
+    """Return the reason of a run whose rows a person stopped."""
     of = f"--batch {stop.batch}" if stop.batch else "--all"
     return StopReason(
         "stopped",
@@ -63,9 +63,9 @@ def stopped_by(stop: Stop) -> StopReason:
 
 class CancelToken:
     """
-    Set to send nothing more; the first reason stays.
+    The flag that stops a run from sending; the first reason stays.
 
-    Being cancelled also ends the waiting for what was sent before. `halted` are partitions that a
+    A cancelled run also stops waiting for tasks that were sent. `halted` are partitions that a
     person stopped while the others go on.
     """
 
@@ -98,7 +98,7 @@ _STOPS_BY_CAUSE: dict[Cause, tuple[str, str]] = {
 
 
 def key_refused(error: UnauthorizedError) -> StopReason:
-    """The key was good when the run began, and is not any more."""
+    """Return the reason of a run whose key was valid at its start and is refused now."""
     code, advice = _STOPS_BY_CAUSE[Cause.KEY]
     return StopReason(code, _refused(error.reason), advice + RERUN)
 
@@ -108,7 +108,7 @@ def _refused(reason: str) -> str:
 
 
 def passing_reason(error: BaseException | None) -> StopReason | None:
-    """The reason behind an error that passes by itself; None where something must change."""
+    """Return the reason behind an error that passes by itself; None if something must change."""
     while error is not None:
         if isinstance(error, RateLimitedError):
             return StopReason("rate_limited", _GIVEN_UP["rate_limited"], f"later {RERUN}")
@@ -129,28 +129,28 @@ _ONCE_SETTLED = (
     f"`mynth-dagster resolve`; then {RERUN}"
 )
 ASKED_RETRIES_MAX = 4 * NOT_SENT_RETRIES_MAX
-"""Rounds of 429 that say how long to wait: such a server is alive."""
+"""Rounds of 429 with a `Retry-After`: such a server is alive."""
 
 
 @dataclass
 class CircuitBreaker:
     """
-    Counts what comes in a row, so that one dead key does not burn ten thousand rows.
+    Counts equal outcomes in a row, so that a revoked key does not affect ten thousand rows.
 
-    Pure bookkeeping: it returns the reason to stop, or None, and leaves acting to its caller.
+    Pure bookkeeping: it returns the reason to stop, or None; the caller acts on it.
     """
 
     max_unresolved: int
     refusals: dict[str, int] = field(default_factory=dict)
     newest: deque[bool] = field(default_factory=lambda: deque(maxlen=REFUSALS_WITHIN))
-    """Of the newest answers, which were refusals."""
+    """For each of the newest responses, whether it was a refusal."""
     unknown_in_a_row: int = 0
     unresolved: int = 0
     silent_rounds: int = 0
     silent_until_s: float = 0.0
 
     def note_accepted(self) -> None:
-        """A task was made: whatever was in a row is over."""
+        """Note that a task was created: nothing is in a row any more."""
         self.newest.append(False)
         self.refusals.clear()
         self.unknown_in_a_row = 0
@@ -158,8 +158,8 @@ class CircuitBreaker:
 
     def note_refusal(self, refused: Refused) -> StopReason | None:
         """
-        A refusal; stops at once for key, balance or limit, after ten equal ones in a row, and where
-        much of what was answered lately was refused.
+        Note a refusal; stops at once for key, balance or limit, after ten equal ones in a row, and
+        if many of the newest responses were refusals.
         """
         self.unknown_in_a_row = 0
         error = refused.error
@@ -183,7 +183,7 @@ class CircuitBreaker:
         return None
 
     def note_unknown(self, unknown: Unknown) -> StopReason | None:
-        """A POST whose outcome is not known; stops at once where it is not Mynth that answers."""
+        """Note an unknown outcome; stops at once if something else answered in Mynth's place."""
         self.unknown_in_a_row += 1
         self.unresolved += 1
         if unknown.is_foreign:
@@ -200,13 +200,13 @@ class CircuitBreaker:
         self, now_s: float, asked_s: float | None, *, code: str = "unreachable"
     ) -> float | StopReason:
         """
-        Nobody answered, or 429: seconds to pause, shared by all, or the reason to stop.
+        Note no connection, or 429; return seconds to pause, shared by all, or the reason to stop.
 
         Failures within one pause count as one round.
 
         Args:
             asked_s: `Retry-After` in seconds; None where there was none.
-            code: `unreachable` or `rate_limited`; the reason's, where the run must stop.
+            code: `unreachable` or `rate_limited`; of the reason, if the run must stop.
         """
         if asked_s is not None and asked_s > RETRY_AFTER_MAX_S:
             message = f"Mynth asks to come back in {asked_s:.0f} s."
@@ -222,13 +222,13 @@ class CircuitBreaker:
         return self.silent_until_s - now_s
 
 
-# Stopping and resuming by a person's word, from the command line or from a job.
+# Stopping and resuming by a person, from the command line or from a job.
 
 
 @dataclass(frozen=True)
 class StopTarget:
     """
-    What a stop is about.
+    The target of a stop.
 
     Args:
         batch: The batch's identity in the ledger; empty: every batch.
@@ -244,7 +244,7 @@ class StopTarget:
 
     @property
     def resume_command(self) -> str:
-        """What lifts it."""
+        """The command that lifts the stop."""
         of = f"--batch {self.batch}" if self.batch else "--all"
         only = "" if self.partition is None else f" --partition '{self.partition}'"
         return f"mynth-dagster resume {of}{only}"
@@ -254,7 +254,7 @@ async def stop_sending(
     ledger: Ledger, target: StopTarget, *, who: str, reason: str, clock: Clock
 ) -> Stop:
     """
-    Have no further row claimed once this returns, by whatever run.
+    Stop the target: once this returns, no run claims a further row of it.
 
     Raises:
         ConfigError: The ledger knows no such batch or partition; nothing was stopped.
@@ -270,7 +270,7 @@ async def lift_stops(
     ledger: Ledger, target: StopTarget, *, who: str, clock: Clock
 ) -> tuple[list[Stop], list[str]]:
     """
-    Lift what stops the target; what was lifted, and in words what still stops it.
+    Lift the stops of the target; return those lifted, and descriptions of those that remain.
 
     Raises:
         ConfigError: The ledger knows no such batch or partition.
@@ -281,12 +281,12 @@ async def lift_stops(
 
 
 def stops_of(ledger: Ledger, batch: str) -> list[str]:
-    """What stops a batch now, or some of it, in words; nothing where nobody did."""
+    """Describe the stops of a batch or of parts of it; empty if there are none."""
     return [in_words(stop) for stop in ledger.stops.active() if stop.batch in ("", batch)]
 
 
 def in_words(stop: Stop) -> str:
-    """A stop in one line: what, by whom, when, why."""
+    """Describe a stop in one line: what, by whom, when, why."""
     of = f"batch {stop.batch}" if stop.batch else "everything"
     if stop.window is not None:
         of = f"partition {Slice(stop.window, stop.fan_out or '').key} of {of}"

@@ -1,12 +1,12 @@
 """
-Submission: many paid calls in flight, each written down before it leaves.
+Submission: many paid requests in flight, each recorded before it leaves.
 
-For every row: take a slot, commit the intent as `sending`, look at the clock, POST once,
-commit what the answer proves, give the slot back. So there are never more rows `sending` than
+For every row: take a slot, commit the intent as `sending`, check claim and clocks, POST once,
+commit what the response proves, give the slot back. So there are never more rows `sending` than
 slots, and a crash leaves at most that many outcomes open.
 
-A worker whose row was accepted keeps its slot and claims its next row while the answer is written
-down: both are handed to the ledger in this order and mostly share one COMMIT.
+A worker whose row was accepted keeps its slot and claims its next row while the response is
+recorded: both are handed to the ledger in this order and mostly share one COMMIT.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from mynth_dagster.models.task import CatalogModel, Offers, PublicAccessToken
 from mynth_dagster.models.transitions import Event, IntentState
 from mynth_dagster.tables.inputs import BadInput
 
-# What the answer to a paid request proves, written down: in the ledger, the counts and the breaker.
+# Recording what a response proves: in the ledger, the counts and the circuit breaker.
 
 
 async def _at_once() -> None:
-    """Nobody has to catch up."""
+    """Wait for nothing; the default of `before_more`."""
 
 
 @dataclass
 class SubmitCounts:
     """
-    What a run has done so far; read while it runs to show progress.
+    The counts of a run so far; read while it runs to show progress.
 
-    `on_accepted` is called on the event loop after each answer that brought a task;
-    `before_more` is awaited before more rows are taken to be sent.
+    `on_accepted` is called on the event loop after each response with a task; `before_more` is
+    awaited before more rows are taken to be sent.
     """
 
     n_posts: int = 0
@@ -87,7 +87,7 @@ class PendingRecord:
 
 
 class ResponseRecorder:
-    """The answers to one batch's requests."""
+    """Records the responses to one batch's requests."""
 
     def __init__(
         self, session: Session, batch: Batch, *, stop: CancelToken, counts: SubmitCounts
@@ -116,7 +116,7 @@ class ResponseRecorder:
         """Wait until the task id is in the ledger."""
         session, intent, created = self._session, recording.intent, recording.outcome.created
         if (await recording.kept).attachment is Attachment.FOREIGN:
-            # An answer to somebody else's request, replayed: what became of ours is not known.
+            # A response to another request, replayed: the outcome of ours is unknown.
             error = UnexpectedPayloadError(
                 "create task", revision=session.client.profile.REVISION, path="task of its own"
             )
@@ -134,7 +134,7 @@ class ResponseRecorder:
         self._counts.on_accepted()
 
     async def unknown(self, intent: Intent, outcome: Unknown) -> None:
-        """Nobody can tell whether it was taken: never sent again by itself."""
+        """Record that the outcome is unknown: the row is never sent again by itself."""
         await self._end(
             intent,
             Event.LOSE_SIGHT,
@@ -147,7 +147,7 @@ class ResponseRecorder:
         self._stop_for(self._breaker.note_unknown(outcome))
 
     async def silence(self, intent: Intent, outcome: NotSent | Refused) -> bool:
-        """Not sent, or 429: given back; whether to try again after the pause that is on now."""
+        """Give back a request that was not sent or got 429; return whether to try again."""
         if isinstance(outcome, NotSent):
             reason, code, asked_s = "not_sent", "unreachable", None
         else:
@@ -163,7 +163,7 @@ class ResponseRecorder:
         return True
 
     async def refused(self, intent: Intent, refused: Refused) -> None:
-        """Refused for good, or until somebody mends what the run stops for."""
+        """Record a refusal: of the row itself, or of all until its cause is corrected."""
         error, stop = refused.error, self._breaker.note_refusal(refused)
         self._stop_for(stop)
         if refused.cause is not Cause.ROW:
@@ -180,7 +180,7 @@ class ResponseRecorder:
         self._counts.n_rejected += 1
 
     async def give_back(self, intent: Intent, reason: str, message: str) -> None:
-        """No request is on its way for this row; another attempt may follow."""
+        """Give the row back: no request is on its way for it, and another attempt may follow."""
         await self._end(intent, Event.GIVE_BACK, reason, message)
         self._counts.n_given_back += 1
 
@@ -215,11 +215,11 @@ class ResponseRecorder:
 @dataclass(frozen=True)
 class Sender:
     """
-    Who sends.
+    The account and run that send.
 
     Args:
         account: The ledger's number of the account that pays.
-        run: Names the run in its claims; where it is fenced, nothing more is sent.
+        run: The name of the run in its claims; if it is fenced, nothing more is sent.
     """
 
     account: int
@@ -227,7 +227,7 @@ class Sender:
 
 
 class _Lane:
-    """A worker's slot, and the answer of its last row that is being written down."""
+    """A worker's slot, and the response of its last row while it is being recorded."""
 
     __slots__ = ("has_slot", "recording")
 
@@ -238,14 +238,14 @@ class _Lane:
 
 @dataclass
 class _Round:
-    """Claims that one query asks about, and which of their claimants it found."""
+    """The claims that one query checks, and the claimants that it found."""
 
     intent_ids: list[str] = field(default_factory=list)
     standing: frozenset[str] = frozenset()
 
 
 class _Standing:
-    """Asks the ledger whether claims stand as they were made: once for all who ask meanwhile."""
+    """Checks that claims still stand, with one query for all that wait for it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -253,7 +253,7 @@ class _Standing:
         self._next = _Round()
 
     async def includes(self, intent_id: str, claimant: str) -> bool:
-        """Whether the intent is `sending` still, for this claimant; False where nobody can say."""
+        """Whether the intent is still `sending` for this claimant; False if that is unknown."""
         mine = self._next
         mine.intent_ids.append(intent_id)
         async with self._turn:
@@ -271,7 +271,7 @@ class Submitter:
 
     Args:
         window: Part of the identity of every row.
-        stop: Looked at before each claim, and in its transaction; set here when the run must end.
+        stop: Checked before each claim, and in its transaction; set here when the run must end.
         funds: Which partitions have no money left.
     """
 
@@ -303,7 +303,7 @@ class Submitter:
         self._numbers = itertools.count()
 
     async def send_all(self, deliveries: AsyncGenerator[list[Submission], None]) -> None:
-        """Send until there is no more, or until the switch is set; answers in flight are kept."""
+        """Send until no row is left or the run is stopped; responses in flight are recorded."""
         n_workers = self._session.settings.client.concurrency
         async with aclosing(deliveries):
             workers = [asyncio.create_task(self._work(deliveries)) for _ in range(n_workers)]
@@ -345,7 +345,7 @@ class Submitter:
         return None
 
     async def _fetch(self, deliveries: AsyncGenerator[list[Submission], None]) -> bool:
-        """Have one worker read on while the others wait for what it finds; whether it did."""
+        """Have one worker read more rows while the others wait; return whether it found any."""
         async with self._turn:
             if not self._ready:
                 await self._counts.before_more()
@@ -362,7 +362,7 @@ class Submitter:
             pending = await self._try_once(pending, lane)
 
     async def _enter(self, lane: _Lane) -> bool:
-        """Have a slot, the one of the row before where that may be kept; False: send no more."""
+        """Take a slot, or keep that of the row before; False if no more is sent."""
         throttle = self._session.throttle
         if throttle.is_pushed_back:
             await self._leave(lane)
@@ -372,7 +372,7 @@ class Submitter:
         return not self._stop.is_set
 
     async def _leave(self, lane: _Lane) -> None:
-        """Give the slot back, when what happened in it is written down."""
+        """Give the slot back, once its outcome is recorded."""
         try:
             await self._finish(lane)
         finally:
@@ -386,7 +386,7 @@ class Submitter:
             await self._answers.finish(recording)
 
     async def _try_once(self, delivery: Submission, lane: _Lane) -> Submission | None:
-        """One attempt; the delivery to be tried again, or None when this row is through."""
+        """Make one attempt; return the delivery to be tried again, or None if the row is done."""
         session, intent = self._session, self._intent(delivery)
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
         content, delivery = self._encoded(delivery, str(tag))
@@ -419,13 +419,13 @@ class Submitter:
 
     def _last_look(self, intent: Intent, claimant: str) -> MayLeave:
         """
-        Whether a claim that begins now may still be sent: the ledger holds it as it was made, both
-        clocks of the machine say that its time is not over, and the run was not cancelled.
+        Whether the claim may still be sent: the ledger holds it unchanged, its time is not over by
+        either clock of the machine, and the run was not cancelled.
 
-        A process that was stopped, or a machine that slept or was set aside, wakes up with its
-        requests ready to leave, hours after others took its rows for lost. Of a machine that was
-        set aside one of the clocks may stand still, or both: only the ledger tells then. It is
-        asked first, since the process may be stopped while it answers.
+        A process that was suspended, or a machine that slept or was paused, wakes up with its
+        requests ready to leave, hours after others took its rows for lost. On a paused machine one
+        of the clocks may have stood still, or both: then only the ledger shows it. The ledger is
+        asked first, since the process may be suspended while it answers.
         """
         clock = self._session.clock
         by_s = clock.elapsed_s() + SEND_BY_S
@@ -448,7 +448,7 @@ class Submitter:
             return b"", replace(delivery, obstacle=delivery.obstacle or obstacle)
 
     async def _record(self, intent: Intent, outcome: NotSent | Refused | Unknown) -> bool:
-        """Write down an answer without a task; whether to try again."""
+        """Record a response without a task; return whether to try again."""
         if isinstance(outcome, Unknown):
             await self._answers.unknown(intent, outcome)
             return False
@@ -460,7 +460,7 @@ class Submitter:
     async def _claim_after(
         self, lane: _Lane, delivery: Submission, intent: Intent, claimant: str
     ) -> bool:
-        """Claim a row beside the answer before it; where that one fails, this one is not sent."""
+        """Claim a row together with the response before it; if that fails, this one is not sent."""
         is_ours = await self._claim(delivery, intent, claimant)
         try:
             await self._finish(lane)
@@ -493,7 +493,7 @@ class Submitter:
         return claimed is Claimed.WON
 
     async def _halt(self, slice_: Slice) -> None:
-        """A person stopped the partition or more, or somebody shut this run out."""
+        """Stop for a person's stop of the partition or more, or for a fence of this run."""
         stops = self._session.ledger.stops
         fenced = await asyncio.to_thread(stops.fenced, [self._sender.run])
         if fenced:
@@ -529,17 +529,17 @@ class Submitter:
 
 # What the server lists, free of charge: its models, and the account's own storage.
 #
-# A courtesy: it tells mistakes before they are sent. Without it Mynth itself checks each request.
+# Optional: it finds mistakes before they are sent. Without it Mynth itself checks each request.
 
 
 async def ask_offers(session: Session, *, with_destinations: bool) -> Offers:
-    """The catalogue, and if wanted the account's own storage; raises for nothing it is not told."""
+    """Read the catalogue, and if wanted the account's own storage; a failure is no error."""
     destinations = await list_destinations(session) if with_destinations else None
     return Offers(await _list_models(session), destinations)
 
 
 async def list_destinations(session: Session) -> frozenset[str] | None:
-    """The account's own storage by name; None where the key or the revision does not tell it."""
+    """List the account's own storage by name; None if the key or the revision cannot."""
     if not session.client.profile.HAS_DESTINATIONS:
         return None
     try:

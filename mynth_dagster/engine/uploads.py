@@ -1,8 +1,8 @@
 """
-Input files on their way to Mynth: each once, in requests of ten, as long as its URL is good.
+Uploads of input files: each once, in requests of ten, as long as its URL is valid.
 
-What a file is was judged when the prompts were prepared. A file that is gone, or reads otherwise
-since then, keeps its own row back and no other.
+Files were judged when the prompts were prepared. A file that is gone or has changed since then
+withholds its own row and no other.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class InputUploads:
 
     async def make_ready(self, inputs: Iterable[InputImage]) -> None:
         """
-        Upload the files among these inputs that are not at Mynth; what it knew before is forgotten.
+        Upload the files among these inputs that are not at Mynth; earlier inputs are forgotten.
 
         Raises:
             UnauthorizedError: The key is refused.
@@ -72,7 +72,7 @@ class InputUploads:
                 raise failed
 
     def resolve(self, request: PaidRequest) -> PaidRequest | BadInput:
-        """The request with the URLs of its files, or why it has to wait."""
+        """Return the request with the URLs of its files, or why it has to wait."""
         has_files = any(image.content_hash for image in request.inputs)
         if isinstance(request, Inspection) or not has_files:
             return request

@@ -1,9 +1,10 @@
 """
-Whether the webhooks of a batch can be relied on.
+The decision whether a batch can rely on its webhooks.
 
-Nobody has to say that webhooks are on: a batch whose tasks were announced lately is trusted to hear
-of the next ones. Its tasks are polled late, in case an event was lost; where polling finds several
-finished that nobody announced, deliveries have stopped, and it polls as if there were none.
+No setting turns webhooks on. A batch relies on them if an event announced one of its tasks within
+the last `WEBHOOKS_ON_FOR_S`: its tasks are then polled only once they are older than
+`WEBHOOK_GRACE_S`, in case an event was lost. If polling finds several finished tasks that no event
+announced, deliveries have stopped, and the batch is polled as if there were no webhooks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mynth_dagster.models.intent import Awaited
 
 @dataclass(frozen=True)
 class Unannounced:
-    """Tasks that polling found finished and nobody had announced: when last, and how many."""
+    """Tasks that polling found finished without an event: when last, and how many."""
 
     at_us: int
     n_tasks: int
@@ -36,7 +37,7 @@ class Unannounced:
 @dataclass(frozen=True)
 class WebhookHealth:
     """
-    What is known of the webhooks of one batch.
+    The state of one batch's webhooks.
 
     Args:
         last_event_at_us: When an event of one of its tasks last came (UTC microseconds); None:
@@ -49,7 +50,7 @@ class WebhookHealth:
 
     @property
     def have_stopped(self) -> bool:
-        """Events came, and then tasks finished without one."""
+        """Whether events came, and then tasks finished without one."""
         if self.last_event_at_us is None or self.unannounced is None:
             return False
         silent_s = (self.unannounced.at_us - self.last_event_at_us) / US_PER_S
@@ -69,7 +70,7 @@ class WebhookHealth:
 
     @property
     def problem(self) -> str | None:
-        """For people, where webhooks have stopped; who switched them off is left in peace."""
+        """A message if webhooks have stopped; later none, since they may be off on purpose."""
         if not self.have_stopped or self.last_event_at_us is None or self.unannounced is None:
             return None
         if self.unannounced.at_us - self.last_event_at_us > WEBHOOKS_ON_FOR_S * US_PER_S:
@@ -82,14 +83,14 @@ class WebhookHealth:
 
 
 def read_webhook_health(ledger: Ledger, batch_name: str) -> WebhookHealth:
-    """By the batch's name in the ledger; call it from a worker thread."""
+    """Read the state by the batch's name in the ledger; call it from a worker thread."""
     last_event_at_us = ledger.events.last_at_us(batch_name)
     noted = None if last_event_at_us is None else ledger.read.meta(_meta_key(batch_name))
     return WebhookHealth(last_event_at_us, Unannounced(**json.loads(noted)) if noted else None)
 
 
 async def webhook_health(session: Session, batch: Batch) -> WebhookHealth:
-    """What polling may rely on: nothing where nobody is told of the batch's tasks."""
+    """Return what polling may rely on: nothing if no endpoint gets the batch's events."""
     if batch.defaults.mute_registered_webhooks and not batch.defaults.webhook_urls:
         return WebhookHealth()
     return await asyncio.to_thread(read_webhook_health, session.ledger, batch.ledger_name)
@@ -98,7 +99,7 @@ async def webhook_health(session: Session, batch: Batch) -> WebhookHealth:
 async def note_unannounced(
     session: Session, batch: Batch, health: WebhookHealth, n_tasks: int
 ) -> None:
-    """Polling found so many tasks finished that nobody had announced."""
+    """Record that polling found this many finished tasks without an event."""
     if not n_tasks or health.last_event_at_us is None:
         return
     before = health.unannounced
