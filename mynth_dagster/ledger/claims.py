@@ -1,4 +1,4 @@
-"""Deliveries: an intent is claimed to be sent, and a delivery ends without a task."""
+"""Claims: an intent is committed as `sending`, and a delivery that ends without a task is noted."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Claim:
         account: The ledger's number of the account and key that will send it.
         from_attempt: None for a new generation, else the attempt that rests and is followed.
         budget: The caps that it has to fit under.
-        claimant: Names this claim and no other, so that it is known again if its COMMIT was not
+        claimant: Names this claim and no other, so that it is recognised if its COMMIT was not
             confirmed.
-        run: Who sends, as in `partitions.submitter`; one that is fenced claims nothing.
-        is_wanted: Asked in the transaction: a claim that waited for the database while its run was
-            stopped is not wanted any more.
+        run: Who sends, as in `partitions.submitter`; a fenced run claims nothing.
+        is_wanted: Called in the transaction: a claim that waited for the database while its run
+            was stopped is not wanted any more.
     """
 
     intent: Intent
@@ -65,7 +65,7 @@ class Claim:
 
 
 class Claimed(str, Enum):
-    """What became of a claim; only `won` may be sent."""
+    """The result of a claim; only `won` may be sent."""
 
     WON = "won"
     LOST = "lost"
@@ -86,7 +86,7 @@ _OVER = {
 
 @dataclass(frozen=True)
 class Ending:
-    """How a delivery ended without a task: given back, rejected, or out of sight."""
+    """How a delivery ended without a task: given back, rejected, or of unknown outcome."""
 
     intent: Intent
     event: Event
@@ -107,7 +107,7 @@ def _apply_claims(connection: Connection, claims: Sequence[Claim]) -> list[Claim
 
 
 def _kept_out(claim: Claim, barriers: Barriers) -> Claimed | None:
-    """Why this claim may not be made, whatever the row's state and the money."""
+    """Return why this claim may not be made, whatever the row's state and the money."""
     if not claim.is_wanted():
         return Claimed.UNWANTED
     if claim.run in barriers.fenced_runs:
@@ -158,7 +158,7 @@ def _win(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _confirmed_before(connection: Connection, claims: Sequence[Claim]) -> set[int]:
-    """The claims (by id) that an earlier COMMIT kept although nobody heard of it."""
+    """Return the claims (by id) that an earlier COMMIT kept without a confirmation."""
     named = {
         (claim.intent.intent_id, claim.intent.attempt, claim.claimant): id(claim)
         for claim in claims
@@ -198,7 +198,7 @@ _REPEAT = (
 
 
 def _claimed_row(claim: Claim, seq: int, now_us: int | None) -> dict[str, Any]:
-    """Where hosts share a database, its clock (`now_us`) says when a claim runs out."""
+    """Return a claim's row; where hosts share a database, its clock (`now_us`) is used."""
     intent = claim.intent
     claimed_at_us = intent.claimed_at_us if now_us is None else now_us
     return {
@@ -284,7 +284,7 @@ END = Write("end", 2, _apply_endings)
 
 
 def _is_claim_kept(connection: Connection, claim: Claim, claimed: Claimed) -> bool:
-    """A claim that was won is there, or was followed by a later attempt."""
+    """Whether a claim that was won is there, or was followed by a later attempt."""
     if claimed is not Claimed.WON:
         return True
     query = sa.select(_intents.c.attempt).where(_intents.c.intent_id == claim.intent.intent_id)

@@ -1,8 +1,21 @@
 """
-What a partition counts: its version, and its exposure in money.
+The counters of a partition: its version, and its exposure in money.
 
-Both change in the transaction of whatever changes them. A write looks at its intents, changes
-them, and notes the difference; nobody adds up by hand.
+Caps are checked in every claim, so the money of a partition must not be summed over all of its
+rows; and a counter that misses one change is wrong for ever. So each partition has three counters,
+`spent`, `reserved` and `unknown`, and every write that changes intents keeps them up to date in its
+own transaction, in the same three steps:
+
+1. `exposure_before` sums what the intents of the write hold now. On Postgres it locks their rows,
+   so that no other writer changes them until the COMMIT.
+2. The write changes the intents.
+3. `note_difference` sums again and adds the difference to the counters of their partitions, with
+   one more version.
+
+`models.money.exposure_of` alone defines what an intent holds in each state, so no write decides
+which counter goes up or down. Writes whose difference is known beforehand add it without the sums
+(`Changes`): a claim adds what was quoted, since a row that is not being sent holds nothing, and the
+response to a row that is being sent adds what Mynth holds beyond the quote.
 """
 
 from __future__ import annotations
@@ -38,28 +51,28 @@ _AMOUNTS = ("spent", "reserved", "unknown")
 
 
 def place_of(intent: Intent) -> Place:
-    """Where an intent is counted."""
+    """Return the partition in which an intent is counted."""
     return intent.row.batch, intent.row.window, intent.fan_out
 
 
 @dataclass
 class Changes:
-    """What the partitions have to be told, gathered over one write."""
+    """The changes of partitions that one write gathers."""
 
     by_place: dict[Place, Exposure] = field(default_factory=dict)
 
     @classmethod
     def of_places(cls, places: Iterable[Place]) -> Changes:
-        """Something new to show, and no money."""
+        """Make changes of these partitions' versions, without money."""
         return cls(dict.fromkeys(places, NOTHING))
 
     def add(self, place: Place, difference: Exposure = NOTHING) -> None:
-        """The partition has something new to show, and this much more money in it."""
+        """Note that a partition has something new to show, and this much more money in it."""
         self.by_place[place] = self.by_place.get(place, NOTHING) + difference
 
     @classmethod
     def of_reserved(cls, units: Iterable[tuple[Intent, int]]) -> Changes:
-        """For intents that hold this much more than before."""
+        """Make the changes of intents that hold this much more than before."""
         sums: Counter[Place] = Counter()
         for intent, more in units:
             sums[place_of(intent)] += more
@@ -76,7 +89,7 @@ _SUMS = sa.select(
 def exposure_of_places(
     connection: Connection, intent_ids: Collection[str]
 ) -> dict[Place, Exposure]:
-    """The exposure of these intents, added up by place."""
+    """Add up the exposure of these intents by place."""
     found: dict[Place, Exposure] = {}
     query = _SUMS.where(_intents.c.intent_id.in_(intent_ids))
     for batch, window, fan_out, state, held_units, charged_units in connection.execute(query):
@@ -93,11 +106,11 @@ def exposure_of_places(
 
 def exposure_before(connection: Connection, intent_ids: Collection[str]) -> dict[Place, Exposure]:
     """
-    The exposure of intents that are about to be changed; nobody else changes them until then.
+    Add up the exposure of intents that are about to be changed, and lock them until then.
 
     SQLite has one writer at a time. On Postgres the intents are locked first, since another
-    writer's change would be counted twice; in one order, so that two writers who meet wait for
-    each other and not in a circle.
+    writer's change would be counted twice; always in the same order, so that two writers cannot
+    deadlock.
     """
     if is_postgres(connection):
         these = sa.select(_intents.c.intent_id).where(_intents.c.intent_id.in_(intent_ids))
@@ -113,7 +126,7 @@ def note_difference(
     surplus: Iterable[tuple[str, Exposure]] = (),
 ) -> None:
     """
-    Tell the partitions of the changed intents.
+    Add the difference that the changed intents make to the counters of their partitions.
 
     Args:
         before: What `exposure_before` returned for all the intents, before some of them changed.
@@ -148,8 +161,8 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     """
     Raise versions and counters.
 
-    One partition after the other and always in the same order: on Postgres two writers who meet
-    wait for each other and not in a circle.
+    One partition after the other and always in the same order, so that on Postgres two writers
+    cannot deadlock.
     """
     rows = [
         {
@@ -163,7 +176,7 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
 
 
 def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
-    """Before intents move to other fan-out keys of their window: their money moves along."""
+    """Move the money of intents that are about to move to other fan-out keys of their window."""
     changes = Changes()
 
     def note(place: Place, fan_out: str, exposure: Exposure) -> None:
@@ -189,11 +202,11 @@ def _of_surplus(connection: Connection, intent_ids: Collection[str]) -> list[tup
     ]
 
 
-# Caps, checked in the transaction that claims: nobody else can use up the same money.
+# Caps, checked in the transaction that claims, so that no other claim uses up the same money.
 
 
 _LOCKS = 0x6D79
-"""Of Postgres: the first of the two numbers of a lock on a batch's counters."""
+"""The first of the two numbers of Postgres's lock on a batch's counters."""
 
 
 @dataclass(frozen=True)
@@ -206,13 +219,13 @@ class BudgetRequest:
 
     @property
     def keys(self) -> dict[Scope, tuple[str, ...]]:
-        """What each scope is called in this partition."""
+        """The key of each scope in this partition."""
         batch, window, _ = self.place
         return {Scope.PARTITION: self.place, Scope.WINDOW: (batch, window), Scope.BATCH: (batch,)}
 
     @property
     def capped_keys(self) -> list[tuple[str, ...]]:
-        """Those of them that have a cap."""
+        """The keys of the scopes that have a cap."""
         return [key for scope, key in self.keys.items() if self.budget.cap(scope) is not None]
 
 
@@ -220,9 +233,10 @@ def exceeded_scopes(
     connection: Connection, requests: Sequence[BudgetRequest]
 ) -> list[Scope | None]:
     """
-    For each request the scope that has no room for it; the requests before it are counted in.
+    Return for each request the scope that has no room for it, if any.
 
-    Other claims of these batches wait until the transaction ends.
+    A request counts the ones before it. Other claims of these batches wait until the transaction
+    ends.
     """
     capped = [request for request in requests if request.budget.is_set]
     if not capped:
@@ -240,7 +254,7 @@ def exceeded_scopes(
 
 
 def _lock(connection: Connection, batches: Sequence[str]) -> None:
-    """SQLite has one writer at a time; on Postgres two claims could both fit under one cap."""
+    """Lock the batches' caps: on Postgres two claims could both fit under one cap."""
     if is_postgres(connection):
         for batch in batches:
             lock = sa.func.pg_advisory_xact_lock(_LOCKS, sa.func.hashtext(batch))
@@ -251,10 +265,10 @@ def _used(
     connection: Connection, keys: Collection[tuple[str, ...]]
 ) -> defaultdict[tuple[str, ...], Exposure]:
     """
-    The exposure of these batches, windows and partitions.
+    Return the exposure of these batches, windows and partitions.
 
-    Added up by the database over the front of its primary key, and only for scopes that have a cap:
-    a batch may have thousands of partitions.
+    The database adds up, by a prefix of the primary key, and only for scopes that have a cap: a
+    batch may have thousands of partitions.
     """
     used: defaultdict[tuple[str, ...], Exposure] = defaultdict(lambda: NOTHING)
     fan_outs: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)

@@ -1,5 +1,5 @@
 """
-Opening the database: engines, durability settings, and the schema at its newest version.
+The database: engines, durability settings, retries, and the schema at its newest version.
 
 SQLite: WAL, `synchronous=FULL`, explicit `BEGIN IMMEDIATE` for the writer.
 Postgres: READ COMMITTED, `synchronous_commit=on`, and limits on how long anything may wait.
@@ -30,7 +30,7 @@ from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 
 
 _PASSING = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly")
-"""Words of SQLite for what another writer, or somebody who frees space, may end."""
+"""Parts of SQLite's messages for faults that another writer, or free space, may end."""
 
 T = TypeVar("T")
 _LOCKED = ("55P03", "57014", "40P01")
@@ -60,9 +60,9 @@ def is_outage(error: BaseException) -> bool:
 
 class RetryBudget:
     """
-    How often and how long to wait for a database that is away; begins when it is made.
+    How often and how long to wait for an unreachable database; begins when it is made.
 
-    A try may take long by itself, where the database hangs and does not refuse: it counts.
+    If the database hangs and does not refuse, a try may take long by itself: its time counts.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RetryBudget:
         self._pause_s = PAUSE_MIN_S
 
     def next_pause_s(self) -> float | None:
-        """Seconds to wait before the next try, or None when patience is at its end."""
+        """Return the seconds to wait before the next try, or None if the budget is used up."""
         left_s = self._max_s - max(self._paused_s, self._elapsed_s() - self._began_s)
         if left_s <= 0:
             return None
@@ -88,7 +88,7 @@ class RetryBudget:
 
 
 def until_unlocked(call: Callable[[], T], pause: Callable[[float], None]) -> T:
-    """What a call comes to, tried again for a while where another transaction is in its way."""
+    """Call a function, and try again for a while if another transaction is in its way."""
     patience = RetryBudget(OPENING_MAX_S)
     while True:
         try:
@@ -107,7 +107,7 @@ def _is_locked(error: sa.exc.SQLAlchemyError) -> bool:
 
 
 def in_our_words(error: Exception, message: str) -> Exception:
-    """A database's failure as an error of ours, with the driver's own message."""
+    """Turn a database's failure into an error of ours, with the driver's own message."""
     if not isinstance(error, sa.exc.SQLAlchemyError):
         return error
     cause = getattr(error, "orig", None) or error
@@ -122,7 +122,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 BUSY_TIMEOUT_MS = 30_000
 CACHE_KIB = 800
-"""Of each SQLite connection; what it does not hold, the operating system does."""
+"""The cache of each SQLite connection; the operating system caches the rest."""
 _HANGING = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -130,25 +130,25 @@ _HANGING = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""In libpq's words: seconds, but milliseconds for the last."""
+"""Named as libpq has them: seconds, but milliseconds for the last."""
 _WRITER_WAITS = {
     "lock_timeout": 10_000,
     "statement_timeout": 60_000,
     "idle_in_transaction_session_timeout": 30_000,
 }
 """
-In Postgres's words, milliseconds: a client that died or froze within a transaction is rolled back,
-and whoever waits for its locks tries again, as after an outage, until it is.
+Named as Postgres has them, in milliseconds: a client that died or froze within a transaction is
+rolled back, and until then others that wait for its locks try again, as after an outage.
 """
 _READER_WAITS = {"lock_timeout": 10_000, "idle_in_transaction_session_timeout": 600_000}
-"""Answers are streamed to who may be slow, so that readers may idle for longer."""
+"""Results are streamed to consumers that may be slow, so readers may idle for longer."""
 _MIGRATION_WAITS = {"lock_timeout": 60_000, "statement_timeout": 0}
 _MIGRATION_LOCK = 0x6D796E7468  # "mynth": one process at a time changes the schema
 
 
 def open_engines(url: str, pause: Callable[[float], None] = block_s) -> tuple[Engine, Engine]:
     """
-    One engine for the only writer of this process, one for its readers.
+    Open one engine for the only writer of this process, and one for its readers.
 
     Raises:
         ConfigError: Not a SQLite or Postgres URL, or the file's folder does not exist.
@@ -174,10 +174,10 @@ def open_engines(url: str, pause: Callable[[float], None] = block_s) -> tuple[En
 @contextmanager
 def opening(url: str) -> Iterator[None]:
     """
-    Whatever a database says to a ledger that is being opened becomes one sentence.
+    Turn every failure while a ledger is opened into an error of one sentence.
 
     Raises:
-        LedgerUnavailableError: With what the driver, or the disk, said.
+        LedgerUnavailableError: With the message of the driver, or of the system.
     """
     try:
         yield
@@ -237,12 +237,12 @@ def _sqlite_engine(url: sa.URL, *, begin: str, pool_size: int) -> Engine:
 
 
 def hanging_settings(url: sa.URL) -> dict[str, int]:
-    """What makes a silent Postgres count as away; what the URL says itself goes before."""
+    """Return the time-outs after which a silent Postgres is unreachable; the URL's come first."""
     return {name: value for name, value in _HANGING.items() if name not in url.query}
 
 
 def _postgres_engine(url: sa.URL, waits: Mapping[str, int], **pool: int) -> Engine:
-    """Durable whatever the server's own settings are; a server that hangs is given up."""
+    """Make an engine that is durable whatever the server's settings, and gives up if it hangs."""
     try:
         engine = sa.create_engine(
             url,
@@ -292,7 +292,7 @@ def _bring_up_to_date(engine: Engine) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """A new ledger at once as the newest migration leaves an older one."""
+    """Create a new ledger, as the newest migration would leave an older one."""
     schema.METADATA.create_all(connection)
     if not is_postgres(connection):
         connection.execute(sa.insert(schema.meta).values(key=SEQ, value="0"))
@@ -300,7 +300,7 @@ def _create(connection: Connection) -> None:
 
 
 def _back_up(path: Path, version: str) -> None:
-    """A copy of the ledger as it was, beside it; an earlier copy of that version is kept."""
+    """Copy the ledger beside itself; an earlier copy of that version is kept."""
     copy = path.with_name(f"{path.name}.before-{HEAD}-was-{version}")
     if copy.exists():
         return
@@ -331,14 +331,14 @@ def _migrate(connection: Connection) -> None:
 
 
 def insert_into(connection: Connection, table: sa.Table) -> Any:
-    """The dialect's insert, which alone knows ON CONFLICT."""
+    """Return the dialect's insert, which alone has ON CONFLICT."""
     return (postgresql.insert if is_postgres(connection) else sqlite.insert)(table)
 
 
 def execute_many(
     connection: Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
 ) -> int:
-    """Run a statement once for each row; how many rows of the table were changed or made."""
+    """Run a statement once for each row; return how many rows were changed or inserted."""
     if not rows:
         return 0
     options = {"preserve_rowcount": True}
@@ -348,7 +348,7 @@ def execute_many(
 def execute_all(
     connection: Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Whether the statement changed or made one row for each of these; where not, it does none."""
+    """Run a statement for all rows or for none; return whether each changed or inserted one."""
     # Not `begin_nested`: SQLite ends the whole transaction on a full disk, and to go back to a
     # savepoint that is gone would fail with an error that hides the first.
     connection.exec_driver_sql("SAVEPOINT many")
@@ -361,23 +361,23 @@ def execute_each(
     connection: Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
 ) -> list[bool]:
     """
-    For each of these whether the statement changed or made its row.
+    Run a statement for each row; return for each whether it changed or inserted one.
 
-    Every change of state is a compare-and-set. Nearly always all of a group succeed, and the
-    count of rows says so; else they are run one by one to see which.
+    Every change of state is a compare-and-set. Nearly always all of a group succeed, which the
+    count of rows shows; else they are run one by one to see which.
     """
     if len(rows) > 1 and execute_all(connection, statement, rows):
         return [True] * len(rows)
     return [execute_many(connection, statement, [row]) == 1 for row in rows]
 
 
-# Running numbers and the time that waits are measured in.
+# Running numbers, and the clock that waits are measured with.
 #
-# Numbers order what happened in one ledger whatever the clocks of its writers say.
+# Running numbers order the events of one ledger whatever the clocks of its writers show.
 
 
 SEQ = "seq"
-"""The key in `meta` under which SQLite's newest running number stands."""
+"""The key of SQLite's newest running number in `meta`."""
 
 _NEXT_SEQ = (
     "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) "
@@ -388,14 +388,14 @@ _DATABASE_NOW_US = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bi
 
 
 def next_seq(connection: Connection) -> int:
-    """A number greater than all before it in this ledger."""
+    """Return a number greater than all before it in this ledger."""
     if is_postgres(connection):
         return int(connection.execute(sa.select(schema.SEQUENCE.next_value())).scalar_one())
     return int(connection.exec_driver_sql(_NEXT_SEQ).scalar_one())
 
 
 def newest_seq(connection: Connection) -> int:
-    """The greatest number given so far; 0 in a new ledger."""
+    """Return the greatest number so far; 0 in a new ledger."""
     if is_postgres(connection):
         return int(connection.exec_driver_sql(_NEWEST_SEQ).scalar_one())
     query = sa.select(schema.meta.c.value).where(schema.meta.c.key == SEQ)
@@ -403,12 +403,12 @@ def newest_seq(connection: Connection) -> int:
 
 
 def instant_of(connection: Connection, ours: Instant) -> Instant:
-    """Now: the database's time where hosts share it, else this machine's."""
+    """Return the present time: the database's where hosts share it, else this machine's."""
     if not is_postgres(connection):
         return ours
     return Instant(int(connection.exec_driver_sql(_DATABASE_NOW_US).scalar_one()))
 
 
 def is_postgres(connection: Connection) -> bool:
-    """Whether hosts may share this ledger, and with it one clock."""
+    """Whether the ledger is on Postgres, so that hosts may share it and its clock."""
     return connection.dialect.name == "postgresql"

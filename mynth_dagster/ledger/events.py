@@ -1,7 +1,7 @@
 """
-Webhook events are kept here before they are acknowledged, and processed later.
+Webhook events, stored before they are acknowledged and processed later.
 
-What two deliveries of one event have in common is their `event_id`; the second leaves no trace.
+Two deliveries of one event have the same `event_id`; the second is not stored.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _events = schema.webhook_events
 
 class EventOutcome(str, Enum):
     """
-    What became of an event.
+    The outcome of an event.
 
-    `known` brought nothing new; `foreign` is about a task that is not ours; `unmatched` carries our
-    ledger's name for an intent that the ledger does not have, and is kept whole; `unconfirmed`
-    was unsigned, and Mynth itself never confirmed it.
+    `known` brought nothing new; `foreign` is about a task that is not ours; `unmatched` has this
+    ledger's id with an intent that the ledger does not have, and is kept whole; `unconfirmed` was
+    unsigned, and no read of its task confirmed it.
     """
 
     READ = "read"
@@ -43,15 +43,15 @@ class WebhookEvent:
     One webhook; times are UTC microseconds.
 
     Args:
-        event_id: What duplicates of it have in common.
-        is_signed: By a secret of ours; what is not has to be confirmed.
+        event_id: The same for all deliveries of the event.
+        is_signed: By a secret of ours; an unsigned event has to be confirmed.
         event: Its name.
         task_id: The task that it is about.
-        body: As it came, until it is worked.
+        body: As it came, until it is processed.
         received_at_us: When the receiver had it whole.
         signed_at_us: When the sender signed it.
-        n_tries: How often it was worked in vain.
-        body_sha256: Of the body as it came, to recognise a second one that says something else.
+        n_tries: How often it was processed without success.
+        body_sha256: Of the body as it came, to recognise a second one with another content.
     """
 
     event_id: str
@@ -77,7 +77,7 @@ class EventEnd:
 
 @dataclass(frozen=True)
 class Postponement:
-    """An event cannot be worked now; it is due again at `due_at_us`."""
+    """An event cannot be processed now; it is due again at `due_at_us`."""
 
     event_id: str
     due_at_us: int
@@ -85,7 +85,7 @@ class Postponement:
 
 @dataclass(frozen=True)
 class WebhookEventCounts:
-    """The events in numbers; times are UTC microseconds, None where there is nothing."""
+    """Counts of the events; times are UTC microseconds, None where there is nothing."""
 
     n_open: int
     oldest_open_at_us: int | None
@@ -106,23 +106,23 @@ class WebhookEvents(Reader):
         self._commits = commits
 
     async def receive(self, event: WebhookEvent) -> bool:
-        """Keep an event; False if it was kept before."""
+        """Store an event; False if it was stored before."""
         return await self._commits.submit(RECEIVE, event)
 
     async def finish(self, end: EventEnd) -> bool:
-        """Say that an event is worked; False if another process was faster."""
+        """Mark an event as processed; False if another process was faster."""
         return await self._commits.submit(FINISH, end)
 
     async def postpone(self, later: Postponement) -> bool:
-        """Try again later; False if another process worked it."""
+        """Postpone an event; False if another process finished it."""
         return await self._commits.submit(POSTPONE, later)
 
     async def forget(self, before_us: int) -> int:
-        """Drop events that were worked before this time; those that nobody owned are kept."""
+        """Delete events that were processed before this time; unmatched ones are kept."""
         return await self._commits.call(_forget, before_us)
 
     def differs(self, event: WebhookEvent) -> bool:
-        """Whether an event with this id was kept whose body was another one."""
+        """Whether an event with this id and another body was stored."""
         query = sa.select(_events.c.body_sha256).where(_events.c.event_id == event.event_id)
         kept = self._all(query)
         return bool(kept) and kept[0]["body_sha256"] not in (None, event.body_sha256)
@@ -130,7 +130,7 @@ class WebhookEvents(Reader):
     def due(
         self, now_us: int, limit: int, *, after: WebhookEvent | None = None
     ) -> list[WebhookEvent]:
-        """Events to be worked now, oldest first; those that came ``after`` one of them."""
+        """Return events to be processed now, oldest first, that came ``after`` one of them."""
         columns = [_events.c[name] for name in WebhookEvent.__dataclass_fields__]
         order = (_events.c.received_at_us, _events.c.event_id)
         query = sa.select(*columns).where(_events.c.done_at_us.is_(None))
@@ -140,20 +140,20 @@ class WebhookEvents(Reader):
         return [WebhookEvent(**row) for row in self._all(query.order_by(*order).limit(limit))]
 
     def n_fresh(self) -> int:
-        """How many events nobody has tried to work."""
+        """Count the events that no process has tried yet."""
         query = sa.select(sa.func.count().label("n")).where(
             _events.c.done_at_us.is_(None), _events.c.n_tries == 0
         )
         return int(self._all(query)[0]["n"])
 
     def last_at_us(self, batch: str) -> int | None:
-        """When an event last told of a task of this batch; None if none ever did."""
+        """Return when an event last announced a task of this batch; None if none ever did."""
         newest = sa.func.max(_events.c.received_at_us).label("at_us")
         at_us = self._all(sa.select(newest).where(_events.c.batch == batch))[0]["at_us"]
         return None if at_us is None else int(at_us)
 
     def counts(self) -> WebhookEventCounts:
-        """All events in numbers."""
+        """Count all events."""
         query = sa.select(
             _events.c.outcome,
             sa.func.count().label("n"),

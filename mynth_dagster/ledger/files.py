@@ -1,4 +1,4 @@
-"""What is known of files: where input files lie at Mynth, and what became of images' files."""
+"""Records of files: where input files lie at Mynth, and the downloads of images' files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Upload:
 
 
 def save_uploads(connection: Connection, account: int, uploads: Sequence[Upload]) -> None:
-    """Keep where files lie now, each sent up once; a newer upload replaces an older one."""
+    """Save where files lie now, each uploaded once; a newer upload replaces an older one."""
     insert = insert_into(connection, schema.uploads)
     newer = {name: insert.excluded[name] for name in ("url", "uploaded_at_us")}
     statement = insert.on_conflict_do_update(index_elements=["account", "content_hash"], set_=newer)
@@ -44,7 +44,7 @@ _FILE = tuple(KeptFile.__dataclass_fields__)
 
 
 def _apply_downloads(connection: Connection, seen: Sequence[Download]) -> list[bool]:
-    """Whether each was news; the partitions of news have something new to show."""
+    """Save downloads; return whether each was new, which raises its partition's version."""
     # Postgres refuses to touch a row twice; of two reports on one file, the kept one counts.
     in_order = sorted(seen, key=lambda download: download.file is not None)
     rows = {(download.intent_id, download.image_index): _row(download) for download in in_order}
@@ -71,7 +71,7 @@ SAVE_DOWNLOAD = Write("download", 4, _apply_downloads)
 
 
 def mark_downloaded(connection: Connection, batch: str, slice_: Slice, version: int) -> bool:
-    """Every image of this version was dealt with; False where one of a newer version was."""
+    """Note that all images of this version were processed; False if a newer one was."""
     partitions = schema.partitions
     statement = (
         sa.update(partitions)
@@ -96,7 +96,7 @@ def _row(download: Download) -> dict[str, Any]:
 
 
 def download_from_row(row: Mapping[Any, Any]) -> Download:
-    """One row of `schema.downloads`."""
+    """Make a download from a row of `schema.downloads`."""
     is_kept = row["state"] == DownloadState.KEPT.value
     return Download(
         intent_id=row["intent_id"],

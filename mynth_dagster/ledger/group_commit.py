@@ -1,14 +1,20 @@
 """
-One writer thread; whatever is queued when the last COMMIT returns goes into the next one.
+Group commit: one writer thread that commits many writes with one COMMIT.
 
-No timer: an idle ledger commits a lone write at once, a busy one commits hundreds together.
-What is asked for turn by turn of an event loop is handed over together, as soon as a turn brings
-nothing more: callers that one COMMIT woke would otherwise meet the writer one by one.
-Callers wake only after COMMIT. Writes run in the order of their `rank`, so that answers, which
-are paid for, go ahead of new intents. A failed group is retried member by member: one bad
-write must not take its neighbours' task ids with it.
-A database that is away is waited for. Every write may be repeated, so the whole group is; what
-was paid for is written to the journal meanwhile, and whatever comes in joins the group.
+A durable COMMIT waits for the disk, and a paid request needs two of them; hundreds of requests are
+in flight. So writes are not committed one by one. A single thread takes whatever is queued when the
+last COMMIT returns, and commits it together. There is no timer: an idle ledger commits a lone write
+at once, and the busier it is, the larger the groups become. Writes of one event loop are handed
+over as soon as a turn of the loop adds no more: the callers that one COMMIT wakes would otherwise
+reach the writer one by one, and each would wait for a COMMIT of its own.
+
+Callers wake only after COMMIT. Within a group, writes run in the order of their `rank`: responses,
+which are paid for, go before new intents. If a group fails, its members are committed one by one,
+so that one bad write does not lose the task ids of the others.
+
+If the database is unreachable, the thread waits and tries again. Every write may be repeated, so
+the whole group is; meanwhile responses that were paid for are written to the journal, and new
+writes join the group.
 """
 
 from __future__ import annotations
@@ -50,10 +56,10 @@ class Write(Generic[P, R]):
 
     `apply` runs inside a transaction on all queued members at once and returns their results
     in order; it may be called again with the same members, and then changes nothing more.
-    `rank` orders the kinds of one group; lower goes first. `journaled` is what of a member has to
-    survive this process if the database does not answer, None if nothing has to. `is_kept` looks
-    whether a member that was confirmed, with this result, is still there; it is asked of members
-    that have to survive, and of all of a kind without `journaled`.
+    `rank` orders the kinds of one group; lower goes first. `journaled` returns what of a member has
+    to survive this process if the database does not answer, None if nothing has to. `is_kept`
+    checks whether a member that was confirmed, with this result, is still there; it is called for
+    members that have to survive, and for all of a kind without `journaled`.
     """
 
     name: str
@@ -83,7 +89,7 @@ class _Queued:
 
     @property
     def entry(self) -> JournalEntry | None:
-        """What of it has to survive this process."""
+        """What of the write has to survive this process."""
         return self.write.journaled(self.params) if self.write.journaled else None
 
 
@@ -126,7 +132,7 @@ class GroupCommit:
         return cast("R", await self.submit(CALL, lambda c: function(c, *args, **kwargs)))
 
     def enqueue(self, write: Write[P, R], params: P) -> asyncio.Future[R]:
-        """As `submit`, for who has something else to do until its COMMIT."""
+        """Queue one write and return at once; the future is done after its COMMIT."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[R] = loop.create_future()
         with self._lock:
@@ -139,7 +145,7 @@ class GroupCommit:
         return done
 
     def close(self) -> None:
-        """Commit what was asked for and end the thread."""
+        """Commit what is queued and end the thread."""
         with self._lock:
             if self._closed:
                 return
@@ -151,7 +157,7 @@ class GroupCommit:
         self._thread.join()
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, n_before: int) -> None:
-        """Once a turn of the loop brought nothing more."""
+        """Hand the loop's writes over once a turn added no more."""
         with self._lock:
             waiting = self._waiting.get(loop, ())
             if n_before < len(waiting) < GROUP_MAX:
@@ -167,13 +173,13 @@ class GroupCommit:
                 _wake(group)
 
     def _next_group(self) -> list[_Queued]:
-        """Wait for something, and take what there is."""
+        """Wait for a write, and take all that are queued."""
         item = self._queue.get()
         self._open = item is not None
         return [*(item or ()), *(self._queued() if self._open else ())]
 
     def _queued(self) -> list[_Queued]:
-        """What is in the queue now, without waiting."""
+        """Take what is in the queue now, without waiting."""
         more: list[_Queued] = []
         while self._open and len(more) < GROUP_MAX:
             try:
@@ -185,7 +191,7 @@ class GroupCommit:
         return more
 
     def _commit(self, group: list[_Queued]) -> None:
-        """Commit a group that grows while the database is away."""
+        """Commit a group, which grows while the database is unreachable."""
         patience = RetryBudget()
         while (error := self._try(group)) is not None:
             pause_s = patience.next_pause_s() if is_outage(error) else None
@@ -216,14 +222,14 @@ class GroupCommit:
         return None
 
     def _require_intact(self, connection: Connection) -> None:
-        """After an outage: a database that forgot what it confirmed is an older copy of itself."""
+        """Check after an outage that the database still has what it confirmed last."""
         for last in self._confirmed.values():
             is_kept = last.write.is_kept
             if is_kept is not None and not is_kept(connection, last.params, last.result):
                 raise LedgerMismatchError(FORGOTTEN)
 
     def _fail(self, group: list[_Queued], error: Exception) -> None:
-        """Each member by itself where only one of them may be bad; all where nothing works."""
+        """Commit members one by one if one of them may be bad; fail all in an outage."""
         self._keep_answers(group)
         for queued in group:
             failure = error if is_outage(error) or len(group) == 1 else self._try([queued])
@@ -234,7 +240,7 @@ class GroupCommit:
         self._forget_answers(group)
 
     def _keep_answers(self, group: list[_Queued]) -> None:
-        """What was paid for is on disk before anybody waits for the database."""
+        """Write responses that were paid for to the journal, before the wait for the database."""
         paid = [q for q in group if q.entry is not None and not q.is_journaled]
         if self.journal is None or not paid:
             return

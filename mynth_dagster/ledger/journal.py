@@ -1,10 +1,10 @@
 """
-Where an answer goes that was paid for when the ledger cannot take it.
+The journal: a local file for responses that were paid for while the ledger cannot take them.
 
-A file of its own for each process that sends, filled with zeros beforehand so that a full disk
-cannot refuse it, written line by line and synced. It holds ids, amounts and times, each line with
-a checksum; no key, token or URL. Whoever opens the ledger next takes in what a process left. The
-folder is there only while something is in it.
+Each process that sends has a file of its own, filled with zeros beforehand so that a full disk
+cannot refuse it, written line by line and synced. It holds ids, amounts and times, each line with a
+checksum; no key, token or URL. The next process that opens the ledger replays what another one
+left. The folder exists only while something is in it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mynth_dagster.errors import LedgerUnavailableError
 SIZE_BYTES = 1024 * 1024
 SUFFIX = ".journal"
 TRIES = 5
-"""Of making a file, each spoilt by another process that takes the empty folder away."""
+"""How often making a file is tried: another process may remove the empty folder each time."""
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """One paid answer; money in units of 10⁻⁸ USD, times in UTC microseconds."""
+    """One paid response; money in units of 10⁻⁸ USD, times in UTC microseconds."""
 
     intent_id: str
     attempt: int
@@ -72,13 +72,13 @@ class Journal:
         self._end += len(lines)
 
     def clear(self) -> None:
-        """The ledger has it all now."""
+        """Clear the journal: the ledger has it all now."""
         os.pwrite(self._file, bytes(self._end), 0)
         os.fsync(self._file)
         self._end = 0
 
     def close(self) -> None:
-        """Leave nothing behind, unless there is something to take in."""
+        """Close and remove the file, unless there is something to replay."""
         if self.is_empty:
             with suppress(OSError):
                 self.path.unlink()
@@ -86,7 +86,7 @@ class Journal:
 
 
 def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[JournalEntry]]]:
-    """The journals of processes that are gone, with what they hold."""
+    """Yield the journals of processes that are gone, with their entries."""
     paths: list[Path] = []
     with suppress(FileNotFoundError):  # whoever leaves takes the empty folder away
         paths = sorted(folder.glob(f"*{SUFFIX}"))
@@ -100,13 +100,13 @@ def read_left_behind(folder: Path) -> Iterator[tuple[Path, list[JournalEntry]]]:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Take the folder away, unless something is in it or it is not there."""
+    """Remove the folder, unless something is in it or it is not there."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def _made(path: Path, n_tries: int = TRIES) -> int:
-    """A new file, in a folder that may vanish until the file is in it."""
+    """Make a new file, in a folder that may vanish until the file is in it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return _locked(path)
@@ -118,9 +118,9 @@ def _made(path: Path, n_tries: int = TRIES) -> int:
 
 def _locked(path: Path) -> int:
     """
-    A new file, locked before it has the name under which others look for what was left behind.
+    Make a new file, locked before it has the name under which others search for left journals.
 
-    In between it would look like an empty one whose process is gone, which they delete.
+    In between it would look like the empty file of a gone process, which they delete.
     """
     unnamed = path.with_suffix(".new")
     file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -135,7 +135,7 @@ def _encode(entry: JournalEntry) -> bytes:
 
 
 def _decode(content: bytes) -> Iterator[JournalEntry]:
-    """Whole lines only: what a crash cut in the middle was never promised to be safe."""
+    """Decode whole lines only: a line that a crash cut was never confirmed."""
     written = content.partition(b"\0")[0]
     for line in written.splitlines():
         checksum, _, body = line.partition(b" ")
@@ -145,7 +145,7 @@ def _decode(content: bytes) -> Iterator[JournalEntry]:
 
 
 def _fill(file: int, n_bytes: int) -> None:
-    """Real zeros: a file that is merely long has no blocks on the disk yet."""
+    """Write real zeros: a file that is merely long has no blocks on the disk yet."""
     os.pwrite(file, bytes(n_bytes), 0)
     os.fsync(file)
 

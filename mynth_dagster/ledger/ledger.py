@@ -35,10 +35,10 @@ from mynth_dagster.models.task import PublicAccessToken
 
 class Ledger:
     """
-    Durable memory of what was asked, what may have been asked, and what came back.
+    The durable memory of what was sent, what may have been sent, and what came back.
 
     Every coroutine returns only after COMMIT. Open with `Ledger.open`, close once.
-    `read` is what it knows, `events` the webhooks, `stops` what may not be sent.
+    `read` has the queries, `events` the webhooks, `stops` the stops and fences.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Ledger:
     @classmethod
     def open(cls, url: str, *, pause: Callable[[float], None] = block_s) -> Ledger:
         """
-        Open the ledger at a SQLite or Postgres URL, made or migrated if need be.
+        Open the ledger at a SQLite or Postgres URL, and create or migrate it if needed.
 
         Args:
-            pause: How its writer waits (seconds) for a database that is away.
+            pause: How its writer waits (seconds) for an unreachable database.
 
         Raises:
             ConfigError: The URL is no such URL, or the file's folder does not exist.
@@ -76,7 +76,7 @@ class Ledger:
 
     def prepare_to_send(self, journal_folder: Path) -> None:
         """
-        Set room aside for responses, in case the database cannot take them; do it before spending.
+        Reserve disk space for responses that the database cannot take; call it before spending.
 
         Raises:
             LedgerUnavailableError: There is no room; nothing was sent.
@@ -100,11 +100,11 @@ class Ledger:
         return await self._commits.submit(CLAIM, claim)
 
     async def observe(self, observation: Observation) -> Observed:
-        """Keep what was learned about a task, whatever the state; nothing here can refuse it."""
+        """Store what was learned about a task, in any state of its intent; it is never refused."""
         return await self._commits.submit(OBSERVE, observation)
 
     def enqueue(self, observation: Observation) -> asyncio.Future[Observed]:
-        """As `observe`, for who claims the next row until its COMMIT."""
+        """Observe without waiting, so that the caller claims the next row until its COMMIT."""
         return self._commits.enqueue(OBSERVE, observation)
 
     async def record_ending(self, ending: Ending) -> bool:
@@ -120,122 +120,122 @@ class Ledger:
         await self._commits.call(observations.save_token, task_id, token)
 
     async def save_uploads(self, account: int, uploads: Sequence[Upload]) -> None:
-        """Keep where input files lie now; a newer upload replaces an older one."""
+        """Save where input files lie now; a newer upload replaces an older one."""
         await self._commits.call(files.save_uploads, account, uploads)
 
     async def record_download(self, download: Download) -> bool:
-        """Keep what became of an image's file; False where that was known."""
+        """Record the download of an image's file; False if it was known."""
         return await self._commits.submit(SAVE_DOWNLOAD, download)
 
     # Requests whose outcome is not known
 
     async def expire_sending(self, batch: str, window: str, grace_us: int, now: Instant) -> int:
-        """Turn rows that a gone process left `sending` into `unresolved`; how many."""
+        """Turn rows that a gone process left `sending` into `unresolved`; return how many."""
         return await self._commits.call(observations.expire_sending, batch, window, grace_us, now)
 
     async def record_walk(self, walk: Walk) -> None:
-        """Keep a complete walk over the task list."""
+        """Record a complete walk over the task list."""
         await self._commits.call(observations.record_walk, walk)
 
     async def record_dispute(self, intent_id: str, task_id: str, now: Instant) -> None:
-        """Keep a task that was taken for an intent's, and asks for something else."""
+        """Record a task with an intent's id that asks for something else."""
         await self._commits.call(observations.record_dispute, intent_id, task_id, now)
 
     async def mark_not_accepted(self, unresolved: Sequence[UnresolvedIntent], message: str) -> int:
-        """These requests came to nothing and may be sent again; how many were in doubt still."""
+        """Mark requests as not accepted; return how many were still in doubt."""
         return await self._commits.call(observations.mark_not_accepted, unresolved, message)
 
     async def abandon(self, intent: Intent, reason: str) -> bool:
-        """Give an open request up by a person's word; False if it was resolved meanwhile."""
+        """Give an open request up for a person; False if it was resolved meanwhile."""
         return await self._commits.call(observations.abandon, intent, reason)
 
     async def restore(self, intents: Sequence[Intent], account: int, now: Instant) -> int:
-        """Put intents back that an earlier ledger had; how many were not there yet."""
+        """Restore intents that an earlier ledger had; return how many were not there yet."""
         return await self._commits.call(observations.restore_intents, intents, account, now)
 
     # Partitions
 
     async def open_partitions(self, batch: str, slices: Sequence[Slice], submitter: str) -> None:
-        """Make partitions known and say who sends into them."""
+        """Add partitions and record which run sends into them."""
         await self._commits.call(partitions.open_partitions, batch, slices, submitter)
 
     async def close_partitions(
         self, batch: str, slices: Sequence[Slice], stop: Stopped | None = None
     ) -> None:
-        """Nobody sends any more; with the reason where the run ended early."""
+        """Record that the run sends no more, with the reason if it ended early."""
         await self._commits.call(partitions.close_partitions, batch, slices, stop)
 
     async def release_partitions(self, batch: str, slices: Sequence[Slice]) -> None:
-        """Nobody sends any more, and nothing was sent."""
+        """Record that the run sends no more, and has sent nothing."""
         await self._commits.call(partitions.release_partitions, batch, slices)
 
     async def note_stop(self, batch: str, slices: Sequence[Slice], stop: Stopped) -> None:
-        """Nothing could be sent into these partitions; known to whoever goes on later."""
+        """Record why nothing could be sent into these partitions, for a later run."""
         await self._commits.call(partitions.note_stop, batch, slices, stop)
 
     async def bump_versions(self, batch: str, slices: Sequence[Slice]) -> None:
-        """The prompt rows of these partitions changed, so their results have to be written anew."""
+        """Raise the versions of partitions whose prompt rows changed: results are written again."""
         await self._commits.call(partitions.bump_versions, batch, slices)
 
     async def move_intents(self, moves: Sequence[tuple[str, str]]) -> None:
-        """Follow rows into another partition of the fan-out, as (intent id, fan-out key)."""
+        """Move intents with their rows to another partition of the fan-out."""
         await self._commits.call(partitions.move_intents, moves)
 
     async def mark_collected(
         self, batch: str, slice_: Slice, version: int, collector: str | None = None
     ) -> bool:
-        """The tables show this version, by this run; False where they already show a newer one."""
+        """Record that the tables show this version; False if they already show a newer one."""
         return await self._commits.call(
             partitions.mark_collected, batch, slice_, version, collector
         )
 
     async def mark_reported(self, batch: str, slices: Sequence[tuple[Slice, str]]) -> None:
-        """The runs that wrote the tables of these partitions have reported it."""
+        """Record that the runs that wrote the tables of these partitions have reported it."""
         await self._commits.call(partitions.mark_reported, batch, slices)
 
     async def mark_downloaded(self, batch: str, slice_: Slice, version: int) -> bool:
-        """Every image of this version was dealt with; False where one of a newer version was."""
+        """Record that all images of this version were processed; False if a newer one was."""
         return await self._commits.call(files.mark_downloaded, batch, slice_, version)
 
     # Accounts, facts, and the ledger itself
 
     async def newest_seq(self) -> int:
-        """The greatest running number given so far; 0 in a new ledger."""
+        """Return the greatest running number so far; 0 in a new ledger."""
         return await self._commits.call(newest_seq)
 
     async def now(self, ours: Instant) -> Instant:
-        """Now, on the clock that waits are measured with: the database's, or this machine's."""
+        """Return the time of the clock that waits are measured with: the database's, or ours."""
         return await self._commits.call(instant_of, ours)
 
     async def ensure_account(
         self, base_url: str, fingerprint: str, *, user_id: str, key_id: str, now_us: int
     ) -> int:
-        """The ledger's number of a key, given at first sight."""
+        """Return the ledger's number of a key, which gets one at its first use."""
         return await self._commits.call(
             partitions.ensure_account, base_url, fingerprint, user_id, key_id, now_us
         )
 
     async def name_account(self, number: int, user_id: str) -> None:
-        """Remember the vendor's name of an account that had none."""
+        """Record the vendor's name of an account that had none."""
         await self._commits.call(partitions.name_account, number, user_id)
 
     async def adopt_id(self, ledger_id: str) -> bool:
-        """Become the ledger that was lost; only an empty one can. Whether it did."""
+        """Take the id of a ledger that was lost; False if this one is not empty."""
         is_adopted = await self._commits.call(partitions.adopt_ledger_id, ledger_id)
         if is_adopted:
             self.ledger_id = ledger_id
         return is_adopted
 
     async def ensure_meta(self, key: str, value: str) -> str:
-        """One fact as it is remembered; this value from now on where nothing was."""
+        """Return one fact; if there is none, store this value."""
         return await self._commits.call(partitions.ensure_meta, key, value)
 
     async def set_meta(self, key: str, value: str) -> None:
-        """Remember one fact."""
+        """Store one fact."""
         await self._commits.call(partitions.set_meta, key, value)
 
     async def forget_moments(self, prefix: str, before_us: int, *, but: str) -> None:
-        """Forget when something was first, under such keys, where that is longer ago."""
+        """Delete facts under keys with this beginning whose time is longer ago."""
         await self._commits.call(partitions.forget_moments, prefix, before_us, but=but)
 
 

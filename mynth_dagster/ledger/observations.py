@@ -1,5 +1,5 @@
 """
-Observations: what a source teaches about a task is kept, whatever the state and however late.
+Observations: everything that a source reports about a task, in any state and however late.
 
 One transaction attaches the task to its intent (a compare-and-set), keeps the evidence, stores
 its status or result, and raises the version and the money of the partitions that it changes.
@@ -44,10 +44,10 @@ _others = _intents.alias("others")
 
 class Source(str, Enum):
     """
-    Where something was learned about a task.
+    The source of an observation.
 
-    `response` answered the row's own POST; `journal` is a response that an earlier process could
-    not write into the ledger; `tables` are the result tables of a ledger that was lost.
+    `response` is the response to the row's own POST; `journal` a response that an earlier process
+    could not write into the ledger; `tables` are the result tables of a ledger that was lost.
     """
 
     RESPONSE = "response"
@@ -63,15 +63,15 @@ class Source(str, Enum):
 @dataclass(frozen=True)
 class Observation:
     """
-    Everything that one source teaches about one task; money is in units of 10⁻⁸ USD.
+    Everything that one source reports about one task; money is in units of 10⁻⁸ USD.
 
     Args:
         intent: Whose task it is. An `Intent`: the source is evidence of that, and the task is
             attached. An `Awaited`: it was attached before. None: the source does not show.
         deadline_at_us: UTC microseconds; after this a task that is attached now is called stalled.
-        reserved_units: What Mynth holds for the task; None where it does not say.
-        status: What Mynth says of the task without showing it in full.
-        is_missing: Mynth says that it does not know the task, which it accepted.
+        reserved_units: What Mynth holds for the task; None if it does not report it.
+        status: The task's status, if Mynth does not show the task in full.
+        is_missing: Mynth reports that it does not know the task, which it accepted.
         task: The finished task, read in full.
     """
 
@@ -93,7 +93,7 @@ class Observation:
 
 class Attachment(str, Enum):
     """
-    What a task turned out to be.
+    What an observed task is to its intent.
 
     `surplus` is a further task of an intent that has one; `foreign` a task that is already
     another intent's, which therefore proves nothing here.
@@ -111,9 +111,9 @@ class Observed:
     What an observation changed.
 
     Args:
-        attachment: What the task is to its intent; None where the observation did not say.
-        is_news: Its row was finished by it.
-        is_lost: The task was missed often enough, over long enough, to be lost now.
+        attachment: What the task is to its intent; None if the observation does not show it.
+        is_news: Whether it finished the row.
+        is_lost: Whether the task was missed often enough, over long enough, to be lost now.
     """
 
     attachment: Attachment | None = None
@@ -138,14 +138,14 @@ def _apply_observations(
 def _attach_all(
     connection: Connection, observations: Sequence[Observation]
 ) -> dict[int, Attachment]:
-    """What the task of each observation is to its intent, by the observation's `id()`."""
+    """Attach tasks to intents; return what each is to its intent, by the observation's `id()`."""
     if not observations:
         return {}
     seq = newest_seq(connection)
     responses = [o for o in observations if o.source is Source.RESPONSE]
     others = [o for o in observations if o.source is not Source.RESPONSE]
     if responses and execute_all(connection, _ATTACH_SENDING, _attach_rows(responses, seq)):
-        # As nearly always. What such rows hold is what was quoted; nobody has to add it up.
+        # Nearly always. Such rows hold what was quoted, so their exposure need not be added up.
         more = (
             (intent, (_held_units(o) or 0) - (intent.quoted_units or 0))
             for o in responses
@@ -162,7 +162,7 @@ def _attach_all(
 
 
 def _attach_statement() -> sa.Update:
-    """An intent without a task gets this one, unless the task is another's."""
+    """Build the update that gives an intent without a task this one, unless it is another's."""
     task_id = sa.bindparam("of_task", type_=sa.Text)
     intent_id = sa.bindparam("of_intent", type_=sa.Text)
     is_known = sa.select(1).where(_tasks.c.task_id == task_id, _tasks.c.intent_id != intent_id)
@@ -204,7 +204,7 @@ _ATTACH_SENDING = _ATTACH.where(
     _intents.c.fan_out == sa.bindparam("of_fan_out"),
     _intents.c.reserved_units.is_(None),
 )
-"""The same, of a row that is being sent as its sender knows it."""
+"""The same update, for a row that is still being sent as its sender knows it."""
 
 
 def _attach_rows(observations: Sequence[Observation], seq: int) -> list[dict[str, Any]]:
@@ -227,7 +227,7 @@ def _attach_rows(observations: Sequence[Observation], seq: int) -> list[dict[str
 def _sort_out(
     connection: Connection, observations: Sequence[Observation], seq: int
 ) -> dict[int, Attachment]:
-    """Attach what can be attached, find out what the rest is, and keep further tasks."""
+    """Attach what can be attached, determine what the rest is, and keep further tasks."""
     intent_ids = {o.evidence.intent_id for o in observations if o.evidence}
     before = exposure_before(connection, intent_ids)
     is_attached = execute_each(connection, _ATTACH, _attach_rows(observations, seq))
@@ -251,7 +251,7 @@ def _sort_out(
 
 
 def _unattached(connection: Connection, o: Observation, intent: Intent) -> Attachment:
-    """What a task is that did not become the intent's first one."""
+    """Return what a task is that did not become the intent's first one."""
     owner = sa.select(_tasks.c.intent_id).where(_tasks.c.task_id == o.task_id)
     attached_to = sa.select(_intents.c.intent_id).where(_intents.c.task_id == o.task_id)
     owners = {*connection.execute(owner).scalars(), *connection.execute(attached_to).scalars()}
@@ -263,7 +263,7 @@ def _unattached(connection: Connection, o: Observation, intent: Intent) -> Attac
 
 
 def _learn_hold(connection: Connection, o: Observation) -> bool:
-    """A response that comes after a webhook attached its task still tells what is held."""
+    """Store what Mynth holds, from a response that comes after a webhook attached its task."""
     if o.reserved_units is None:
         return False
     statement = sa.update(_intents).where(
@@ -286,7 +286,7 @@ def _keep_surplus(connection: Connection, o: Observation, intent: Intent) -> boo
 
 
 def _held_units(o: Observation) -> int | None:
-    """What Mynth holds for the task: as it reported, else as quoted."""
+    """Return what Mynth holds for the task: as it reported, else as quoted."""
     if o.reserved_units is None and o.evidence is not None:
         return o.evidence.quoted_units
     return o.reserved_units
@@ -308,7 +308,7 @@ def _keep_evidence(connection: Connection, observations: Sequence[Observation]) 
     execute_many(connection, insert, rows)
 
 
-# What Mynth says of a task that is attached: its status, that there is no such task, or all of it.
+# Reports about a task that is attached: its status, that there is no such task, or all of it.
 
 
 _NOTE_STATUS = (
@@ -337,10 +337,10 @@ def _note_statuses(connection: Connection, observations: Sequence[Observation]) 
 
 def _count_missing(connection: Connection, observations: Sequence[Observation]) -> set[int]:
     """
-    Count tasks that Mynth says it does not know; those (by `id()`) that are lost now.
+    Count tasks that Mynth does not know; return those (by `id()`) that are lost now.
 
-    A task is lost after `LOST_AFTER_MISSES` looks over `LOST_AFTER_S`; a status that comes in
-    between begins anew.
+    A task is lost after `LOST_AFTER_MISSES` observations over `LOST_AFTER_S`; a status in between
+    resets the count.
     """
     lost: set[int] = set()
     for o in observations:
@@ -369,7 +369,7 @@ _FINISH = sa.update(_intents).where(
 
 
 def _store_tasks(connection: Connection, observations: Sequence[Observation]) -> set[int]:
-    """Keep finished tasks as read; the observations (by `id()`) that finished their rows."""
+    """Store finished tasks as read; return the observations (by `id()`) that finished rows."""
     readings = [(o, o.intent, o.task) for o in observations if o.intent and o.task]
     if not readings:
         return set()
@@ -425,14 +425,14 @@ def _finish_row(intent: Intent | Awaited, task: Task) -> dict[str, Any]:
 
 
 def _charged_units(task: Task) -> int | None:
-    """A failed task costs nothing and says so by giving no cost; else none means unknown."""
+    """Return the charge: a failed task without a cost costs nothing, any other is unknown."""
     if task.cost_units is None and task.status is TaskStatus.FAILED:
         return 0
     return task.cost_units
 
 
 def _surplus_read(connection: Connection, task_ids: Sequence[str]) -> list[tuple[str, Exposure]]:
-    """What the reading of further tasks changes in their intents' exposure."""
+    """Return how the read of further tasks changes their intents' exposure."""
     columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
     query = sa.select(*columns).where(_tasks.c.task_id.in_(task_ids), _tasks.c.is_surplus)
     return [
@@ -442,7 +442,7 @@ def _surplus_read(connection: Connection, task_ids: Sequence[str]) -> list[tuple
 
 
 def _to_journal(o: Observation) -> JournalEntry | None:
-    """What was paid for has to survive a process whose database does not answer."""
+    """Return what was paid for, which has to survive the process if the database fails."""
     if o.evidence is None:
         return None
     return JournalEntry(
@@ -466,7 +466,7 @@ OBSERVE = Write("observe", 0, _apply_observations, _to_journal, _is_kept)
 
 
 def save_token(connection: Connection, task_id: str, token: PublicAccessToken) -> None:
-    """Keep the public access token of a task, where a batch asks for them."""
+    """Save the public access token of a task, where the batch wants them."""
     row = {"task_id": task_id, "token": token.token, "expires_at_us": token.expires_at_us}
     connection.execute(insert_into(connection, schema.tokens).on_conflict_do_nothing(), row)
 
@@ -480,7 +480,7 @@ WALKS_KEPT = 100
 def expire_sending(
     connection: Connection, batch: str, window: str, grace_us: int, ours: Instant
 ) -> int:
-    """Rows left `sending` by a process that is gone become `unresolved`; returns how many."""
+    """Turn rows left `sending` by a gone process into `unresolved`; return how many."""
     now = instant_of(connection, ours)
     interrupted = sa.select(_intents.c.intent_id).where(
         _intents.c.batch == batch,
@@ -501,7 +501,7 @@ def expire_sending(
 
 
 def record_walk(connection: Connection, walk: Walk) -> None:
-    """Keep a complete walk; only the newest ones of an account are of use."""
+    """Record a complete walk; only the newest ones of an account are kept."""
     table = schema.walks
     row = {
         "account": walk.account,
@@ -519,7 +519,7 @@ def record_walk(connection: Connection, walk: Walk) -> None:
 
 
 def _note_why_held(connection: Connection, walk: Walk) -> None:
-    """Why a row is held is shown in its tables: where that changed, they are out of date."""
+    """Store why rows are held; where that changed, the tables that show it are out of date."""
     of_intents = _intents.c.intent_id.in_(list(walk.findings))
     is_held = _intents.c.state == IntentState.UNRESOLVED.value
     query = sa.select(_intents.c.intent_id, _intents.c.held_because).where(of_intents, is_held)
@@ -534,7 +534,7 @@ def _note_why_held(connection: Connection, walk: Walk) -> None:
 
 
 def record_dispute(connection: Connection, intent_id: str, task_id: str, ours: Instant) -> None:
-    """A task that was taken for this intent's is another's: proof of nothing, kept to be seen."""
+    """Record that a task with this intent's id is another's: it proves nothing, but is shown."""
     attempt = sa.select(_intents.c.attempt).where(_intents.c.intent_id == intent_id)
     statement = insert_into(connection, schema.observations).values(
         task_id=task_id,
@@ -549,7 +549,7 @@ def record_dispute(connection: Connection, intent_id: str, task_id: str, ours: I
 def mark_not_accepted(
     connection: Connection, unresolved: Sequence[UnresolvedIntent], message: str
 ) -> int:
-    """These requests were not accepted; how many were still in doubt."""
+    """Mark requests as not accepted; return how many were still in doubt."""
     marked = {x.intent.intent_id: (x.intent.attempt, x.unresolved_seq) for x in unresolved}
     query = sa.select(_intents.c.intent_id, _intents.c.attempt, _intents.c.unresolved_seq)
     rows = connection.execute(query.where(_intents.c.intent_id.in_(list(marked))))
@@ -563,7 +563,7 @@ def mark_not_accepted(
 
 
 def abandon(connection: Connection, intent: Intent, reason: str) -> bool:
-    """A person gives an open delivery up; False if it was resolved in the meantime."""
+    """Give an open delivery up for a person; False if it was resolved in the meantime."""
     may_move = [*states_before(Event.ABANDON), IntentState.ABANDONED]
     values = {"state": IntentState.ABANDONED.value, "reason": reason}
     return bool(_move(connection, [intent.intent_id], may_move, values))
@@ -575,7 +575,7 @@ def _move(
     states: Sequence[IntentState],
     values: Mapping[str, object],
 ) -> list[str]:
-    """Bring these intents into another state, those that are still in one of the states."""
+    """Move the intents that are still in one of the states to another; return their ids."""
     before = exposure_before(connection, intent_ids)
     statement = (
         sa.update(_intents)
@@ -591,13 +591,13 @@ def _move(
     return moved
 
 
-# Putting intents back that an earlier ledger had, under their own ids.
+# Restoring intents that an earlier ledger had, under their own ids.
 
 
 def restore_intents(
     connection: Connection, intents: Sequence[Intent], account: int, ours: Instant
 ) -> int:
-    """Insert the intents that are not there yet; how many were put back."""
+    """Insert the intents that are not there yet; return how many were restored."""
     seq, now = next_seq(connection), instant_of(connection, ours)
     rows = []
     for intent in intents:

@@ -1,4 +1,4 @@
-"""Rare writes about partitions, accounts and the ledger itself."""
+"""Writes about partitions, accounts and the ledger itself, which are rare."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def open_partitions(
     connection: Connection, batch: str, slices: Sequence[Slice], submitter: str
 ) -> None:
     """
-    Make the partitions known and say who is sending into them now.
+    Add the partitions and record which run is sending into them.
 
-    A partition that was not known has a version to show at once, so that its tables are written
-    even if none of its rows is ever sent.
+    A new partition has a version to show at once, so that its tables are written even if none of
+    its rows is ever sent.
     """
     rows = [
         {"batch": batch, "window": s.window, "fan_out": s.fan_out, "version": 1} for s in slices
@@ -58,14 +58,14 @@ def open_partitions(
 
 
 def release_partitions(connection: Connection, batch: str, slices: Sequence[Slice]) -> None:
-    """Nobody sends, and nothing was sent: why the run before ended early stays known."""
+    """Record that the run sent nothing: the reason of the run before it stays."""
     execute_many(connection, _OF_SLICE.values(submitter=None), _of(batch, slices))
 
 
 def close_partitions(
     connection: Connection, batch: str, slices: Sequence[Slice], stop: Stopped | None
 ) -> None:
-    """Nobody sends any more; why, if it ended early. The tables will show it."""
+    """Record that the run sends no more, and why, if it ended early; the tables will show it."""
     code = stop.code if stop else None
     changed = sa.func.coalesce(_partitions.c.stop_code, "") != (code or "")
     values = {
@@ -80,9 +80,9 @@ def close_partitions(
 
 def note_stop(connection: Connection, batch: str, slices: Sequence[Slice], stop: Stopped) -> None:
     """
-    Nothing was sent into these partitions, and why; where somebody sends now, nothing is noted.
+    Record why nothing was sent into these partitions, unless a run sends into them now.
 
-    A partition that was not known has no version to show: there may be no prompts of it yet.
+    A new partition has no version to show: it may not have prompts yet.
     """
     rows = [{"batch": batch, "window": s.window, "fan_out": s.fan_out} for s in slices]
     execute_many(connection, insert_into(connection, _partitions).on_conflict_do_nothing(), rows)
@@ -100,7 +100,7 @@ def note_stop(connection: Connection, batch: str, slices: Sequence[Slice], stop:
 
 
 def move_intents(connection: Connection, moves: Sequence[tuple[str, str]]) -> None:
-    """Intents by id whose rows are in another partition of the fan-out now, with its key."""
+    """Move intents, by id, to the fan-out key at which their rows are now."""
     for some in chunks(moves, IN_MAX):
         note_move(connection, dict(some))
     statement = sa.update(schema.intents).where(
@@ -111,14 +111,14 @@ def move_intents(connection: Connection, moves: Sequence[tuple[str, str]]) -> No
 
 
 def bump_versions(connection: Connection, batch: str, slices: Sequence[Slice]) -> None:
-    """The rows of these partitions changed; those that nobody sent into stay unknown."""
+    """Raise the versions of partitions whose rows changed; unknown partitions are not added."""
     apply_changes(connection, Changes.of_places((batch, s.window, s.fan_out) for s in slices))
 
 
 def mark_collected(
     connection: Connection, batch: str, slice_: Slice, version: int, collector: str | None
 ) -> bool:
-    """The tables now show this version; False where they were said to show a newer one."""
+    """Record that the tables show this version; False if they already show a newer one."""
     of_partition = is_partition(batch, slice_)
     older = sa.update(_partitions).where(of_partition, _partitions.c.collected <= version)
     values = {"collected": version, "collected_by": collector}
@@ -129,21 +129,21 @@ def mark_collected(
 
 
 def mark_reported(connection: Connection, batch: str, slices: Sequence[tuple[Slice, str]]) -> None:
-    """Whoever wrote the tables of these partitions has told so; another one's word is kept."""
+    """Record that these runs reported the tables that they wrote; others' are left as they are."""
     for slice_, collector in slices:
         is_its = sa.and_(is_partition(batch, slice_), _partitions.c.collected_by == collector)
         connection.execute(sa.update(_partitions).where(is_its).values(collected_by=None))
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
-    """Remember one fact about the ledger or a server."""
+    """Store one fact about the ledger or a server."""
     statement = insert_into(connection, schema.meta).values(key=key, value=value)
     statement = statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
     connection.execute(statement)
 
 
 def forget_moments(connection: Connection, prefix: str, before_us: int, *, but: str) -> None:
-    """Facts that are moments (UTC microseconds), under such keys, older than this, but for one."""
+    """Delete facts that are times (UTC microseconds) under such keys, older than this, but one."""
     meta = schema.meta
     is_such = meta.c.key.startswith(prefix, autoescape=True), meta.c.key != but
     query = sa.select(meta.c.key, meta.c.value).where(*is_such)
@@ -153,7 +153,7 @@ def forget_moments(connection: Connection, prefix: str, before_us: int, *, but: 
 
 
 def ensure_meta(connection: Connection, key: str, value: str) -> str:
-    """The fact as remembered; ``value`` where nothing was."""
+    """Return the fact; store ``value`` if there is none."""
     statement = insert_into(connection, schema.meta).values(key=key, value=value)
     connection.execute(statement.on_conflict_do_nothing())
     query = sa.select(schema.meta.c.value).where(schema.meta.c.key == key)
@@ -171,7 +171,7 @@ def ensure_account(
     key_id: str,
     now_us: int,
 ) -> int:
-    """The number of a key, given at first sight."""
+    """Return the number of a key, which gets one at its first use."""
     table = schema.accounts
     statement = insert_into(connection, table).values(
         base_url=base_url,
@@ -186,14 +186,14 @@ def ensure_account(
 
 
 def name_account(connection: Connection, number: int, user_id: str) -> None:
-    """Remember the vendor's name of an account that had none."""
+    """Record the vendor's name of an account that had none."""
     table = schema.accounts
     is_nameless = (table.c.account == number) & (table.c.user_id == "")
     connection.execute(sa.update(table).where(is_nameless).values(user_id=user_id))
 
 
 def adopt_ledger_id(connection: Connection, ledger_id: str) -> bool:
-    """Become the ledger that was lost; only an empty one can. Whether it did."""
+    """Take the id of a ledger that was lost; False if this one is not empty."""
     if connection.execute(sa.select(sa.func.count()).select_from(schema.intents)).scalar():
         return False
     statement = sa.update(schema.meta).where(schema.meta.c.key == "ledger_id")

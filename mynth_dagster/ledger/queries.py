@@ -1,8 +1,8 @@
 """
-What the ledger knows. Synchronous: call from a worker thread, never on the event loop.
+The queries of the ledger. Synchronous: call them from a worker thread, never on the event loop.
 
-Every query waits for a database that is away for a while; then it raises `LedgerUnavailableError`
-with the driver's words.
+Every query waits for a while if the database is unreachable; then it raises
+`LedgerUnavailableError` with the driver's message.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ T = TypeVar("T")
 Row = Mapping[Any, Any]
 
 ROWS_AT_ONCE = 500
-"""As many are held of an answer that is streamed."""
+"""Rows of a streamed result that are in memory at a time."""
 
 IN_MAX = 5000
-"""Values that one statement is given; SQLite allows 32,766 in all."""
+"""Values in one statement; SQLite allows 32,766 in all."""
 
 
 @dataclass(frozen=True)
@@ -168,17 +168,17 @@ class OpenFollowUp:
 
 
 class Reader:
-    """Runs queries on one ledger; waits for a database that is away for a while."""
+    """Runs queries on one ledger; waits for a while if the database is unreachable."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def _stream(self, query: sa.Select[Any], read: Callable[[Row], T]) -> Iterator[T]:
         """
-        What `read` makes of each row, held a few hundred at a time.
+        Yield what `read` makes of each row, a few hundred in memory at a time.
 
         Raises:
-            LedgerUnavailableError: The database failed, in the driver's words.
+            LedgerUnavailableError: The database failed, with the driver's message.
         """
         budget = RetryBudget()
         while True:
@@ -198,7 +198,7 @@ class Reader:
             block_s(pause_s)
 
     def _all(self, query: sa.Select[Any]) -> Sequence[Row]:
-        """All rows at once, and no cursor left open at the server."""
+        """Return all rows at once, with no cursor left open at the server."""
         budget = RetryBudget()
         while True:
             try:
@@ -213,7 +213,7 @@ class Reader:
     def _of(
         self, query: sa.Select[Any], column: sa.ColumnElement[Any], values: Sequence[str]
     ) -> Iterator[Row]:
-        """The rows of a query with one of these values in a column."""
+        """Yield the rows of a query with one of these values in a column."""
         if self._engine.dialect.name == "postgresql":
             values = [value for value in values if "\0" not in value]  # which Postgres cannot hold
         for some in chunks(values, IN_MAX):
@@ -228,7 +228,7 @@ class Queries(Reader):
     def intents_for(
         self, batch: str, window: str, request_keys: Sequence[str]
     ) -> dict[str, list[Intent]]:
-        """All generations of these rows, by request key, oldest first."""
+        """Return all generations of these rows, by request key, oldest first."""
         found: dict[str, list[Intent]] = {}
         query = sa.select(_intents).where(_intents.c.batch == batch, _intents.c.window == window)
         query = query.order_by(_intents.c.generation)
@@ -238,9 +238,9 @@ class Queries(Reader):
 
     def delivered(self, batch: str, slice_: Slice, request_keys: Sequence[str]) -> dict[str, str]:
         """
-        Which of these rows were asked for once, here, and delivered for money: key to hash.
+        Return which of these rows have one generation, here, delivered and paid for: key to hash.
 
-        Nearly all rows of a table that is run again; the others need a closer look.
+        These are nearly all rows of a table that is run again; the others have to be examined.
         """
         later = _intents.alias("later")
         is_renewed = sa.exists().where(
@@ -264,19 +264,19 @@ class Queries(Reader):
         return {row["request_key"]: row["request_hash"] for row in rows}
 
     def intents_by_id(self, intent_ids: Sequence[str]) -> dict[str, Intent]:
-        """These intents, by id."""
+        """Return these intents, by id."""
         rows = self._of(sa.select(_intents), _intents.c.intent_id, intent_ids)
         return {row["intent_id"]: intent_from_row(row) for row in rows}
 
     def standing(self, intent_ids: Sequence[str]) -> set[str]:
-        """The claimants of these intents that are `sending` still: nobody took them over."""
+        """Return the claimants of these intents that are still `sending`: not taken over."""
         is_sending = _intents.c.state == IntentState.SENDING.value
         query = sa.select(_intents.c.claimant).where(is_sending)
         rows = self._of(query, _intents.c.intent_id, intent_ids)
         return {row["claimant"] for row in rows}
 
     def keys_of_slice(self, batch: str, slice_: Slice) -> Iterator[tuple[str, str]]:
-        """Request key and id of each intent of a partition, by key and generation, streamed."""
+        """Stream request key and id of each intent of a partition, by key and generation."""
         query = (
             sa.select(_intents.c.request_key, _intents.c.intent_id)
             .where(_intents.c.batch == batch, _intents.c.window == slice_.window)
@@ -286,11 +286,11 @@ class Queries(Reader):
         return self._stream(query, lambda row: (row["request_key"], row["intent_id"]))
 
     def n_rows_of_slice(self, batch: str, slice_: Slice) -> int:
-        """Rows of a partition that were ever to be asked for."""
+        """Count the rows of a partition that have an intent."""
         return self._n_rows(batch, slice_)
 
     def n_paid_rows(self, batch: str, slice_: Slice) -> int:
-        """Rows of a partition with a task that cost something, or whose cost is not known."""
+        """Count the rows of a partition with a task of some cost, or of unknown cost."""
         was_paid = sa.func.coalesce(_intents.c.charged_units, 1) != 0
         return self._n_rows(batch, slice_, _intents.c.task_id.is_not(None), was_paid)
 
@@ -304,7 +304,7 @@ class Queries(Reader):
     def awaited(
         self, batch: str, slices: Iterable[Slice], accounts: Collection[int] | None
     ) -> list[Awaited]:
-        """Tasks of these accounts that were accepted and not read, as they were submitted."""
+        """Return tasks of these accounts that were accepted and not read, by submission."""
         since = sa.func.coalesce(_intents.c.submitted_at_us, _intents.c.claimed_at_us)
         names = (
             *("intent_id", "task_id", "n_asked", "deadline_at_us", "remote_status", "missed"),
@@ -326,12 +326,12 @@ class Queries(Reader):
     def unread(
         self, batch: str, slices: Iterable[Slice], accounts: Collection[int] | None
     ) -> list[Awaited]:
-        """Those of them that are finished."""
+        """Return the awaited tasks that are finished."""
         tasks = self.awaited(batch, slices, accounts)
         return [task for task in tasks if task.is_finished_remotely]
 
     def owners(self, task_ids: Sequence[str]) -> dict[str, str]:
-        """The intents of those tasks that are ours, by task id."""
+        """Return the intents of the tasks that are ours, by task id."""
         return {
             row["task_id"]: row["intent_id"]
             for table in (_intents, _tasks)
@@ -341,13 +341,13 @@ class Queries(Reader):
         }
 
     def tasks_for(self, task_ids: Sequence[str]) -> dict[str, Task]:
-        """The finished tasks among these, as read."""
+        """Return the finished tasks among these, as read."""
         query = sa.select(_tasks.c.task_id, _tasks.c.details).where(_tasks.c.details.is_not(None))
         rows = self._of(query, _tasks.c.task_id, task_ids)
         return {row["task_id"]: task_from_json(row["details"]) for row in rows}
 
     def surplus_for(self, intent_ids: Sequence[str]) -> dict[str, list[SurplusTask]]:
-        """Further tasks of these intents, by intent id."""
+        """Return further tasks of these intents, by intent id."""
         found: dict[str, list[SurplusTask]] = {}
         query = sa.select(_tasks).where(_tasks.c.is_surplus).order_by(_tasks.c.task_id)
         for row in self._of(query, _tasks.c.intent_id, intent_ids):
@@ -359,7 +359,7 @@ class Queries(Reader):
     def unread_surplus(
         self, batch: str, slices: Iterable[Slice] | None, accounts: Collection[int] | None
     ) -> list[tuple[Intent, str]]:
-        """Further tasks of these accounts, in these partitions or all, that were not read yet."""
+        """Return further tasks of these accounts, in these partitions or all, not read yet."""
         query = (
             sa.select(_intents, _tasks.c.task_id.label("surplus_id"))
             .join(_tasks, _tasks.c.intent_id == _intents.c.intent_id)
@@ -370,21 +370,21 @@ class Queries(Reader):
         return [(intent_from_row(row), row["surplus_id"]) for row in self._all(query)]
 
     def tokens(self, task_ids: Sequence[str]) -> dict[str, PublicAccessToken]:
-        """The public access tokens of those tasks that have one, by task id."""
+        """Return the public access tokens of the tasks that have one, by task id."""
         rows = self._of(sa.select(schema.tokens), schema.tokens.c.task_id, task_ids)
         return {
             row["task_id"]: PublicAccessToken(row["token"], row["expires_at_us"]) for row in rows
         }
 
     def sources_of(self, intent_id: str, task_id: str) -> list[str]:
-        """Where it was learned that the task belongs to the intent."""
+        """Return the sources that showed that the task belongs to the intent."""
         query = sa.select(_observations.c.source).filter_by(intent_id=intent_id, task_id=task_id)
         return [str(row["source"]) for row in self._all(query)]
 
     # Files
 
     def downloads_for(self, intent_ids: Sequence[str]) -> dict[str, dict[int, Download]]:
-        """What became of the files of these intents' images, by intent id and image index."""
+        """Return the downloads of these intents' images, by intent id and image index."""
         found: dict[str, dict[int, Download]] = {}
         downloads = schema.downloads
         for row in self._of(sa.select(downloads), downloads.c.intent_id, intent_ids):
@@ -392,7 +392,7 @@ class Queries(Reader):
         return found
 
     def uploads(self, account: int, hashes: Sequence[str], *, since_us: int) -> dict[str, str]:
-        """URLs by content of the files that were uploaded no earlier."""
+        """Return the URLs, by content, of files that were not uploaded before this time."""
         uploads = schema.uploads
         query = sa.select(uploads.c.content_hash, uploads.c.url).where(
             uploads.c.account == account, uploads.c.uploaded_at_us >= since_us
@@ -403,16 +403,16 @@ class Queries(Reader):
     # Partitions
 
     def batches(self) -> list[str]:
-        """The names of all batches."""
+        """Return the names of all batches."""
         query = sa.select(_partitions.c.batch).distinct().order_by(_partitions.c.batch)
         return [str(row["batch"]) for row in self._all(query)]
 
     def require_batch(self, batch: str) -> str:
         """
-        The name of a batch that a person gave.
+        Check the name of a batch that a person gave, and return it.
 
         Raises:
-            ConfigError: There is none; names those that there are.
+            ConfigError: There is no such batch; names those that there are.
         """
         batches = self.batches()
         if batch not in batches:
@@ -421,18 +421,18 @@ class Queries(Reader):
         return batch
 
     def partitions(self, batch: str) -> list[PartitionRow]:
-        """All partitions that anything was ever sent for."""
+        """Return all partitions that anything was ever sent for."""
         query = _PARTITION_ROWS.where(_partitions.c.batch == batch)
         query = query.order_by(_partitions.c.window, _partitions.c.fan_out)
         return list(self._stream(query, lambda row: PartitionRow(**row)))
 
     def partition(self, batch: str, slice_: Slice) -> PartitionRow | None:
-        """One partition, or None if nothing was ever sent for it."""
+        """Return one partition, or None if nothing was ever sent for it."""
         rows = self._all(_PARTITION_ROWS.where(is_partition(batch, slice_)))
         return PartitionRow(**rows[0]) if rows else None
 
     def counts(self, batch: str, slices: Iterable[Slice] | None = None) -> list[StateCount]:
-        """Intents by partition and state; of all partitions where none are given."""
+        """Count intents by partition and state; of all partitions if none are given."""
         finished = _is_finished_remotely()
         group = (_intents.c.window, _intents.c.fan_out, _intents.c.state, finished)
         query = (
@@ -458,9 +458,9 @@ class Queries(Reader):
         self, batch: str, now_us: int, accounts: Collection[int] | None
     ) -> dict[tuple[str, str], Moving]:
         """
-        Intents on their way, counted by window and fan-out; idle partitions are left out.
+        Count intents on their way by window and fan-out; idle partitions are left out.
 
-        A finished task counts as finished where these accounts can read it, else as pending.
+        A finished task counts as finished if these accounts can read it, else as pending.
         """
         finished = sa.and_(_is_finished_remotely(), of_accounts(accounts))
         is_late = sa.func.coalesce(_intents.c.deadline_at_us < now_us, sa.false())
@@ -475,7 +475,7 @@ class Queries(Reader):
         return self._count_by_place(batch, kinds, _intents.c.state.in_(states), Moving)
 
     def resting(self, batch: str) -> dict[tuple[str, str], Resting]:
-        """By window and fan-out; partitions without any are left out."""
+        """Return resting deliveries by window and fan-out; partitions without any are left out."""
         is_not_accepted = _intents.c.state == IntentState.NOT_ACCEPTED.value
         is_unresolved = _intents.c.state == IntentState.UNRESOLVED.value
         kinds = {
@@ -491,7 +491,7 @@ class Queries(Reader):
         condition: sa.ColumnElement[bool],
         counts: Callable[..., T],
     ) -> dict[tuple[str, str], T]:
-        """How many intents of each kind there are, by window and fan-out."""
+        """Count the intents of each kind, by window and fan-out."""
         summed = [sa.func.sum(sa.case((kind, 1), else_=0)).label(n) for n, kind in kinds.items()]
         query = sa.select(*_PLACE, *summed).where(_intents.c.batch == batch, condition)
         return {
@@ -501,7 +501,7 @@ class Queries(Reader):
 
     def last_tries_us(self, batch: str, slices: Sequence[Slice]) -> dict[tuple[str, str], int]:
         """
-        When a delivery into each of these partitions was last begun, or a run last stopped.
+        Return when a delivery into each of these partitions last began, or a run last stopped.
 
         A run stops for all its partitions at once, also for those that it had not begun. Reads
         all rows of these partitions.
@@ -526,7 +526,7 @@ class Queries(Reader):
     # Money
 
     def receipt(self, batch: str, slices: Iterable[Slice] | None = None) -> Receipt:
-        """What these partitions have cost and may yet cost; all of the batch where none given."""
+        """Return what these partitions, or all of the batch, have cost and may yet cost."""
         where = (_intents.c.batch == batch, in_slices(slices))
         held = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
         of_intents = _sums(
@@ -545,7 +545,7 @@ class Queries(Reader):
     # Requests whose outcome is not known
 
     def held(self, batch: str | None = None) -> list[Intent]:
-        """All intents that only evidence or a person can resolve, oldest first."""
+        """Return all intents that only evidence or a person can resolve, oldest first."""
         query = sa.select(_intents).where(_intents.c.state.in_([state.value for state in HELD]))
         if batch is not None:
             query = query.where(_intents.c.batch == batch)
@@ -555,7 +555,7 @@ class Queries(Reader):
     def unresolved(
         self, batch: str, slices: Iterable[Slice] | None, states: Iterable[IntentState]
     ) -> list[UnresolvedIntent]:
-        """Requests of these partitions, or of all, whose task may have to be searched for."""
+        """Return requests of these partitions, or of all, whose task may have to be searched."""
         disputed = sa.exists().where(
             _observations.c.intent_id == _intents.c.intent_id, _observations.c.source == _DISPUTED
         )
@@ -579,7 +579,7 @@ class Queries(Reader):
         return list(self._stream(query, read))
 
     def walks(self, account: int) -> list[Walk]:
-        """The newest walks over this account's list, oldest first."""
+        """Return the newest walks over this account's list, oldest first."""
         table = schema.walks
         query = sa.select(table).where(table.c.account == account).order_by(table.c.walk)
         return [
@@ -594,7 +594,7 @@ class Queries(Reader):
         ]
 
     def known_tasks(self, task_ids: Sequence[str]) -> dict[str, KnownTask]:
-        """Those of these tasks that are the first one of an intent of ours."""
+        """Return the tasks among these that are the first one of an intent of ours."""
         found: dict[str, KnownTask] = {}
         for row in self._of(sa.select(_intents), _intents.c.task_id, task_ids):
             # Of several attempts, the task may be that of an earlier one: its claim is not known.
@@ -605,13 +605,13 @@ class Queries(Reader):
         return found
 
     def tasks_until(self, account: int, newest_seq: int) -> list[str]:
-        """The account's tasks whose ids were known when this number was given."""
+        """Return the account's tasks whose ids were known when this number was given."""
         is_known = _intents.c.accepted_seq <= newest_seq
         return list(self._stream(_task_ids(account).where(is_known), _task_id))
 
     def tasks_between(self, account: int, oldest_seq: int, newest_seq: int) -> list[str]:
         """
-        The account's tasks that were claimed after the one number and known before the other.
+        Return the account's tasks that were claimed after one number and known before the other.
 
         Of several attempts, the task may be that of an earlier one: these are left out.
         """
@@ -623,7 +623,7 @@ class Queries(Reader):
         return list(self._stream(query, _task_id))
 
     def attempts_of(self, intent_id: str) -> list[Attempt]:
-        """How the requests of one intent ended, oldest first."""
+        """Return how the requests of one intent ended, oldest first."""
         table = schema.attempts
         columns = [table.c[name] for name in Attempt.__dataclass_fields__]
         query = sa.select(*columns).where(table.c.intent_id == intent_id)
@@ -648,7 +648,7 @@ class Queries(Reader):
     # Accounts and the ledger itself
 
     def accounts(self) -> list[AccountRow]:
-        """Every key that was ever used, oldest first."""
+        """Return every key that was ever used, oldest first."""
         table = schema.accounts
         names = ("base_url", "fingerprint", "user_id", "key_id")
         columns = [table.c.account.label("number"), *(table.c[name] for name in names)]
@@ -656,7 +656,7 @@ class Queries(Reader):
         return [AccountRow(**row) for row in self._all(query)]
 
     def account_of(self, task_id: str) -> int | None:
-        """Which account a task is known to be of; None where nobody noted it."""
+        """Return the account that a task is known to be of; None if it was not recorded."""
         further = sa.select(_tasks.c.intent_id).where(_tasks.c.task_id == task_id)
         is_of = sa.or_(_intents.c.task_id == task_id, _intents.c.intent_id.in_(further))
         query = sa.select(_intents.c.account).where(is_of, _intents.c.account.is_not(None))
@@ -664,7 +664,7 @@ class Queries(Reader):
         return int(rows[0]["account"]) if rows else None
 
     def n_awaited(self) -> dict[int, int]:
-        """Tasks that were accepted and not read yet, by account."""
+        """Count tasks that were accepted and not read yet, by account."""
         account, n = _intents.c.account, sa.func.count().label("n")
         is_awaited = _intents.c.state == IntentState.ACCEPTED.value
         query = sa.select(account, n).where(is_awaited, account.is_not(None)).group_by(account)
@@ -673,7 +673,7 @@ class Queries(Reader):
     def newest_task(
         self, accounts: Collection[int] | None, except_for: Sequence[str] = ()
     ) -> str | None:
-        """The newest task that one of these accounts paid for; None where there is none."""
+        """Return the newest task that one of these accounts paid for, or None."""
         query = (
             sa.select(_intents.c.task_id)
             .where(_intents.c.task_id.is_not(None), _intents.c.task_id.not_in(except_for))
@@ -685,19 +685,19 @@ class Queries(Reader):
         return _task_id(rows[0]) if rows else None
 
     def meta(self, key: str) -> str | None:
-        """One remembered fact."""
+        """Return one stored fact."""
         rows = self._all(sa.select(schema.meta.c.value).where(schema.meta.c.key == key))
         return str(rows[0]["value"]) if rows else None
 
     def facts(self, prefix: str) -> dict[str, str]:
-        """Remembered facts whose keys begin alike, by the rest of their keys."""
+        """Return the stored facts whose keys begin with this, by the rest of their keys."""
         is_such = schema.meta.c.key.startswith(prefix, autoescape=True)
         rows = self._all(sa.select(schema.meta).where(is_such).order_by(schema.meta.c.key))
         return {str(row["key"]).removeprefix(prefix): str(row["value"]) for row in rows}
 
 
 class SliceLookup:
-    """What is known of one partition, as its result tables ask for it."""
+    """The queries that the result tables of one partition need."""
 
     def __init__(
         self, read: Queries, batch: str, slice_: Slice, *, with_tokens: bool = False
@@ -712,14 +712,14 @@ class SliceLookup:
         return self._read.intents_for(self._batch, self._slice.window, request_keys)
 
     def tokens_for(self, task_ids: Sequence[str]) -> dict[str, PublicAccessToken]:
-        """Only where they are to be handed out."""
+        """Return the tokens of tasks, if the batch wants them in its tables."""
         return self._read.tokens(task_ids) if self._with_tokens else {}
 
     def n_rows(self) -> int:
         return self._read.n_rows_of_slice(self._batch, self._slice)
 
     def removed(self, seen: Container[str]) -> Iterator[list[Intent]]:
-        """The intents whose rows are not in the table any more, some thousand at a time."""
+        """Yield intents whose rows are not in the table any more, some thousand at a time."""
         known = self._read.keys_of_slice(self._batch, self._slice)
         gone = (intent_id for key, intent_id in known if key not in seen)
         while ids := list(islice(gone, IN_MAX)):
@@ -729,7 +729,7 @@ class SliceLookup:
 
 _PLACE = (_intents.c.window, _intents.c.fan_out)
 _PARTITION_ROWS = sa.select(*(_partitions.c[name] for name in PartitionRow.__dataclass_fields__))
-# No parameter: SQLite recognises the partial index by the word itself.
+# A literal, not a parameter: SQLite recognises the partial index by it.
 _DISPUTED = sa.literal_column(f"'{schema.DISPUTED}'", sa.Text)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the ledger as values and back, and conditions that several statements share."""
+"""Conversion of the ledger's rows to values and back, and conditions of several statements."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTENT_COLUMNS = (*_PLAIN, "batch", "window", "request_key", "state", "remote_st
 
 
 def intent_to_row(intent: Intent) -> dict[str, Any]:
-    """An intent as a row of `INTENT_COLUMNS`."""
+    """Convert an intent to a row of `INTENT_COLUMNS`."""
     row = {name: getattr(intent, name) for name in _PLAIN}
     row["batch"] = intent.row.batch
     row["window"] = intent.row.window
@@ -38,7 +38,7 @@ def intent_to_row(intent: Intent) -> dict[str, Any]:
 
 
 def intent_from_row(row: Mapping[Any, Any]) -> Intent:
-    """One row of `schema.intents`."""
+    """Make an intent from a row of `schema.intents`."""
     status = row["remote_status"]
     return Intent(
         row=RowKey(row["batch"], row["window"], row["request_key"]),
@@ -49,7 +49,7 @@ def intent_from_row(row: Mapping[Any, Any]) -> Intent:
 
 
 def task_to_json(task: Task) -> str:
-    """A finished task as stored in `schema.tasks.details`."""
+    """Encode a finished task for `schema.tasks.details`."""
     # Not `asdict`, which copies every value in depth: this is done for every task.
     stored = {
         **{name: cell for name, cell in vars(task).items() if name != "prompt_asked"},
@@ -79,7 +79,7 @@ def _image(stored: dict[str, Any]) -> ImageOutcome:
 
 def constant(value: IntentState | TaskStatus) -> sa.ColumnElement[str]:
     """
-    A word as a part of the statement itself.
+    A value as a literal of the statement itself.
 
     A bound value costs time for each row of a statement that is run for many.
     """
@@ -87,12 +87,12 @@ def constant(value: IntentState | TaskStatus) -> sa.ColumnElement[str]:
 
 
 def is_before(event: Event) -> sa.ColumnElement[bool]:
-    """An intent is in a state in which this may happen."""
+    """The condition that an intent is in a state in which this event may happen."""
     return _intents.c.state.in_([constant(state) for state in states_before(event)])
 
 
 def is_partition(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
-    """A row of `partitions` is the one of this partition."""
+    """The condition that a row of `partitions` is that of this partition."""
     return sa.and_(
         _partitions.c.batch == batch,
         _partitions.c.window == slice_.window,
@@ -101,14 +101,14 @@ def is_partition(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
 
 
 def of_accounts(accounts: Collection[int] | None) -> sa.ColumnElement[bool]:
-    """An intent was sent by one of these accounts, or nobody noted by whom; None: whichever."""
+    """The condition that one of these accounts, or an unknown one, sent an intent; None: any."""
     if accounts is None:
         return sa.true()
     return sa.or_(_intents.c.account.is_(None), _intents.c.account.in_(sorted(accounts)))
 
 
 def in_slices(slices: Iterable[Slice] | None, table: sa.Table = _intents) -> sa.ColumnElement[bool]:
-    """A row's place, by default an intent's, is one of these partitions; None: whichever."""
+    """The condition that a row's place, by default an intent's, is in these slices; None: any."""
     if slices is None:
         return sa.true()
     places = sorted({(slice_.window, slice_.fan_out) for slice_ in slices})

@@ -1,7 +1,7 @@
 """
-The ledger's tables: a new ledger is made from them, and statements are written against them.
+The ledger's tables: a new ledger is created from them, and statements are written against them.
 
-An older ledger is brought here by the migrations.
+Migrations, from 0002 on, bring an older ledger to this schema.
 
 Money is in units of 10⁻⁸ USD (64-bit integers), times are UTC microseconds.
 States and their arrows are those of `models.transitions`.
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 METADATA = sa.MetaData()
 SEQUENCE = sa.Sequence("mynth_seq", metadata=METADATA)
-"""The running numbers on Postgres; SQLite, which has no sequences, counts in `meta`."""
+"""The sequence of running numbers on Postgres; SQLite, which has none, counts in `meta`."""
 
 _US = sa.BigInteger  # UTC microseconds
 _UNITS = sa.BigInteger  # 10⁻⁸ USD
@@ -23,7 +23,7 @@ alembic_version = sa.Table(
     METADATA,
     sa.Column("version_num", sa.String(32), primary_key=True),
 )
-"""Alembic's own: which migration the schema is at."""
+"""Alembic's own table: the migration that the schema is at."""
 
 meta = sa.Table(
     "meta",
@@ -32,8 +32,8 @@ meta = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 """
-`ledger_id`, `salt`, the last verdict on a server's revision, when a run first asked to pay for rows
-again, and on SQLite the newest running number (`seq`).
+Facts: `ledger_id`, `salt`, the last verdict on a server's revision, when a run that pays again
+began, and on SQLite the newest running number (`seq`).
 """
 
 accounts = sa.Table(
@@ -48,8 +48,8 @@ accounts = sa.Table(
     sa.UniqueConstraint("base_url", "fingerprint"),
 )
 """
-Which keys sent: base URL, the key under the ledger's salt, and what the vendor calls account and
-key (empty where not known).
+The keys that sent: base URL, a hash of the key with the ledger's salt, and the vendor's ids of
+account and key (empty where not known).
 """
 
 partitions = sa.Table(
@@ -74,10 +74,10 @@ partitions = sa.Table(
 """
 `version` rises with any change that the partition's tables show; `collected` is the version
 that the tables have, `collected_by` the run that wrote them until it is known to have reported
-them, and `downloaded` the one whose images were all dealt with. `submitter` names the
+them, and `downloaded` the version whose images were all processed. `submitter` names the
 run that is sending now; `stopped_at_us` is when the last one ended early. `requested` counts
-how often collection was asked for. The three amounts are its exposure, which caps are checked
-against; they change in the transaction of whatever changes them.
+how often collection was requested. The three amounts are its exposure, which caps are checked
+against; they change in the transaction of the write that changes them.
 """
 
 DISPUTED = "other hash"
@@ -133,7 +133,7 @@ intents = sa.Table(
 )
 """
 `claimed_seq`, `accepted_seq` and `unresolved_seq` are running numbers: they order events whatever
-the clocks say. `accepted_seq` is the newest that was given when the task's id came in.
+the clocks show. `accepted_seq` is the newest number when the task's id was recorded.
 `held_because` is why the last search could not prove that there is no task.
 `missing_since` and `unresolved_since` are instants (`clock.Instant`), to measure waits from.
 """
@@ -158,8 +158,8 @@ tasks = sa.Table(
 """
 The tasks that were read, and every further (surplus) task of an intent that has one.
 
-`details` is the finished task as read, null until then. A task that is still awaited stands in its
-intent alone: whoever asks whose a task is looks at both.
+`details` is the finished task as read, null until then. A task that is still awaited is in its
+intent alone, so a query for the owner of a task reads both.
 """
 
 attempts = sa.Table(
@@ -172,7 +172,7 @@ attempts = sa.Table(
     sa.Column("detail", sa.Text),
     sa.Column("ended_at_us", _US, nullable=False),
 )
-"""How each delivery that was not accepted ended; the evidence that `resolve` shows."""
+"""The end of each delivery that was not accepted: the evidence that `resolve` shows."""
 
 observations = sa.Table(
     "observations",
@@ -189,7 +189,7 @@ observations = sa.Table(
         postgresql_where=sa.text(f"source = '{DISPUTED}'"),
     ),
 )
-"""Each task id that was ever connected with an intent, however late and from wherever."""
+"""Every task id that was ever connected with an intent, however late and from any source."""
 
 walks = sa.Table(
     "walks",
@@ -223,10 +223,10 @@ webhook_events = sa.Table(
     sa.Index("webhook_events_by_batch", "batch", "received_at_us"),
 )
 """
-Webhooks as they came, committed before they are acknowledged; `event_id` is what duplicates share.
+Webhooks as they came, committed before they are acknowledged; duplicates share their `event_id`.
 
-`done_at_us` is null until the event was worked; then `body` is dropped, its hash stays, and
-`batch` says whose task it was.
+`done_at_us` is null until the event is processed; then `body` is dropped, its hash stays, and
+`batch` is the batch of its task.
 """
 
 uploads = sa.Table(
@@ -278,7 +278,7 @@ downloads = sa.Table(
     sa.Column("http_status", sa.Integer),
     sa.Column("at_us", _US, nullable=False),
 )
-"""What became of each image's file, as `models.failure.Download`."""
+"""The download of each image's file, as `models.failure.Download`."""
 
 stops = sa.Table(
     "stops",
@@ -293,7 +293,7 @@ stops = sa.Table(
     sa.Column("lifted_at_us", _US),
     sa.Column("lifted_by", sa.Text),
 )
-"""Who stopped what from being sent, and who lifted it; as `ledger.stops.Stop`."""
+"""Stops: what is not sent, who set it and who lifted it; as `ledger.stops.Stop`."""
 
 fences = sa.Table(
     "fences",
@@ -302,4 +302,4 @@ fences = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at_us", _US, nullable=False),
 )
-"""Runs that claim nothing more, whatever is left of them."""
+"""Fences: runs that claim nothing more, even if processes of them are left."""

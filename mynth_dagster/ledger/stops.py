@@ -1,10 +1,10 @@
 """
-Stops and fences: what may not be claimed any more, whoever asks and wherever it runs.
+Stops and fences: rows that may not be claimed any more, by whichever process and machine.
 
-A *stop* is a person's word about a batch, a partition or everything, until it is lifted. A *fence*
-shuts out one run that Dagster says is over, for ever: a process of it that was left behind claims
-nothing more. Both are looked at in the transaction of each claim, so that no claim commits after
-either of them has. What such a process still learns is taken all the same.
+A *stop* is a person's decision about a batch, a partition or everything, until it is lifted. A
+*fence* shuts out one run that has ended in Dagster, for ever: a process of it that was left behind
+claims nothing more. The transaction of each claim checks both, so that no claim commits after
+either of them has. What such a process still learns of tasks is recorded all the same.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mynth_dagster.models.request import KINDS_BY_TABLE
 _stops, _fences = schema.stops, schema.fences
 
 _CLAIMS_LOCK = 0x6D796E7469
-"""Of Postgres: claims share it, and whoever stops them has it alone."""
+"""The number of Postgres's lock that claims share, and a stop holds alone."""
 
 
 @dataclass(frozen=True)
 class Stop:
     """
-    A person's word that nothing more is to be sent.
+    A person's decision that nothing more is sent.
 
     Args:
         batch: The batch's identity in the ledger; empty: every batch.
@@ -59,7 +59,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Barriers:
-    """What claims meet in one transaction."""
+    """The stops and fences that the claims of one transaction meet."""
 
     stops: tuple[Stop, ...] = ()
     fenced_runs: frozenset[str] = frozenset()
@@ -67,9 +67,9 @@ class Barriers:
 
 def read_barriers(connection: Connection, runs: Collection[str]) -> Barriers:
     """
-    Stops, and which of these runs are fenced.
+    Read the stops, and which of these runs are fenced.
 
-    On Postgres whoever stops waits for the claims that came before, and later ones wait for it.
+    On Postgres a stop waits for the claims before it, and later claims wait for the stop.
     """
     if is_postgres(connection):
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_CLAIMS_LOCK})")
@@ -79,36 +79,36 @@ def read_barriers(connection: Connection, runs: Collection[str]) -> Barriers:
 
 
 class Stops(Reader):
-    """The part of the ledger that stops; a write returns after COMMIT."""
+    """The ledger's stops and fences; a write returns after COMMIT."""
 
     def __init__(self, commits: GroupCommit, reader: Engine) -> None:
         super().__init__(reader)
         self._commits = commits
 
     async def stop(self, stop: Stop, now: Instant) -> None:
-        """Nothing more is claimed of what it covers once this returns; the newest reason counts."""
+        """Set a stop: once this returns, nothing it covers is claimed; the newest reason counts."""
         await self._commits.call(_stop, stop, now)
 
     async def lift(
         self, batch: str, window: str | None, fan_out: str | None, *, who: str, now: Instant
     ) -> list[Stop]:
         """
-        Lift the stops of a batch, of one of its partitions, or (empty) of everything; those lifted.
+        Lift the stops of a batch, of one of its partitions, or (empty) of everything; return them.
 
-        A batch's partitions go with the batch, and everything with everything.
+        The stops of a batch's partitions are lifted with the batch's, and all with everything's.
         """
         return await self._commits.call(_lift, batch, window, fan_out, who, now)
 
     async def fence(self, run_id: str, reason: str, now: Instant) -> bool:
-        """This run claims nothing more; False where it was fenced before."""
+        """Fence a run: it claims nothing more; False if it was fenced before."""
         return await self._commits.call(_fence, run_id, reason, now)
 
     def active(self) -> list[Stop]:
-        """The stops that nobody has lifted, oldest first."""
+        """Return the stops that are not lifted, oldest first."""
         return [_from_row(row) for row in self._all(_ACTIVE)]
 
     def fenced(self, run_ids: Collection[str]) -> dict[str, str]:
-        """Which of these runs are fenced, and why."""
+        """Return which of these runs are fenced, and why."""
         query = sa.select(_fences).where(_fences.c.run_id.in_(list(run_ids)))
         return {row["run_id"]: row["reason"] for row in self._all(query)}
 
