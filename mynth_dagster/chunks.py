@@ -1,4 +1,4 @@
-"""A long sequence, some at a time."""
+"""Splitting of a long sequence into chunks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ T = TypeVar("T")
 
 
 def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """At most so many of them at a time, in order."""
+    """Yield chunks of at most this many elements, in order."""
     for start in range(0, len(values), size):
         yield values[start : start + size]

@@ -1,10 +1,10 @@
 """
-The only place that reads time.
+The clock: the only place that reads time.
 
-Two readings, for two purposes: `Clock.now_us` says *when* something happened
-(UTC, compared across processes), `Clock.elapsed_s` says *how long* something takes
-(a clock that no administrator sets and that goes on while the machine sleeps).
-`Clock.instant` holds both, for what another process will measure from.
+It has two readings, for two purposes: `Clock.now_us` is *when* something happened (UTC, compared
+across processes), `Clock.elapsed_s` measures *how long* something takes (a clock that no
+administrator sets and that goes on while the machine sleeps). `Clock.instant` holds both, for
+durations that another process will measure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ US_PER_S = 1_000_000
 @dataclass(frozen=True)
 class Instant:
     """
-    A moment that another process can measure from.
+    A point in time from which another process can measure a duration.
 
     Args:
         wall_us: Microseconds since 1970-01-01 UTC, as the clock was set then.
@@ -50,10 +50,10 @@ class Instant:
 
     def surely_elapsed_us(self, until: Instant) -> int:
         """
-        What has passed at least, 0 or more: no clock that was set can make it longer.
+        Return the time that has passed at least, 0 or more: setting a clock cannot make it longer.
 
-        Within one start of a machine its boot clock says it alone. After a restart the time since
-        then is sure, and what the wall clock says beyond it is not. Where starts have no name, the
+        Within one start of a machine, its boot clock alone decides. After a restart, only the time
+        since then is certain; what the wall clock shows beyond it is not. If starts have no id, the
         shorter of both counts, and a boot clock that went back means a restart.
         """
         by_wall = max(until.wall_us - self.wall_us, 0)
@@ -71,15 +71,15 @@ class Clock(Protocol):
     """Time as the package sees it; `SystemClock` in production, `ManualClock` in tests."""
 
     def now_us(self) -> int:
-        """Microseconds since 1970-01-01 UTC."""
+        """Return microseconds since 1970-01-01 UTC."""
         ...
 
     def elapsed_s(self) -> float:
-        """Seconds since an arbitrary start; never goes back, counts time asleep."""
+        """Return seconds since an arbitrary start; never goes back, counts time asleep."""
         ...
 
     def instant(self) -> Instant:
-        """Now, as another process can measure from it."""
+        """Return the present, as another process can measure from it."""
         ...
 
     async def sleep(self, delay_s: float) -> None:
@@ -105,7 +105,7 @@ class SystemClock:
 
 class ManualClock:
     """
-    A clock that moves only when told to.
+    A clock that moves only by its methods.
 
     `advance` moves both readings and wakes the sleepers whose time has come;
     `jump_wall` moves the wall clock alone, as an administrator would.
@@ -134,7 +134,7 @@ class ManualClock:
         await wake_up
 
     def advance(self, seconds: float) -> None:
-        """Move time forward by ``seconds`` and wake whoever is due."""
+        """Move time forward by ``seconds`` and wake the sleepers that are due."""
         self._elapsed_s += seconds
         self._now_us += round(seconds * US_PER_S)
         self._wake_due()
@@ -145,7 +145,7 @@ class ManualClock:
 
     @property
     def n_sleepers(self) -> int:
-        """How many coroutines wait on this clock."""
+        """The number of coroutines that wait on this clock."""
         return sum(not wake_up.done() for _, _, wake_up in self._sleepers)
 
     def _wake_due(self) -> None:
@@ -156,19 +156,19 @@ class ManualClock:
 
 
 def block_s(delay_s: float) -> None:
-    """Hold up the calling thread; never one that runs an event loop."""
+    """Block the calling thread; never one that runs an event loop."""
     time.sleep(delay_s)
 
 
 def utc_from_us(at_us: int) -> datetime:
-    """The aware UTC datetime of a microsecond timestamp."""
+    """Return the aware UTC datetime of a microsecond timestamp."""
     seconds, micros = divmod(at_us, US_PER_S)
     return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=micros)
 
 
 def us_from_utc(moment: datetime) -> int:
     """
-    The microsecond timestamp of an aware datetime.
+    Return the microsecond timestamp of an aware datetime.
 
     Raises:
         ValueError: The datetime carries no time zone.

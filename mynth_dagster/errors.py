@@ -5,12 +5,12 @@ The whole error tree, split by what the caller does next.
 MynthError                        everything this package raises on purpose
 ├── ConfigError                   a setting is wrong; nothing was read, sent or spent
 │   ├── UnsupportedFeatureError   the API revision in use has no such thing
-│   └── RevisionUnknownError      the server does not tell what it speaks (`may_pass`)
+│   └── RevisionUnknownError      the server's responses prove no revision (`may_pass`)
 ├── TableError                    a prompt or result table is unusable; nothing was sent
 ├── ApiError                      an exchange with Mynth
 │   ├── NotSentError              provably nothing left this machine: safe to repeat
 │   ├── NoAnswerError             sent, but no complete answer: outcome unknown for a POST
-│   ├── RefusedError              an answer with an error status (`status`, `code`, `body`)
+│   ├── RefusedError              a response with an error status (`status`, `code`, `body`)
 │   │   ├── UnauthorizedError     401, 403, 407: the key or token was refused
 │   │   ├── InvalidRequestError   400, 415, 422 …: this request is at fault
 │   │   ├── InsufficientBalanceError   the account cannot pay
@@ -18,8 +18,8 @@ MynthError                        everything this package raises on purpose
 │   │   ├── NotFoundError         404: unknown, or not visible to this key
 │   │   ├── RateLimitedError      429: later (`retry_after_s`)
 │   │   └── ServerFaultError      5xx: outcome unknown for a POST
-│   └── UnexpectedPayloadError    an answer that is not the revision's shape
-├── DownloadError                 one picture is not to be had (`code`, `may_pass`)
+│   └── UnexpectedPayloadError    a response that is not in the revision's shape
+├── DownloadError                 one image cannot be downloaded (`code`, `may_pass`)
 ├── TaskError                     waiting for one task
 │   ├── PollTimeoutError          not finished within the time allowed
 │   ├── PollUnauthorizedError     the token, and the key if there is one, were refused
@@ -28,7 +28,7 @@ MynthError                        everything this package raises on purpose
 │   └── TaskFailedError           the task ended `failed` (`faults`)
 ├── RunStoppedError               a run ended before all rows were sent; resumable
 │   ├── PriceUnknownError         a budget is set, and a price is not known
-│   └── ConfirmationNeededError   it would pay for rows again: a person has to say so
+│   └── ConfirmationNeededError   it would pay for rows again: a person has to confirm it
 ├── LedgerError
 │   ├── LedgerUnavailableError    the database did not confirm: outcome of the write unknown
 │   ├── AccountMismatchError      the key is another account's than the ledger's tasks
@@ -50,7 +50,7 @@ from mynth_dagster.printable import printable
 
 
 class MynthError(Exception):
-    """Everything this package raises on purpose; its words may be shown on any terminal."""
+    """Everything this package raises on purpose; its message may be shown on any terminal."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
@@ -70,7 +70,7 @@ class UnsupportedFeatureError(ConfigError):
 
 
 class RevisionUnknownError(ConfigError):
-    """The server does not tell its revision; `may_pass`: since nobody answers, or it is unwell."""
+    """The responses prove no revision; `may_pass`: the server is unreachable or has a fault."""
 
     def __init__(self, base_url: str, basis: str, *, may_pass: bool) -> None:
         super().__init__(
@@ -83,7 +83,7 @@ class RevisionUnknownError(ConfigError):
 
 @dataclass(frozen=True)
 class TableProblem:
-    """One complaint about a table: `row` is 0-based in reading order, or None for the whole."""
+    """One problem of a table: `row` is 0-based in reading order, or None for the whole."""
 
     reason: str
     row: int | None = None
@@ -107,7 +107,7 @@ class TableError(MynthError):
 
 
 class ApiError(MynthError):
-    """An exchange with Mynth that did not go as asked."""
+    """An exchange with Mynth that failed."""
 
     def __init__(self, operation: str, reason: str) -> None:
         super().__init__(f"{operation}: {reason}")
@@ -124,7 +124,7 @@ class WithheldRequestError(NotSentError):
 
 
 class NoAnswerError(ApiError):
-    """The request may have arrived and no complete answer came back."""
+    """The request may have arrived, and no complete response came back."""
 
 
 class RefusedError(ApiError):
@@ -172,15 +172,15 @@ class NotFoundError(RefusedError):
 
 
 class RateLimitedError(RefusedError):
-    """Too many requests; `retry_after_s` where the answer said how long."""
+    """Too many requests; `retry_after_s` if the response has it."""
 
 
 class ServerFaultError(RefusedError):
-    """The server failed; whether it acted first is not known."""
+    """The server failed; whether it acted before that is not known."""
 
 
 class UnexpectedPayloadError(ApiError):
-    """An answer that is not in the shape of the revision; `excerpt` is cut and has no secrets."""
+    """A response not in the revision's shape; `excerpt` is cut and has no secrets."""
 
     def __init__(self, operation: str, *, revision: str, path: str, excerpt: str = "") -> None:
         shown = f": {cut(excerpt)}" if excerpt else ""
@@ -192,10 +192,10 @@ class UnexpectedPayloadError(ApiError):
 
 class DownloadError(MynthError):
     """
-    A picture that is not to be had from its URL, or not to be trusted.
+    An image that cannot be downloaded from its URL, or is not to be trusted.
 
-    `code` is one of `models.download`'s; `may_pass` says that another try may end otherwise.
-    The URL is not in the words: it may be signed.
+    `code` is listed in `docs/tables.md`; with `may_pass` another try may end otherwise. The message
+    does not contain the URL, which may be signed.
     """
 
     def __init__(
@@ -275,11 +275,11 @@ class PriceUnknownError(RunStoppedError):
 
 
 class LedgerError(MynthError):
-    """The ledger could not do what was asked."""
+    """The ledger could not do an operation."""
 
 
 class LedgerUnavailableError(LedgerError):
-    """The database did not confirm a write; whether it was kept is not known."""
+    """The database did not confirm a write; whether it was committed is not known."""
 
 
 class LedgerMismatchError(LedgerError):
@@ -335,13 +335,13 @@ class WebhookRejectedError(MynthError):
 
 
 def name_some(items: Sequence[object], limit: int = ROWS_NAMED_MAX) -> str:
-    """At most ``limit`` of the items in words, and how many more there are."""
+    """Name at most ``limit`` of the items, and how many more there are."""
     shown = "; ".join(str(item) for item in items[:limit])
     more = len(items) - limit
     return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def cut(text: str, limit: int = EXCERPT_MAX_CHARS) -> str:
-    """The text on one line, cut to ``limit`` characters."""
+    """Return the text on one line, cut to ``limit`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

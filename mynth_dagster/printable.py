@@ -1,8 +1,8 @@
 """
-Words of servers, tables and webhooks made fit for terminals and logs.
+Escaping of text from servers, tables and webhooks for terminals and logs.
 
-A terminal obeys what it is sent: escape sequences move the cursor, set the title or rewrite lines,
-and bidirectional controls show a text in another order than it has.
+A terminal interprets control characters: escape sequences move the cursor, set the title or rewrite
+lines, and bidirectional controls show a text in another order than it has.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _CONTROL = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""The text with what a terminal would obey shown as its escape, such as ``\x1b``."""
+    r"""Replace what a terminal would interpret by its escape, such as ``\x1b``."""
     return _CONTROL.sub(lambda found: _escaped(ord(found[0])), text)
 
 
 def printable_logger(name: str) -> logging.Logger:
-    """The logger of a module, whose messages are made printable before any handler has them."""
+    """Return the logger of a module, whose messages are escaped before any handler gets them."""
     logger = logging.getLogger(name)
     logger.addFilter(_make_printable)
     return logger

@@ -1,1 +1,1 @@
-"""The API over HTTP: one session, free reads, and the paid call whose answer is sorted by proof."""
+"""The API over HTTP: one session, free reads, and the paid call whose response is sorted."""

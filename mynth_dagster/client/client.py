@@ -1,4 +1,4 @@
-"""Mynth's operations as coroutines, in the package's own words."""
+"""The client: Mynth's operations as coroutines, detection of the revision, waiting for one task."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ T = TypeVar("T")
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_SUCH_TASK = "tsk_00000000000000000000000000"
 _ACCOUNT_KEPT_BACK = frozenset({403, 404, 405})
-"""Answers to `GET /me` that say nothing of the key: the route is closed, or a proxy closes it."""
+"""Statuses of `GET /me` that prove nothing about the key: the route is closed, by whomever."""
 
 
 class MynthClient:
@@ -96,12 +96,12 @@ class MynthClient:
 
     @property
     def server_now_us(self) -> int | None:
-        """The server's clock at its newest answer, to the second; None where it told none."""
+        """The server's clock at its newest response, to the second; None if it sent none."""
         return _us_of_date(self._http.server_date)
 
     @property
     def n_requests(self) -> int:
-        """Requests made so far, of every kind and outcome."""
+        """The number of requests made so far, of every kind and outcome."""
         return self._http.n_requests + self.pictures.n_requests
 
     async def aclose(self) -> None:
@@ -123,11 +123,11 @@ class MynthClient:
         """
         The paid call, once: `POST /image/<doing>` with a body from `encode`.
 
-        Never raises for what the network or the server did: the result says what is proved.
+        Never raises for faults of the network or the server: the result shows what is proved.
 
         Args:
-            may_leave: Asked as the last act before the bytes leave, when a connection was waited
-                for and had; a request that may not leave any more is not sent.
+            may_leave: Called as the last act before the bytes leave, once the connection is there;
+                a request that may not leave any more is not sent.
         """
         call = Call(
             "create task",
@@ -186,7 +186,7 @@ class MynthClient:
         return await self._read(call, decode.decode_result)
 
     async def list_tasks(self, *, limit: int, after: str | None = None) -> list[ListedTask]:
-        """One page of this key's tasks, newest first; ``after``: older than that task."""
+        """Read one page of this key's tasks, newest first; ``after``: older than that task."""
         params: dict[str, str | int] = {"limit": limit}
         if after is not None:
             params["after"] = after
@@ -195,39 +195,38 @@ class MynthClient:
         )
 
     async def estimate(self, request: ImageRequest) -> Estimate:
-        """What one such request will reserve; creates and charges nothing."""
+        """Estimate what one such request will reserve; creates and charges nothing."""
         call = Call(
             "estimate", "POST", "/image/generate/estimate", content=self.encode(request, None)
         )
         return await self._read(call, decode.decode_estimate)
 
     async def get_catalog(self) -> dict[str, CatalogModel]:
-        """The public catalogue, by model id."""
+        """Read the public catalogue, by model id."""
         return await self._read(
             Call("list models", "GET", "/models", anonymous=True), decode.decode_catalog
         )
 
     async def list_destinations(self) -> frozenset[str]:
-        """The names of the account's own storage that images may be sent to."""
+        """Read the names of the account's own storage that images may be sent to."""
         return await self._read(
             Call("list destinations", "GET", "/destinations"), decode.decode_destinations
         )
 
     async def get_account(self) -> Account:
-        """Who the key belongs to, and what it may do and spend."""
+        """Read the account of the key, and what the key may do and spend."""
         return await self._read(Call("read account", "GET", "/me"), decode.decode_account)
 
     async def get_balance(self) -> Balance:
-        """The account's money."""
+        """Read the account's balance."""
         return await self._read(Call("read balance", "GET", "/balance"), decode.decode_balance)
 
     async def get_picture(self, url: str) -> bytes:
         """
-        The bytes at the URL of a result, fetched once and without credentials.
+        Fetch the bytes at the URL of a result, once and without credentials.
 
         Raises:
-            DownloadError: It cannot be had from where it may be fetched, or is longer than
-                `PICTURE_MAX_BYTES`.
+            DownloadError: It may not or cannot be fetched, or is longer than `PICTURE_MAX_BYTES`.
         """
         body = bytearray()
 
@@ -260,9 +259,8 @@ class MynthClient:
         """
         Prove, free of charge, that the key is accepted.
 
-        Returns the account where the server tells it. Elsewhere, and where something in between
-        keeps the account back, a task that cannot exist is asked for: an accepted key gets
-        "not found".
+        Returns the account if the server returns it. Otherwise, and if a proxy blocks the account,
+        it reads a task that cannot exist: an accepted key gets "not found".
 
         Raises:
             UnauthorizedError: The key is refused.
@@ -328,7 +326,7 @@ def _task_path(task_id: str) -> str:
     return f"/tasks/{quote(task_id, safe='')}"
 
 
-# Waiting for one task, with the errors that the official SDK has for it.
+# Waiting for one task, with the same errors as the official SDK.
 
 
 @dataclass(frozen=True)
@@ -396,7 +394,7 @@ async def wait_for_task(
 async def _read_with_token(
     client: MynthClient, task_id: str, token: str, status: TaskStatus
 ) -> Task:
-    """The key's owner alone may read the whole task; why it failed is not told to a token."""
+    """Read the images with a token, which does not show the whole task or why it failed."""
     if status is TaskStatus.FAILED:
         raise TaskFailedError(task_id)
     try:
@@ -427,7 +425,7 @@ def _interval_s(waited_s: float, settings: WaitSettings) -> float:
     return min(interval_s, settings.timeout_s - waited_s)
 
 
-# Asking a server for its revision, by requests that cost nothing; `wire.revision` reads them.
+# Detection of a server's revision by free requests; `wire.revision` reads the responses.
 
 
 OLDEST = REVISIONS[0]
@@ -436,14 +434,14 @@ OLDEST = REVISIONS[0]
 @dataclass(frozen=True)
 class RevisionVerdict:
     """
-    What a server's answers tell of its revision.
+    What a server's responses prove about its revision.
 
     Args:
         revision: None: they prove nothing.
-        basis: In words, what was answered.
-        is_certain: False where the answers are those of a server without the routes that were
-            asked, which may also be something in between that keeps them back.
-        may_pass: Nobody answered, or a server that is unwell: later it may tell.
+        basis: A description of the responses.
+        is_certain: False if the server seems not to have the routes, which may also mean that a
+            proxy blocks them.
+        may_pass: The server is unreachable or has a fault: a later try may prove it.
     """
 
     revision: str | None
@@ -456,7 +454,7 @@ async def ask_revision(
     settings: ClientSettings, *, seen: str | None = None, transport: Transport | None = None
 ) -> RevisionVerdict:
     """
-    Ask for the public catalogue, and where that does not tell, with the key for an estimate.
+    Read the public catalogue, and if that proves nothing, request an estimate with the key.
 
     A server that has neither, and has tasks, speaks the oldest revision.
 
@@ -464,7 +462,7 @@ async def ask_revision(
         seen: The revision last seen there; None: it may be no address of Mynth's at all.
 
     Raises:
-        ApiError: Nobody answers.
+        ApiError: The server is unreachable.
     """
     http = HttpSession(settings, transport)
     try:
@@ -511,7 +509,7 @@ async def _ask(http: HttpSession, settings: ClientSettings, seen: str | None) ->
 
 
 async def _has_tasks(http: HttpSession, settings: ClientSettings) -> bool:
-    """Whether a route that every revision has is there: without a key it refuses, free of cost."""
+    """Whether a route that every revision has is there: without a key it refuses, for free."""
     call = Call("ask for the revision", "GET", "/tasks/tsk_0/status", anonymous=True)
     answer = await http.exchange(call, timeout_s=settings.read_timeout_s)
     return answer.status not in (404, 405, 410)

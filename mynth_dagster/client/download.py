@@ -1,8 +1,8 @@
 """
-Fetching pictures from URLs that somebody else wrote.
+Downloads of images from URLs that are not ours and may be hostile.
 
-It speaks aiohttp directly: the address that is connected to has to be seen, and this happens
-below httpx. No credentials, cookies or proxies; redirects by hand, each hop judged anew; no
+It uses aiohttp directly: the address of each connection has to be checked, and this happens below
+httpx. No credentials, cookies or proxies; redirects by hand, each hop checked again; no
 decompression; bounds on bytes, time and pace. A body is handed on as it comes.
 """
 
@@ -102,7 +102,7 @@ def is_allowed(address: str, scope: AddressScope) -> bool:
 
 
 def _carried(address: Address) -> IPv4Address | None:
-    """The IPv4 address that a packet to this IPv6 address ends at."""
+    """Return the IPv4 address at which a packet to this IPv6 address ends."""
     if isinstance(address, IPv4Address):
         return None
     if address in _NAT64:
@@ -125,16 +125,16 @@ _DEFAULT_PORT = {"http": "80", "https": "443"}
 
 def is_trusted_picture(url: str, settings: ClientSettings) -> bool:
     """
-    Whether a picture may be fetched from this URL, as far as the URL tells.
+    Whether an image may be fetched from this URL, as far as the URL shows.
 
-    It lies at the API's own origin, or by https at the default port of one of `image_hosts`, or
-    anywhere where `any_public_host` is set; its address is looked at when it is connected to.
+    It is at the API's own origin, or by https at the default port of one of `image_hosts`, or
+    anywhere if `any_public_host` is set; its address is checked at the connection.
     """
     return scope_of(url, settings) is not None
 
 
 def scope_of(url: str, settings: ClientSettings) -> AddressScope | None:
-    """How far this URL is trusted; None: not at all."""
+    """Return how far this URL is trusted; None: not at all."""
     origin = _origin(url)
     if origin is None:
         return None
@@ -148,10 +148,10 @@ def scope_of(url: str, settings: ClientSettings) -> AddressScope | None:
 
 def next_hop(url: str, location: str) -> str:
     """
-    Where a redirect leads.
+    Return the URL that a redirect leads to.
 
     Raises:
-        DownloadError: From https to http, or to what is no URL of ours.
+        DownloadError: It leads from https to http, or to a URL that may not be fetched.
     """
     found = urljoin(url, location)
     origin = _origin(found)
@@ -163,7 +163,7 @@ def next_hop(url: str, location: str) -> str:
 
 
 def _may_be_public(host: str) -> bool:
-    """A literal address is looked at here already; a name when it is resolved."""
+    """Check a literal address, which may be public; a name is checked when it is resolved."""
     literal = host.strip("[]")
     try:
         ip_address(literal)
@@ -205,11 +205,11 @@ class PictureSession:
 
     async def fetch(self, url: str, take: Take, *, bytes_max: int) -> int:
         """
-        Hand the body at this URL to `take`, in chunks; how many bytes there were.
+        Hand the body at this URL to `take`, in chunks; return the number of bytes.
 
         Raises:
-            DownloadError: It is not to be had, or not to be trusted; `may_pass` tells whether
-                another try may end otherwise. What was taken so far is worth nothing.
+            DownloadError: It cannot be downloaded, or is not to be trusted; with `may_pass`
+                another try may end otherwise. Discard the chunks taken so far.
         """
         try:
             return await asyncio.wait_for(self._follow(url, take, bytes_max), DOWNLOAD_TIMEOUT_S)
@@ -257,7 +257,7 @@ class PictureSession:
 
 
 def _in_our_words(error: Exception) -> DownloadError:
-    """Never in the library's: its words may quote the URL, which may be signed."""
+    """Describe the failure without the library's message, which may quote a signed URL."""
     if isinstance(error, aiohttp.ClientPayloadError):
         message = "the body ended before its announced length"
         return DownloadError("truncated", message, may_pass=True)
@@ -271,7 +271,7 @@ def _in_our_words(error: Exception) -> DownloadError:
 
 
 def _require_body(answer: aiohttp.ClientResponse, bytes_max: int) -> None:
-    """An answer that may be a picture, by its head."""
+    """Require a response that may be an image, by its status and headers."""
     status = answer.status
     if status in _GONE:
         raise DownloadError("url_expired", f"its URL answers HTTP {status}", http_status=status)
@@ -319,7 +319,7 @@ def _make_session(scope: AddressScope, settings: ClientSettings) -> aiohttp.Clie
 
 
 class ScopedResolver(AbstractResolver):
-    """Addresses of a name that may be connected to; the connection is made to one of these."""
+    """Resolves a name to the addresses that may be connected to, and to no others."""
 
     def __init__(self, scope: AddressScope) -> None:
         self._scope = scope

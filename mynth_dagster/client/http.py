@@ -1,10 +1,10 @@
 """
-The one module that knows httpx, whose types are the seam for transports of other people's making.
+HTTP: connections, requests and responses; the one module that imports httpx.
 
-httpx's own client costs as much as the request, and its pool collapses above eight connections:
-without a transport of the user's choice, requests go to `Connections` directly. No redirects, one
-total deadline, and no POST that a library repeats (a GET cut early on a reused connection it does,
-once).
+httpx's types are the seam for transports that users bring. Its own client costs as much as the
+request, and its pool slows down above eight connections: without a transport of the user's choice,
+requests go to `Connections` directly, on aiohttp. No redirects, one total deadline, and no POST
+that a library repeats (a GET that was cut early on a reused connection, aiohttp repeats once).
 
 A transport can prove nothing about a failed request, so its failures are "no answer".
 """
@@ -47,9 +47,9 @@ MayLeave = Callable[[], Awaitable[bool]]
 
 class Slot:
     """
-    One answer's turn among the large ones: taken when it turns out to be long, let go when decoded.
+    A turn among the large responses: taken when one turns out to be long, released when decoded.
 
-    Whoever waits for a turn does not read on, so that the sender waits too.
+    A response that waits for a turn is not read on, so that the sender waits too.
     """
 
     __slots__ = ("_is_taken", "_turns")
@@ -59,13 +59,13 @@ class Slot:
         self._is_taken = False
 
     async def take(self) -> None:
-        """Wait for a turn; at once where this answer has it."""
+        """Wait for a turn; return at once if this response has it."""
         if not self._is_taken:
             await self._turns.acquire()
             self._is_taken = True
 
     def release(self) -> None:
-        """Let the next one go on."""
+        """Let the next response go on."""
         if self._is_taken:
             self._is_taken = False
             self._turns.release()
@@ -74,9 +74,9 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """
-    A request as it is sent; an answer longer than `bytes_max` is none, a large one takes the slot.
+    A request as it is sent; a response beyond `bytes_max` is none, a large one takes the slot.
 
-    `may_leave` is asked when nothing is between it and the socket any more; where it says no, the
+    `may_leave` is called when nothing is left between it and the socket; if it returns False, the
     request provably stays here.
     """
 
@@ -91,7 +91,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete answer; header names are in lower case."""
+    """A complete response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -99,7 +99,7 @@ class Response:
 
 
 class Handover:
-    """Whether a request may have been handed to a connection: it may, unless it is proved not."""
+    """The record whether a request was handed to a connection: assumed, unless disproved."""
 
     __slots__ = ("_happened", "_is_waiting", "is_withheld")
 
@@ -114,7 +114,7 @@ class Handover:
 
     async def require(self, may_leave: MayLeave) -> None:
         """
-        The last look, with nothing between it and the bytes; none leaves while it lasts.
+        Check one last time that the bytes may leave; none leaves during the check.
 
         Raises:
             WithheldError: They may not leave any more.
@@ -125,20 +125,20 @@ class Handover:
         self.is_withheld = False
 
     def begin(self) -> None:
-        """A connection is waited for; nothing can leave meanwhile."""
+        """Note that the request waits for a connection; nothing can leave meanwhile."""
         self._is_waiting = True
 
     def complete(self) -> None:
-        """A connection was handed over; it stays so, whatever comes."""
+        """Note that a connection was handed over; this is never undone."""
         self._happened = True
 
 
 class WithheldError(Exception):
-    """The bytes of a request were held back at the last moment."""
+    """The bytes of a request were withheld by the last check."""
 
 
 handover: ContextVar[Handover] = ContextVar("mynth_handover")
-"""That of the request which the current task makes."""
+"""The handover of the request which the current asyncio task makes."""
 
 
 class Connections:
@@ -190,7 +190,7 @@ class Connections:
 
 class _Watched(aiohttp.payload.Payload):
     """
-    A body that is looked at before its first byte is written.
+    A body with a check before its first byte is written.
 
     The head is written with the body or before it: without a body it is no request.
     """
@@ -203,15 +203,15 @@ class _Watched(aiohttp.payload.Payload):
 
 
 class _Body(_Watched, aiohttp.payload.BytesPayload):
-    """In one piece."""
+    """A body that is sent in one piece."""
 
 
 class _LongBody(_Watched, aiohttp.payload.BytesIOPayload):
-    """In pieces, between which others run."""
+    """A body that is sent in pieces, between which other tasks run."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells the request when it waits for its connection, and when it has it."""
+    """A connector that notes when a request waits for its connection, and when it gets it."""
 
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         mine = handover.get()
@@ -222,7 +222,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def headers_of(raw: Any) -> dict[str, str]:
-    """Pairs of bytes as text, with names in lower case."""
+    """Decode pairs of bytes, with names in lower case."""
     return {
         name.decode("latin-1").lower(): value.decode("latin-1", "replace") for name, value in raw
     }
@@ -230,7 +230,7 @@ def headers_of(raw: Any) -> dict[str, str]:
 
 async def read_whole(chunks: AsyncIterable[bytes], request: Outgoing) -> bytes:
     """
-    The body of an answer; one without end is none.
+    Read the body of a response, up to the bound of the request.
 
     Raises:
         ValueError: It is longer than the request allows.
@@ -247,7 +247,7 @@ async def read_whole(chunks: AsyncIterable[bytes], request: Outgoing) -> bytes:
 
 @lru_cache(maxsize=16)
 def _url(text: str) -> yarl.URL:
-    """Kept for the few that thousands of requests share: parsing one is not cheap."""
+    """Parse a URL; cached, since thousands of requests share a few and parsing is not cheap."""
     return yarl.URL(text, encoded=True)
 
 
@@ -273,11 +273,11 @@ class Call:
     One request.
 
     Args:
-        operation: Names it in errors.
+        operation: Its name in errors.
         path: Below the base URL.
         token: Replaces the key.
         files: Sent as a form instead of `content`: (field, (name, content, media type)).
-        bytes_max: A longer answer is none.
+        bytes_max: A longer response counts as none.
     """
 
     operation: str
@@ -300,7 +300,7 @@ class HttpSession:
         transport: Any httpx transport, for tests and proxies; by default our own connections,
             the only ones whose failures can be proved "not sent".
 
-    `server_date` is the `Date` of the newest answer that had one.
+    `server_date` is the `Date` of the newest response that had one.
     """
 
     def __init__(self, settings: ClientSettings, transport: Transport | None = None) -> None:
@@ -316,7 +316,7 @@ class HttpSession:
         )
 
     def slot(self) -> Slot:
-        """For one exchange: a large answer keeps its turn until its owner releases it."""
+        """Make a slot for one exchange: a large response keeps its turn until it is released."""
         return Slot(self._turns)
 
     async def exchange(
@@ -328,16 +328,16 @@ class HttpSession:
         slot: Slot | None = None,
     ) -> Response:
         """
-        Send one request and read the whole answer, whatever its status.
+        Send one request and read the whole response, whatever its status.
 
         Args:
-            timeout_s: In all; None: as the settings say of any request.
-            may_leave: Asked last, before the bytes leave; a request that may not is not sent.
-            slot: Held by a large answer when this returns; None: no longer than until then.
+            timeout_s: In all; None: as the settings have it for any request.
+            may_leave: Called last, before the bytes leave; a request that may not is not sent.
+            slot: Held by a large response when this returns; None: no longer than until then.
 
         Raises:
             NotSentError: Provably no connection was handed over.
-            NoAnswerError: The request may have arrived; no complete answer came.
+            NoAnswerError: The request may have arrived; no complete response came.
         """
         mine, turn = Handover(), slot or self.slot()
         reset = handover.set(mine)
@@ -389,7 +389,7 @@ class _ByTransport:
         self._extensions = {"timeout": {"connect": settings.connect_timeout_s}}
 
     async def send(self, request: Outgoing) -> Response:
-        """Send one request and read its answer; raises whatever the transport raises."""
+        """Send one request and read its response; raises whatever the transport raises."""
         asked = httpx.Request(
             request.method,
             request.url,
@@ -412,13 +412,13 @@ class _ByTransport:
 
 
 def _form(files: Sequence[FormFile]) -> tuple[bytes, str]:
-    """The bytes of a form with these files, and its content type."""
+    """Encode a form with these files; return its bytes and its content type."""
     form = httpx.Request("POST", "http://form", files=files)
     return form.read(), form.headers["content-type"]
 
 
 def _redacted(answer: Response, secret: str) -> Response:
-    """Answers are quoted in tables and errors: a server that echoes the key must not leak it."""
+    """Remove the key from a response that echoes it: tables and errors quote responses."""
     echo = secret.encode("ascii")
     if echo not in answer.body:
         return answer
@@ -427,12 +427,12 @@ def _redacted(answer: Response, secret: str) -> Response:
 
 @lru_cache(maxsize=1)
 def tls_context() -> ssl.SSLContext:
-    """One for all sessions: reading the certificate authorities costs as much as fifty requests."""
+    """Return one context for all sessions: reading the authorities costs as much as 50 requests."""
     return httpx.create_ssl_context()
 
 
 def _in_words(error: Exception) -> str:
-    """The failure without the library's class names where it says something itself."""
+    """Describe the failure, without the library's class names if it has a message."""
     if isinstance(error, asyncio.TimeoutError):  # not the built-in before 3.11
         return "no complete answer within the time allowed"
     return cut(str(error) or type(error).__name__)

@@ -1,8 +1,8 @@
 """
-How many requests may be in flight, and when nobody may send.
+The limiter: how many requests may be in flight, and pauses in which none may be sent.
 
-One limit shared by all workers of a process: it halves when Mynth or the network pushes back
-and grows by one for each full round of successes. One pause shared by all.
+All workers of a process share one limit: it halves when Mynth or the network pushes back and grows
+by one for each full round of successes. They share one pause, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mynth_dagster.errors import (
 from mynth_dagster.limits import RETRY_AFTER_MAX_S, RETRY_DELAY_MAX_S, RETRY_DELAY_MIN_S
 
 LOOK_UP_S = 1.0
-"""How often those who wait for the end of a pause look whether they still should."""
+"""How often a wait for the end of a pause checks whether to give up."""
 
 
 class Limiter:
@@ -63,8 +63,8 @@ class Limiter:
         Wait until no pause is on and a slot is free, and take it.
 
         Args:
-            give_up: Looked at once a second: whether to stop waiting for the pause to end.
-                The slot is then taken within it, to be given back unused.
+            give_up: Called once a second: whether to stop waiting for the pause to end. The slot
+                is then taken within it, to be given back unused.
         """
         if self._n_waiting == 0 and self._in_flight < self._limit and self._left_s() <= 0:
             self._in_flight += 1
@@ -76,7 +76,7 @@ class Limiter:
             self._n_waiting -= 1
 
     def _left_s(self) -> float:
-        """How long the pause still lasts."""
+        """Return how long the pause still lasts."""
         return self._resume_at_s - self._clock.elapsed_s() if self._resume_at_s else 0.0
 
     async def _wait_for_slot(self, give_up: Callable[[], bool]) -> None:
@@ -101,7 +101,7 @@ class Limiter:
                 self._free.notify()
 
     def note_success(self) -> None:
-        """An answer came in time: recover slowly."""
+        """Note a response in time: recover slowly."""
         self._successes += 1
         if self._limit < self._ceiling and self._successes >= self._limit:
             self._limit += 1
@@ -109,7 +109,7 @@ class Limiter:
 
     def push_back(self, pause_s: float = 0.0) -> None:
         """
-        Fewer requests from now on, and none at all for ``pause_s`` seconds.
+        Allow fewer requests from now on, and none at all for ``pause_s`` seconds.
 
         All that were in flight together push back together: within a pause the limit halves once.
         """
@@ -127,13 +127,13 @@ _PASSING = (NoAnswerError, NotSentError, RateLimitedError, ServerFaultError, Une
 
 
 def may_pass_by_itself(error: ApiError) -> bool:
-    """Whether the same read may well succeed later."""
+    """Whether the same read may succeed later."""
     return isinstance(error, _PASSING)
 
 
 def decide_retry_s(error: ApiError, *, attempt: int, attempts_max: int) -> float | None:
     """
-    Seconds to wait before the next attempt of a free read, or None to give up.
+    Return the seconds to wait before the next attempt of a free read, or None to give up.
 
     A `Retry-After` is obeyed up to `RETRY_AFTER_MAX_S`; a longer one means "not now".
 
@@ -147,5 +147,5 @@ def decide_retry_s(error: ApiError, *, attempt: int, attempts_max: int) -> float
 
 
 def backoff_s(attempt: int) -> float:
-    """Doubling from `RETRY_DELAY_MIN_S`, at most `RETRY_DELAY_MAX_S`; ``attempt`` is 1-based."""
+    """Return a pause that doubles from `RETRY_DELAY_MIN_S` to `RETRY_DELAY_MAX_S`, 1-based."""
     return float(min(RETRY_DELAY_MIN_S * 2 ** min(attempt - 1, 16), RETRY_DELAY_MAX_S))

@@ -1,5 +1,5 @@
 """
-Sorting the answer to the paid call by one question: *could Mynth have taken it?*
+The outcome of a paid request, sorted by one question: *could Mynth have accepted it?*
 
 Pure. `docs/guarantees.md` prints the rules; the engine acts on the result.
 """
@@ -41,14 +41,14 @@ class Cause(str, Enum):
 
 @dataclass(frozen=True)
 class Accepted:
-    """Mynth made a task."""
+    """Mynth created a task."""
 
     created: CreatedTask
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Mynth surely made no task; `cause` says whose fault it is."""
+    """Mynth certainly created no task; `cause` shows who has to act."""
 
     error: RefusedError
     cause: Cause
@@ -64,10 +64,10 @@ class NotSent:
 @dataclass(frozen=True)
 class Unknown:
     """
-    Mynth may have made a task; nothing may be sent again until that is known.
+    Mynth may have created a task; nothing may be sent again until that is known.
 
-    `is_foreign`: the answer is a refusal and not Mynth's own. Whoever stands in between gave it,
-    before Mynth saw the request or after.
+    `is_foreign`: the response is a refusal that is not Mynth's own. A proxy gave it, before Mynth
+    received the request or after.
     """
 
     error: ApiError
@@ -85,7 +85,7 @@ _POSSIBLY_TAKEN = frozenset({408, 409, 425, 499})
 def sort_answer(
     operation: str, answer: Response, profile: RevisionProfile, *, now_us: int
 ) -> PaidOutcome:
-    """What a complete answer to a paid POST proves."""
+    """Decide what a complete response to a paid POST proves."""
     body = parse_json(answer.body)
     if 200 <= answer.status < 300 and decode.find_task_id(body) is not None:
         return Accepted(decode.decode_created(operation, body, revision=profile.REVISION))
@@ -115,7 +115,7 @@ _CAUSE_BY_KIND: tuple[tuple[type[RefusedError], Cause], ...] = (
 
 
 def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
-    """By code first, by status second; a 4xx for an address stops the run."""
+    """Return who has to act, by code, then by status; a 4xx for an address stops the run."""
     for kind, cause in _CAUSE_BY_KIND:
         if isinstance(error, kind):
             return cause
@@ -127,7 +127,7 @@ def cause_of(error: RefusedError, profile: RevisionProfile) -> Cause:
 
 
 def _is_ours(error: RefusedError, profile: RevisionProfile) -> bool:
-    """Whether the request was refused for what we wrote, and not for what the row asks."""
+    """Whether the request was refused for a field that we add, and not for the row's own."""
     if error.code in decode.MALFORMED_CODES or error.status == UNSUPPORTED_MEDIA_TYPE:
         return True
     paths = decode.complained_paths(error)
@@ -141,5 +141,5 @@ def _is_own(path: tuple[str, ...], profile: RevisionProfile) -> bool:
 
 
 def _is_about_the_key(error: UnauthorizedError) -> bool:
-    """A 403 with a code of its own may forbid one model only; 407 is a proxy's word."""
+    """Whether the key is at fault: a 403 with a code may forbid one model; 407 is a proxy's."""
     return error.status == 401 or error.code in decode.KEY_CODES

@@ -1,4 +1,4 @@
-"""How to reach Mynth."""
+"""Connection settings: how to reach Mynth."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ClientSettings:
         request_timeout_s: In all, from the first attempt to connect to the last byte read.
         read_timeout_s: The same of a free read; None: as any request.
         read_attempts: How often a free read is tried before its error is raised.
-        image_hosts: Hosts that pictures are fetched from, besides the API's own.
-        any_public_host: Pictures are also fetched from any host with a public address.
+        image_hosts: Hosts that images are fetched from, besides the API's own.
+        any_public_host: Images are also fetched from any host with a public address.
     """
 
     base_url: str = DEFAULT_BASE_URL

@@ -1,4 +1,4 @@
-"""What a batch is: the settings that turn prompt rows into requests."""
+"""A batch and its settings, which turn prompt rows into requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Slice:
     Args:
         window: Key of the window (`2026-11-22`), or empty where the batch has none.
         fan_out: Key within the fan-out (`003`, or a model id), or empty.
-        window_dimension: What the window is called in paths: `date`, `file`, `partition`.
+        window_dimension: The window's name in paths: `date`, `file`, `partition`.
         fan_out_dimension: `shard` or `model`.
 
     Raises:
@@ -71,17 +71,17 @@ class Slice:
 
     @property
     def key(self) -> str:
-        """For people and for Dagster: `2026-11-22|003`, `2026-11-22`, `003` or `all`."""
+        """The name for people and for Dagster: `2026-11-22|003`, `2026-11-22`, `003` or `all`."""
         return "|".join(part for part in (self.window, self.fan_out) if part) or "all"
 
 
 def shard_keys(n_shards: int) -> list[str]:
-    """The names of the shards, `000` to one less than their number."""
+    """Return the names of the shards, `000` to one less than their number."""
     return [f"{index:03d}" for index in range(n_shards)]
 
 
 def _require_storable(dimension: str, key: str) -> None:
-    """A key is text of the ledger and part of a folder's name: both have to hold it."""
+    """Require a key that both the ledger and a folder's name can hold."""
     if not key:
         return
     try:
@@ -111,7 +111,7 @@ class FileSettings:
         store: Folder or fsspec URL under which they are kept; empty: the root of the tables.
         concurrency: Downloads at once, 1 to 64; each holds about 7 MiB, 25 with an object store.
         max_bytes: A larger file is refused.
-        max_pixels: A picture of more pixels is refused, by its header.
+        max_pixels: An image of more pixels is refused, by its header.
     """
 
     store: str = ""
@@ -154,7 +154,7 @@ RETRIES_MAX = 10
 @dataclass(frozen=True)
 class RequestDefaults:
     """
-    What a row asks for where it says nothing itself; None leaves it to Mynth.
+    The values of columns that a row leaves empty; None leaves them to Mynth.
 
     Args:
         negative_prompt: What to avoid.
@@ -167,8 +167,8 @@ class RequestDefaults:
         destination: Name of a destination at Mynth.
         webhook_urls: Up to five endpoints.
         mute_registered_webhooks: Whether the webhooks registered at Mynth are not called.
-        public_access_tokens: Whether each task's public access token is handed out in `tasks`, so
-            that browsers may poll; the tokens are secrets.
+        public_access_tokens: Whether `tasks` has each task's public access token, so that browsers
+            may poll; the tokens are secrets.
     """
 
     negative_prompt: str | None = None
@@ -192,29 +192,29 @@ class Batch:
     Args:
         name: Names the assets, the folder of the tables and (unless `identity` is given)
             the rows in the ledger.
-        models: Every prompt row without a model of its own is asked of each of these.
+        models: Every prompt row without a model of its own becomes a request to each of these.
         fan_out: `shard` (stable hash of the row) or `model` (one partition per model).
         shards: Number of shards; 1 means no fan-out.
         columns: Our column name -> the table's own, where they differ; None: the table's column
             of our name is one of the user's, and carried.
-        defaults: What a row asks for where it says nothing itself.
+        defaults: The values of columns that a row leaves empty.
         deadline_s: Seconds after acceptance at which a pending task is called stalled.
         prices_usd: USD per image by model id, used where Mynth offers no price.
         identity: What identifies the batch in the ledger, to survive a rename.
-        window_dimension: What the window is called in paths: `date`, `file`, `key`, `partition`.
+        window_dimension: The window's name in paths: `date`, `file`, `key`, `partition`.
         budget: Caps on money; rows beyond them are not sent.
         confirm_above_usd: Where models or defaults changed: more than this, for rows that were
             paid for before, is not sent unless a person confirms it.
         on_unresolved: `resubmit` sends a row again once it is proved that its request was not
             accepted, where the revision has a task list; `hold` leaves that to a person.
-        retries: How often a row whose task failed is asked for again by itself, and paid for
-            again, where another try may end otherwise.
+        retries: How often a row whose task failed is sent and paid for again automatically, where
+            another try may end otherwise.
         files: Whether and how the files of images are kept; None: only their URLs.
         url_lifetime_s: Seconds for which Mynth serves an image after its completion; None: as
             the revision documents, which those before 2026-10 do not.
         inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
             of which none is read; None: they start at the table's folder, and may lie anywhere.
-        check_capabilities: Whether rows are refused that ask of a model what it is known to lack.
+        check_capabilities: Whether rows are rejected that need what their model is known to lack.
         inspection: What is asked about the images of the batch, instead of making any.
     """
 
@@ -290,17 +290,17 @@ class Batch:
 
     @property
     def fan_out_keys(self) -> list[str]:
-        """The partition keys of the fan-out; empty where there is none."""
+        """The partition keys of the fan-out; empty if there is none."""
         if self.fan_out == MODEL_DIMENSION:
             return list(self.models)
         return shard_keys(self.shards) if self.shards > 1 else []
 
     def slice(self, window: str = "", fan_out: str = "") -> Slice:
-        """The partition of this batch with these keys."""
+        """Return the partition of this batch with these keys."""
         return Slice(window, fan_out, self.window_dimension, self.fan_out)
 
     def slices(self, window: str = "") -> list[Slice]:
-        """All partitions of one window."""
+        """Return all partitions of one window."""
         return [self.slice(window, key) for key in self.fan_out_keys or [""]]
 
 
@@ -313,7 +313,7 @@ def _check_name(name: str) -> None:
         raise ConfigError("name", f"{message}{FOLDER_NAME_MAX_BYTES}")
 
 
-# What a batch's defaults may ask for, by revision; checked before anything is read or sent.
+# The limits of a batch's defaults, by revision; checked before anything is read or sent.
 
 
 def require_within_limits(defaults: RequestDefaults, limits: RevisionLimits) -> None:

@@ -1,4 +1,4 @@
-"""Why a prompt row or an image is not there, what became of its money, and what to do next."""
+"""Failures: why a row or an image is missing, what became of its money, and what to do next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NEVER_BETTER = frozenset(
 
 
 class Stage(str, Enum):
-    """How far a row or image came."""
+    """The stage that a row or image reached."""
 
     VALIDATION = "validation"
     SUBMISSION = "submission"
@@ -52,19 +52,19 @@ class MoneyOutcome(str, Enum):
 
 
 def code_of(text: str | None, otherwise: str) -> str:
-    """A code in lower snake case; prose and nothing become ``otherwise``."""
+    """Return a code in lower snake case; prose and an empty text become ``otherwise``."""
     lowered = (text or "").strip().lower().replace("-", "_")
     return lowered if _CODE.fullmatch(lowered) else otherwise
 
 
 def is_retryable(intent: Intent) -> bool:
-    """Whether asking for a failed or refused row again may end otherwise."""
+    """Whether another try of a failed or refused row may end otherwise."""
     return intent.error_code is None or code_of(intent.error_code, "failed") not in NEVER_BETTER
 
 
 @dataclass(frozen=True)
 class Words:
-    """How a state is told."""
+    """The wording of a state."""
 
     stage: Stage
     code: str
@@ -199,7 +199,7 @@ def _words_for_failed(intent: Intent, task: Task | None) -> Words:
 
 
 def words_for(status: str, intent: Intent, task: Task | None) -> Words:
-    """How an intent that delivered nothing is told; `status` is the shown one."""
+    """Return the wording for an intent that delivered nothing; `status` is the shown one."""
     if intent.state is IntentState.FAILED:
         return _words_for_failed(intent, task)
     return _WORDS_BY_STATUS[status](intent)
@@ -220,7 +220,7 @@ _WORDS_BY_STATUS: dict[str, Callable[[Intent], Words]] = {
 }
 
 UNSUPPORTED = "unsupported_by_revision"
-"""The code of a row that was fine when prompts were checked, and is no longer expressible."""
+"""The code of a row that was valid when prompts were checked, and is no longer expressible."""
 
 _NEXT_BY_REASON = {
     UNSUPPORTED: "Materialize prompts again: they were checked for another API revision.",
@@ -240,14 +240,14 @@ _NEXT_BY_REASON = {
 
 
 def next_for_withheld(code: str) -> str:
-    """What to do about a row that was not sent, by the code of what stopped it."""
+    """Return what to do about a row that was not sent, by the code of what stopped it."""
     return _NEXT_BY_REASON.get(
         code, "Materialize tasks for this partition again; only rows not asked for are sent."
     )
 
 
 def _faults_in_words(intent: Intent, task: Task | None) -> tuple[str, str]:
-    """The first fault's code, and all distinct faults in words."""
+    """Return the first fault's code, and a description of all distinct faults."""
     faults: Sequence[Fault] = task.faults if task else ()
     if not faults and task:
         faults = [image.fault for image in task.images if image.fault]
@@ -259,7 +259,7 @@ def _faults_in_words(intent: Intent, task: Task | None) -> tuple[str, str]:
 
 
 def money_of(reserved_units: int | None, charged_units: int | None) -> MoneyOutcome:
-    """A failed thing: what is charged is charged, a reservation is given back."""
+    """Return the money's fate of a failure: a charge stays, a reservation is given back."""
     if charged_units:
         return MoneyOutcome.CHARGED
     if reserved_units is not None:
@@ -268,21 +268,21 @@ def money_of(reserved_units: int | None, charged_units: int | None) -> MoneyOutc
 
 
 def next_for(code: str, retry: str) -> str:
-    """What to do about a failure that was generated, with the retry that would ask for it."""
+    """Return what to do about a failed generation, with the retry that would send it again."""
     if code in NEVER_BETTER:
         return "Edit this row: the same request would be refused again."
     return f"To pay for another try, submit again with retry: {retry}."
 
 
 def shown(text: str) -> str:
-    """Prose of any length, as long as a table's cell may be."""
+    """Cut prose to the length of a table's cell."""
     return cut(text, MESSAGE_MAX_CHARS)
 
 
 REJECTED_INPUT = "rejected_input"
 """Status of a row that failed our own checks and was never sent."""
 NOT_SUBMITTED = "not_submitted"
-"""Status of a valid row that nobody asked for yet."""
+"""Status of a valid row that was not sent yet."""
 
 
 @dataclass(frozen=True)
@@ -291,13 +291,13 @@ class Failure:
     One row of the failure table, without the row's own columns.
 
     Args:
-        stage: How far it came.
+        stage: The stage that it reached.
         status: The intent's shown status, `rejected_input` or `not_submitted`; also `withheld`
-            for a row that nobody asked for since the run stopped before it.
+            for a row that was not sent since the run stopped before it.
         error_code: Lower snake case.
         next_step: One sentence a user can act on.
-        retryable: Asking again may end otherwise and pays for nothing twice.
-        attempts: How often delivery was tried; 0 where nobody tried.
+        retryable: Another try may end otherwise and pays for nothing twice.
+        attempts: How often delivery was tried; 0 if never.
         image_index: 0-based; None means the whole request.
         field: The column or request field at fault, where known.
     """
@@ -325,9 +325,9 @@ _OF_THE_SERVER = (
 )
 SAYS_NOTHING_OF_THE_PAST = f"^({_OF_FILES_AND_MODELS}|({'|'.join(_OF_THE_SERVER)})$)"
 """
-Problem codes of today's files, models, revision and account.
+Problem codes that depend on the present files, models, revision and account.
 
-What was delivered before them stays.
+Images that were delivered before such a problem stay.
 """
 
 
@@ -337,12 +337,12 @@ def says_nothing_of_the_past(code: str) -> bool:
 
 
 def is_readable(code: str) -> bool:
-    """Whether a row that is rejected for this still says exactly what it asks for."""
+    """Whether a row that is rejected for this can still be read in full."""
     return code in _OF_THE_SERVER
 
 
 def failure_of_problem(code: str, field: str | None, message: str) -> Failure:
-    """A row that failed our own checks; it was never sent."""
+    """Make the failure of a row that our own checks rejected; it was never sent."""
     return Failure(
         stage=Stage.VALIDATION,
         status=REJECTED_INPUT,
@@ -355,7 +355,7 @@ def failure_of_problem(code: str, field: str | None, message: str) -> Failure:
 
 
 def failure_not_submitted(stop_code: str | None = None) -> Failure:
-    """A valid row that nobody asked for yet; withheld, where the last run stopped before it."""
+    """Make the failure of a valid row that was not sent; withheld if a run stopped before it."""
     code = code_of(stop_code, NOT_SUBMITTED)
     return Failure(
         stage=Stage.SUBMISSION,
@@ -370,10 +370,10 @@ def failure_not_submitted(stop_code: str | None = None) -> Failure:
 
 def failure_of_intent(intent: Intent, *, now_us: int, task: Task | None = None) -> Failure:
     """
-    An intent that delivered nothing, in whatever state it is.
+    Make the failure of an intent that delivered nothing, in any state.
 
-    ``task`` carries the faults of a finished task. A `completed` or `partial` intent
-    lands here only where its task could not be read.
+    ``task`` carries the faults of a finished task. A `completed` or `partial` intent gets one only
+    if its task could not be read.
     """
     status = intent.shown_status(now_us)
     words = words_for(status, intent, task)
@@ -394,7 +394,7 @@ def failure_of_intent(intent: Intent, *, now_us: int, task: Task | None = None) 
 
 
 def failure_of_image(intent: Intent, outcome: ImageOutcome) -> Failure:
-    """An image of a delivering task that failed, or could not be delivered anywhere."""
+    """Make the failure of an image that failed in a delivering task, or was not delivered."""
     lost = Fault(
         outcome.destination_error or "destination_failed", "the destination did not take the image"
     )
@@ -422,7 +422,7 @@ def failure_of_image(intent: Intent, outcome: ImageOutcome) -> Failure:
 
 
 def failure_of_missing_image(intent: Intent, image_index: int) -> Failure:
-    """An image that was asked for and that the finished task does not mention."""
+    """Make the failure of a requested image that the finished task does not mention."""
     outcome = ImageOutcome(
         image_index,
         fault=Fault("image_missing", "the finished task has no such image"),
@@ -430,7 +430,7 @@ def failure_of_missing_image(intent: Intent, image_index: int) -> Failure:
     return failure_of_image(intent, outcome)
 
 
-# What became of an image's file: kept, or why not. Pure.
+# The result of an image's download: a kept file, or why there is none. Pure.
 
 
 _AGAIN = "Materialize files again; downloading is free."
@@ -448,7 +448,7 @@ _FINAL_CODES = frozenset({"url_expired", "no_url", "wrong_type"})
 
 
 class DownloadState(str, Enum):
-    """`failed` is tried again by whoever materializes the files; `kept` never changes."""
+    """State of a download: `failed` is tried again with the next run; `kept` never changes."""
 
     KEPT = "kept"
     FAILED = "failed"
@@ -478,7 +478,7 @@ class KeptFile:
 @dataclass(frozen=True)
 class Download:
     """
-    What became of one image of an intent; exactly one of `file` and `code` is there.
+    The download of one image of an intent; exactly one of `file` and `code` is set.
 
     Args:
         image_index: 0-based within the request.
@@ -499,7 +499,7 @@ class Download:
 
 
 def failure_of_download(intent: Intent, download: Download) -> Failure:
-    """The failure row of an image that was paid for, delivered, and is not in the store."""
+    """Make the failure of an image that was paid for and delivered, and has no file."""
     code = download.code or "download_failed"
     return Failure(
         stage=Stage.DOWNLOAD,

@@ -1,5 +1,5 @@
 """
-Identity: which row, which wish, and how one of our tasks is recognised in Mynth's answers.
+Intents: the identity of a row and its generation, and the tag that identifies its task at Mynth.
 
 A row is (batch, window, request key). The fan-out (shard or model partition) is not part of it:
 eight shards may become sixteen and nothing is paid again.
@@ -30,7 +30,7 @@ class RowKey:
     Args:
         batch: The batch's identity, by default its name.
         window: The partition key without its fan-out part; empty where there is none.
-        request_key: The row's prompt id with the model that it is asked of.
+        request_key: The row's prompt id with its model.
     """
 
     batch: str
@@ -40,7 +40,7 @@ class RowKey:
 
 @dataclass(frozen=True)
 class IntentTag:
-    """What a request carries under our metadata key, to be recognised later."""
+    """The tag that a request carries under our metadata key, to be recognised later."""
 
     intent_id: str
     hash_prefix: str
@@ -61,17 +61,17 @@ class IntentTag:
 @dataclass(frozen=True)
 class Intent:
     """
-    One row's wish, one generation of it, as the ledger knows it.
+    One paid request of a row, one generation of it, as the ledger knows it.
 
     Money is in units of 10⁻⁸ USD, None where unknown; times are UTC microseconds.
 
     Args:
         prompt_id: The row's name; `row.request_key` is it with the model.
-        generation: 1-based; how often somebody asked for this row.
+        generation: 1-based.
         attempt: 1-based; how often delivery of this generation was tried.
-        reason: Why it is withheld, or the last answer where it is not accepted.
-        request_hash: What was asked, `<version>:<hex>`.
-        n_asked: Images asked for.
+        reason: Why it is withheld, or the last response if it is not accepted.
+        request_hash: Hash of what it asks for, `<version>:<hex>`.
+        n_asked: The number of images that it asks for.
         claimed_at_us: When the newest attempt was committed as `sending`.
         send_by_us: After this the attempt must not be handed to the network.
         deadline_at_us: After this an accepted task is shown as stalled.
@@ -110,14 +110,14 @@ class Intent:
     http_status: int | None = None
 
     def shown_status(self, now_us: int) -> str:
-        """The word in tables and reports: the state, or `stalled` past the deadline."""
+        """The status in tables and reports: the state, or `stalled` past the deadline."""
         overdue = self.deadline_at_us is not None and now_us > self.deadline_at_us
         waiting = self.state is IntentState.ACCEPTED and not self.is_finished_remotely
         return STALLED if waiting and overdue else self.state.value
 
     @property
     def is_finished_remotely(self) -> bool:
-        """Mynth says the task is over, read by us or not."""
+        """Whether the task is finished at Mynth, read by us or not."""
         return self.remote_status is not None and self.remote_status.is_final
 
 
@@ -132,16 +132,16 @@ class SurplusTask:
 
 def choose_current(intents: Sequence[Intent], stored_hash: str) -> Intent | None:
     """
-    The generation of a row that counts now: the newest with the row's hash.
+    Return the generation of a row that counts now: the newest with the row's hash.
 
-    None means that nobody asked for the row as it reads now.
+    None means that the row was never sent with its present content.
     """
     matching = [intent for intent in intents if intent.request_hash == stored_hash]
     return max(matching, key=lambda intent: intent.generation, default=None)
 
 
 def choose_shown(intents: Sequence[Intent], stored_hash: str) -> Intent | None:
-    """The generation that tables show: the newest that delivered, else the newest."""
+    """Return the generation that tables show: the newest that delivered, else the newest."""
     matching = [intent for intent in intents if intent.request_hash == stored_hash]
     delivered = [i for i in matching if i.state in (IntentState.COMPLETED, IntentState.PARTIAL)]
     return max(delivered or matching, key=lambda intent: intent.generation, default=None)
@@ -149,7 +149,7 @@ def choose_shown(intents: Sequence[Intent], stored_hash: str) -> Intent | None:
 
 def intent_id(ledger_id: str, row: RowKey, generation: int) -> str:
     """
-    The id of a row's wish, ``int_`` and 26 characters.
+    Return the id of a row's generation, ``int_`` and 26 characters.
 
     A function of its arguments, so that a ledger rebuilt under the same id names the same intents.
     """
@@ -159,13 +159,13 @@ def intent_id(ledger_id: str, row: RowKey, generation: int) -> str:
 
 
 def new_ledger_id(randomness: bytes) -> str:
-    """A ledger's id from at least 8 random bytes, ``led_`` and 12 characters."""
+    """Make a ledger's id from at least 8 random bytes, ``led_`` and 12 characters."""
     return LEDGER_PREFIX + _base32(randomness, 12)
 
 
 def request_key(prompt_id: str, model: str) -> str:
     """
-    A row's key within its window: the prompt id with the model.
+    Return a row's key within its window: the prompt id with the model.
 
     With one model too, so that a second one beside it leaves the rows of the first as they are.
     """
@@ -173,17 +173,17 @@ def request_key(prompt_id: str, model: str) -> str:
 
 
 def hash_prefix(stored_hash: str) -> str:
-    """The part of a request hash that travels in the tag."""
+    """Return the part of a request hash that is in the tag."""
     return stored_hash.partition(":")[2][:HASH_PREFIX_CHARS]
 
 
 def make_tag(intent: str, stored_hash: str, ledger_id: str) -> IntentTag:
-    """The tag of one intent; at most `INTENT_TAG_MAX_BYTES` bytes by construction."""
+    """Make the tag of one intent; at most `INTENT_TAG_MAX_BYTES` bytes by construction."""
     return IntentTag(intent, hash_prefix(stored_hash), ledger_id)
 
 
 def parse_tag(value: object) -> IntentTag | None:
-    """The tag in a metadata value, or None if the value is not one of ours."""
+    """Read the tag in a metadata value; None if the value is not one of ours."""
     if not isinstance(value, str) or len(value) > INTENT_TAG_MAX_BYTES:
         return None
     parts = value.split(".")
@@ -193,12 +193,12 @@ def parse_tag(value: object) -> IntentTag | None:
 
 
 def tag_of(task: Task) -> IntentTag | None:
-    """The tag that a task carries, or None if it carries none of ours."""
+    """Return the tag that a task carries, or None if it carries none of ours."""
     return parse_tag(task.metadata.get(INTENT_TAG_KEY))
 
 
 def shard_of(prompt_id: str, n_shards: int) -> int:
-    """The shard of a prompt row, 0-based; stable across releases, machines and row order."""
+    """Return the shard of a prompt row, 0-based; stable across releases, machines, row order."""
     digest = hashlib.blake2b(prompt_id.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % n_shards
 
@@ -246,40 +246,40 @@ class Awaited:
 
     @classmethod
     def of(cls, intent: Intent, task_id: str) -> Awaited:
-        """A task that was attached to an intent, its first one or a further one."""
+        """Make one of a task that was attached to an intent, its first one or a further one."""
         return cls(intent.intent_id, task_id, intent.n_asked, intent.claimed_at_us)
 
     @property
     def is_finished_remotely(self) -> bool:
-        """Mynth says the task is over."""
+        """Whether the task is finished at Mynth."""
         return self.remote_status is not None and self.remote_status.is_final
 
     def is_stalled(self, now_us: int) -> bool:
-        """It is pending past its deadline."""
+        """Whether the task is pending past its deadline."""
         is_late = self.deadline_at_us is not None and now_us > self.deadline_at_us
         return is_late and not self.is_finished_remotely
 
 
-# What is known of a request whose answer was lost, and of a walk that searched for its task.
+# A request whose response was lost, and the walks that searched for its task.
 #
-# A *walk* reads the task list from its newest entry down; `engine.absence` says what it proves.
+# A *walk* reads the task list from its newest entry down; `engine.absence` defines what it proves.
 
 
 TOO_EARLY = f"it may have reached Mynth late: searched before {ABSENT_AFTER_S / 60:.0f} min passed"
-"""What a walk says that looked for a task, and is no proof whatever it saw."""
+"""The finding of a walk that began too early to prove anything."""
 
 
 @dataclass(frozen=True)
 class UnresolvedIntent:
     """
-    An `unresolved` intent, or one that is `sending`, with what a search has to know.
+    An `unresolved` intent, or one that is `sending`, with the facts that a search needs.
 
     Args:
         account: The ledger's number of the account and key that sent it.
         claimed_seq: The ledger's running number of its claim; 0 where not known.
         since: When its outcome became unknown: the request had ended, or its time was over.
             None while it may still be on its way.
-        unresolved_seq: The ledger's running number of that moment.
+        unresolved_seq: The ledger's running number at that time.
         is_disputed: A task carries its id with another request's hash.
     """
 
@@ -314,7 +314,7 @@ class StrangeTask:
     A listed task that may be the one which is searched for.
 
     Args:
-        type: As the list says.
+        type: As in the list.
         reason: Why it may be.
         asked: Its prompt, or the image that it looks at; None where that is not known either.
     """
@@ -328,7 +328,7 @@ class StrangeTask:
 @dataclass
 class Trail:
     """
-    What a walk saw, in the order of the list: newest first, places counted from 0.
+    The tasks that a walk saw, in the order of the list: newest first, places counted from 0.
 
     Args:
         began_seq: The ledger's newest number when the walk began.
@@ -351,7 +351,7 @@ class Trail:
 @dataclass(frozen=True)
 class Walk:
     """
-    What one walk over the task list of an account found of each request that it searched for.
+    One walk over the task list of an account, with its finding for each request it searched for.
 
     Args:
         account: Whose list, as the ledger's number.

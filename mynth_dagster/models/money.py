@@ -1,8 +1,8 @@
 """
 Exact money: integers of 10⁻⁸ USD inside, `Decimal` at the edges.
 
-Mynth spells final costs with eight decimals and estimates without trailing zeros;
-SQLite would turn decimals into floats. So the ledger counts *units* of 10⁻⁸ USD.
+Mynth writes final costs with eight decimals and estimates without trailing zeros; SQLite would turn
+decimals into floats. So the ledger counts *units* of 10⁻⁸ USD.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mynth_dagster.models.transitions import FINAL, IntentState
 
 UNITS_PER_USD = 10**MONEY_SCALE
 UNITS_MAX = 2**63 - 1
-"""What a 64-bit column of the ledger holds: about 92 billion USD."""
+"""The most that a 64-bit column of the ledger holds: about 92 billion USD."""
 
 
 def units_from_usd(amount: Decimal | str | int) -> int:
     """
-    An amount in USD as units of 10⁻⁸ USD.
+    Convert an amount in USD to units of 10⁻⁸ USD.
 
     Raises:
         ValueError: Not a finite number, too large, or finer than eight decimals.
@@ -44,12 +44,12 @@ def units_from_usd(amount: Decimal | str | int) -> int:
 
 
 def usd_from_units(units: int) -> Decimal:
-    """Units of 10⁻⁸ USD as a decimal with eight places."""
+    """Convert units of 10⁻⁸ USD to a decimal with eight places."""
     return Decimal(units).scaleb(-MONEY_SCALE)
 
 
 def format_usd(units: int | None) -> str:
-    """For people: at least two decimals, no other trailing zeros; `unknown` for None."""
+    """Format for people: at least two decimals, no other trailing zeros; `unknown` for None."""
     if units is None:
         return "unknown"
     text = f"{usd_from_units(units):f}".rstrip("0")
@@ -59,7 +59,7 @@ def format_usd(units: int | None) -> str:
 
 def split_units(total: int, parts: int) -> list[int]:
     """
-    A total divided over ``parts`` shares that differ by at most one unit and add up exactly.
+    Divide a total into ``parts`` shares that differ by at most one unit and add up exactly.
 
     The first shares are the larger ones.
     """
@@ -67,7 +67,7 @@ def split_units(total: int, parts: int) -> list[int]:
     return [share + (index < rest) for index in range(parts)]
 
 
-# What an intent's money is now: spent, reserved, or not known. One rule for caps and receipts.
+# The money of an intent in each state: spent, reserved, or unknown. One rule for caps and receipts.
 #
 # All amounts are units of 10⁻⁸ USD.
 
@@ -78,7 +78,7 @@ class Exposure:
     Money that a cap has to count.
 
     Args:
-        spent: Charged, as Mynth says.
+        spent: Charged, as Mynth reports.
         reserved: Held by Mynth, or about to be.
         unknown: The most that tasks of unknown fate or cost may have taken.
     """
@@ -115,7 +115,7 @@ def exposure_of(
     reserved_units: int | None,
     charged_units: int | None,
 ) -> Exposure:
-    """An intent's exposure; an amount that nobody told counts as nothing."""
+    """Return an intent's exposure; an amount that was not reported counts as nothing."""
     held = (quoted_units if reserved_units is None else reserved_units) or 0
     if state in _FREE:
         return NOTHING
@@ -127,7 +127,7 @@ def exposure_of(
 
 
 def exposure_of_surplus(held_units: int | None, charged_units: int | None) -> Exposure:
-    """A further task of an intent: what it was charged, until then the most it may be."""
+    """Return a further task's exposure: its charge, until then the most that it may be."""
     if charged_units is not None:
         return Exposure(spent=charged_units)
     return Exposure(unknown=held_units or 0)
@@ -137,7 +137,7 @@ def exposure_of_surplus(held_units: int | None, charged_units: int | None) -> Ex
 
 
 class Scope(str, Enum):
-    """What a cap is about."""
+    """The scope of a cap."""
 
     PARTITION = "partition"
     WINDOW = "window"
@@ -172,11 +172,11 @@ class Budget:
         }
 
     def cap(self, scope: Scope) -> int | None:
-        """The cap of one scope; None where there is none."""
+        """Return the cap of one scope; None if there is none."""
         return self._caps[scope]
 
     def exceeded(self, used: dict[Scope, Exposure], price_units: int) -> Scope | None:
-        """The narrowest scope in which a request of this price does not fit any more."""
+        """Return the narrowest scope in which a request of this price does not fit any more."""
         for scope, cap in self._caps.items():
             if cap is not None and used[scope].total + price_units > cap:
                 return scope
@@ -192,10 +192,10 @@ NO_BUDGET = Budget()
 
 def budget_from_usd(amounts: Mapping[str, Decimal | str]) -> Budget:
     """
-    Caps in USD by what they are about: `partition`, `window`, `batch`.
+    Make a budget of caps in USD by scope: `partition`, `window`, `batch`.
 
     Raises:
-        ConfigError: Another name, or no amount of money above zero.
+        ConfigError: Another name, or not an amount of money above zero.
     """
     scopes = [scope.value for scope in Scope]
     units: dict[str, int] = {}
@@ -211,7 +211,7 @@ def budget_from_usd(amounts: Mapping[str, Decimal | str]) -> Budget:
     return Budget(**units)
 
 
-# What a table has cost, and what it may yet cost. Amounts in units of 10⁻⁸ USD.
+# The cost of a table, and what it may yet cost. Amounts in units of 10⁻⁸ USD.
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class MoneyGroup:
 
 
 def receipt_of(group: MoneyGroup) -> Receipt:
-    """What one group adds to a receipt."""
+    """Return what one group adds to a receipt."""
     if group.state in _NEVER_HELD:
         return Receipt(n_not_charged=group.n)
     base = Receipt(quoted=group.quoted, reserved=group.held, n_unpriced=group.n_unpriced)

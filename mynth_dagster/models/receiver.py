@@ -1,4 +1,4 @@
-"""What a webhook receiver tells of itself, for other processes to read in the ledger."""
+"""The report of a webhook receiver, which other processes read in the ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 RECEIVER_META = "webhook:receiver"
-"""The ledger's fact under which the newest report is remembered."""
+"""The key of the newest report in the ledger's facts."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class ReceiverReport:
 
     Args:
         n_kept: Events that were new.
-        n_repeated: Events that had been kept before.
-        n_refused: Requests that were let in for nothing, by reason.
+        n_repeated: Events that had been stored before.
+        n_refused: Requests that were refused, by reason.
         refused_at_us: The newest refusal.
     """
 
@@ -30,7 +30,7 @@ class ReceiverReport:
     refused_at_us: int | None = None
 
     def to_json(self) -> str:
-        """As remembered."""
+        """Encode for the ledger."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod

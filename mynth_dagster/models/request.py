@@ -1,4 +1,4 @@
-"""One wish for images, in the package's own words; `wire` spells it for a revision."""
+"""One request for images as a value; `wire` spells it for a revision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class InputImage:
 
     Args:
         url: Where Mynth reads it; or a file, local or remote, that has to be uploaded first.
-        role: What it is for, in the words of the revision.
+        role: What it is for, as the revision names it.
         identity: Stands for the content where the URL does not: `file_identity` of a file, or
             `key_identity` where a row names its inputs itself.
     """
@@ -32,7 +32,7 @@ class InputImage:
 
     @property
     def content_hash(self) -> str | None:
-        """SHA-256 (hex) of the file to be uploaded; None where the URL is Mynth's to read."""
+        """SHA-256 (hex) of the file to be uploaded; None if Mynth reads the URL itself."""
         kind, _, rest = (self.identity or "").partition(":")
         return rest if kind == _FILE else None
 
@@ -41,17 +41,17 @@ _FILE, _KEY = "sha256", "key"
 
 
 def is_data_uri(url: str) -> bool:
-    """Whether an input carries its bytes itself instead of saying where they are."""
+    """Whether an input contains its bytes instead of an address."""
     return url[:5].lower() == "data:"
 
 
 def file_identity(content_hash: str) -> str:
-    """The identity of an input file: its content, whatever its name and place."""
+    """Return the identity of an input file: its content, whatever its name and place."""
     return f"{_FILE}:{content_hash}"
 
 
 def key_identity(key: str, index: int) -> str:
-    """The identity of an input whose row says by a key when its inputs are others."""
+    """Return the identity of an input whose row has a key that stands for its inputs."""
     return f"{_KEY}:{key}:{index}"
 
 
@@ -62,7 +62,7 @@ class RatingLevel:
 
     Args:
         value: The level's name, such as `nsfw`.
-        description: What an image of this level shows, in words.
+        description: What an image of this level shows.
     """
 
     value: str
@@ -83,7 +83,7 @@ class Rating:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a request asks besides pixels; none of it is part of the request's identity."""
+    """The parts of a request that do not change pixels; they are not part of its identity."""
 
     metadata_json: str | None = None
     destination: str | None = None
@@ -95,7 +95,7 @@ class Delivery:
 @dataclass(frozen=True)
 class ImageRequest:
     """
-    What is asked of Mynth for one row, with the revision's defaults left open.
+    The request for one row's images, with the revision's defaults left open.
 
     `None` means "as Mynth does by default". `enhance` is `"magic"` (Mynth rewrites the prompt),
     `"native"` (the model's own way) or None.
@@ -122,7 +122,7 @@ HASH_VERSION = 1
 
 def request_hash(request: ImageRequest, version: int = HASH_VERSION) -> str:
     """
-    What makes two requests the same wish: a hash over all that changes pixels.
+    Hash everything in a request that changes pixels.
 
     Returns ``"<version>:<32 hex>"``. Stored hashes are compared by the function of their own
     version for ever, so that an upgrade never pays for a table again.
@@ -137,7 +137,7 @@ def request_hash(request: ImageRequest, version: int = HASH_VERSION) -> str:
 
 
 def hash_version(stored: str) -> int:
-    """The version that a stored hash was made with."""
+    """Return the version that a stored hash was made with."""
     return int(stored.partition(":")[0])
 
 
@@ -264,7 +264,7 @@ def doing_of(wish: PaidRequest) -> str:
 
 
 def normal_url(url: str) -> str:
-    """A URL as it is compared: scheme and host in lower case, escapes resolved, no fragment."""
+    """Normalise a URL to compare it: scheme and host in lower case, no escapes, no fragment."""
     parts = urlsplit(url)
     path = unquote(parts.path)
     return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), path, parts.query, ""))

@@ -1,4 +1,4 @@
-"""Mynth's tasks and what they delivered, in the package's own words."""
+"""Mynth's tasks and their images, and the catalogue and account, as values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class CreatedTask:
-    """The answer to a paid POST. Money in units of 10⁻⁸ USD, None where the revision is silent."""
+    """The response to a paid POST. Money in units of 10⁻⁸ USD, None if it is not reported."""
 
     task_id: str
     reserved_units: int | None = None
@@ -53,9 +53,9 @@ class CreatedTask:
 @dataclass(frozen=True)
 class PublicAccessToken:
     """
-    What opens one task's status and result to whoever has it; a secret.
+    A secret that opens one task's status and result.
 
-    `expires_at_us` follows from the revision's documented lifetime; Mynth does not tell it.
+    `expires_at_us` follows from the revision's documented lifetime; Mynth does not return it.
     """
 
     token: str = field(repr=False)
@@ -179,9 +179,9 @@ class CatalogModel:
     A model of the catalogue; prices in units of 10⁻⁸ USD per image, None where unknown.
 
     Args:
-        has_4k: Whether it makes 4k sizes; None: the catalogue does not tell.
-        takes_text: Whether a prompt alone is enough; None: the catalogue does not tell.
-        inputs: The input images that it takes; None: the catalogue does not tell.
+        has_4k: Whether it makes 4k sizes; None: not in the catalogue.
+        takes_text: Whether a prompt alone is enough; None: not in the catalogue.
+        inputs: The input images that it takes; None: not in the catalogue.
     """
 
     model_id: str
@@ -197,7 +197,7 @@ class CatalogModel:
 @dataclass(frozen=True)
 class Offers:
     """
-    What the server lists, as far as it was asked and answered.
+    The models and destinations that the server lists, as far as they could be read.
 
     Args:
         catalog: Its models by id; None: not known.
@@ -208,7 +208,7 @@ class Offers:
     destinations: frozenset[str] | None = None
 
     def model(self, model_id: str) -> CatalogModel | None:
-        """A model of the catalogue; None where nothing is known of it."""
+        """Return a model of the catalogue; None if nothing is known of it."""
         return (self.catalog or {}).get(model_id)
 
 
@@ -226,7 +226,7 @@ class Estimate:
 @dataclass(frozen=True)
 class Account:
     """
-    Who a key belongs to and what it may do, as far as the revision tells.
+    The account of a key and what the key may do, as far as the revision returns it.
 
     Args:
         scopes: What the key may do, such as ``generate`` and ``manage``; None: not known.
@@ -239,14 +239,14 @@ class Account:
     spending: Spending | None = None
 
     def may(self, scope: str) -> bool:
-        """Whether the key has a scope, as far as it is told; True where it is not."""
+        """Whether the key has a scope; True if its scopes are not known."""
         return self.scopes is None or scope in self.scopes
 
 
 @dataclass(frozen=True)
 class Spending:
     """
-    What one key may spend in a period, in units of 10⁻⁸ USD.
+    The spending limit of one key in a period, in units of 10⁻⁸ USD.
 
     Args:
         limit_units: None: without a limit.
@@ -261,7 +261,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class RegisteredWebhook:
-    """A webhook of the account; its secret is told by its creation only."""
+    """A webhook of the account; only its creation returns the secret."""
 
     webhook_id: str
     secret: str | None = field(default=None, repr=False)
@@ -278,10 +278,10 @@ class Balance:
 
 def outcome_event(task: Task, n_asked: int) -> Event:
     """
-    What a finished task means for its intent.
+    Return the event that a finished task is for its intent.
 
-    A completed task that delivered nothing is a failure of the row:
-    the vendor does not say when such a task is called `failed`.
+    A completed task that delivered nothing is a failure of the row: Mynth does not document when
+    such a task is called `failed`.
     """
     if task.status is TaskStatus.FAILED or task.n_delivered == 0:
         return Event.FAIL

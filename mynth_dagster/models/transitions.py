@@ -1,8 +1,8 @@
 """
-The states of an intent, and the only ways between them, as a table.
+The states of an intent, and the table of transitions between them.
 
-The plan is the prompt table minus the ledger, so "not asked yet" is no state:
-the first durable one is `sending`. `docs/state-machine.md` draws this table.
+The plan is the prompt table minus the ledger, so "not sent yet" is not a state: the first durable
+one is `sending`. `docs/state-machine.md` draws this table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mynth_dagster.errors import IllegalTransitionError
 
 
 class IntentState(str, Enum):
-    """What the ledger knows of one intent; the value is the word in SQL, tables and logs."""
+    """The state of one intent; SQL, tables and logs use the value."""
 
     SENDING = "sending"
     ACCEPTED = "accepted"
@@ -29,7 +29,7 @@ class IntentState(str, Enum):
 
 
 RESUBMIT = "resubmit"
-"""Reason of an `abandoned` intent whose row a person asked for again: a new generation is sent."""
+"""Reason of an `abandoned` intent whose row a person resubmitted as a new generation."""
 
 STALLED = "stalled"
 """Shown for `accepted` past its deadline; computed at read, never stored."""
@@ -89,10 +89,10 @@ HELD = frozenset({_S.UNRESOLVED, _S.LOST, _S.ABANDONED})
 
 def next_state(state: IntentState | None, event: Event, *, key: str = "intent") -> IntentState:
     """
-    Where an event leads.
+    Return the state after an event.
 
     Raises:
-        IllegalTransitionError: The table has no such arrow.
+        IllegalTransitionError: The table has no such transition.
     """
     try:
         return TRANSITIONS[state, event]
@@ -102,5 +102,5 @@ def next_state(state: IntentState | None, event: Event, *, key: str = "intent") 
 
 
 def states_before(event: Event) -> tuple[IntentState, ...]:
-    """The states in which an event may happen; for the WHERE of a compare-and-set."""
+    """Return the states in which an event may happen; for the WHERE of a compare-and-set."""
     return tuple(state for state, what in TRANSITIONS if what is event and state is not None)

@@ -1,9 +1,9 @@
 """
-Dicts and bytes to values and back; no I/O.
+The wire: JSON to values and back, by revision; no I/O.
 
-One module per API revision, all with the functions of `profile.RevisionProfile`.
-Readers are tolerant of every spelling any revision ever used, since a paid answer must be
-understood; writers are exact, since a wrong field is refused, or ignored in silence.
+One module for each API revision, all with the functions of `revision.RevisionProfile`. Readers are
+tolerant of every spelling that any revision ever used, since a paid response must be understood;
+writers are exact, since a wrong field is refused, or ignored without an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AUTO_REVISION = "auto"
 
 def profile_of(revision: str) -> RevisionProfile:
     """
-    The module that speaks a revision.
+    Return the module of a revision.
 
     Raises:
         ConfigError: No such revision.

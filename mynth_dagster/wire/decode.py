@@ -52,12 +52,12 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def parse_json(raw: bytes) -> Any:
     """
-    The parsed body, or None for anything that is not strict UTF-8 JSON.
+    Parse a body; None for anything that is not strict UTF-8 JSON.
 
     An object that names a field twice is none: readers differ in which of the two counts.
 
-    Escaped characters that no database keeps (NUL, lone surrogates) become U+FFFD:
-    a text must not stand in the way of the task id beside it.
+    Escaped characters that no database keeps (NUL, lone surrogates) become U+FFFD, so that such a
+    text does not cost the task id beside it.
     """
     try:
         body = _STRICT.decode(raw.decode("utf-8"))
@@ -93,14 +93,14 @@ _STRICT = json.JSONDecoder(
 
 
 def unwrapped(body: Any) -> Any:
-    """The payload, in an envelope or not."""
+    """Return the payload, in an envelope or not."""
     if isinstance(body, dict) and "data" in body:
         return body["data"]
     return body
 
 
 def first(holder: Any, *names: str) -> Any:
-    """The first of these names that holds something; None where none does."""
+    """Return the value of the first of these names that has one, or None."""
     if isinstance(holder, dict):
         for name in names:
             if holder.get(name) is not None:
@@ -109,25 +109,25 @@ def first(holder: Any, *names: str) -> Any:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """An object, or an empty one in place of anything else."""
+    """Return an object, or an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def entries_of(value: Any) -> list[Any]:
-    """A list, or an empty one in place of anything else."""
+    """Return a list, or an empty one in place of anything else."""
     return value if isinstance(value, list) else []
 
 
 def text_of(value: Any) -> str | None:
-    """A text that says something."""
+    """Return a text that is not empty, or None."""
     return value if isinstance(value, str) and value else None
 
 
 def task_id_of(value: Any) -> str | None:
     """
-    A task's id; None for what cannot be one.
+    Return a task's id; None for what cannot be one.
 
-    Ids are opaque. They become part of addresses, so what could lead elsewhere is no id.
+    Ids are opaque. They become part of URLs, so a text that could lead elsewhere is no id.
     """
     is_id = isinstance(value, str) and _TASK_ID.fullmatch(value) is not None
     return value if is_id else None
@@ -135,7 +135,7 @@ def task_id_of(value: Any) -> str | None:
 
 def cost_of(value: Any) -> int | None:
     """
-    What something costs, in units of 10⁻⁸ USD; None for what is no price of one request.
+    Return a cost in units of 10⁻⁸ USD; None for what cannot be the price of one request.
 
     A negative amount, or an absurd one, is unknown: what is held for the request stays held.
     """
@@ -144,7 +144,7 @@ def cost_of(value: Any) -> int | None:
 
 
 def money_of(value: Any) -> int | None:
-    """An amount of USD in units of 10⁻⁸; None for what is none."""
+    """Return an amount of USD in units of 10⁻⁸; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return None
     return _units_of(value)
@@ -152,7 +152,7 @@ def money_of(value: Any) -> int | None:
 
 @lru_cache(maxsize=1024)
 def _units_of(amount: str | int | Decimal) -> int | None:
-    """Kept: the answers of a whole table name a few prices."""
+    """Convert an amount; cached, since the responses of a whole table have a few prices."""
     try:
         return units_from_usd(amount)
     except ValueError:
@@ -160,7 +160,7 @@ def _units_of(amount: str | int | Decimal) -> int | None:
 
 
 def time_of(value: Any) -> int | None:
-    """A moment in UTC microseconds; None for what is none."""
+    """Return a time in UTC microseconds; None for what is none."""
     if not isinstance(value, str):
         return None
     try:
@@ -171,7 +171,7 @@ def time_of(value: Any) -> int | None:
 
 
 def pixels_of(size: Any) -> tuple[int | None, int | None]:
-    """Width and height, of `"1024x768"` or of an object."""
+    """Return width and height, of `"1024x768"` or of an object."""
     if isinstance(size, Mapping):
         width, height = size.get("width"), size.get("height")
         both = isinstance(width, int) and isinstance(height, int)
@@ -181,7 +181,7 @@ def pixels_of(size: Any) -> tuple[int | None, int | None]:
 
 
 def plain(value: Any) -> Any:
-    """The user's own JSON, with floats where money would be decimal."""
+    """Return the user's own JSON, with floats where money would be decimal."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, Mapping):
@@ -190,12 +190,12 @@ def plain(value: Any) -> Any:
 
 
 def missing(operation: str, path: str, body: Any, revision: str) -> UnexpectedPayloadError:
-    """What is indispensable is not there; the error shows the shape, never a value."""
+    """Make the error for a missing value; it shows the shape of the body, never a value."""
     return UnexpectedPayloadError(operation, revision=revision, path=path, excerpt=_shape(body))
 
 
 def _shape(body: Any, depth: int = 2) -> str:
-    """The keys and types of a body, never its values: an answer may hold tokens."""
+    """Return the keys and types of a body, never its values: it may hold tokens."""
     if isinstance(body, Mapping):
         if depth == 0:
             return "{…}"
@@ -210,7 +210,7 @@ _TASK_ID_KEYS = ("task_id", "taskId")
 
 
 def find_task_id(body: Any) -> str | None:
-    """The id of a created task at any place where a revision puts it; never found by search."""
+    """Return the id of a created task from the places where revisions put it; never by search."""
     if not isinstance(body, dict):
         return None
     for holder in (body.get("data"), body):
@@ -221,7 +221,7 @@ def find_task_id(body: Any) -> str | None:
 
 
 def find_task_id_of_error(body: Any) -> str | None:
-    """The id of the task that an error is about, in its object or, until 2026-10, beside it."""
+    """Return the id of the task that an error is about, from its object or beside it."""
     for holder in (mapping(body).get("error"), body):
         task_id = task_id_of(first(holder, *_TASK_ID_KEYS))
         if task_id is not None:
@@ -230,7 +230,7 @@ def find_task_id_of_error(body: Any) -> str | None:
 
 
 def decode_created(operation: str, body: Any, *, revision: str) -> CreatedTask:
-    """The answer to a paid POST; only the id is indispensable."""
+    """Read the response to a paid POST; only the id is indispensable."""
     task_id = find_task_id(body) or find_task_id_of_error(body)
     if task_id is None:
         raise missing(operation, "task id", body, revision)
@@ -245,7 +245,7 @@ def decode_created(operation: str, body: Any, *, revision: str) -> CreatedTask:
 
 
 def decode_status(operation: str, body: Any, *, revision: str, task_id: str) -> TaskStatus:
-    """`GET /tasks/:id/status`; an answer that names another task than was asked for is none."""
+    """Read `GET /tasks/:id/status`; a response that names another task counts as none."""
     payload = mapping(unwrapped(body))
     if first(payload, "id", *_TASK_ID_KEYS) not in (None, task_id):
         raise missing(operation, "status of this task", body, revision)
@@ -293,7 +293,7 @@ def _makes_images(kind: str, result: Mapping[str, Any]) -> bool:
 
 
 def _images_of(result: Mapping[str, Any], default_format: str | None) -> tuple[ImageOutcome, ...]:
-    """The list of a generation, or the one image that upscaling or cutting out made."""
+    """Return the list of a generation, or the one image of another type of task."""
     if "image" not in result:
         return decode_images(result.get("images"), default_format=default_format)
     image = mapping(result["image"])
@@ -322,7 +322,7 @@ def decode_result(operation: str, body: Any, *, revision: str) -> tuple[ImageOut
 
 
 def decode_images(entries: Any, *, default_format: str | None) -> tuple[ImageOutcome, ...]:
-    """The images of a result, in the order of the task."""
+    """Read the images of a result, in the order of the task."""
     return tuple(
         _image(index, mapping(entry), default_format)
         for index, entry in enumerate(entries_of(entries))
@@ -330,7 +330,7 @@ def decode_images(entries: Any, *, default_format: str | None) -> tuple[ImageOut
 
 
 def decode_page(operation: str, body: Any, *, revision: str) -> list[ListedTask]:
-    """One page of `GET /tasks`, newest first."""
+    """Read one page of `GET /tasks`, newest first."""
     entries = unwrapped(body)
     if not isinstance(entries, list):
         raise missing(operation, "list of tasks", body, revision)
@@ -368,7 +368,7 @@ def _delivered(index: int, entry: Mapping[str, Any], default_format: str | None)
 
 
 def _code_of(part: Mapping[str, Any], default: str) -> str | None:
-    """The code of a rating or delivery that failed beside an image that did not."""
+    """Return the code of a rating or delivery that failed although its image did not."""
     return _fault(part.get("error"), default).code if part.get("status") == "failed" else None
 
 
@@ -381,12 +381,12 @@ def _listed(entry: Mapping[str, Any]) -> ListedTask | None:
 
 
 def _kind(value: Any) -> str:
-    """The type of a task; until 2026-04-02 those that make images were called `image`."""
+    """Return the type of a task; until 2026-04-02 those that make images were called `image`."""
     return IMAGE_TASK if value in (None, "", "image") else str(value)
 
 
 def _task_cost(payload: Mapping[str, Any], result: Mapping[str, Any]) -> int | None:
-    """Task level since 2026-05; before, the total of the result's own cost object."""
+    """Return a task's cost: its own since 2026-05; before, the total of the result's costs."""
     cost = cost_of(payload.get("cost"))
     return cost if cost is not None else cost_of(mapping(result.get("cost")).get("total"))
 
@@ -413,7 +413,7 @@ def _status(value: Any) -> TaskStatus | None:
     return TaskStatus(value) if value in ("pending", "completed", "failed") else None
 
 
-# Error answers of every revision, read into the one error tree.
+# Error responses of every revision, read into the one error tree.
 
 
 KEY_CODES = frozenset({"unauthorized", "token_expired", "insufficient_scope", "forbidden_key"})
@@ -421,11 +421,11 @@ BALANCE_CODES = frozenset({"insufficient_balance"})
 LIMIT_CODES = frozenset({"spending_limit_exceeded", "key_limit_exceeded"})
 RATE_CODES = frozenset({"rate_limited", "too_many_requests"})
 MALFORMED_CODES = frozenset({"invalid_json", "unsupported_media_type"})
-"""Said of the request as it was sent: no row can be at fault, and every row would be refused."""
+"""Codes about the request as it was sent: no row is at fault, and every row would be refused."""
 CREATED_CODES = frozenset({"public_access_token_failed"})
-"""Errors after which the task runs all the same; their answer names it."""
+"""Codes of errors after which the task runs all the same; their response names it."""
 ROUTE_CODES = frozenset({"not_found", "route_not_found", "method_not_allowed"})
-"""Said of an address, never of a row: nothing at the place of the paid call takes requests."""
+"""Codes about an address, never a row: nothing at the place of the paid call takes requests."""
 
 PAGE_MAX_BYTES = 8192
 
@@ -458,15 +458,15 @@ def decode_refusal(
     operation: str, status: int, headers: Mapping[str, str], raw: bytes, *, now_us: int
 ) -> RefusedError:
     """
-    An answer with an error status as the exception it means: by code first, by status second.
+    Turn a response with an error status into its exception: by code first, by status second.
 
     Both body shapes are read (nested object; flat code and message), codes are compared in
-    lower case. A 5xx stays a `ServerFaultError` whatever it says, since the server may have
-    acted before it failed.
+    lower case. A 5xx stays a `ServerFaultError` whatever its code, since the server may have acted
+    before it failed.
 
     Args:
         headers: With lower-case names.
-        now_us: For a `Retry-After` that is a date; the answer's own `Date` is preferred.
+        now_us: For a `Retry-After` that is a date; the response's own `Date` is preferred.
     """
     body = parse_json(raw)
     code, message, field = _read_error(body)
@@ -483,7 +483,7 @@ def decode_refusal(
 
 def complained_paths(error: RefusedError) -> list[tuple[str, ...]]:
     """
-    The places that a refusal names, each as its steps from the root of the body.
+    Return the places that a refusal names, each as its steps from the root of the body.
 
     An empty path is the body as a whole. No path at all: the refusal names no place.
     """
@@ -495,12 +495,12 @@ def complained_paths(error: RefusedError) -> list[tuple[str, ...]]:
 
 
 def is_api_error(error: RefusedError) -> bool:
-    """Whether the body was the API's own, and not a gateway's page."""
+    """Whether the body is the API's own, and not a gateway's page."""
     return error.code is not None
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_us: int) -> float | None:
-    """Seconds to wait as the answer says, from a number or a date; None where it says nothing."""
+    """Return the seconds to wait, from a `Retry-After` with a number or a date, or None."""
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -523,7 +523,7 @@ def _error_class(status: int, code: str | None) -> type[RefusedError]:
 
 
 def _read_error(body: Any) -> tuple[str | None, str, str | None]:
-    """Code in lower case, message, and the field that is complained about."""
+    """Return the code in lower case, the message, and the field at fault."""
     if not isinstance(body, Mapping):
         return None, "", None
     nested, source = body.get("error"), _told_in(body)
@@ -540,7 +540,7 @@ def _read_error(body: Any) -> tuple[str | None, str, str | None]:
 
 
 def _told_in(body: Any) -> Mapping[str, Any]:
-    """What a body tells of its error: a nested object, else the body itself."""
+    """Return the part of a body that describes its error: a nested object, else the body."""
     fields = mapping(body)
     nested = fields.get("error")
     return nested if isinstance(nested, Mapping) else fields
@@ -554,7 +554,7 @@ def _first_issue_path(issues: Any) -> str | None:
 
 
 def _page_excerpt(body: Any, raw: bytes) -> str:
-    """The words of a gateway's page; nothing where the body was JSON."""
+    """Return the text of a gateway's page; empty if the body was JSON."""
     if body is not None:
         return ""
     return cut(_MARKUP.sub(" ", raw[:PAGE_MAX_BYTES].decode("utf-8", "replace")))
@@ -586,7 +586,7 @@ def decode_estimate(operation: str, body: Any, *, revision: str) -> Estimate:
 
 
 def decode_catalog(operation: str, body: Any, *, revision: str) -> dict[str, CatalogModel]:
-    """`GET /models`: the models that make images, by id; a revision may list others beside them."""
+    """Read `GET /models`: the models that make images, by id; a revision may list others too."""
     entries = unwrapped(body)
     if not isinstance(entries, list):
         raise missing(operation, "list of models", body, revision)
@@ -595,7 +595,7 @@ def decode_catalog(operation: str, body: Any, *, revision: str) -> dict[str, Cat
 
 
 def decode_destinations(operation: str, body: Any, *, revision: str) -> frozenset[str]:
-    """`GET /destinations`: their names."""
+    """Read the names in `GET /destinations`."""
     entries = unwrapped(body)
     if not isinstance(entries, list):
         raise missing(operation, "list of destinations", body, revision)
@@ -644,7 +644,7 @@ def decode_balance(operation: str, body: Any, *, revision: str) -> Balance:
 
 
 def decode_webhook(operation: str, body: Any, *, revision: str) -> RegisteredWebhook:
-    """The answer to the creation or the replacement of a webhook."""
+    """Read the response to the creation or the replacement of a webhook."""
     payload = mapping(unwrapped(body))
     webhook_id = text_of(payload.get("id"))
     if webhook_id is None:
@@ -653,7 +653,7 @@ def decode_webhook(operation: str, body: Any, *, revision: str) -> RegisteredWeb
 
 
 def decode_upload(operation: str, body: Any, *, revision: str) -> list[str]:
-    """`POST /image/upload`: one URL per file, in order."""
+    """Read the response to `POST /image/upload`: one URL per file, in order."""
     urls = mapping(unwrapped(body)).get("urls")
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise missing(operation, "list of urls", body, revision)
@@ -661,7 +661,7 @@ def decode_upload(operation: str, body: Any, *, revision: str) -> list[str]:
 
 
 def _is_image_model(entry: Any) -> bool:
-    """Revisions without a type list image models only."""
+    """Whether a model makes images; revisions without a type list image models only."""
     return mapping(entry).get("type") in (None, IMAGE_MODEL)
 
 
@@ -686,7 +686,7 @@ def _catalog_model(entry: Mapping[str, Any]) -> CatalogModel:
 
 
 def _model_inputs(modes: Mapping[str, Any]) -> ModelInputs:
-    """How many images the model takes; rules are added up, unless the mode tells a total."""
+    """Return how many images the model takes; rules are added up, unless the mode has a total."""
     if FROM_IMAGES not in modes:
         return ModelInputs(at_most=0)
     inputs = mapping(mapping(modes[FROM_IMAGES]).get("inputs"))

@@ -1,15 +1,15 @@
 """
-Webhooks as values, in both forms.
+Webhook bodies as values, in both forms.
 
 Revisions 2026-04 and 2026-08 send a form of their own, which they spell alike but for the
-result: ``{event, task: {id}, request, result, errors}``. An event of it that does not tell all
-of its task is not completed by guesses: the task is read.
+result: ``{event, task: {id}, request, result, errors}``. If such an event does not contain all of
+its task, nothing is guessed: the task is read.
 
-Revision 2026-10 sends ``{id, type, timestamp, data}``, and `data` is the task as a reading gives
-it. Which form a body has is seen in the body, so that a ledger set up under one revision
-understands a server that has changed to the other.
+Revision 2026-10 sends ``{id, type, timestamp, data}``, and `data` is the task as a read returns it.
+The body itself shows its form, so that a ledger set up under one revision understands a server that
+has changed to the other.
 
-The receiver needs an event's head only; whoever processes the event reads the rest.
+The receiver reads only an event's head; the engine reads the rest when it processes the event.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED)
 
 
 def events_of(*task_types: str) -> list[str]:
-    """The names of the events that finish tasks of these types."""
+    """Return the names of the events that finish tasks of these types."""
     return [f"task.{task_type}.{end.value}" for task_type in task_types for end in ENDS]
 
 
@@ -47,7 +47,7 @@ _PRICED_EXTRAS = ("magic_prompt", "rating", "content_rating", "inputs")
 
 @dataclass(frozen=True)
 class EventHead:
-    """What is known of an event without its task; only the newer form has an id of its own."""
+    """The head of an event; only the newer form has an id of its own."""
 
     name: str
     task_id: str
@@ -55,7 +55,7 @@ class EventHead:
 
 
 def read_head(body: Any) -> EventHead | None:
-    """The event's name, its task and its own id; None where the body is no event."""
+    """Read the event's name, its task and its own id; None if the body is no event."""
     if not isinstance(body, Mapping):
         return None
     is_older = "event" in body
@@ -73,12 +73,12 @@ def read_head(body: Any) -> EventHead | None:
 
 def decode_event(body: Any, *, default_format: str | None, at_us: int) -> TaskEvent | None:
     """
-    What an event says; None where it does not finish a task of ours.
+    Read an event; None if it does not finish a task of ours.
 
     Args:
         body: The parsed body, in either form.
-        default_format: Of images, where the request asked for none; the newer form tells it.
-        at_us: Stands for the task's end, which the older form does not tell; UTC microseconds.
+        default_format: Of images, if the request has none; the newer form contains it.
+        at_us: Stands for the task's end, which the older form lacks; UTC microseconds.
     """
     head = read_head(body)
     if head is None or head.name not in FINAL_EVENTS:
@@ -89,7 +89,7 @@ def decode_event(body: Any, *, default_format: str | None, at_us: int) -> TaskEv
 
 
 def _decode_newer(head: EventHead, body: Mapping[str, Any]) -> TaskEvent:
-    """The task is there as a reading gives it; one that is not what the name says is read."""
+    """Read the contained task; one that does not fit the event's name has to be read instead."""
     data, status = body["data"], FINAL_EVENTS[head.name]
     named = {"type": _task_type(head.name), "status": status.value}
     task = decode_full_task(
@@ -115,7 +115,7 @@ def _decode_older(
 
 
 def _as_task(head: EventHead, body: Mapping[str, Any]) -> dict[str, Any]:
-    """An event of the older form in the shape of a full task."""
+    """Bring an event of the older form into the shape of a full task."""
     return {
         "type": _task_type(head.name),
         "id": head.task_id,
@@ -132,14 +132,14 @@ def _task_type(name: str) -> str:
 
 
 def _is_whole(task: Task) -> bool:
-    """A failure without a reason, or a result without its price, may be told by a reading."""
+    """Whether the event is complete: a read may add a failure's reason or a result's price."""
     if task.status is TaskStatus.FAILED:
         return bool(task.faults)
     return task.n_delivered + len(task.images) > 0 and task.cost_units is not None
 
 
 def _sum_of_costs(body: Mapping[str, Any], task: Task) -> int | None:
-    """The images' costs together; None where something else may have been charged beside them."""
+    """Add up the images' costs; None if something else may have been charged as well."""
     request = body.get("request")
     if not isinstance(request, Mapping) or _has_priced_extras(request):
         return None

@@ -1,4 +1,4 @@
-"""What a revision must provide; a module with these names is a profile."""
+"""The interface that each revision's module provides, and detection of a server's revision."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ class RevisionProfile(Protocol):
 
 # What the writers of several revisions share.
 #
-# Leaving out what is not asked, our own tag, and the spelling that is the same since 2026-08.
+# Leaving out empty fields, our own tag, and the spelling that is the same since 2026-08.
 
 
 def with_present(**fields: Any) -> dict[str, Any]:
-    """The fields that are not None, in the order given."""
+    """Return the fields that are not None, in the order given."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def metadata_with_tag(metadata_json: str | None, tag: str | None) -> dict[str, Any] | None:
-    """The user's metadata with our tag beside it; None where there is neither."""
+    """Add our tag to the user's metadata; None if there is neither."""
     metadata: dict[str, Any] = json.loads(metadata_json) if metadata_json else {}
     if tag is not None:
         metadata[INTENT_TAG_KEY] = tag
@@ -101,14 +101,14 @@ def metadata_with_tag(metadata_json: str | None, tag: str | None) -> dict[str, A
 
 
 def input_image(image: InputImage) -> str | dict[str, Any]:
-    """An input image since 2026-08: its URL, or an object where it has a role."""
+    """Encode an input image since 2026-08: its URL, or an object if it has a role."""
     if image.role is None:
         return image.url
     return {"type": "image", "as": image.role, "source": {"type": "url", "url": image.url}}
 
 
 def rating_levels(rating: Rating) -> bool | dict[str, Any]:
-    """A content rating since 2026-08: true, or the caller's own levels."""
+    """Encode a content rating since 2026-08: true, or the caller's own levels."""
     if not rating.levels:
         return True
     levels = [{"value": level.value, "description": level.description} for level in rating.levels]
@@ -123,10 +123,10 @@ def inspection_body(inspection: Inspection) -> dict[str, Any]:
     return {**body, **rating} if isinstance(rating, dict) else body
 
 
-# Which revision a server speaks, detected by the spelling of answers that cost nothing.
+# Detection of the revision that a server speaks, by the spelling of free responses.
 #
-# The revisions carry no version anywhere, and each spells its answers in its own way. The public
-# catalogue (`GET /models`) tells two of them apart; where it is missing or unreadable, an estimate
+# The revisions carry no version anywhere, and each spells its responses in its own way. The public
+# catalogue (`GET /models`) distinguishes two of them; if it is missing or unreadable, an estimate
 # (`POST /image/generate/estimate`) does, with the key.
 
 
@@ -140,7 +140,7 @@ ESTIMATE_BODY = {"prompt": "a", "model": AUTO_MODEL}
 
 def revision_by_catalog(status: int, body: Any) -> str | None:
     """
-    The revision by the answer to an unauthenticated `GET /models`; None where it proves nothing.
+    Detect the revision by the response to `GET /models` without a key; None if it proves none.
 
     The keys of all entries have to agree in their spelling.
     """
@@ -155,12 +155,12 @@ def revision_by_catalog(status: int, body: Any) -> str | None:
 
 
 def may_be_without_catalog(status: int) -> bool:
-    """Whether the answer to `GET /models` is what a server of the oldest revision gives."""
+    """Whether the response to `GET /models` is that of a server of the oldest revision."""
     return status in _ABSENT
 
 
 def revision_by_estimate(status: int, body: Any) -> str | None:
-    """The revision by the answer to a request for an estimate; None where it proves nothing."""
+    """Detect the revision by the response to an estimate; None if it proves none."""
     payload = body.get("data") if isinstance(body, Mapping) else None
     if status != 200 or not isinstance(payload, Mapping):
         return None

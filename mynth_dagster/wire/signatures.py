@@ -8,7 +8,7 @@ Revision 2026-10: Standard Webhooks. Each delivery has a `Stamp` (``webhook-id``
 ``webhook-timestamp``), and ``webhook-signature`` is a list, by spaces, of ``v1,<base64>``; the
 message is ``<id>.<timestamp>.<raw body>``, the key what the secret after ``whsec_`` is in base64.
 
-Either form may give several signatures, and knows several secrets.
+Either form may have several signatures, and is checked against several secrets.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIGNATURE = re.compile(r"v1,([A-Za-z0-9+/]+={0,2})")
 
 
 def sign(body: bytes, secret: str, *, at_s: int) -> str:
-    """``X-Mynth-Signature`` of a body sent at ``at_s`` (Unix seconds)."""
+    """Return the ``X-Mynth-Signature`` of a body sent at ``at_s`` (Unix seconds)."""
     return f"t={at_s},v1={_digest(body, secret, at_s)}"
 
 
@@ -52,7 +52,7 @@ def verify(body: bytes, header: str | None, secrets: Sequence[str], *, now_us: i
         The signed time in Unix seconds.
 
     Raises:
-        WebhookRejectedError: Missing, malformed, stale, or signed by nobody we know.
+        WebhookRejectedError: Missing, malformed, stale, or signed with no known secret.
     """
     at_s, signatures = _parse(header)
     _require_fresh(at_s, now_us)
@@ -63,7 +63,7 @@ def verify(body: bytes, header: str | None, secrets: Sequence[str], *, now_us: i
 
 @dataclass(frozen=True)
 class Stamp:
-    """What each delivery of the newer form carries, signed or not; see `read_stamp`."""
+    """The headers of each delivery of the newer form, signed or not; see `read_stamp`."""
 
     event_id: str
     timestamp: str
@@ -76,7 +76,7 @@ class Stamp:
 
 def read_stamp(event_id: str | None, timestamp: str | None, *, now_us: int) -> Stamp:
     """
-    The stamp in the headers ``webhook-id`` and ``webhook-timestamp``.
+    Read the stamp in the headers ``webhook-id`` and ``webhook-timestamp``.
 
     Args:
         now_us: The receiver's time; more than 300 s off, either way, is refused.
@@ -95,7 +95,7 @@ def read_stamp(event_id: str | None, timestamp: str | None, *, now_us: int) -> S
 
 def sign_standard(body: bytes, secret: str, stamp: Stamp) -> str:
     """
-    ``webhook-signature`` of a body sent with this stamp.
+    Return the ``webhook-signature`` of a body sent with this stamp.
 
     Raises:
         ValueError: The secret is not one of the newer form.
@@ -113,10 +113,10 @@ def verify_standard(body: bytes, stamp: Stamp, header: str | None, secrets: Sequ
     Args:
         body: The raw bytes as received, never parsed and written again.
         header: ``webhook-signature``; entries of other versions, or malformed, do not count.
-        secrets: Those of the older form are no keys here, and are passed over.
+        secrets: Those of the older form are no keys here, and are skipped.
 
     Raises:
-        WebhookRejectedError: Missing, malformed, or signed by nobody we know.
+        WebhookRejectedError: Missing, malformed, or signed with no known secret.
     """
     if not header or len(header) > HEADER_MAX_CHARS:
         raise WebhookRejectedError("webhook-signature is missing or malformed")
@@ -132,7 +132,7 @@ def verify_standard(body: bytes, stamp: Stamp, header: str | None, secrets: Sequ
 
 
 def key_of(secret: str) -> bytes | None:
-    """The key in a secret of the newer form, whose prefix and padding may be left out, or None."""
+    """Return the key in a secret of the newer form, with or without prefix and padding, or None."""
     text = secret.removeprefix(SECRET_PREFIX)
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True) or None
@@ -146,7 +146,7 @@ def _require_fresh(at_s: int, now_us: int) -> None:
 
 
 def _require_match(expected: Sequence[bytes], signatures: Sequence[bytes]) -> None:
-    """Each is compared with each, in a time that tells nothing."""
+    """Compare each signature with each expected one, in constant time."""
     matches = [hmac.compare_digest(known, given) for known in expected for given in signatures]
     if not any(matches):
         raise WebhookRejectedError("no signature matches")

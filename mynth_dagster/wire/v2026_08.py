@@ -1,7 +1,7 @@
 """
 Revision 2026-08: the state of the official SDK 0.0.36.
 
-Answers are wrapped in `data`, the prompt is a string, errors are flat with upper-case codes,
+Responses are wrapped in `data`, the prompt is a string, errors are flat with upper-case codes,
 results at `/result`; list, catalogue, estimate and account look-ups exist.
 """
 

@@ -2,7 +2,7 @@
 Revision 2026-10: the API that is live since October 2026 (official SDK 0.0.50).
 
 Every name is in snake case, answers are wrapped in `data`, errors are nested with lower-case
-codes. The server refuses unknown fields at any depth, so nothing is written that nobody asked for.
+codes. The server refuses unknown fields at any depth, so only fields with a value are written.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def decode_event(body: Any, *, at_us: int) -> TaskEvent | None:
 
 
 def _require_expressible(request: ImageRequest) -> None:
-    """What the server would refuse, or would charge for and not do."""
+    """Refuse what the server would refuse, or would charge for and not do."""
     if request.enhance == "native":
         raise _unsupported("enhance", "no provider-side enhancement: use 'magic' or none")
     if request.output_quality is not None:
