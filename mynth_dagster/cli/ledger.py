@@ -1,4 +1,4 @@
-"""`mynth-dagster ledger`: which ledger the tables belong to, and going on with another one."""
+"""`mynth-dagster ledger`, `resolve` and `account`: ledgers, requests in doubt, and keys."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def rebuild_ledger(
     window: Window = None,
 ) -> None:
     """
-    Make a lost ledger anew from the tables and Mynth's task list; sends nothing.
+    Rebuild a lost ledger from the tables and Mynth's task list; sends nothing.
 
     The API key is read from MYNTH_API_KEY.
     """
@@ -107,7 +107,7 @@ async def _mark_of(url: str) -> LedgerMark:
         return LedgerMark(opened.ledger_id, await opened.newest_seq())
 
 
-# `mynth-dagster resolve`: list what is in doubt, and resolve it.
+# `mynth-dagster resolve`: list requests in doubt, and resolve them.
 
 
 def resolve(
@@ -194,7 +194,7 @@ async def _give_up(url: str, intent_id: str, *, ask_again: bool) -> None:
         await give_up(ledger, intent_id, ask_again=ask_again)
 
 
-# `mynth-dagster account`: whose tasks the ledger knows, and taking in another key.
+# `mynth-dagster account`: list the keys of the ledger, and accept another one.
 
 
 account_app = typer.Typer(no_args_is_help=True, help="The accounts and keys that a ledger knows.")
@@ -220,9 +220,9 @@ def adopt_account(
     ledger: Ledger = None,
 ) -> None:
     """
-    Take in the key of MYNTH_API_KEY although it may be another account's.
+    Accept the key of MYNTH_API_KEY although it may be another account's.
 
-    What the ledger calls done stays done; what is missing is paid by this key's account. Tasks
+    Rows that are done stay done; missing ones are paid for by this key's account. Tasks
     that the other account paid for cannot be read with it.
     """
     with errors_as_exit_codes(Console(stderr=True)):

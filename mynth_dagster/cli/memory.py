@@ -1,4 +1,4 @@
-"""How the command line's process keeps its memory: as little as it needs, whatever it used."""
+"""Memory settings of the command line's process, which gives freed memory back to the system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "131072",
 }
 """
-What has the same effect from outside; what is set there is left alone.
+Variables with the same effect from outside; those that are set are left alone.
 
 Arrow's usual pool keeps what it used, half of what a large run would take; so does the heap that
 the GNU C library gives each thread, and one whose threshold has grown.
@@ -23,7 +23,7 @@ _MALLOPT = {"MALLOC_ARENA_MAX": -8, "MALLOC_MMAP_THRESHOLD_": -3}
 
 
 def keep_little() -> None:
-    """To be called before Arrow is imported and before there are threads."""
+    """Apply the settings; call it before Arrow is imported and before there are threads."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     for name, value in ENVIRONMENT.items():
         if name in os.environ:

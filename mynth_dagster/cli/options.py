@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings that they amount to."""
+"""Options that several commands share, and the settings that are made from them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Window = Annotated[
     str | None,
     typer.Option(
         "--window",
-        help="What windows are called: partition, date, file or key; by default as the folders.",
+        help="Name of the windows: partition, date, file or key; by default as the folders.",
     ),
 ]
 Identity = Annotated[
@@ -61,7 +61,7 @@ def written_batch(
     root: str, name: str, table: str, *, window: str | None, identity: str | None, **fields: Any
 ) -> Batch:
     """
-    A batch whose table lies in the root; its windows are called as the folders are.
+    Return a batch whose tables lie in the root; its windows have the name that the folders have.
 
     Raises:
         TableError: The folders have several names, and none is named.
@@ -75,7 +75,7 @@ def engine_settings(
     root: str, ledger: str | None, base_url: str, revision: str, key: str | None, concurrency: int
 ) -> EngineSettings:
     """
-    Settings from options.
+    Make the settings of a session from options.
 
     Raises:
         ConfigError: The key is missing, or the ledger's place cannot be derived.
@@ -91,13 +91,13 @@ def engine_settings(
 
 
 def batch_name(prompts: str) -> str:
-    """A batch's name from the name of its prompt table."""
+    """Derive a batch's name from the name of its prompt table."""
     stem = Path(prompts.rstrip("/")).name.partition(".")[0]
     return re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_") or "images"
 
 
 def columns(pairs: list[str]) -> dict[str, str | None]:
-    """`ours=theirs` pairs as a mapping; `ours=` says that the column is the user's own."""
+    """Parse `ours=theirs` pairs; `ours=` makes the column the user's own."""
     own = [pair[:-1] for pair in pairs if pair.endswith("=") and pair.count("=") == 1]
     named = [pair for pair in pairs if pair[:-1] not in own]
     mapped = mapping("--column", named, "ours=theirs, or ours= where it is your own")
@@ -105,7 +105,7 @@ def columns(pairs: list[str]) -> dict[str, str | None]:
 
 
 def prices(pairs: list[str]) -> dict[str, Decimal]:
-    """`model=USD` pairs as prices by model."""
+    """Parse `model=USD` pairs as prices by model."""
     by_model = mapping("--price-usd", pairs, "model=0.04")
     try:
         return {model: Decimal(price) for model, price in by_model.items()}
@@ -114,7 +114,7 @@ def prices(pairs: list[str]) -> dict[str, Decimal]:
 
 
 def amount(option: str, usd: str) -> Decimal:
-    """An amount in USD."""
+    """Parse an amount in USD."""
     try:
         return Decimal(usd)
     except InvalidOperation:
@@ -122,7 +122,7 @@ def amount(option: str, usd: str) -> Decimal:
 
 
 def mapping(option: str, pairs: list[str], form: str) -> dict[str, str]:
-    """`left=right` pairs of an option as a mapping; ``form`` shows how they are written."""
+    """Parse `left=right` pairs of an option; ``form`` shows how they are written."""
     split = [pair.partition("=") for pair in pairs]
     bad = [pair for pair, parts in zip(pairs, split, strict=True) if not all(parts)]
     if bad:
@@ -160,10 +160,10 @@ def errors_as_exit_codes(
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> Iterator[None]:
     """
-    Print what this package raises on purpose, and exit with the code it stands for.
+    Print errors that this package raises on purpose, and exit with their codes.
 
-    ``n_posts`` tells how many paid requests were made by then: an unusable table is an input
-    error only before the first. ``options`` is what a repetition would ask for again.
+    ``n_posts`` returns how many paid requests were made by then: an unusable table is an input
+    error only before the first. ``options`` is what a repetition would pay for again.
     """
 
     def then() -> str:
@@ -185,7 +185,7 @@ def errors_as_exit_codes(
 
 
 def ask_if_needed(console: Console, work: Callable[[RunOptions], T], options: RunOptions) -> T:
-    """Do the work; where it would pay again and somebody sits at the terminal, ask, then do it."""
+    """Do the work; if it needs a confirmation and there is a terminal, ask, then do it."""
     try:
         return work(options)
     except ConfirmationNeededError as error:
@@ -199,20 +199,20 @@ def ask_if_needed(console: Console, work: Callable[[RunOptions], T], options: Ru
 
 
 def say(console: Console, text: str) -> None:
-    """Plain text on the console: nothing in data is obeyed, no line is broken by us."""
+    """Print plain text: data is not interpreted as markup, and lines are not wrapped."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def say_json(value: object) -> None:
-    """JSON on standard output, in characters that no terminal obeys."""
+    """Print JSON on standard output, without characters that a terminal interprets."""
     typer.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
-# Signals: the first ends the sending and lets answers in flight be recorded, the second kills.
+# Signals: the first ends the sending and lets responses in flight be recorded, the second kills.
 
 
 def drain_on_signals(stop: CancelToken) -> None:
-    """From now on SIGINT and SIGTERM set the switch; to be called on the loop of the work."""
+    """Have SIGINT and SIGTERM cancel the token; call it on the loop of the work."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _cancel, stop, number)

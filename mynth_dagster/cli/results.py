@@ -1,4 +1,4 @@
-"""`mynth-dagster status`: what the ledger knows."""
+"""`mynth-dagster status`, `receipt`, `task` and `inspect`: rows, money, tasks and follow-ups."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def status(
     batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show, by batch and partition, what was asked, what came back and what it cost."""
+    """Show, by batch and partition, what was sent, what came back and what it cost."""
     console = Console()
     with (
         errors_as_exit_codes(Console(stderr=True)),
@@ -107,7 +107,7 @@ def status(
 
 
 def _waited_for(ledger: OpenLedger) -> dict[str, int]:
-    """By base URL, how many tasks are to be collected there; only where there are several."""
+    """Count the tasks to be collected at each base URL, if there are several."""
     url_of = {account.number: account.base_url for account in ledger.read.accounts()}
     if len(set(url_of.values())) < 2:
         return {}
@@ -174,9 +174,9 @@ def receipt(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
-    What was quoted, reserved, charged, given back, is still held, and is not known.
+    Show what was quoted, reserved, charged, given back, is still held, and is not known.
 
-    With --dedicated-key the API key is read from MYNTH_API_KEY and the balance is asked for.
+    With --dedicated-key the API key is read from MYNTH_API_KEY, and the balance with it.
     """
     console = Console()
     with errors_as_exit_codes(Console(stderr=True)):
@@ -203,7 +203,7 @@ def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
 
 
 def _in_lines(name: str, found: Receipt) -> list[str]:
-    """One batch, an amount a line, with what it means."""
+    """Format one batch: an amount a line, with its meaning."""
     amounts = [
         ("quoted", found.quoted, "expected of the requests that were sent"),
         ("reserved", found.reserved, "held by Mynth for the tasks it accepted"),
@@ -220,7 +220,7 @@ def _in_lines(name: str, found: Receipt) -> list[str]:
 
 
 async def _compare(settings: EngineSettings, ours: Receipt) -> str:
-    """What Mynth holds beside what the ledger explains."""
+    """Compare what Mynth holds with what the ledger explains."""
     async with open_session(settings) as session:
         if not session.client.profile.HAS_ACCOUNT:
             return f"Revision {session.client.profile.REVISION} does not tell the balance."
@@ -228,7 +228,7 @@ async def _compare(settings: EngineSettings, ours: Receipt) -> str:
         try:
             balance = await session.client.get_balance()
         except RefusedError as error:
-            # What the key may not see says nothing of what it may send.
+            # A key that may not read the balance may still send.
             return f"The balance is not shown to this key ({error.reason}): nothing to compare."
     held, explained = balance.reserved_units, ours.open
     message = (

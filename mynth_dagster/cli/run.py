@@ -1,4 +1,4 @@
-"""`mynth-dagster run`: one table of prompts into tables of images, without Dagster."""
+"""`mynth-dagster run`, `stop` and `resume`: a table of prompts to tables of images."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ from mynth_dagster.tables.results import rows_in_words
 from mynth_dagster.tables.source import open_source
 from mynth_dagster.wire import AUTO_REVISION
 
-# What a run looks like on a terminal.
+# The progress and the result of a run on a terminal.
 
 
 class _Bars(Bars):
-    """Bars that look up how far the work is whenever they are drawn."""
+    """Progress bars that read the state of the work whenever they are drawn."""
 
     look_up: Callable[[], None] = staticmethod(lambda: None)
 
@@ -152,7 +152,7 @@ class ShownProgress:
 
 
 def receipt_line(receipt: Receipt) -> str:
-    """The money of a table over all its runs, in one line."""
+    """Format the money of a table over all its runs in one line."""
     parts = [
         f"reserved {format_usd(receipt.reserved)}",
         f"charged {format_usd(receipt.charged)} for {receipt.n_charged} tasks",
@@ -164,14 +164,14 @@ def receipt_line(receipt: Receipt) -> str:
 
 
 def stopped_early(code: str, message: str, next_step: str) -> str:
-    """Why no more was sent, and what to do, in one line."""
+    """Format why no more was sent, and what to do, in one line."""
     return f"Stopped early ({code}): {message} Next: {next_step}"
 
 
 def print_report(
     console: Console, report: RunReport, options: RunOptions = DEFAULT_RUN_OPTIONS
 ) -> None:
-    """The end of a run in a few lines; ``options`` is what it was to ask for again."""
+    """Print the result of a run in a few lines; ``options`` is what it paid for again."""
     failures = ", ".join(f"{n} {code}" for code, n in report.failures.items()) or "none"
     say(console, f"{rows_in_words(report.rows_by_status)}.")
     summary = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
@@ -343,7 +343,7 @@ async def _run(
 
 
 def exit_code(report: RunReport) -> int:
-    """What the shell learns."""
+    """Return the exit code of a run."""
     if report.is_accounted_for:
         return EXIT_OK
     is_under_way = report.pending and report.stopped is None
@@ -351,7 +351,7 @@ def exit_code(report: RunReport) -> int:
     return EXIT_OPEN if is_open else EXIT_OTHER
 
 
-# `mynth-dagster stop` and `mynth-dagster resume`: a person's word that nothing more is sent.
+# `mynth-dagster stop` and `mynth-dagster resume`: a person's decision that nothing more is sent.
 
 
 T = TypeVar("T")
@@ -395,7 +395,7 @@ def resume(
     ledger: Ledger = None,
 ) -> None:
     """
-    Lift a stop. What was not sent is sent by the next run, which the sensor starts by itself.
+    Lift a stop. The next run, which the sensor starts by itself, sends what was not sent.
     """
     with errors_as_exit_codes(Console(stderr=True)):
         target = _target(batch, partition, everything=everything)

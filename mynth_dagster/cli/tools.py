@@ -1,4 +1,4 @@
-"""`mynth-dagster simulate`: Mynth on a local port."""
+"""`mynth-dagster simulate` and `doctor`: Mynth on a local port, and checks of an installation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def simulate(
         raise typer.Exit(EXIT_INPUT) from None
 
 
-# `mynth-dagster doctor`: is everything there that a run needs?
+# `mynth-dagster doctor`: check everything that a run needs.
 
 
 _SIGNS = {Level.OK: "ok     ", Level.NOTE: "note   ", Level.PROBLEM: "PROBLEM"}
@@ -77,7 +77,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
-    Look at tables, ledger, API, key, clock and webhooks; sends and spends nothing.
+    Check tables, ledger, API, key, clock and webhooks; sends and spends nothing.
 
     The API key is read from MYNTH_API_KEY.
     Exit codes: 0 all well or only notes, 1 a problem, 2 wrong settings.

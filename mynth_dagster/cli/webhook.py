@@ -73,9 +73,9 @@ def webhook_register(
     ledger: Ledger = None,
 ) -> None:
     """
-    Register the receiver at Mynth, where the API key may do that; else say what to do.
+    Register the receiver at Mynth, if the API key may do that; else show what to do.
 
-    Prints the secret once; the API never tells it again.
+    Prints the secret once; the API never returns it again.
     In revision 2026-10 the API key needs the scope manage, and --id replaces
     the whole registration: api_key_ids and include_session_tasks go back to
     their defaults.

@@ -21,16 +21,16 @@ from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG
 from mynth_dagster.plugin.upstream_input import INPUT, with_upstream
 
-# Automation of what stands downstream of a batch.
+# Automation of assets downstream of a batch.
 
 
 def eager_any_date() -> dg.AutomationCondition:  # type: ignore[type-arg]
     """
     Dagster's `eager()`, for windows of any date.
 
-    `eager()` looks at the latest window only. With this, an asset by day over all shards of a
-    batch is requested once the last shard of its day has landed, also when an old day is
-    backfilled. Every shard lands, with or without failures, so no day waits for ever.
+    `eager()` considers the latest window only. With this, an asset by day over all shards of a
+    batch is requested once the last shard of its day is materialized, also when an old day is
+    backfilled. Every shard is materialized, with or without failures, so no day waits for ever.
 
     Dagster's sensor `default_automation_condition_sensor` does this; it is off until you switch it
     on.
@@ -85,7 +85,7 @@ _PAID = frozenset({"submit", *KINDS_BY_TABLE})
 
 
 def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
-    """The only way from a batch to an `AssetSpec`."""
+    """Make the `AssetSpec` of a batch's table; the only place that does."""
     metadata = _of_table(assets, table) if table != FILES else {}
     asked = assets.inspection(table)
     if assets.origin is not None:
@@ -111,7 +111,7 @@ def _of_table(assets: BatchAssets, table: str) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Overrides:
     """
-    What a subclass of the component may change.
+    The functions that a subclass of the component may replace.
 
     Args:
         get_asset_spec: From a batch and a table's name to its spec. A key that is moved is
@@ -129,7 +129,7 @@ DEFAULT_OVERRIDES = Overrides()
 
 def with_keys(assets: BatchAssets, overrides: Overrides) -> BatchAssets:
     """
-    The batch with its assets where the overrides put them.
+    Return the batch with its assets under the keys that the overrides give.
 
     Raises:
         ConfigError: Two tables would share a key, or a table's partitions would change.
@@ -148,7 +148,7 @@ def with_keys(assets: BatchAssets, overrides: Overrides) -> BatchAssets:
 def build_assets(
     assets: BatchAssets, resource_key: str, overrides: Overrides
 ) -> list[dg.AssetsDefinition]:
-    """The operations of a batch: prepare, submit, collect, and download where files are kept."""
+    """Build the assets of a batch: prepare, submit, collect, and download if files are kept."""
     phases = [phase for phase, tables in PHASES.items() if set(tables) <= set(assets.names)]
     return [_build(assets, phase, resource_key, overrides) for phase in phases]
 

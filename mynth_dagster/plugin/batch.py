@@ -1,4 +1,4 @@
-"""`build_image_batch`: everything that Dagster needs to know of one batch."""
+"""`build_image_batch`: all of Dagster's definitions of one batch."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def build_image_batch(
     Args:
         name: Prefix of the asset keys and name of their group; letters, digits, underscores.
         prompts: Parquet file, folder or pattern, any fsspec URL; `{window}` stands for the key
-            of the window (`prompts/{window}/*.parquet`). Or the key of an asset that hands over a
+            of the window (`prompts/{window}/*.parquet`). Or the key of an asset that returns a
             DataFrame or an Arrow table, unpartitioned or with windows as long or shorter; an
             `AssetIn` where its IO manager or partition mapping has to be named.
-        models: Each prompt without a model of its own is asked of each of these.
+        models: Each prompt without a model of its own is sent to each of these.
         windows: Time windows, files or other keys; None: the batch has only its fan-out. With a
             `DynamicPartitionsDefinition` and `prompts="inbox/{window}.parquet"`, a sensor adds a
             partition for each file that appears.
@@ -94,34 +94,34 @@ def build_image_batch(
         fan_out: `shard`, or `model` for one partition per model.
         columns: Our column name -> the table's own, where they differ; None: the table's column
             of our name is one of your own, and carried.
-        defaults: What a row asks for where it says nothing itself.
+        defaults: The values of columns that a row leaves empty.
         wait: `sensor`: the run ends after sending and a sensor collects later, no worker waits;
             `run`: collection waits inside the run.
         schedule: Cron expression for the last closed window; None: no schedule.
         runs: `one` run for all of a window's partitions, or one `per_partition`.
         deadline_s: Seconds after which a pending task counts as stalled.
-        prices_usd: USD per image by model, used where Mynth tells no price.
+        prices_usd: USD per image by model, used where Mynth gives no price.
         budget_usd: Caps in USD, by `partition`, `window` and `batch`: what is spent, reserved
             and unknown together; rows beyond them are withheld.
         confirm_above_usd: Where models or defaults changed since rows were paid for: more than this
             is paid for them again only with `confirm: true`.
         on_unresolved: `resubmit`: a row whose request is proved not to have been accepted is sent
             again, where the revision has a task list; `hold`: a person decides.
-        retries: How often a row whose task failed is asked for again by itself, 0 to 10, where
+        retries: How often a row whose task failed is sent again automatically, 0 to 10, where
             another try may end otherwise; each is paid for if it succeeds.
         auto_resubmit: Whether the sensor starts a run by itself for rows that were not sent because
             of a rate limit or an outage, or were proved not accepted; never for money or a refused
             key.
         inputs_root: Folder, any fsspec URL, at which paths of input files start and outside of
             which none is read; None: they start at the table's folder and may lie anywhere.
-        check_capabilities: Whether rows are refused that ask of a model what it is known to
+        check_capabilities: Whether rows are rejected that need what their model is known to
             lack: input images, 4k.
         identity: Identity of the rows in the ledger, to survive a rename; None: the name.
         files: Whether and how the files of images are kept, as an asset `files`; None: only
             their URLs are.
         url_lifetime_s: Seconds for which Mynth serves an image after its completion, if you
-            know better than its revision: 7 days in 2026-10, silent before. None: as the
-            revision says, and `url_expires_at` is null where it is silent.
+            know it: 7 days in 2026-10, not documented before. None: as the revision documents,
+            and `url_expires_at` is null if it does not.
         inspections: What is asked of Mynth about each image, a paid task each, as assets `ratings`,
             `alt_texts` and `reviews`; revision 2026-04 has none.
         previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
@@ -132,7 +132,7 @@ def build_image_batch(
             `mynth_submit`, `mynth_collect` and `mynth_download`, which limit nothing until the
             instance gives them a limit.
         resource_key: Key of the `MynthResource`.
-        sensor_interval_s: Seconds between two looks of a sensor.
+        sensor_interval_s: Seconds between two ticks of a sensor.
         overrides: Other specs or bodies; what a subclass of the component passes.
 
     Raises:
@@ -207,7 +207,7 @@ def build_image_batch(
 
 
 def _require_levels(checks: CheckLimits, defaults: RequestDefaults) -> None:
-    """A forbidden level that no image can have would forbid nothing."""
+    """Refuse a forbidden level that no image can have: it would forbid nothing."""
     if defaults.rating is None:
         return
     levels = [level.value for level in defaults.rating.levels] or ["sfw", "nsfw"]
@@ -225,7 +225,7 @@ def _scheduled_phase(wait: str) -> str:
 
 
 def _window_dimension(windows: dg.PartitionsDefinition | None) -> str:
-    """What the window is called in paths; sorts before `model` and `shard`, as Dagster needs."""
+    """Return the window's name in paths; it sorts before `model` and `shard`, as Dagster needs."""
     if isinstance(windows, dg.TimeWindowPartitionsDefinition):
         return "date"
     return "file" if isinstance(windows, dg.DynamicPartitionsDefinition) else "key"
@@ -265,7 +265,7 @@ def _opener(
 
 
 def _caller() -> dg.CodeReferencesMetadataValue | None:
-    """Where the batch is written down; None in a component, which Dagster finds in its YAML."""
+    """Return where the batch is defined; None in a component, which Dagster finds in its YAML."""
     frame = inspect.currentframe()
     while frame is not None and _package_of(frame) == "mynth_dagster":
         frame = frame.f_back

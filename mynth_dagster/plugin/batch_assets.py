@@ -1,4 +1,4 @@
-"""What the bodies, jobs and sensors of one batch need to know of it."""
+"""The facts of one batch that its bodies, jobs and sensors need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = "files"
 @dataclass(frozen=True)
 class BatchAssets:
     """
-    The keys of a batch's assets, and what its bodies need besides.
+    The keys of a batch's assets, and the other facts that its bodies need.
 
     Args:
         open_window: From the key of a window to its prompts.
@@ -69,7 +69,7 @@ class BatchAssets:
 
     @property
     def job_names(self) -> Mapping[str, str]:
-        """The batch's jobs by what they do."""
+        """The names of the batch's jobs by what they do."""
         name = self.batch.name
         doings = ("submit", "collect", "all", "retry", "inspect", "quote", "resolve", "stop")
         return {doing: f"{name}_{doing}" for doing in doings}

@@ -1,5 +1,5 @@
 """
-Checks: what must hold of a run's partitions, judged by the tables and the ledger, never by Mynth.
+The asset checks, which judge a run's partitions by the tables and the ledger, never by Mynth.
 
 Each gives one result for a run over all its partitions: the worst of them wins, and is named.
 """
@@ -22,7 +22,7 @@ from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import UNRATED, ResultsSummary, add_example
 
-# What the checks of a batch allow before they warn or fail.
+# The limits of the checks.
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ DEFAULT_LIMITS = CheckLimits()
 
 
 def percent(share: float) -> str:
-    """A share for people, as exact as it was given."""
+    """Format a share as a percentage, as exact as it was given."""
     return f"{share * 100:g}%"
 
 
 def thresholds(what: str, warn: float, error: float) -> str:
-    """When a check warns and fails; ``what`` is whose share it judges, with its verb."""
+    """Describe when a check warns and fails; ``what`` is whose share it judges, with its verb."""
     fails = f", fails if {_more_than(error)}" if error < 1 else ""
     return f"Warns if {_more_than(warn)} of a partition's {what}{fails}."
 
@@ -96,7 +96,7 @@ Levels = Mapping[Slice, Mapping[str, int]]
 def content_rating_spec(
     images: dg.AssetKey, forbidden: Sequence[str], unrated_share_warn: float
 ) -> dg.AssetCheckSpec:
-    """What the check is for; levels that are forbidden, and the share that may stay unrated."""
+    """Make the check's spec: levels that are forbidden, and the share that may stay unrated."""
     return dg.AssetCheckSpec(
         CONTENT_RATING,
         asset=images,
@@ -147,7 +147,7 @@ def content_rated(
 
 
 def _with_unrated(summary: ResultsSummary) -> dict[str, int]:
-    """Images without any word about their content are not rated either."""
+    """Count images without a rating and without an error as not rated, too."""
     levels = dict(summary.images_by_level)
     n_silent = summary.n_images - sum(levels.values())
     return {**levels, UNRATED: levels.get(UNRATED, 0) + n_silent} if n_silent > 0 else levels
@@ -183,7 +183,7 @@ def check_specs(
     key: Callable[[str], dg.AssetKey], limits: CheckLimits, *, rated: bool = False
 ) -> list[dg.AssetCheckSpec]:
     """
-    All checks of a batch; ``key`` gives the key of a table's asset.
+    Make the specs of all checks of a batch; ``key`` gives the key of a table's asset.
 
     ``rated``: the batch has its images' content rated.
     """
@@ -257,7 +257,7 @@ def check_specs(
 def prompts_valid(
     prompts: dg.AssetKey, summaries: Sequence[PromptsSummary], limits: CheckLimits
 ) -> dg.AssetCheckResult:
-    """Whether few enough rows were rejected."""
+    """Check that few enough rows were rejected."""
     rates = {s.slice: s.n_rejected / s.n_rows if s.n_rows else 0.0 for s in summaries}
     return _judged(
         PROMPTS_VALID,
@@ -273,7 +273,7 @@ def prompts_valid(
 def failures_few(
     failures: dg.AssetKey, summaries: Sequence[ResultsSummary], limits: CheckLimits
 ) -> dg.AssetCheckResult:
-    """Whether few enough of the images asked for are missing."""
+    """Check that few enough of the requested images are missing."""
     rates = {summary.slice: failure_rate(summary) for summary in summaries}
     return _judged(
         FAILURE_RATE,
@@ -289,7 +289,7 @@ def failures_few(
 def files_kept(
     files: dg.AssetKey, summaries: Sequence[FilesSummary], limits: CheckLimits
 ) -> dg.AssetCheckResult:
-    """Whether the images have their files."""
+    """Check that the images have their files."""
     rates = {s.slice: s.n_missing / s.n_images if s.n_images else 0.0 for s in summaries}
     codes = (
         (code, n, summary.rows_by_code.get(code, ()))
@@ -308,7 +308,7 @@ def files_kept(
 
 
 def nothing_open(failures: dg.AssetKey, summaries: Sequence[ResultsSummary]) -> dg.AssetCheckResult:
-    """Whether no row is left in doubt or unfinished."""
+    """Check that no row is left in doubt or unfinished."""
     by_slice = {s.slice: (s.n_unresolved, s.n_stalled, s.n_pending) for s in summaries}
     open_ = {slice_: counts for slice_, counts in by_slice.items() if any(counts)}
     named = [
@@ -333,7 +333,7 @@ def nothing_open(failures: dg.AssetKey, summaries: Sequence[ResultsSummary]) -> 
 def within_budget(
     images: dg.AssetKey, charged_by_window: Mapping[str, int], limits: CheckLimits
 ) -> dg.AssetCheckResult:
-    """Whether no window was charged more than allowed; charges in units of 10⁻⁸ USD."""
+    """Check that no window was charged more than allowed; charges in units of 10⁻⁸ USD."""
     assert limits.budget_usd_per_window is not None
     budget_units = units_from_usd(limits.budget_usd_per_window)
     worst = max(charged_by_window.values(), default=0)
@@ -353,7 +353,7 @@ def within_budget(
 
 
 def accounted_for(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> dg.AssetCheckResult:
-    """Whether every prompt row is in the results as it must be."""
+    """Check that every prompt row is in the results as it must be."""
     bad = {slice_: audit for slice_, audit in audits.items() if not audit.passed}
     examples = [
         f"{s.key}: {name_rows(a.examples) or 'rows nobody asked for'}" for s, a in bad.items()
@@ -399,13 +399,13 @@ def _judged(
 
 
 def _rejected(summaries: Sequence[PromptsSummary]) -> Iterator[str]:
-    """The first rejected rows, by their ids, with their codes."""
+    """Return the first rejected rows, by their ids, with their codes."""
     for summary in summaries:
         yield from (f"{name_rows([prompt_id])}: {code}" for prompt_id, code in summary.rejected)
 
 
 def _codes(summaries: Sequence[ResultsSummary], *, only_open: bool = False) -> str:
-    """Why there is no image, and what to do next."""
+    """Return the codes of missing images, and what to do next."""
     kinds = [kind for summary in summaries for kind in summary.failure_kinds]
     counted = ((k.code, k.n_open if only_open else k.n_failures, k.examples) for k in kinds)
     return _as_in_rows(counted, {kind.code: kind.next_step for kind in reversed(kinds)})
@@ -414,7 +414,7 @@ def _codes(summaries: Sequence[ResultsSummary], *, only_open: bool = False) -> s
 def _as_in_rows(
     counted: Iterable[tuple[str, int, Sequence[str]]], next_steps: Mapping[str, str] | None = None
 ) -> str:
-    """Codes or levels over all partitions, the most frequent first, each with its first rows."""
+    """Return codes or levels over all partitions, most frequent first, with their first rows."""
     counts, rows = Counter[str](), dict[str, list[str]]()
     for what, n, examples in counted:
         counts[what] += n

@@ -39,7 +39,7 @@ from mynth_dagster.plugin.settings import (
 )
 from mynth_dagster.wire import AUTO_REVISION
 
-# What `dg scaffold defs mynth_dagster.MynthImagesComponent <folder>` writes.
+# The file that `dg scaffold defs mynth_dagster.MynthImagesComponent <folder>` writes.
 
 
 _TEMPLATE = """\
@@ -49,9 +49,9 @@ attributes:
   # Prefix of the asset keys (<name>/prompts, <name>/tasks, <name>/images, <name>/failures).
   name: {name}
   # Parquet file, folder or pattern, any fsspec URL; {window} stands for the window's key.
-  # Or prompts_asset: the key of an asset that hands over a DataFrame or an Arrow table.
+  # Or prompts_asset: the key of an asset that returns a DataFrame or an Arrow table.
   prompts: prompts.parquet
-  # Each prompt is asked of each of these.
+  # Each prompt is sent to each of these.
   models:
     - google/gemini-3.1-flash-image
   # Time windows: hourly, daily, weekly or monthly; static with keys; or files, for one
@@ -59,14 +59,14 @@ attributes:
   windows:
     type: daily
     start_date: "2026-01-01"
-  # The rows of a window are spread over so many partitions.
+  # The rows of a window are spread over this many partitions.
   shards: 4
   # Our column -> the table's own, where they differ.
   # columns: {prompt_id: sku}
   defaults:
     size: landscape
     count: 1
-  # Caps in USD: what does not fit is not sent. Where Mynth tells no price, prices_usd has to.
+  # Caps in USD: what does not fit is not sent. Where Mynth gives no price, set prices_usd.
   # budget_usd: {window: 25.00, batch: 500.00}
   # sensor: the run ends after sending and a sensor collects; run: the run waits.
   wait: sensor
@@ -102,7 +102,7 @@ class MynthImagesScaffolder(dg.Scaffolder[Any]):
 
 
 def _translation_scope(data: tuple[str, str]) -> Mapping[str, Any]:
-    """What the templates of `translation` may name."""
+    """Return the names that the templates of `translation` may use."""
     batch, table = data
     return {"batch": batch, "table": table}
 
@@ -119,12 +119,12 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     prompts_asset: str | None = Field(
         default=None,
-        description="Key of an asset (a/b) that hands over a DataFrame or an Arrow table, "
+        description="Key of an asset (a/b) that returns a DataFrame or an Arrow table, "
         "unpartitioned or with windows as long or shorter.",
     )
     models: list[str] = Field(
         default_factory=lambda: [AUTO_MODEL],
-        description="Each prompt without a model of its own is asked of each of these.",
+        description="Each prompt without a model of its own is sent to each of these.",
     )
     windows: WindowsModel | None = Field(
         default=None, description="Left out: the batch has only its fan-out."
@@ -139,7 +139,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     defaults: DefaultsModel = Field(
         default_factory=DefaultsModel,
-        description="What a row asks for where it says nothing itself.",
+        description="The values of columns that a row leaves empty.",
     )
     wait: Literal["sensor", "run"] = Field(
         default="sensor",
@@ -157,7 +157,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         default=TASK_DEADLINE_S, description="Seconds after which a pending task counts as stalled."
     )
     prices_usd: dict[str, Amount] = Field(
-        default_factory=dict, description="USD per image by model, where Mynth tells no price."
+        default_factory=dict, description="USD per image by model, where Mynth gives no price."
     )
     budget_usd: dict[str, Amount] = Field(
         default_factory=dict,
@@ -175,7 +175,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     retries: int = Field(
         default=0,
-        description="How often a row whose task failed is asked for again by itself, 0 to 10.",
+        description="How often a row whose task failed is sent again automatically, 0 to 10.",
     )
     auto_resubmit: bool = Field(
         default=True,
@@ -190,7 +190,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     check_capabilities: bool = Field(
         default=True,
-        description="Refuse rows that ask of a model what it is known to lack: inputs, 4k.",
+        description="Reject rows that need what their model is known to lack: inputs, 4k.",
     )
     identity: str | None = Field(
         default=None,
@@ -236,7 +236,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         "owners, kinds, description, as templates with {{ batch }}, {{ table }} and {{ spec }}.",
     )
     sensor_interval_s: int = Field(
-        default=DEFAULT_SENSOR_INTERVAL_S, description="Seconds between two looks of a sensor."
+        default=DEFAULT_SENSOR_INTERVAL_S, description="Seconds between two ticks of a sensor."
     )
     resource_key: str = Field(default="mynth", description="Key of the MynthResource.")
     api_key_env: str | None = Field(
@@ -253,7 +253,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     journal_dir: str = Field(
         default="",
-        description="Local folder for paid answers while the ledger cannot be written. Empty: "
+        description="Local folder for paid responses while the ledger cannot be written. Empty: "
         "beside a SQLite ledger, else in a local root, else among temporary files.",
     )
     upload_lifetime_s: float = Field(
@@ -263,7 +263,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
         default=AUTO_REVISION,
-        description="2026-10, 2026-08, 2026-04, or auto to ask the server, free of charge.",
+        description="2026-10, 2026-08, 2026-04, or auto to detect it, free of charge.",
     )
     concurrency: int = Field(
         default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."
@@ -279,7 +279,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The batch, and its resource where the key's variable is named."""
+        """Build the batch, and its resource if the key's variable is named."""
         batch = build_image_batch(
             self.name,
             prompts=self._source(),
@@ -341,7 +341,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         raise ConfigError("prompts", "one of prompts (a path) and prompts_asset (a key) is needed")
 
     def _require_own_resource_key(self, context: dg.ComponentLoadContext) -> None:
-        """Dagster would only say that there are two resources under one key."""
+        """Refuse two connections under one key: Dagster's own message would not name the fields."""
         mine = self._resources().get(self.resource_key)
         tree = getattr(context, "component_tree", None)  # none where somebody builds it by hand
         for other in tree.get_all_components(MynthImagesComponent) if tree else ():

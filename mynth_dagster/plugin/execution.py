@@ -1,8 +1,8 @@
 """
-What the assets do: plain functions of a context, a resource and a batch.
+The bodies of the assets: plain functions of a context, a resource and a batch.
 
 Bodies are generators, never coroutines: on cancel a coroutine gets `GeneratorExit`, in which
-nothing can be awaited, and paid answers in flight would be lost.
+nothing can be awaited, and paid responses in flight would be lost.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.schemas import schema_of
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
 
-# Telling Dagster which partitions of a run are done.
+# Recording in Dagster which partitions of a run are done.
 #
 # When all are done: metadata per partition, and one result per asset. When some are left: events
 # for the finished ones and for the checks, then a failure. Never both, since that records
@@ -66,7 +66,7 @@ def record_all(
     *,
     checks: Sequence[dg.AssetCheckResult] = (),
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    """Results of a run that finished every partition it was for."""
+    """Yield the results of a run that finished every partition it was for."""
     selected, wanted = context.selected_asset_keys, context.selected_asset_check_keys
     asked = [check for check in checks if _key_of(check) in wanted]
     besides = {asset: by_slice for asset, by_slice in done.items() if asset not in selected}
@@ -92,7 +92,7 @@ def record_some(
     *,
     checks: Sequence[dg.AssetCheckResult] = (),
 ) -> None:
-    """Events for finished partitions and for checks, where no result is to tell them."""
+    """Yield events for finished partitions and for checks that have no result."""
     for asset, by_slice in done.items():
         for slice_, values in by_slice.items():
             context.log_event(
@@ -129,7 +129,7 @@ def _of_whole(metadata: Metadata) -> Metadata:
     return {names.get(name, name): value for name, value in metadata.items()}
 
 
-# How a run ends that failed before all of its partitions landed: what is recorded and reported.
+# The end of a run that failed before all of its partitions were recorded.
 
 
 NOT_LANDED = "mynth/not_landed"
@@ -153,12 +153,12 @@ def recording_part_way(
     """
     If the work ends early, record the finished partitions, and judge, before the run fails.
 
-    A failure that passes, before any paid request, may be retried by Dagster.
+    Dagster may retry a passing failure before any paid request.
 
     Args:
         counts: Of the paid requests; None in work that is free.
-        on_outage: Called where Mynth was away, so that somebody goes on later.
-        then: Added to what the failure says.
+        on_outage: Called if Mynth was unreachable, so that the sensor goes on later.
+        then: Added to the failure's message.
     """
     try:
         yield
@@ -191,7 +191,7 @@ def _money(counts: SubmitCounts | None) -> str:
 def later(
     mynth: MynthResource, assets: BatchAssets, slices: Sequence[Slice], *, code: str = ""
 ) -> Callable[[StopReason], None]:
-    """What leaves these partitions to the sensor; ``code`` instead of the reason's own."""
+    """Return a function that leaves these partitions to the sensor, under ``code`` if given."""
 
     def leave(reason: StopReason) -> None:
         stop = replace(reason, code=code or reason.code)
@@ -216,7 +216,7 @@ def judged_part_way(
     done: Mapping[dg.AssetKey, Mapping[Slice, Any]],
     slices: Sequence[Slice],
 ) -> list[dg.AssetCheckResult]:
-    """Results over what is done of a run that was for these partitions."""
+    """Return results over the finished partitions of a run that was for these."""
     judged = []
     for result in results:
         assert result.asset_key is not None
@@ -230,9 +230,9 @@ def _not_a_pass(
     result: dg.AssetCheckResult, left: Sequence[Slice], *, is_any_landed: bool
 ) -> dg.AssetCheckResult:
     """
-    What nobody judged is not passed: the blocking check fails, any other warns at least.
+    Make a result that does not pass: the blocking check fails, any other warns at least.
 
-    Figures are of what landed; where nothing did there are none.
+    Its figures are of the recorded partitions; without any there are none.
     """
     has_failed = not result.passed and result.severity is _ERROR
     is_error = has_failed or result.check_name == ACCOUNTED_FOR
@@ -246,7 +246,7 @@ def _not_a_pass(
     )
 
 
-# What a run looks at when a partition's tables are written: columns, pictures, sums, the audit.
+# What a run reads when a partition's tables are written: columns, pictures, sums, the audit.
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Landed:
     thumbnails: Thumbnails
 
     def metadata(self, assets: BatchAssets, table: str) -> metadata.Metadata:
-        """What the UI shows of it, of `images` or `failures`."""
+        """Return what the UI shows of the partition, of `images` or `failures`."""
         shown = (
             metadata.images_metadata(self.summary, self.receipt, self.thumbnails)
             if table == IMAGES
@@ -276,7 +276,7 @@ class Landed:
 
 
 class Landing:
-    """Looks at partitions as they are written, one after the other."""
+    """Gathers figures, pictures and verdicts of partitions as they are written."""
 
     def __init__(self, session: Session, assets: BatchAssets) -> None:
         self._session = session
@@ -285,7 +285,7 @@ class Landing:
         self._until_s = session.clock.elapsed_s() + THUMBNAILS_BUDGET_S
 
     async def land(self, summary: ResultsSummary) -> Landed:
-        """Look at one partition; its thumbnails are made now."""
+        """Read one partition's tables and make its thumbnails."""
         audit = await asyncio.to_thread(audit_slice, self._store, summary.slice)
         schemas = {
             table: await asyncio.to_thread(self._store.read_schema, table, summary.slice)
@@ -307,7 +307,7 @@ class Landing:
 async def prompts_told(
     session: Session, assets: BatchAssets, written: Sequence[PromptsSummary]
 ) -> dict[Slice, metadata.Metadata]:
-    """What the UI shows of prompt tables just written, with what sending them would cost."""
+    """Return what the UI shows of prompt tables just written, with the price of sending them."""
     store = TableStore(session.settings.root, assets.batch.name)
     quotes = await quote_each(session, assets.batch, [summary.slice for summary in written])
     by_slice = {}
@@ -322,7 +322,7 @@ async def prompts_told(
 
 
 def tasks_told(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadata:
-    """What the UI shows of a partition that was sent."""
+    """Return what the UI shows of a partition that was sent."""
     return {
         **metadata.tasks_metadata(summary),
         **written_columns(TASKS, schema_of(TASKS), assets.key),
@@ -332,7 +332,7 @@ def tasks_told(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadat
 async def charged_by_window(
     session: Session, assets: BatchAssets, landed: Mapping[Slice, Landed]
 ) -> dict[str, int]:
-    """What all partitions of the collected windows were charged, in units of 10⁻⁸ USD."""
+    """Add up the charges of all partitions of the collected windows, in units of 10⁻⁸ USD."""
     batch, ledger = assets.batch, session.ledger
     by_window: dict[str, list[Slice]] = {slice_.window: [] for slice_ in landed}
     for row in await asyncio.to_thread(ledger.read.partitions, batch.ledger_name):
@@ -462,7 +462,7 @@ def collect_results(
 def _judged(
     assets: BatchAssets, landed: Mapping[Slice, Landed], charged: Mapping[str, int]
 ) -> list[dg.AssetCheckResult]:
-    """The checks of a collection."""
+    """Yield the results of the checks of a collection."""
     images, failures, limits = assets.key("images"), assets.key("failures"), assets.checks
     summaries = [one.summary for one in landed.values()]
     results = [
@@ -568,7 +568,7 @@ def _require_all_sent(
 
 
 def _observe_tasks(context: dg.AssetExecutionContext, assets: BatchAssets, landed: Landed) -> None:
-    """What is true of `tasks` now that they are collected; its own run reported what was sent."""
+    """Log the state of `tasks` after the collection; their own run reported what was sent."""
     observation = dg.AssetObservation(
         assets.key("tasks"),
         partition=assets.partitions.key_of(landed.summary.slice),
@@ -578,7 +578,7 @@ def _observe_tasks(context: dg.AssetExecutionContext, assets: BatchAssets, lande
 
 
 def _observe(context: dg.AssetExecutionContext, assets: BatchAssets, waiting: Progress) -> None:
-    """Progress of the waiting, as numbers that plot."""
+    """Log the progress of the waiting, as numbers that plot."""
     progress = {
         "mynth/pending": waiting.n_pending,
         "mynth/finished_this_round": waiting.n_finished,

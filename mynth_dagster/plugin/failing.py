@@ -1,4 +1,4 @@
-"""Our errors in Dagster: why, what became of the money, and what to do next."""
+"""Conversion of our errors to Dagster's failures: reason, fate of the money, and next step."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def in_words(
     error: MynthError, *, money: str = NOTHING_SENT, rerun: str = RERUN, next_step: str = ""
 ) -> str:
     """
-    One line for people: why, money, next step.
+    Describe an error in one line: reason, money, next step.
 
     Args:
-        money: What became of it; a `RunStoppedError` knows better.
+        money: What became of it; a `RunStoppedError` has its own.
         rerun: How to go on once the cause is gone.
-        next_step: Instead of what the error itself suggests.
+        next_step: Instead of the error's own.
     """
     if isinstance(error, RunStoppedError):
         return str(error)
@@ -47,7 +47,7 @@ def is_passing(error: MynthError) -> bool:
 
 
 def tick_in_words(error: MynthError) -> str:
-    """Why a sensor's tick was skipped; a tick only looks."""
+    """Describe why a sensor's tick was skipped; a tick only reads."""
     again = "the next tick tries again."
     next_step = again if is_passing(error) else f"mend what it names; {again}"
     return in_words(error, money="looking is free, and nothing is lost.", next_step=next_step)
@@ -57,7 +57,7 @@ def tick_in_words(error: MynthError) -> str:
 def errors_as_failures(
     *, money: Callable[[MynthError], str] = lambda _: NOTHING_SENT, rerun: str = RERUN
 ) -> Iterator[None]:
-    """Let what this package raises on purpose fail a step, in words and without a retry."""
+    """Turn errors that this package raises on purpose into failures, without a retry."""
     try:
         yield
     except MynthError as error:

@@ -1,8 +1,8 @@
 """
 The file sensor: one partition for each Parquet file that appears in a folder.
 
-The partition key is the part of the file's name that stands for `{window}`, made safe: a key may
-hold no `|`, no comma and no `...`. The file's name follows from the key.
+The partition key is the part of the file's name in the place of `{window}`, escaped: a key may
+contain no `|`, no comma and no `...`. The file's name follows from the key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PromptFolder:
     @classmethod
     def of(cls, location: str) -> PromptFolder:
         """
-        From a location such as `s3://bucket/inbox/{window}.parquet`.
+        Make one from a location such as `s3://bucket/inbox/{window}.parquet`.
 
         Raises:
             ConfigError: The window is not a part of the file's name.
@@ -61,7 +61,7 @@ class PromptFolder:
 
     def files(self) -> dict[str, str]:
         """
-        The files that are there: partition key -> when it was last changed, sorted by that.
+        List the files: partition key -> when it was last changed, sorted by that.
 
         Raises:
             TableError: The folder cannot be read.
@@ -85,12 +85,12 @@ class PromptFolder:
 
 
 def key_of(name: str) -> str:
-    """A partition key for a file's name; different names have different keys."""
+    """Return the partition key of a file's name; different names have different keys."""
     return _UNSAFE.sub(lambda found: _escaped(found[0]), name)
 
 
 def name_of(key: str) -> str:
-    """The name behind a key; the inverse of `key_of`."""
+    """Return the name of a key; the inverse of `key_of`."""
     return unquote(key)
 
 
@@ -99,7 +99,7 @@ def _escaped(char: str) -> str:
 
 
 def _stamp(entry: Mapping[str, Any]) -> str:
-    """When a file was changed, in a form that sorts; empty where the store does not tell."""
+    """Return when a file was changed, in a form that sorts; empty if the store has no time."""
     stamp = next((entry[name] for name in _STAMPS if entry.get(name) is not None), "")
     if isinstance(stamp, datetime):
         return f"{stamp.timestamp():020.6f}"
@@ -109,7 +109,7 @@ def _stamp(entry: Mapping[str, Any]) -> str:
 def build_file_sensor(
     assets: BatchAssets, folder: PromptFolder, *, name: str, job: str, interval_s: int
 ) -> dg.SensorDefinition:
-    """The sensor `<batch>_new_files`; off until somebody switches it on: it leads to spending."""
+    """Build the sensor `<batch>_new_files`; off by default, since it leads to spending."""
 
     @dg.sensor(
         name=name,
@@ -128,7 +128,7 @@ def build_file_sensor(
 def evaluate(
     context: dg.SensorEvaluationContext, assets: BatchAssets, folder: PromptFolder
 ) -> dg.SensorResult:
-    """One tick: new and changed files, the oldest first."""
+    """Evaluate one tick: new and changed files, the oldest first."""
     windows = assets.partitions.windows
     assert isinstance(windows, dg.DynamicPartitionsDefinition)
     try:
@@ -152,7 +152,7 @@ def evaluate(
 def _with_keys(
     context: dg.SensorEvaluationContext, assets: BatchAssets, files: Mapping[str, str]
 ) -> dict[str, str]:
-    """The files whose names can be keys of partitions; the others stand in nobody's way."""
+    """Return the files whose names can be partition keys; the others are skipped and logged."""
     found = {}
     for key, stamp in files.items():
         try:
@@ -173,7 +173,7 @@ def _request(assets: BatchAssets, key: str, stamp: str) -> dg.RunRequest:
 
 
 def _seen(cursor: str | None) -> dict[str, str]:
-    """What the last tick saw; an unreadable cursor is as none, and the run keys still protect."""
+    """Return what the last tick saw; with an unreadable cursor nothing, and run keys protect."""
     try:
         seen = json.loads(cursor or "{}")
     except ValueError:

@@ -1,7 +1,7 @@
 """
 `MynthTables`: the tables of a batch as inputs of downstream assets.
 
-Our own assets write their tables themselves, streamed; this is for reading them.
+The batch's own assets write their tables themselves, streamed; this IO manager only reads.
 The annotation of the input chooses the form: `pd.DataFrame`, `pa.Table` or a pyarrow `Dataset`.
 """
 
@@ -32,16 +32,16 @@ class MynthTables(dg.ConfigurableIOManager):
     Reads `prompts`, `tasks`, `images` or `failures` for a downstream asset.
 
     Use it as the input manager: `dg.AssetIn(["shots", "images"], input_manager_key="tables")`.
-    Partitions are one table: types that hold the same become one, a column that a partition lacks
-    is null there, and the keys of windows and fan-out are columns.
-    Metadata of the input: `columns` (a list) reads only these; `allow_missing_partitions` reads
-    what is there where a partition has no table yet.
+    Partitions are one table: types that hold the same values become one, a column that a partition
+    lacks is null there, and the keys of windows and fan-out are columns.
+    Metadata of the input: `columns` (a list) reads only these; `allow_missing_partitions` skips
+    partitions that have no table yet.
     """
 
     root: str = Field(description="Folder or URL of the tables, as in the MynthResource.")
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Let a run read the partitions of its range, whatever else its tags say."""
+        """Have a run read the partitions of its range, whatever other partition its tags name."""
         follow_range(context.run)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
@@ -52,10 +52,10 @@ class MynthTables(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """
-        The upstream table over all partitions of the run, partitions in the order of their keys.
+        Load the upstream table over all partitions of the run, in the order of their keys.
 
         Raises:
-            ConfigError: The upstream asset is no table of a batch.
+            ConfigError: The upstream asset is not a table of a batch.
             TableError: A partition has no table, and missing ones are not allowed; or a column
                 is of different kinds, with the days in which it is.
         """
@@ -72,7 +72,7 @@ class MynthTables(dg.ConfigurableIOManager):
         return arrow if form is pa.Table else arrow.to_pandas()
 
     def _partitions(self, context: dg.InputContext) -> tuple[TableStore, str, list[Slice]]:
-        """Which partitions of which table there are to read."""
+        """Return which partitions of which table there are to read."""
         layout = _layout(context)
         store = TableStore(self.root, layout.batch)
         batch = Batch(layout.batch, window_dimension=layout.window_dimension)
@@ -88,7 +88,7 @@ class MynthTables(dg.ConfigurableIOManager):
 
 
 def _file_of(store: TableStore, table: str, slice_: Slice) -> FileSchema:
-    """A partition's file, with its keys as columns: nothing else tells the days apart."""
+    """Return a partition's file with its keys as columns: nothing else distinguishes the days."""
     keys = {slice_.window_dimension: slice_.window, FAN_OUT_FOLDER: slice_.fan_out}
     file = FileSchema.read(store.fs, store.path(table, slice_))
     named = {name: key for name, key in keys.items() if key and name not in file.schema.names}
@@ -105,12 +105,12 @@ def _table(store: TableStore, files: Sequence[FileSchema], schema: pa.Schema) ->
 
 
 def _columns_in(file: FileSchema, schema: pa.Schema) -> list[str]:
-    """What is read of a file; one column more where it has none, to know its rows."""
+    """Return the columns to read of a file; if it has none of them, one other for its rows."""
     return [name for name in schema.names if name in file.schema.names] or file.schema.names[:1]
 
 
 def _dataset(store: TableStore, files: Sequence[FileSchema], schema: pa.Schema) -> pads.Dataset:
-    """Scanned where it lies, if Arrow can make the types one by itself."""
+    """Make a dataset that is scanned in place, if Arrow can unify the types by itself."""
     if any(_needs_values(file, schema) for file in files):
         return pads.dataset(_table(store, files, schema))
     parts = [
@@ -127,7 +127,7 @@ def _dataset(store: TableStore, files: Sequence[FileSchema], schema: pa.Schema) 
 
 
 def _needs_values(file: FileSchema, schema: pa.Schema) -> bool:
-    """Whether a column is of another kind here, and fits only since it says nothing."""
+    """Whether a column has another type here, and fits only because it has no values."""
     kinds = ((column.type, schema.field(column.name).type) for column in file.schema)
     return any(common_type(own, wanted) != wanted for own, wanted in kinds)
 

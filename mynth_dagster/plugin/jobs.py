@@ -42,7 +42,7 @@ _DESCRIPTIONS = {
     "the batch has them.",
     "inspect": "Has the images rated, described or reviewed, as the batch says; a paid task for "
     "each image that was not asked about.",
-    "retry": "Asks again for rows that failed and may end otherwise, each paid for anew. In the "
+    "retry": "Sends rows again that failed and may end otherwise, each paid for again. In the "
     "launchpad: `retry: failed` for all failed or refused rows, `retry: partial` for those that "
     "lack some images, `force: true` for every finished row, `prompt_ids` for some rows only.",
 }
@@ -55,9 +55,9 @@ def job_name(batch: str, doing: str) -> str:
 
 def build_jobs(assets: BatchAssets) -> list[Any]:
     """
-    The jobs over assets: explicit keys, in one process.
+    Build the jobs over assets: explicit keys, in one process.
 
-    A step of its own process costs seconds; what is parallel here is inside the step.
+    A process for each step costs seconds; the parallel work is inside the step.
     """
     name = assets.batch.name
     asked = {"ops": {f"{name}__submit": {"config": {"retry": Retry.RETRYABLE.value}}}}
@@ -74,7 +74,7 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
 
 
 def _tables(assets: BatchAssets) -> dict[str, tuple[str, ...]]:
-    """What each job makes; files come with what is collected, where they are kept."""
+    """Return the tables that each job makes; files come with collections, if they are kept."""
     files = (FILES,) if FILES in assets.names else ()
     looks = tables_of(assets.inspections)
     tables = dict(_TABLES)
@@ -87,7 +87,7 @@ def build_schedule(
     assets: BatchAssets, *, cron: str, phase: str, per_partition: bool
 ) -> dg.ScheduleDefinition:
     """
-    The last closed window at the time of `cron`: one run over its whole fan-out, or one each.
+    Build the schedule of the last closed window: one run over its whole fan-out, or one each.
 
     Raises:
         ConfigError: The batch has no time windows.
@@ -138,7 +138,7 @@ SETTLE_CONFIG = {
     "action": dg.Field(
         dg.Enum("MynthResolve", [dg.EnumValue(a) for a in (LIST, ATTACH, RESUBMIT, ABANDON)]),
         default_value=LIST,
-        description="list: tell what is in doubt, change nothing. attach: it was the task in "
+        description="list: show what is in doubt, change nothing. attach: it was the task in "
         "task_id, which is read and checked. resubmit: the next submission sends the row anew, "
         "and it may then be paid twice. abandon: the row is not wanted any more.",
     ),
@@ -171,7 +171,7 @@ STOP_CONFIG = {
 
 
 def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
-    """The jobs `<batch>_quote`, `<batch>_resolve` and `<batch>_stop`."""
+    """Build the jobs `<batch>_quote`, `<batch>_resolve` and `<batch>_stop`."""
     return [
         _job(
             assets,
@@ -221,7 +221,7 @@ def _job(
     *,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
 ) -> dg.JobDefinition:
-    """A job of one operation, in the process of its run."""
+    """Build a job of one operation, in the process of its run."""
 
     @dg.op(
         name=f"{assets.batch.name}__{doing}",
@@ -247,7 +247,7 @@ def _job(
 def stop_or_resume(
     context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> None:
-    """Do what the launchpad says, and tell what is stopped then."""
+    """Stop or resume as the launchpad has it, and log what is stopped then."""
     config, name = context.op_config, assets.batch.ledger_name
     target, clock = StopTarget(name, config["partition"] or None), SystemClock()
     who = f"{context.run.tags.get('user', 'somebody')} by Dagster run {context.run.run_id[:8]}"
@@ -291,7 +291,7 @@ def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: Bat
 def resolve_in_doubt(
     context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets
 ) -> None:
-    """Do what the launchpad says, then tell what is still in doubt."""
+    """Resolve as the launchpad has it, then log what is still in doubt."""
     config, name = context.op_config, assets.batch.ledger_name
 
     done: list[str] = []
@@ -335,7 +335,7 @@ async def _resolve(session: Session, config: Any, done: list[str]) -> None:
 
 
 def _changed(done: Sequence[str]) -> Callable[[MynthError], str]:
-    """What a decision that failed has changed."""
+    """Describe what a decision that failed has changed."""
 
     def describe(error: MynthError) -> str:
         rest = "Nothing else was changed." if done else "Nothing was changed."

@@ -1,7 +1,7 @@
 """
-What the UI shows of a run: plain numbers plot by themselves, tables and links are read. Pure.
+The metadata that the UI shows of a run: figures, which Dagster plots, tables and links. Pure.
 
-Every text is bounded here, and says what it leaves out: metadata is kept for ever.
+Every text has a bound and names what it leaves out: metadata is kept for ever.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _URL_UNSAFE = {"(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "\\": "%5C", "|":
 
 
 def as_text(value: object, *, max_chars: int = CELL_MAX_CHARS) -> str:
-    """Any value as one line of plain text that stays so in a table's cell; None is empty."""
+    """Format any value as one line of plain text, safe in a table's cell; None is empty."""
     text = "" if value is None else _BLANKS.sub(" ", str(value)).strip()
     shown = text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
     return _AUTOLINK.sub(lambda found: f"\\{found[0]}", _SPECIAL.sub(r"\\\1", shown))
 
 
 def as_usd(units: int) -> str:
-    """An amount as the figures beside it are written: a number, its unit in the heading."""
+    """Format an amount like the figures beside it: a number, its unit in the heading."""
     return format_usd(units).removeprefix("$")
 
 
 def as_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are markdown already; "no rows" where there are none."""
+    """Format a table of cells that are markdown already; "no rows" if there are none."""
     if not rows:
         return "no rows"
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
@@ -65,14 +65,14 @@ def as_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_link(shown: str, url: str | None) -> str:
-    """``shown`` (markdown already) as a link; alone where the URL is none that may be linked."""
+    """Format ``shown`` (markdown already) as a link, if the URL may be linked."""
     if url is None or not _LINKABLE.fullmatch(url):
         return shown
     return f"[{shown}]({''.join(_URL_UNSAFE.get(char, char) for char in url)})"
 
 
 def as_picture(alt: str, webp: bytes) -> str:
-    """A WebP file as a picture that needs no network."""
+    """Format a WebP file as a picture that needs no network."""
     return f"![{as_text(alt)}](data:image/webp;base64,{b64encode(webp).decode('ascii')})"
 
 
@@ -87,7 +87,7 @@ _HEADS = ("image", "prompt id", "prompt", "model", "size", "cost USD")
 
 
 def strip(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
-    """The first thumbnails side by side, short enough to be shown within the page; else links."""
+    """Format the first thumbnails side by side, short enough for the page; else links."""
     first = list(islice(thumbnails.by_image.values(), _STRIP_IMAGES))
     metadata = f"{summary.n_images} images"
     room = (INLINE_MARKDOWN_MAX_CHARS - _STRIP_ROOM_CHARS) * 3 // 4
@@ -98,7 +98,7 @@ def strip(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
 
 
 def gallery(summary: ResultsSummary, thumbnails: Thumbnails) -> str:
-    """A row for each of the first images: picture, id, prompt, model, size, cost; not too long."""
+    """Format a row for each of the first images: picture, id, prompt, model, size, cost."""
     rows, n_chars = list[Sequence[str]](), 0
     for image in summary.images:
         row = _row(image, thumbnails.by_image.get(image))
@@ -157,7 +157,7 @@ def prompts_metadata(summary: PromptsSummary) -> Metadata:
 
 
 def quote_metadata(plan: Plan, quote: Quote) -> Metadata:
-    """What sending would cost, as far as is known; of one partition or of several."""
+    """Return what sending would cost, as far as known; of one partition or of several."""
     metadata: Metadata = {
         "mynth/to_send": plan.n_to_send,
         "mynth/quote_basis": ", ".join(quote.bases) or "nothing to send",
@@ -168,7 +168,7 @@ def quote_metadata(plan: Plan, quote: Quote) -> Metadata:
 
 
 def _notes(name: str, notes: Sequence[str]) -> Metadata:
-    """Sentences as a list; nothing where there are none."""
+    """Format sentences as a list; nothing if there are none."""
     lines = (f"- {as_text(note, max_chars=_MESSAGE_CHARS)}" for note in notes)
     return {name: dg.MetadataValue.md("\n".join(lines))} if notes else {}
 
@@ -186,7 +186,7 @@ def tasks_metadata(summary: ResultsSummary) -> Metadata:
 
 
 def submission_metadata(report: SubmitReport) -> Metadata:
-    """Of a whole run, over all its partitions; the names say so, since each partition has them."""
+    """Return the figures of a whole run; their names say so, since each partition has them."""
     metadata = {
         **quote_metadata(report.plan, report.quote),
         "mynth/posts_sent": report.counts.n_posts,
@@ -253,16 +253,16 @@ def files_metadata(report: FilesReport) -> Metadata:
 
 def failure_rate(summary: ResultsSummary) -> float:
     """
-    Of the images that good rows asked for, those that are not there, 0 to 1.
+    Return the share of missing images among those that valid rows ask for, 0 to 1.
 
-    A rejected row asked for none; the check `prompts_valid` judges it.
+    A rejected row asks for none; the check `prompts_valid` judges it.
     """
     asked = summary.n_images_asked
     return round(summary.n_images_missing / asked, _RATE_DECIMALS) if asked else 0.0
 
 
 def name_rows(prompt_ids: Sequence[str]) -> str:
-    """Rows by their ids, whatever is in them; a few, on one line."""
+    """Name a few rows by their ids, whatever is in them, on one line."""
     return ", ".join(cut(printable(prompt_id), _ID_CHARS) for prompt_id in prompt_ids)
 
 
@@ -278,7 +278,7 @@ def _rows(summary: ResultsSummary) -> dg.MarkdownMetadataValue:
 
 
 def _usd(units: int) -> float:
-    """Dagster plots floats; exact money is in the tables."""
+    """Convert to a float, which Dagster plots; exact money is in the tables."""
     return float(usd_from_units(units))
 
 
@@ -310,7 +310,7 @@ def _told(kind: FailureKind) -> str:
 
 
 def _sample(summary: PromptsSummary) -> str:
-    """A list: the cells of a table would be a few letters wide here."""
+    """Format a list: the cells of a table would be a few letters wide here."""
     lines = [f"- {_sampled(row)}" for row in summary.sample]
     left = summary.n_rows - len(lines)
     return "\n".join([*lines, f"- and {left} more rows"] if left > 0 else lines) or "no rows"
@@ -358,7 +358,7 @@ _ORIGINS: dict[str, dict[str, dict[str, str]]] = {
 
 
 def defined_columns(table: str, *, below_pictures: bool = False) -> dict[str, Any]:
-    """Metadata of the asset's definition: the columns that the table has in any case."""
+    """Return the metadata of the asset's definition: the columns that the table always has."""
     return _columns(_schema(table, schema_of(table)), below_pictures=below_pictures)
 
 
@@ -369,7 +369,7 @@ def written_columns(
     *,
     below_pictures: bool = False,
 ) -> dict[str, Any]:
-    """Metadata of a materialization: the columns that were written, and their origins."""
+    """Return the metadata of a materialization: the columns written, and their origins."""
     metadata = _columns(_schema(table, schema), below_pictures=below_pictures)
     lineage = _lineage(table, schema, key)
     if lineage:

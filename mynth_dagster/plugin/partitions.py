@@ -1,4 +1,4 @@
-"""Between Dagster's partition keys and the package's slices."""
+"""Conversion between Dagster's partition keys and the package's slices."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _DIMENSION_TAG = "dagster/partition/"
 PARTITIONS_TAG = "mynth/partitions"
-"""On each run, for people: the list of runs hides the tags that are Dagster's own."""
+"""A tag on each run, for people: the list of runs hides the tags that are Dagster's own."""
 PATH_KEY = "mynth/path"
 
 
 def follow_range(run: dg.DagsterRun | None) -> None:
     """
-    Where the tags of a run name a range and one partition besides, let the range hold.
+    Remove the single partition from a run's tags if they also name a range.
 
     A backfill from a job's page puts the `dagster/partition/<dimension>` tags of its very first
     partition on each of its runs, beside the range of the run. Dagster's contexts prefer them: all
@@ -40,7 +40,7 @@ def follow_range(run: dg.DagsterRun | None) -> None:
 
 def range_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
     """
-    The first and the last partition key that the tags of a run name; None where there is none.
+    Return the first and the last partition key that the tags of a run name, or None.
 
     Raises:
         ConfigError: The tags contradict each other.
@@ -62,7 +62,7 @@ def range_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a table's partitions lie, as told to whoever reads it; metadata of every asset."""
+    """Where a table's partitions lie; metadata of every asset, for its readers."""
 
     batch: str
     table: str
@@ -71,14 +71,14 @@ class Layout:
     has_fan_out: bool
 
     def to_metadata(self) -> dict[str, Any]:
-        """For the asset's definition: where in the root its files are, for people and readers."""
+        """Make the metadata of the asset's definition: where in the root its files are."""
         window = [f"{self.window_dimension}=*"] if self.has_windows else []
         fan_out = [f"{FAN_OUT_FOLDER}=*"] if self.has_fan_out else []
         return {PATH_KEY: "/".join([self.batch, self.table, *window, *fan_out, "*.parquet"])}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Layout | None:
-        """The inverse; None for an asset that is not ours."""
+        """Read the metadata; None for an asset that is not ours."""
         stored = metadata.get(PATH_KEY)
         text = getattr(stored, "value", stored)
         if not isinstance(text, str):
@@ -112,7 +112,7 @@ class BatchPartitions:
 
     @property
     def definition(self) -> dg.PartitionsDefinition | None:
-        """What the assets are partitioned by; None for an unpartitioned batch."""
+        """Dagster's partitions definition of the assets; None for an unpartitioned batch."""
         keys = self.batch.fan_out_keys
         if not keys:
             return self.windows
@@ -127,7 +127,7 @@ class BatchPartitions:
         return self.windows is not None and bool(self.batch.fan_out_keys)
 
     def layout(self, table: str) -> Layout:
-        """Where one of the batch's tables lies."""
+        """Return the layout of one of the batch's tables."""
         return Layout(
             batch=self.batch.name,
             table=table,
@@ -145,7 +145,7 @@ class BatchPartitions:
         return None if self.definition is None else slice_.key
 
     def tags_of(self, slice_: Slice) -> dict[str, str]:
-        """The tags that tell the dimensions of an event that is logged by hand."""
+        """Return the tags with the dimensions of an event that is logged by hand."""
         if not self.is_product:
             return {}
         return {
@@ -155,9 +155,9 @@ class BatchPartitions:
 
     def in_run(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> list[Slice]:
         """
-        The slices that a run is for: exactly those between the ends that its tags name.
+        Return the slices that a run is for: exactly those between the ends that its tags name.
 
-        The run says so in words from now on, whoever started it.
+        The run also gets a tag that describes them, whoever started it.
 
         Raises:
             Failure: Its tags contradict each other, or name what the batch does not have.
@@ -182,7 +182,7 @@ class BatchPartitions:
     def _keys_in_run(
         self, context: dg.AssetExecutionContext | dg.OpExecutionContext
     ) -> Sequence[str]:
-        """What Dagster's context says, which must be what the tags say: it records by that."""
+        """Return the keys of Dagster's context, by which it records; the tags must agree."""
         assert self.definition is not None
         named = range_of(context.run.tags)
         if named is None:
@@ -201,7 +201,7 @@ class BatchPartitions:
         return keys
 
     def of_run(self, run: dg.DagsterRun, instance: dg.DagsterInstance) -> list[Slice]:
-        """The slices that some other run is or was for; none where that is not clear."""
+        """Return the slices that another run is or was for; none if that is not clear."""
         if self.definition is None:
             return [self.batch.slice()]
         try:
@@ -211,7 +211,7 @@ class BatchPartitions:
         return [] if named is None else self._between(instance, *map(self.slice_of, named))
 
     def _between(self, instance: dg.DagsterInstance, first: Slice, last: Slice) -> list[Slice]:
-        """The rectangle of a range, in the order of the windows' definition."""
+        """Return the rectangle of a range, in the order of the windows' definition."""
         keys, windows = self.batch.fan_out_keys or [""], [first.window]
         if self.windows is not None and first.window != last.window:
             windows = list(self.windows.get_partition_keys(dynamic_partitions_store=instance))
@@ -223,7 +223,7 @@ class BatchPartitions:
         return [self.batch.slice(window, key) for window in windows for key in keys]
 
     def blocks(self, slices: Iterable[Slice]) -> list[list[Slice]]:
-        """Slices in blocks that one range can name: neighbours of the fan-out in one window."""
+        """Group slices in blocks that one range can name: neighbours of the fan-out in a window."""
         place = {key: index for index, key in enumerate(self.batch.fan_out_keys or [""])}
         known = sorted(
             (slice_ for slice_ in slices if slice_.fan_out in place),
@@ -236,7 +236,7 @@ class BatchPartitions:
         return [[slice_ for _, slice_ in block] for _, block in grouped]
 
     def range_tags(self, block: Sequence[Slice]) -> dict[str, str]:
-        """The tags that make one run out of a block of neighbours."""
+        """Return the tags that make one run out of a block of neighbours."""
         ends = {RANGE_START_TAG: block[0].key, RANGE_END_TAG: block[-1].key}
         return {**ends, PARTITIONS_TAG: _in_words(block)}
 

@@ -1,4 +1,4 @@
-"""`MynthResource`: connection, ledger and tables as one Dagster resource; the composition root."""
+"""`MynthResource`: connection, ledger and tables as one Dagster resource, and the sync bridge."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from mynth_dagster.wire import AUTO_REVISION
 # The one bridge from Dagster's synchronous bodies to the asynchronous engine.
 #
 # The engine's loop runs on a thread of its own; the body waits on Dagster's thread, where
-# cancellation is raised. Then sending stops and the answers in flight get a grace period.
+# cancellation is raised. Then sending stops and the responses in flight get a grace period.
 
 
 T = TypeVar("T")
 Notice = Callable[[], None]
 
 LOOK_UP_S = 0.2
-"""How often the waiting body looks up, to be cancelled and to deliver notices."""
+"""How often the waiting body checks for a cancel and delivers notices."""
 WATCH_S = 1.0
-"""How often it asks whether its run is over to everybody else."""
+"""How often it asks Dagster whether its run has ended."""
 
 Watch = Callable[[], str]
-"""Says why the work is to end; an empty text: it goes on."""
+"""Returns why the work has to end; an empty text: it goes on."""
 
 
 def run_watch(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Watch:
     """
-    Notices that a run is over although nobody interrupted its process.
+    Return a watch that notices the end of a run whose process was not interrupted.
 
-    A run that is cancelled by force, or marked as failed by whoever watches it, is ended in Dagster
+    A run that is cancelled by force, or marked as failed by run monitoring, is ended in Dagster
     alone; a step whose parent was killed is left behind.
     """
     instance, run_id = context.instance, context.run.run_id
@@ -83,17 +83,17 @@ _OVER = (
 
 
 class Notices:
-    """Things that the engine wants done on Dagster's thread, such as logging an event."""
+    """The queue of calls that the engine wants on Dagster's thread, such as logging an event."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Notice] = queue.SimpleQueue()
 
     def put(self, notice: Notice) -> None:
-        """From the engine's thread: have this called on Dagster's thread soon."""
+        """Queue a call, from the engine's thread."""
         self._queue.put(notice)
 
     def deliver(self) -> None:
-        """On Dagster's thread: call what is waiting."""
+        """Make the queued calls, on Dagster's thread."""
         while not self._queue.empty():
             self._queue.get()()
 
@@ -109,9 +109,9 @@ def run_on_engine_thread(
     """
     Run a coroutine on a loop and thread of its own and wait for it.
 
-    Whatever interrupts the wait (Dagster's cancel, Ctrl-C) sets `stop`, waits up to ``grace_s``
-    for the work to record what is in flight, and is then raised on. What `watch` says about once a
-    second ends the sending in the same way, and the work's own end is waited for.
+    An interruption of the wait (Dagster's cancel, Ctrl-C) sets `stop`, waits up to ``grace_s`` for
+    the work to record what is in flight, and is then raised again. A reason from `watch`, which is
+    called about once a second, ends the sending in the same way, and the work ends by itself.
     """
     done: Future[T] = Future()
     notices = notices or Notices()
@@ -164,7 +164,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     journal_dir: str = Field(
         default="",
-        description="Local folder for paid answers while the ledger cannot be written. "
+        description="Local folder for paid responses while the ledger cannot be written. "
         "Empty: beside a SQLite ledger, else in a local root, else among temporary files.",
     )
     upload_lifetime_s: float = Field(
@@ -175,7 +175,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Where the API is.")
     api_revision: str = Field(
         default=AUTO_REVISION,
-        description="2026-10, 2026-08 or 2026-04; auto asks the server, free of charge.",
+        description="2026-10, 2026-08 or 2026-04; auto detects it, free of charge.",
     )
     concurrency: int = Field(
         default=CONCURRENCY_DEFAULT, description="Requests in flight at most, per run."
@@ -209,7 +209,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         super().__init__(**fields)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Let a run be for the partitions of its range, whatever else its tags say."""
+        """Have a run process the partitions of its range, whatever other one its tags name."""
         follow_range(context.run)
 
     def engine_settings(self) -> EngineSettings:
@@ -260,7 +260,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Open a session, do the work on the engine's thread, and wait for it here.
 
         Args:
-            watch: Says why the work is to end, where that is so.
+            watch: Returns why the work has to end, if it has to.
             settings: By default those of this resource.
         """
         settings = settings or self.engine_settings()
@@ -277,7 +277,7 @@ class MynthResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 @lru_cache
 def shared_resource(**connection: Any) -> MynthResource:
     """
-    One object for equal settings: Dagster refuses two different ones under one key.
+    Return one object for equal settings: Dagster refuses two different ones under one key.
 
     Args:
         connection: Fields by name; a list as a tuple, since settings are compared by hash.

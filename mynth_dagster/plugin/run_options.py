@@ -1,4 +1,4 @@
-"""What the launchpad asks of a submission, and what becomes of it."""
+"""The launchpad's options of a submission, and their fate in re-executions of the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RUN_OPTIONS_CONFIG = {
     "retry": dg.Field(
         dg.Enum("MynthRetry", [dg.EnumValue(choice.value) for choice in Retry]),
         default_value=Retry.NONE.value,
-        description="Finished rows to ask for again, each paid for anew: retryable (failed, and "
+        description="Finished rows to send again, each paid for again: retryable (failed, and "
         "may end otherwise), failed (all failed or refused), partial (also those of which some "
         "images failed).",
     ),
     "force": dg.Field(
-        bool, default_value=False, description="Ask for every finished row again, delivered or not."
+        bool, default_value=False, description="Send every finished row again, delivered or not."
     ),
     "prompt_ids": dg.Field(
         [str], default_value=[], description="Send only these rows; empty: all that are missing."
@@ -34,7 +34,7 @@ RUN_OPTIONS_CONFIG = {
 
 
 def run_options_from(config: Mapping[str, Any]) -> RunOptions:
-    """The wishes of one run."""
+    """Read the options of one run."""
     return RunOptions(
         retry=Retry(config["retry"]),
         force=config["force"],
@@ -45,18 +45,18 @@ def run_options_from(config: Mapping[str, Any]) -> RunOptions:
 
 @dataclass(frozen=True)
 class RunsWishes:
-    """The wishes of a run, and the run that uttered them first."""
+    """The options of a run, and the run that first had them."""
 
     options: RunOptions
     first_run_id: str
 
     @property
     def how_to_go_on(self) -> str:
-        """What to add to a failure, where a run with the same configuration would pay again."""
+        """What to add to a failure, if a run with the same configuration would pay again."""
         return GO_ON if self.options.pays_again else ""
 
     async def of(self, session: Session, batch: Batch) -> RunOptions:
-        """The wishes without what earlier tries of the same run have asked for."""
+        """Return the options without the rows that earlier tries of the same run sent."""
         return await asking_since(session, batch, self.options, self.first_run_id)
 
 
@@ -67,13 +67,13 @@ GO_ON = (
 
 
 def wishes_of(context: dg.AssetExecutionContext) -> RunsWishes:
-    """What the launchpad asks for in this run."""
+    """Read the launchpad's options of this run."""
     options = run_options_from(context.op_execution_context.op_config)
     return RunsWishes(options, _first_try(context.instance, context.run))
 
 
 def _first_try(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    """The first of the runs that this one goes on with; what succeeded needs no further try."""
+    """Return the first of the failed runs that this one goes on with."""
     while run.parent_run_id:
         parent = instance.get_run_by_id(run.parent_run_id)
         if parent is None:

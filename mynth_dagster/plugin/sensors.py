@@ -1,9 +1,9 @@
 """
-The completion sensor: notices that partitions are idle and asks for their collection.
+The completion sensor: notices that partitions are idle and requests their collection.
 
 It makes free reads only, never a POST: past its deadline Dagster drops a tick while the code
 runs on and overlaps the next. All its memory is in the ledger, so a lost tick loses nothing.
-Rows that were not sent for a reason that passes by itself are sent by a run that it asks for.
+For rows that were not sent for a passing reason it requests a run that sends them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from mynth_dagster.plugin.failing import tick_in_words
 from mynth_dagster.plugin.jobs import job_name
 from mynth_dagster.plugin.resource import MynthResource
 
-# Which partitions Dagster's runs are busy with, and which runs the sensor asked for before.
+# Which partitions Dagster's runs work on, and which runs the sensor requested before.
 
 
 AUTO_RESUBMIT_TAG = "mynth/auto_resubmit"
-"""On a run that the sensor asked for to send rows again: why."""
+"""The tag with the reason, on a run that the sensor requested to send rows again."""
 
 _ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
@@ -48,7 +48,7 @@ _ACTIVE = [
 
 @dataclass(frozen=True)
 class ActiveRuns:
-    """What runs that are not over are busy with; `working` has the slices of all of the batch's."""
+    """The runs that have not ended; `working` has the slices of all runs of the batch."""
 
     run_ids: frozenset[str]
     collecting: frozenset[Slice]
@@ -56,7 +56,7 @@ class ActiveRuns:
 
 
 def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns:
-    """The runs that are not over."""
+    """Return the runs that have not ended."""
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_ACTIVE))
     collect, jobs = job_name(assets.batch.name, "collect"), set(assets.job_names.values())
     every, written = {assets.key(name) for name in assets.names}, _written(assets)
@@ -74,7 +74,7 @@ def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns
 
 
 def previous_resubmits(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[Asked]:
-    """Runs that were asked for lately to send rows again, by partition."""
+    """Return the runs that were requested lately to send rows again, by partition."""
     since = datetime.now(timezone.utc) - timedelta(seconds=AUTO_RESUBMITS_WITHIN_S)
     job = job_name(assets.batch.name, "submit")
     for record in instance.get_run_records(dg.RunsFilter(job_name=job, created_after=since)):
@@ -90,9 +90,9 @@ def _written(assets: BatchAssets) -> set[dg.AssetKey]:
 
 
 COLLECT_TAG = "mynth/collect"
-"""On a run that the sensor asked for: partitions and version, without the attempt."""
+"""The tag with partitions and version, without the attempt, on a run that the sensor requested."""
 AUTO_RESUBMIT_OF_TAG = "mynth/auto_resubmit_of"
-"""The same on a run that is to send rows again."""
+"""The same tag on a run that sends rows again."""
 
 ATTEMPTS_MAX = 5
 
@@ -100,7 +100,7 @@ ATTEMPTS_MAX = 5
 @dataclass(frozen=True)
 class Tick:
     """
-    What a tick saw: the partitions, those to send again, and what is to be reported.
+    The findings of a tick: the partitions, those to send again, and those to be reported.
 
     Of `unreported` partitions the tables are written and not reported to Dagster.
     """
@@ -116,7 +116,7 @@ class Tick:
 def build_sensor(
     assets: BatchAssets, resource_key: str, jobs: Sequence[Any], *, interval_s: int
 ) -> dg.SensorDefinition:
-    """The sensor `<batch>_completion`, running by default."""
+    """Build the sensor `<batch>_completion`, running by default."""
     names = {job_name(assets.batch.name, doing) for doing in ("submit", "collect")}
 
     @dg.sensor(
@@ -137,7 +137,7 @@ def build_sensor(
 def evaluate(
     context: dg.SensorEvaluationContext, mynth: MynthResource, assets: BatchAssets
 ) -> dg.SensorResult:
-    """One tick."""
+    """Evaluate one tick."""
     asked = list(previous_resubmits(context.instance, assets)) if assets.auto_resubmit else []
 
     async def work(session: Session) -> Tick:
@@ -185,17 +185,17 @@ def evaluate(
 
 def _over(instance: dg.DagsterInstance, watched: Sequence[PartitionStatus]) -> Mapping[str, str]:
     """
-    Runs that count as sending and are over, with their status.
+    Return the runs that count as sending in the ledger and have ended, with their status.
 
-    A process of theirs may be left behind, on any machine. A run that this Dagster does not know
-    may be another one's.
+    A process of theirs may be left behind, on any machine. A run that this Dagster instance does
+    not know may be another instance's.
     """
     runs = _runs(instance, {p.submitter for p in watched if p.submitter is not None})
     return {run_id: run.status.value for run_id, run in runs.items() if run.is_finished}
 
 
 def _runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Mapping[str, dg.DagsterRun]:
-    """Those of these runs that this Dagster knows."""
+    """Return the runs among these that this Dagster instance knows."""
     if not run_ids:
         return {}
     found = instance.get_runs(filters=dg.RunsFilter(run_ids=sorted(run_ids)))
@@ -203,7 +203,7 @@ def _runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Mapping[str
 
 
 def _in_a_hurry(settings: EngineSettings) -> EngineSettings:
-    """A tick that is late is dropped with all it found; what fails is asked by the next one."""
+    """Shorten time-outs and retries: a late tick is dropped, and the next one tries again."""
     client = replace(settings.client, read_timeout_s=SENSOR_READ_TIMEOUT_S, read_attempts=1)
     return replace(settings, client=client)
 
@@ -215,7 +215,7 @@ def _all_requests(
     tick: Tick,
     active: ActiveRuns,
 ) -> list[dg.RunRequest]:
-    """Runs that send again, and runs that collect what is not sent into now."""
+    """Return requests of runs that send again, and of runs that collect idle partitions."""
     keys = {partition.slice for partition in known} - active.working
     to_send = [one for one in tick.unsent if one.slice in keys]
     sent = {one.slice for one in to_send}
@@ -236,10 +236,10 @@ def _split_reported(
     instance: dg.DagsterInstance, assets: BatchAssets, watched: Sequence[PartitionStatus]
 ) -> tuple[list[tuple[Slice, str]], set[Slice]]:
     """
-    Partitions whose tables were reported to Dagster, each with the run that wrote them, and others.
+    Split partitions by whether their tables were reported to Dagster, with the run that wrote them.
 
-    A run that was killed between its tables and their event leaves an asset that looks as if it had
-    never been materialized: it is collected once more, which writes the same tables.
+    A run that was killed between its tables and their event leaves an asset that seems never to
+    have been materialized: it is collected once more, which writes the same tables.
     """
     runs = _runs(instance, {p.collector for p in watched if p.collector is not None})
     reported, unreported = list[tuple[Slice, str]](), set[Slice]()
@@ -267,7 +267,7 @@ def _has_event(
 
 @dataclass(frozen=True)
 class _Block:
-    """Neighbours that one run is asked for; `wanted` is their range and versions."""
+    """Neighbours for which one run is requested; `wanted` is their range and versions."""
 
     slices: Sequence[Slice]
     wanted: str
@@ -276,7 +276,7 @@ class _Block:
     def request(
         self, assets: BatchAssets, doing: str, tags: Mapping[str, str], **fields: Any
     ) -> dg.RunRequest:
-        """A request of a job of the batch: a range, or a plain key for a single one."""
+        """Make a request of a job of the batch: a range, or a plain key for a single partition."""
         fields |= {"run_key": f"{self.wanted}#{self.attempt}"}
         if len(self.slices) > 1:
             tags = {**tags, **assets.partitions.range_tags(self.slices)}
@@ -293,7 +293,7 @@ def _blocks(
     tag: str,
     prefix: str = "",
 ) -> Iterator[_Block]:
-    """A block for each range of neighbours, with how often it was asked for as it is."""
+    """Return a block for each range of neighbours, with how often it was requested unchanged."""
     for block in assets.partitions.blocks(versions):
         seen = hashlib.sha256(repr([versions[slice_] for slice_ in block]).encode()).hexdigest()
         wanted = f"{prefix}{block[0].key}…{block[-1].key}@{seen[:16]}"
@@ -312,7 +312,7 @@ def _requests_to_collect(
 def _requests_to_send(
     instance: dg.DagsterInstance, assets: BatchAssets, unsent: Sequence[Unsent]
 ) -> Iterator[dg.RunRequest]:
-    """Of `tasks` alone, since prompts that changed are sent only when somebody asks for them."""
+    """Return requests of `tasks` alone, since only people and schedules send changed prompts."""
     for reason in Reason:
         versions = {one.slice: one.version for one in unsent if one.reason is reason}
         tables = ("prompts", "tasks") if reason is Reason.UNPREPARED else ("tasks",)
@@ -328,7 +328,7 @@ def _split_known(
     assets: BatchAssets,
     watched: Sequence[PartitionStatus],
 ) -> tuple[list[PartitionStatus], list[PartitionStatus]]:
-    """A key that the definition no longer has would fail the whole tick if requested."""
+    """Split off keys that the definition no longer has: requesting one would fail the tick."""
     definition = assets.partitions.definition
     if definition is None:
         return list(watched), []
@@ -338,7 +338,7 @@ def _split_known(
 
 
 def _progress(assets: BatchAssets, watched: Sequence[PartitionStatus]) -> list[dg.AssetObservation]:
-    """Numbers that plot; the same when delivered twice."""
+    """Return numbers that plot; the same if delivered twice."""
     return [
         dg.AssetObservation(
             assets.key("tasks"),

@@ -1,4 +1,4 @@
-"""The parts of a `defs.yaml`: what each field means, and what `build_image_batch` takes for it."""
+"""The models of a `defs.yaml`: each field's meaning, and its value for `build_image_batch`."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +15,7 @@ from mynth_dagster.plugin.checks import CheckLimits
 from mynth_dagster.plugin.inspections import Inspect
 
 Amount = str | float
-"""USD; Dagster's templates make a number of a text that looks like one."""
+"""An amount in USD; Dagster's templates turn a text that looks like a number into one."""
 
 _LIMITS = CheckLimits()
 _FILES = FileSettings()
@@ -66,11 +66,11 @@ class RatingLevelModel(dg.Model, dg.Resolvable):
     """One level of a custom content rating."""
 
     value: str = Field(description="The level's name, such as nsfw.")
-    description: str = Field(description="What an image of this level shows, in words.")
+    description: str = Field(description="What an image of this level shows.")
 
 
 class DefaultsModel(dg.Model, dg.Resolvable):
-    """What a row asks for where it says nothing itself."""
+    """The values of columns that a row leaves empty."""
 
     negative_prompt: str | None = Field(default=None, description="What to avoid.")
     size: str | None = Field(default=None, description="A preset, a ratio, …_4k, or auto.")
@@ -91,7 +91,7 @@ class DefaultsModel(dg.Model, dg.Resolvable):
     )
     public_access_tokens: bool = Field(
         default=False,
-        description="Hand out each task's public access token in tasks, so that browsers may poll; "
+        description="Write each task's public access token to tasks, so that browsers may poll; "
         "the tokens are secrets.",
     )
 
@@ -118,7 +118,7 @@ class FilesModel(dg.Model, dg.Resolvable):
     )
     max_bytes: int = Field(default=_FILES.max_bytes, description="A larger file is refused.")
     max_pixels: int = Field(
-        default=_FILES.max_pixels, description="A picture of more pixels is refused."
+        default=_FILES.max_pixels, description="An image of more pixels is refused."
     )
 
     def settings(self) -> FileSettings:
@@ -172,7 +172,7 @@ class ChecksModel(dg.Model, dg.Resolvable):
     )
     failure_rate_warn: float = Field(
         default=_LIMITS.failure_rate_warn,
-        description="Share of the images that a partition's good rows asked for, 0 to 1; more "
+        description="Share of the images that a partition's valid rows ask for, 0 to 1; more "
         "missing ones are a warning.",
     )
     failure_rate_error: float = Field(
@@ -236,10 +236,10 @@ class FreshnessModel(dg.Model, dg.Resolvable):
 
 def usd_from_setting(setting: str, amount: Amount | Decimal) -> Decimal:
     """
-    An amount that a user wrote down.
+    Parse an amount that a user wrote.
 
     Raises:
-        ConfigError: It is no number; says which setting.
+        ConfigError: It is not a number; names the setting.
     """
     try:
         return Decimal(str(amount))

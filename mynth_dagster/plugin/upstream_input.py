@@ -1,7 +1,7 @@
 """
-Prompts that another asset hands over: which of its partitions a window gets, as one table.
+Prompts from another asset: which of its partitions a window gets, as one table.
 
-Which they are is what Dagster's partition mapping says, never the likeness of two keys.
+Dagster's partition mapping decides which they are, never the likeness of two keys.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ INPUT = "upstream"
 """The name of the operation's input."""
 
 _WINDOWS_COMPARED = 60
-"""So many windows are compared with the upstream asset's when a batch is defined."""
+"""The number of windows that are compared with the upstream asset's when a batch is defined."""
 
 
 def upstream_from(prompts: str | dg.AssetKey | dg.AssetIn) -> dg.AssetIn | None:
     """
-    The asset that hands the prompts over; None where they lie in files.
+    Return the asset that the prompts come from; None if they lie in files.
 
     Raises:
         ConfigError: Something is set that an input of a batch cannot have.
@@ -50,7 +50,7 @@ def _has_type(found: dg.AssetIn) -> bool:
 def with_upstream(
     assets: BatchAssets, loaded: Any, context: dg.AssetExecutionContext
 ) -> BatchAssets:
-    """The batch, with its windows opened from what an IO manager loaded for the run."""
+    """Return the batch with windows that are read from what an IO manager loaded for the run."""
     name = _name_of(assets)
     if isinstance(loaded, pa.RecordBatchReader):
         loaded = loaded.read_all()  # a reader gives its rows once, and each window wants them
@@ -79,7 +79,7 @@ def _name_of(assets: BatchAssets) -> str:
 
 
 def _keys_in_run(context: dg.AssetExecutionContext) -> Sequence[str] | None:
-    """The upstream partitions that were loaded; None where the asset has no partitions."""
+    """Return the upstream partitions that were loaded; None if the asset has no partitions."""
     upstream = context.asset_key_for_input(INPUT)
     if context.job_def.asset_layer.get(upstream).partitions_def is None:
         return None
@@ -89,7 +89,7 @@ def _keys_in_run(context: dg.AssetExecutionContext) -> Sequence[str] | None:
 def _keys_of_window(
     context: dg.AssetExecutionContext, assets: BatchAssets, window: str
 ) -> Sequence[str]:
-    """The upstream partitions of a window, all of its fan-out together, in their own order."""
+    """Return the upstream partitions of a window, all of its fan-out, in their own order."""
     key, upstream = assets.key("prompts"), context.asset_key_for_input(INPUT)
     graph = context.job_def.asset_layer.asset_graph
     theirs = graph.get(upstream).partitions_def
@@ -113,7 +113,7 @@ def _keys_of_window(
 def _values_for(
     loaded: Any, wanted: Sequence[str], in_run: Sequence[str], name: str
 ) -> Sequence[Any]:
-    """What was loaded of the partitions of one window, in their order."""
+    """Return what was loaded of the partitions of one window, in their order."""
     if not wanted:
         raise TableError(name, "the partition mapping gives this window no partition")
     if set(wanted) == set(in_run) and not _is_by_key(loaded, wanted):
@@ -142,9 +142,9 @@ def _as_one(
     tables: Sequence[pa.Table | pa.RecordBatchReader], name: str, id_column: str
 ) -> pa.Table | pa.RecordBatchReader:
     """
-    One table of them, in order.
+    Combine them into one table, in order.
 
-    A row that an earlier partition has too, with the same id and the same values, is one wish.
+    A row that an earlier partition has too, with the same id and the same values, is one row.
     """
     if len(tables) == 1:
         return tables[0]
@@ -159,7 +159,7 @@ def _as_one(
 
 
 def _first_of_equal(joined: pa.Table, sizes: Sequence[int], id_column: str) -> Iterator[int]:
-    """The rows without those that repeat one of an earlier partition."""
+    """Return the rows without those that repeat one of an earlier partition."""
     parts = [part for part, size in enumerate(sizes) for _ in range(size)]
     first: dict[Any, int] = {}
     for row, prompt_id in enumerate(joined.column(id_column).to_pylist()):
@@ -175,9 +175,9 @@ def _row(table: pa.Table, index: int) -> str:
 
 class FittingAssets(dg.AssetSelection):
     """
-    The assets of a job; when the location is loaded, refuses prompts whose windows do not fit.
+    The assets of a job; when the location is loaded, it refuses prompts whose windows do not fit.
 
-    Only then are the partitions of the asset known that hands the prompts over.
+    Only then are the partitions of the upstream asset known.
     """
 
     def __init__(self, assets: BatchAssets, *tables: str) -> None:
@@ -199,7 +199,7 @@ class FittingAssets(dg.AssetSelection):
 
 
 def _misfit(assets: BatchAssets, graph: Any, name: str) -> str:
-    """Why windows cannot be fed from an asset; empty where they can."""
+    """Return why windows cannot be fed from an asset; empty if they can."""
     assert assets.upstream is not None
     upstream = assets.upstream.key
     theirs, ours = graph.get(upstream).partitions_def, assets.partitions.definition
@@ -249,7 +249,7 @@ def _time_windows_of(
 def _split_window(
     ours: dg.TimeWindowPartitionsDefinition, theirs: dg.TimeWindowPartitionsDefinition
 ) -> str:
-    """The key of a window of ours that begins within one of theirs; empty: there is none."""
+    """Return the key of a window of ours that begins within one of theirs, or an empty one."""
     start = ours.start
     for _ in range(_WINDOWS_COMPARED):
         window = ours.get_next_partition_window(start, respect_bounds=False)
