@@ -292,14 +292,14 @@ class AccountMismatchError(LedgerError):
     def __init__(self, base_url: str, known: Sequence[str], doubt: str = "") -> None:
         users = ", ".join(sorted({user for user in known if user})) or "another account"
         message = (
-            f"whose it is could not be asked ({doubt})"
+            f"the account of this key could not be read ({doubt})"
             if doubt
             else "this key belongs to another account"
         )
         super().__init__(
             f"the ledger's tasks at {base_url} were paid for by {users}, and {message}. Nothing "
-            "was sent or asked about them. Use that account's key or another ledger; if it is what "
-            "you want: mynth-dagster account adopt"
+            "was sent, and none of them was read. Use that account's key or another ledger; if "
+            "that is what you want: mynth-dagster account adopt"
         )
         self.base_url = base_url
 

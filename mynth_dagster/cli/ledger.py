@@ -119,7 +119,7 @@ def resolve(
         str | None, typer.Option("--attach", help="It was this task (tsk_…); it is read.")
     ] = None,
     resubmit: Annotated[
-        bool, typer.Option("--resubmit", help="Send the row anew: it may then be paid twice.")
+        bool, typer.Option("--resubmit", help="Send the row again: it may then be paid twice.")
     ] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give the row up.")] = False,
     batch: Annotated[str | None, typer.Option(help="List only this batch.")] = None,
@@ -147,7 +147,7 @@ def resolve(
             say(console, f"{intent_id}: {attach_task} {message}; the next collection reads it.")
         else:
             asyncio.run(_give_up(url, intent_id, ask_again=resubmit))
-            then = "the next run sends its row anew" if resubmit else "it is not waited for"
+            then = "the next run sends its row again" if resubmit else "it is not waited for"
             say(console, f"{intent_id} is abandoned; {then}.")
 
 

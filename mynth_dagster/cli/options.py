@@ -42,7 +42,7 @@ Ledger = Annotated[
 BaseUrl = Annotated[str, typer.Option(envvar="MYNTH_BASE_URL", help="Where the API is.")]
 Revision = Annotated[
     str,
-    typer.Option("--api-revision", help="2026-10, 2026-08, 2026-04, or auto to ask the server."),
+    typer.Option("--api-revision", help="2026-10, 2026-08, 2026-04, or auto to detect it."),
 ]
 
 Window = Annotated[
@@ -145,8 +145,8 @@ AS_FAR_AS_IT_CAME = (
     "What was sent before is in the ledger. Run it again: only what is still missing is sent."
 )
 PAYS_AGAIN = (
-    "Leave out --force and --retry to go on: with them, what this run asked for again would be "
-    "paid for once more. Rows that it did not come to stay as they were."
+    "Leave out --force and --retry to go on: with them, the rows that this run sent again would "
+    "be paid for once more. Rows that it did not reach stay as they were."
 )
 
 _INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedError)

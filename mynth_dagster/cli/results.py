@@ -98,7 +98,7 @@ def status(
         return
     say(console, f"Ledger {ledger_id}")
     for url, revision in revisions.items():
-        say(console, f"{url} spoke API revision {revision} when it was last asked")
+        say(console, f"{url} spoke API revision {revision} at the last request")
     for url, n in waited_for.items():
         say(console, f"{n} tasks were made at {url}: a session there collects them")
     for stop in stops:

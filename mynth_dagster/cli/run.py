@@ -177,7 +177,7 @@ def print_report(
     summary = f"{report.images} of {report.images_asked} images, {report.images_missing} missing"
     say(console, f"{summary}; failures: {failures}.")
     if report.images_beyond_asked:
-        extra = f"{report.images_beyond_asked} images are more than their rows asked for"
+        extra = f"{report.images_beyond_asked} images are beyond the number that their rows ask for"
         say(console, f"{extra}: each is paid for, and is in `images`.")
     say(
         console,
@@ -216,7 +216,7 @@ def run(
     batch: Annotated[str | None, typer.Option(help="Name; by default the table's.")] = None,
     partition: Annotated[str, typer.Option(help="Key of this run's partition.")] = "",
     model: Annotated[
-        list[str] | None, typer.Option(help="Model id; several: each prompt is asked of each.")
+        list[str] | None, typer.Option(help="Model id; several: each prompt is sent to each.")
     ] = None,
     count: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
     size: Annotated[str | None, typer.Option(help="A preset, a ratio, …_4k, or auto.")] = None,
@@ -235,7 +235,7 @@ def run(
         str | None, typer.Option(help="The most this batch may cost, over all its runs.")
     ] = None,
     price_usd: Annotated[
-        list[str] | None, typer.Option(help="model=USD per image, where Mynth tells no price.")
+        list[str] | None, typer.Option(help="model=USD per image, where Mynth gives no price.")
     ] = None,
     inputs_root: Annotated[
         str | None, typer.Option(help="Folder of input files; none is read outside of it.")
@@ -247,10 +247,10 @@ def run(
         str | None, typer.Option(help="Keep them under this folder or fsspec URL instead.")
     ] = None,
     retries: Annotated[
-        int, typer.Option(help="How often a row whose task failed is asked for again by itself.")
+        int, typer.Option(help="How often a row whose task failed is sent again automatically.")
     ] = 0,
     retry: Annotated[
-        Retry, typer.Option(help="Finished rows to ask for again; each is paid for anew.")
+        Retry, typer.Option(help="Finished rows to send again; each is paid for again.")
     ] = Retry.NONE,
     force: Annotated[
         bool, typer.Option("--force", help="Ask for every finished row again, delivered or not.")
@@ -367,7 +367,7 @@ def stop(
     batch: BatchName = None,
     partition: PartitionKey = None,
     everything: All = False,
-    reason: Annotated[str, typer.Option(help="Why; shown to whoever finds rows unsent.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; shown with the rows that are not sent.")] = "",
     ledger: Ledger = None,
 ) -> None:
     """
@@ -413,7 +413,7 @@ def resume(
 
 def _target(batch: str | None, partition: str | None, *, everything: bool) -> StopTarget:
     if everything is (batch is not None):
-        raise ConfigError("--batch", "name a batch, or say --all")
+        raise ConfigError("--batch", "name a batch, or give --all")
     if everything and partition is not None:
         raise ConfigError("--partition", "a partition is one of a batch: name that, too")
     return StopTarget(batch or "", partition)

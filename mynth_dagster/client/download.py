@@ -282,7 +282,9 @@ def _require_body(answer: aiohttp.ClientResponse, bytes_max: int) -> None:
         )
     encoding = answer.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
-        raise DownloadError("wrong_type", f"compressed as {cut(encoding, 40)}, which was not asked")
+        raise DownloadError(
+            "wrong_type", f"compressed as {cut(encoding, 40)}, which was not requested"
+        )
     if (answer.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
 

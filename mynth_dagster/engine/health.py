@@ -215,7 +215,7 @@ def _silence(batch: str, health: WebhookHealth, webhook_id: str | None) -> list[
     enable = f"mynth-dagster webhook-register URL --id {webhook_id}" if webhook_id else "dashboard"
     step = (
         "see that the receiver runs and can be reached from outside. Mynth may disable an "
-        f"endpoint that keeps failing, and tells no key so: enable it again ({enable})"
+        f"endpoint that keeps failing, and no API key can see that: enable it again ({enable})"
     )
     return [problem(f"webhooks of {batch}", health.problem, step)]
 
@@ -253,7 +253,7 @@ async def examine(
 
 def _tables(root: str) -> Finding:
     if "://" in root:
-        return ok("tables", f"{root} is not on this machine; it is not looked into")
+        return ok("tables", f"{root} is not on this machine; it is not checked")
     folder = Path(root).absolute()
     if not folder.is_dir():
         return problem("tables", f"{folder} is no folder", "make it, or correct --root")

@@ -100,7 +100,7 @@ async def _require_newest_known(session: Session, batch: Batch) -> None:
     if walk.unknown_intents:
         raise LedgerMismatchError(
             f"Mynth lists a task of the ledger {session.ledger.ledger_id} that it does not know "
-            f"({walk.unknown_intents[0]}): an older copy was put back. {_put_back(session, batch)}"
+            f"({walk.unknown_intents[0]}): an older copy was restored. {_put_back(session, batch)}"
         )
 
 
@@ -148,7 +148,7 @@ def _mismatch(
     if mark.number > number:
         return (
             f"The ledger {ledger_id} knew more when it wrote the tables in {where} "
-            f"(number {mark.number}) than it knows now ({number}): an older copy was put back."
+            f"(number {mark.number}) than it knows now ({number}): an older copy was restored."
         )
     return None
 

@@ -430,7 +430,9 @@ class EngineSettings:
         if not 0 < self.poll_interval_min_s <= self.poll_interval_max_s:
             raise ConfigError("poll_interval_min_s", "between 0 and poll_interval_max_s")
         if self.upload_lifetime_s < 0:
-            raise ConfigError("upload_lifetime_s", "it is negative; 0 uploads files anew each time")
+            raise ConfigError(
+                "upload_lifetime_s", "it is negative; 0 uploads files again each time"
+            )
         if self.api_revision != AUTO_REVISION:
             profile_of(self.api_revision)
 

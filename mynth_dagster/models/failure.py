@@ -171,7 +171,7 @@ def _words_for_abandoned(intent: Intent) -> Words:
         "abandoned",
         intent.reason or "given up by a person; it may have been charged",
         MoneyOutcome.UNKNOWN,
-        f"To ask for it anew: mynth-dagster resolve {intent.intent_id} --resubmit.",
+        f"To send it again: mynth-dagster resolve {intent.intent_id} --resubmit.",
     )
 
 
@@ -233,7 +233,7 @@ _NEXT_BY_REASON = {
     "then sent by a run that the sensor starts.",
     "input_not_found": "Put the file back, then materialize prompts and tasks again.",
     "input_unreadable": "Make the file readable, then materialize tasks again.",
-    "input_changed": "Materialize prompts again: the row is another wish with another file.",
+    "input_changed": "Materialize prompts again: with another file the row asks for another image.",
     "input_refused": "Put another image in the file's place, then materialize prompts and tasks.",
     "upload_failed": "Materialize tasks again; uploading costs nothing.",
 }
@@ -242,7 +242,7 @@ _NEXT_BY_REASON = {
 def next_for_withheld(code: str) -> str:
     """Return what to do about a row that was not sent, by the code of what stopped it."""
     return _NEXT_BY_REASON.get(
-        code, "Materialize tasks for this partition again; only rows not asked for are sent."
+        code, "Materialize tasks for this partition again; only rows that are missing are sent."
     )
 
 
@@ -361,7 +361,7 @@ def failure_not_submitted(stop_code: str | None = None) -> Failure:
         stage=Stage.SUBMISSION,
         status=IntentState.WITHHELD.value if stop_code else NOT_SUBMITTED,
         error_code=code,
-        error_message="the last run stopped before it" if stop_code else "not asked for yet",
+        error_message="the last run stopped before it" if stop_code else "not sent yet",
         money=MoneyOutcome.NOT_CHARGED,
         next_step=next_for_withheld(code),
         retryable=True,
@@ -409,7 +409,7 @@ def failure_of_image(intent: Intent, outcome: ImageOutcome) -> Failure:
         error_message=shown(message or "the image failed; Mynth gave no details"),
         money=money_of(intent.reserved_units, outcome.cost_units),
         next_step=(
-            "Check the destination in Mynth's settings, then ask for this row again."
+            "Check the destination in Mynth's settings, then send this row again."
             if delivered
             else next_for(code, "partial")
         ),
@@ -437,7 +437,7 @@ _AGAIN = "Materialize files again; downloading is free."
 _PAID_ONCE = "It was paid for; for another image, submit again with force: true and its prompt id."
 _NEXT_BY_CODE = {
     "url_expired": f"Mynth serves it no longer. {_PAID_ONCE}",
-    "no_url": "It lies in your own storage, which tells no URL: fetch it from there.",
+    "no_url": "It lies in your own storage, which gives no URL: fetch it from there.",
     "unsafe_url": "If you trust its host: add it to image_hosts, then materialize files again.",
     "too_many_redirects": "If you trust its host: ask there for a direct URL.",
     "wrong_type": f"Look at its URL: it serves no PNG, JPEG or WebP. {_PAID_ONCE}",

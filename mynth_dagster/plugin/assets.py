@@ -41,7 +41,7 @@ def eager_any_date() -> dg.AutomationCondition:  # type: ignore[type-arg]
 
 _DESCRIPTIONS = {
     "prompts": "Prompt rows, checked and completed: one for each request. A row that breaks a "
-    "rule is kept with its problem and never paid for. Materializing spends nothing and tells "
+    "rule is kept with its problem and never paid for. Materializing spends nothing and shows "
     "what sending would cost.",
     "tasks": "One row for each paid request. Materializing sends what is new or changed, and "
     "**nothing twice**.",

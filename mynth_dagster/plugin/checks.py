@@ -209,19 +209,19 @@ def check_specs(
             FAILURE_RATE,
             asset=failures,
             description=thresholds(
-                "images that good rows asked for are missing",
+                "images that valid rows ask for are missing",
                 limits.failure_rate_warn,
                 limits.failure_rate_error,
             )
             + " If it does: read the codes and next steps in `failures`; what may end "
-            "otherwise is asked for again by the retry job.",
+            "otherwise is sent again by the retry job.",
         ),
         dg.AssetCheckSpec(
             NOTHING_OPEN,
             asset=failures,
             description="No row waits for evidence or for its task. If it warns: unresolved rows "
             "may have been accepted and are never sent again by themselves. Materialize `tasks` "
-            "again to look for their tasks, or resolve them with the resolve job. Stalled tasks "
+            "again to search for their tasks, or resolve them with the resolve job. Stalled tasks "
             "are collected whenever they finish.",
         ),
     ]
@@ -356,7 +356,8 @@ def accounted_for(images: dg.AssetKey, audits: Mapping[Slice, Audit]) -> dg.Asse
     """Check that every prompt row is in the results as it must be."""
     bad = {slice_: audit for slice_, audit in audits.items() if not audit.passed}
     examples = [
-        f"{s.key}: {name_rows(a.examples) or 'rows nobody asked for'}" for s, a in bad.items()
+        f"{s.key}: {name_rows(a.examples) or 'rows that are in no prompt table'}"
+        for s, a in bad.items()
     ]
     return dg.AssetCheckResult(
         check_name=ACCOUNTED_FOR,

@@ -204,8 +204,8 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     url_lifetime_s: float | None = Field(
         default=None,
         description="Seconds for which Mynth serves an image after its completion, if you know "
-        "better than its revision (7 days in 2026-10, silent before). "
-        "Left out: as the revision says.",
+        "it (7 days in 2026-10, not documented before). "
+        "Left out: as the revision documents.",
     )
     inspections: list[InspectModel] = Field(
         default_factory=list,

@@ -66,7 +66,7 @@ class PromptFolder:
         Raises:
             TableError: The folder cannot be read.
         """
-        with as_table_errors(self.folder, "cannot look into the folder"):
+        with as_table_errors(self.folder, "cannot read the folder"):
             fs, path = url_to_fs(self.folder)
             fs.invalidate_cache()
             listed = fs.ls(path, detail=True) if fs.exists(path) else []

@@ -139,7 +139,7 @@ SETTLE_CONFIG = {
         dg.Enum("MynthResolve", [dg.EnumValue(a) for a in (LIST, ATTACH, RESUBMIT, ABANDON)]),
         default_value=LIST,
         description="list: show what is in doubt, change nothing. attach: it was the task in "
-        "task_id, which is read and checked. resubmit: the next submission sends the row anew, "
+        "task_id, which is read and checked. resubmit: the next submission sends the row again, "
         "and it may then be paid twice. abandon: the row is not wanted any more.",
     ),
     "intent_ids": dg.Field(
@@ -164,7 +164,7 @@ STOP_CONFIG = {
         str, default_value="", description="Key of the only partition that is meant; empty: all."
     ),
     "reason": dg.Field(
-        str, default_value="", description="Why; shown to whoever finds rows unsent."
+        str, default_value="", description="Why; shown with the rows that are not sent."
     ),
 }
 """The launchpad's fields of `<batch>__stop`."""
@@ -179,7 +179,7 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
             "quote",
             tell_quote,
             RUN_OPTIONS_CONFIG,
-            "A dry run: tells what `submit` would send of a partition and what it would reserve, "
+            "A dry run: shows what `submit` would send of a partition and what it would reserve, "
             "with the same launchpad fields. Sends nothing and spends nothing; `prompts` must be "
             "there.",
             partitions_def=assets.partitions.definition,
@@ -328,7 +328,7 @@ async def _resolve(session: Session, config: Any, done: list[str]) -> None:
         return
     for intent_id in intent_ids:
         await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
-    then = "the next submission sends it anew" if action == RESUBMIT else "it is given up"
+    then = "the next submission sends it again" if action == RESUBMIT else "it is given up"
     for intent_id in intent_ids:
         await give_up(session.ledger, intent_id, ask_again=action == RESUBMIT)
         done.append(f"{intent_id}: {then}")

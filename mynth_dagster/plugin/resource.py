@@ -70,7 +70,7 @@ def run_watch(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Watc
             return ""
         if run is None:
             return "Dagster does not know it any more"
-        return f"Dagster says that it is {run.status.value}" if run.status in _OVER else ""
+        return f"in Dagster it is {run.status.value}" if run.status in _OVER else ""
 
     return watch
 

@@ -61,7 +61,7 @@ class RunsWishes:
 
 
 GO_ON = (
-    " Re-execute this run to go on: rows that it asked for again are left alone. A new run with "
+    " Re-execute this run to go on: rows that it sent again are left alone. A new run with "
     "the same configuration would pay for them again."
 )
 

@@ -154,7 +154,7 @@ def evaluate(
         )
         silence = (await webhook_health(session, assets.batch)).problem
         for run_id, status in _over(context.instance, watched).items():
-            message = f"Dagster says that it is {status}"
+            message = f"in Dagster it is {status}"
             await session.ledger.stops.fence(run_id, message, session.clock.instant())
         reported, unreported = _split_reported(context.instance, assets, watched)
         if reported:

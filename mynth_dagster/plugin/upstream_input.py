@@ -219,7 +219,7 @@ def _misfit(assets: BatchAssets, graph: Any, name: str) -> str:
         theirs, dg.MultiPartitionsDefinition
     ):
         return (
-            f"{name} is partitioned by {' and '.join(theirs.partition_dimension_names)}: say in an "
+            f"{name} is partitioned by {' and '.join(theirs.partition_dimension_names)}: set in an "
             "AssetIn, with a partition_mapping, which of them a window gets"
         )
     follows_time = isinstance(

@@ -87,8 +87,8 @@ def test_what_cannot_be_stopped_is_told(new_shell):
     for options, said in (
         (("--batch", "kits"), "the ledger has no batch 'kits'; it has kites"),
         (("--batch", "kites", "--partition", "x"), "has no partition 'x'; it has all"),
-        ((), "name a batch, or say --all"),
-        (("--all", "--batch", "kites"), "name a batch, or say --all"),
+        ((), "name a batch, or give --all"),
+        (("--all", "--batch", "kites"), "name a batch, or give --all"),
     ):
         result = work.call("stop", *root, *options)
         assert result.exit_code == 2

@@ -36,7 +36,7 @@ def test_images_beyond_the_number_asked_for_are_shown_counted_and_told(new_bench
     assert audit_slice(TableStore(str(work.root), "b"), Slice()).passed
     said = StringIO()
     print_report(Console(file=said), report)
-    assert f"{4 * count} images are more than their rows asked for" in said.getvalue()
+    assert f"{4 * count} images are beyond the number that their rows ask for" in said.getvalue()
 
 
 def test_nothing_is_said_where_each_row_has_what_it_asked_for(new_bench):

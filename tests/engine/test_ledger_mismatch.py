@@ -61,7 +61,7 @@ def test_an_older_copy_of_the_ledger_spends_nothing(work):
     work.run(7)
     work.ledger_url = f"sqlite:///{work.folder / 'backup.db'}"
 
-    refused(work, "an older copy was put back")
+    refused(work, "an older copy was restored")
 
 
 def test_a_ledger_put_back_with_its_tables_is_noticed_at_the_list(work):
@@ -75,7 +75,7 @@ def test_a_ledger_put_back_with_its_tables_is_noticed_at_the_list(work):
     work.ledger_url = f"sqlite:///{work.folder / 'backup.db'}"
     n_posts = work.n_posts
 
-    with pytest.raises(LedgerMismatchError, match="an older copy was put back") as caught:
+    with pytest.raises(LedgerMismatchError, match="an older copy was restored") as caught:
         work.run(8)
 
     assert f"mynth-dagster ledger rebuild --root {work.root} --batch b" in str(caught.value)

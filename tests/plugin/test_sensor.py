@@ -325,5 +325,5 @@ def test_a_process_left_behind_by_a_run_that_is_over_is_shut_out(project):
 
     with project.ledger() as ledger:
         assert ledger.stops.fenced([run.run_id]) == {
-            run.run_id: f"Dagster says that it is {run.status.value}"
+            run.run_id: f"in Dagster it is {run.status.value}"
         }
