@@ -118,7 +118,7 @@ def _read(column: int) -> MappingProxyType[str, Model]:
 MODELS_BY_REVISION: MappingProxyType[str, MappingProxyType[str, Model]] = MappingProxyType(
     {"2026-04": _read(2), "2026-08": _read(3), "2026-10": _read(4)}
 )
-"""Every model of a revision by id; ``auto`` is not a model but a wish, and is not listed."""
+"""Every model of a revision by id; ``auto`` is not a model, and is not listed."""
 
 INPUTS = "inputs"
 FOUR_K = "4k"

@@ -163,7 +163,7 @@ def next_hop(url: str, location: str) -> str:
 
 
 def _may_be_public(host: str) -> bool:
-    """Check a literal address, which may be public; a name is checked when it is resolved."""
+    """Whether the host may be public; a literal address is checked, a name once resolved."""
     literal = host.strip("[]")
     try:
         ip_address(literal)
@@ -173,7 +173,7 @@ def _may_be_public(host: str) -> bool:
 
 
 def _is_odd_literal(host: str) -> bool:
-    """`2130706433`, `0x7f.1`: names by their letters, addresses to a resolver."""
+    """Whether a resolver takes the name for an address, such as `2130706433` or `0x7f.1`."""
     last = host.rstrip(".").rpartition(".")[2]
     return last.isdigit() or last.startswith("0x")
 

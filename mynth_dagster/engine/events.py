@@ -121,7 +121,7 @@ class _Worker:
         }
 
     async def _work_safely(self, item: _Event, intent: Intent | None) -> bool:
-        """Process one event; if it cannot be stored, the others go on."""
+        """Process one event, postponed if that fails; return whether it brought something new."""
         try:
             if item.event.is_signed:
                 return await self._work_signed(item, intent)

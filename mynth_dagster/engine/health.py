@@ -409,7 +409,7 @@ class _Server:
         return note("balance", f"unknown: {reason}", "look at the dashboard")
 
     async def _destinations(self, client: MynthClient) -> list[Finding]:
-        """Whether the account has the storage that prompt tables of this root name."""
+        """Check that the account has the storage that prompt tables of this root name."""
         root = self.settings.root
         if "://" in root:
             return []

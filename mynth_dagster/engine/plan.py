@@ -242,12 +242,12 @@ class Decision:
 
     @property
     def is_first_wish(self) -> bool:
-        """The row is sent, and was never sent under its key before."""
+        """Whether the row is sent, and was never sent under its key before."""
         return self.step is Step.SEND and self.rest is None and self.generation == 1
 
     @property
     def is_further_wish(self) -> bool:
-        """The row is sent as a new generation: edited, or paid for again."""
+        """Whether the row is sent as a new generation: edited, or paid for again."""
         return self.step is Step.SEND and self.rest is None and self.generation > 1
 
 

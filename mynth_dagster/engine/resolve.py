@@ -85,7 +85,7 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
     Say that this task is what came of an intent; the task is read to check it.
 
     Raises:
-        ConfigError: The task carries the tag of another wish.
+        ConfigError: The task carries the tag of another intent.
         ApiError: The task cannot be read; nothing was changed.
     """
     intent = await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)

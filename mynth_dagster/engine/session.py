@@ -228,7 +228,7 @@ class PayingAccount:
 
     async def _is_same(self, found: Account | None, known: Sequence[AccountRow]) -> bool:
         """
-        Compare by the vendor's user id, else by a task that only the account's own keys can read.
+        Whether the account is the same, by the vendor's user id, else by a task only its keys read.
 
         The task is read where it was created: another host does not have it in any case.
         """

@@ -460,7 +460,7 @@ class Submitter:
     async def _claim_after(
         self, lane: _Lane, delivery: Submission, intent: Intent, claimant: str
     ) -> bool:
-        """Claim a row together with the response before it; if that fails, this one is not sent."""
+        """Claim a row together with the response before it; return whether it may be sent."""
         is_ours = await self._claim(delivery, intent, claimant)
         try:
             await self._finish(lane)

@@ -263,7 +263,7 @@ def _unattached(connection: Connection, o: Observation, intent: Intent) -> Attac
 
 
 def _learn_hold(connection: Connection, o: Observation) -> bool:
-    """Store what Mynth holds, from a response that comes after a webhook attached its task."""
+    """Store what a response says is held after a webhook attached its task; False if known."""
     if o.reserved_units is None:
         return False
     statement = sa.update(_intents).where(

@@ -259,7 +259,7 @@ def inspection_hash(settings: InspectionSettings, subject: str) -> str:
 
 
 def doing_of(wish: PaidRequest) -> str:
-    """The last word of the route that a wish is sent to."""
+    """Return the last part of the route that a request is sent to."""
     return wish.settings.kind.value if isinstance(wish, Inspection) else "generate"
 
 

@@ -119,7 +119,7 @@ def content_rated(
     forbidden: Sequence[str],
     unrated_share_warn: float,
 ) -> dg.AssetCheckResult:
-    """Whether no image has a level that is forbidden, and enough could be rated."""
+    """Check that no image has a forbidden level, and that enough could be rated."""
     by_slice = {summary.slice: _with_unrated(summary) for summary in summaries}
     levels = sum((Counter(found) for found in by_slice.values()), Counter[str]())
     n_forbidden = sum(levels[level] for level in forbidden)
@@ -400,7 +400,7 @@ def _judged(
 
 
 def _rejected(summaries: Sequence[PromptsSummary]) -> Iterator[str]:
-    """Return the first rejected rows, by their ids, with their codes."""
+    """Yield the first rejected rows, by their ids, with their codes."""
     for summary in summaries:
         yield from (f"{name_rows([prompt_id])}: {code}" for prompt_id, code in summary.rejected)
 

@@ -92,7 +92,7 @@ def record_some(
     *,
     checks: Sequence[dg.AssetCheckResult] = (),
 ) -> None:
-    """Yield events for finished partitions and for checks that have no result."""
+    """Log events for finished partitions and for checks that have no result."""
     for asset, by_slice in done.items():
         for slice_, values in by_slice.items():
             context.log_event(
@@ -462,7 +462,7 @@ def collect_results(
 def _judged(
     assets: BatchAssets, landed: Mapping[Slice, Landed], charged: Mapping[str, int]
 ) -> list[dg.AssetCheckResult]:
-    """Yield the results of the checks of a collection."""
+    """Return the results of the checks of a collection."""
     images, failures, limits = assets.key("images"), assets.key("failures"), assets.checks
     summaries = [one.summary for one in landed.values()]
     results = [

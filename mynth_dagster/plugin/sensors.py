@@ -74,7 +74,7 @@ def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns
 
 
 def previous_resubmits(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[Asked]:
-    """Return the runs that were requested lately to send rows again, by partition."""
+    """Yield the runs that were requested lately to send rows again, by partition."""
     since = datetime.now(timezone.utc) - timedelta(seconds=AUTO_RESUBMITS_WITHIN_S)
     job = job_name(assets.batch.name, "submit")
     for record in instance.get_run_records(dg.RunsFilter(job_name=job, created_after=since)):
@@ -293,7 +293,7 @@ def _blocks(
     tag: str,
     prefix: str = "",
 ) -> Iterator[_Block]:
-    """Return a block for each range of neighbours, with how often it was requested unchanged."""
+    """Yield a block for each range of neighbours, with how often it was requested unchanged."""
     for block in assets.partitions.blocks(versions):
         seen = hashlib.sha256(repr([versions[slice_] for slice_ in block]).encode()).hexdigest()
         wanted = f"{prefix}{block[0].key}…{block[-1].key}@{seen[:16]}"
@@ -312,7 +312,7 @@ def _requests_to_collect(
 def _requests_to_send(
     instance: dg.DagsterInstance, assets: BatchAssets, unsent: Sequence[Unsent]
 ) -> Iterator[dg.RunRequest]:
-    """Return requests of `tasks` alone, since only people and schedules send changed prompts."""
+    """Yield requests of `tasks` alone, since only people and schedules send changed prompts."""
     for reason in Reason:
         versions = {one.slice: one.version for one in unsent if one.reason is reason}
         tables = ("prompts", "tasks") if reason is Reason.UNPREPARED else ("tasks",)

@@ -159,7 +159,7 @@ def _as_one(
 
 
 def _first_of_equal(joined: pa.Table, sizes: Sequence[int], id_column: str) -> Iterator[int]:
-    """Return the rows without those that repeat one of an earlier partition."""
+    """Yield the rows without those that repeat one of an earlier partition."""
     parts = [part for part, size in enumerate(sizes) for _ in range(size)]
     first: dict[Any, int] = {}
     for row, prompt_id in enumerate(joined.column(id_column).to_pylist()):
