@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mynth_dagster.plugin.batch import build_image_batch as build_image_batch
     from mynth_dagster.plugin.checks import CheckLimits as CheckLimits
     from mynth_dagster.plugin.component import MynthImagesComponent as MynthImagesComponent
-    from mynth_dagster.plugin.inspections import Inspect as Inspect
+    from mynth_dagster.plugin.follow_ups import FollowUp as FollowUp
     from mynth_dagster.plugin.io_manager import MynthTables as MynthTables
     from mynth_dagster.plugin.resource import MynthResource as MynthResource
 
@@ -29,7 +29,7 @@ _OWNERS = {
     "Batch": "mynth_dagster.models.batch",
     "CheckLimits": "mynth_dagster.plugin.checks",
     "FileSettings": "mynth_dagster.models.batch",
-    "Inspect": "mynth_dagster.plugin.inspections",
+    "FollowUp": "mynth_dagster.plugin.follow_ups",
     "MynthError": "mynth_dagster.errors",
     "MynthImagesComponent": "mynth_dagster.plugin.component",
     "MynthResource": "mynth_dagster.plugin.resource",
@@ -45,7 +45,7 @@ __all__ = [
     "Batch",
     "CheckLimits",
     "FileSettings",
-    "Inspect",
+    "FollowUp",
     "MynthError",
     "MynthImagesComponent",
     "MynthResource",

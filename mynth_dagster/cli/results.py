@@ -37,7 +37,7 @@ from mynth_dagster.cli.run import stopped_early
 from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.inspect import inspect_images
+from mynth_dagster.engine.follow_ups import follow_up_images
 from mynth_dagster.engine.plan import Retry, RunOptions
 from mynth_dagster.engine.run import RunProgress, receipt_json, usd
 from mynth_dagster.engine.session import (
@@ -61,10 +61,10 @@ from mynth_dagster.models.money import (
     format_usd,
     usd_from_units,
 )
-from mynth_dagster.models.request import KINDS_BY_TABLE, InspectionSettings, RatingLevel
+from mynth_dagster.models.request import KINDS_BY_TABLE, FollowUpSettings, RatingLevel
 from mynth_dagster.models.task import Task
 from mynth_dagster.printable import printable
-from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.tables.follow_up_tables import FollowUpSummary
 from mynth_dagster.tables.store import IMAGES, TableStore
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 
@@ -302,10 +302,10 @@ def _task_in_json(found: Task) -> dict[str, Any]:
     }
 
 
-# `mynth-dagster inspect`: have the images of a batch rated, described or reviewed.
+# `mynth-dagster follow-up`: have the images of a batch rated, described or reviewed.
 
 
-def inspect(
+def follow_up(
     table: Annotated[str, typer.Argument(help="ratings, alt_texts or reviews.")],
     root: Root,
     batch: Annotated[str, typer.Option(help="Name of the batch.")],
@@ -317,10 +317,10 @@ def inspect(
     window: Window = None,
     identity: Identity = None,
     retries: Annotated[
-        int, typer.Option(help="How often a failed look is asked for again by itself.")
+        int, typer.Option(help="How often a failed follow-up is asked for again by itself.")
     ] = 0,
     retry: Annotated[
-        Retry, typer.Option(help="Finished looks to ask for again; each is paid for anew.")
+        Retry, typer.Option(help="Finished follow-ups to ask for again; each is paid for anew.")
     ] = Retry.NONE,
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Yes, pay again for a large part of the images.")
@@ -357,13 +357,15 @@ def inspect(
             root, batch, IMAGES, window=window, identity=identity, prices_usd=prices_usd
         )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
-        looking = images.inspecting(asked, budget=budget, retries=retries)
+        batch_asked = images.following_up(asked, budget=budget, retries=retries)
         stop = CancelToken()
 
-        def look(options: RunOptions) -> list[InspectionSummary]:
-            return run_on_loop(_inspect(settings, looking, partition, options, stop, progress))
+        def run(options: RunOptions) -> list[FollowUpSummary]:
+            return run_on_loop(
+                _follow_up(settings, batch_asked, partition, options, stop, progress)
+            )
 
-        summaries = ask_if_needed(console, look, options)
+        summaries = ask_if_needed(console, run, options)
     say_json(_summaries_in_json(summaries, stop))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
     if stop.reason:
@@ -375,22 +377,22 @@ def inspect(
     raise typer.Exit(EXIT_OPEN if n_open else 0)
 
 
-def _asked(table: str, levels: list[str], effort: str | None) -> InspectionSettings:
+def _asked(table: str, levels: list[str], effort: str | None) -> FollowUpSettings:
     if table not in KINDS_BY_TABLE:
         raise ConfigError("TABLE", f"{table!r} is none of {', '.join(KINDS_BY_TABLE)}")
     scale = mapping("--level", levels, "value=description")
     own = tuple(RatingLevel(value, description) for value, description in scale.items())
-    return InspectionSettings(KINDS_BY_TABLE[table], own, effort)
+    return FollowUpSettings(KINDS_BY_TABLE[table], own, effort)
 
 
-async def _inspect(
+async def _follow_up(
     settings: EngineSettings,
     batch: Batch,
     window: str,
     options: RunOptions,
     stop: CancelToken,
     progress: RunProgress,
-) -> list[InspectionSummary]:
+) -> list[FollowUpSummary]:
     drain_on_signals(stop)
     store = TableStore(settings.root, batch.name)
     found = await asyncio.to_thread(store.slices, IMAGES, batch)
@@ -398,7 +400,7 @@ async def _inspect(
     if not slices:
         raise ConfigError("--partition", f"{batch.name} has no images under {window!r}")
     async with open_session(settings) as session:
-        looks = inspect_images(
+        summaries = follow_up_images(
             session,
             batch,
             slices,
@@ -407,10 +409,10 @@ async def _inspect(
             progress=progress,
             options=options,
         )
-        return [summary async for summary in looks]
+        return [summary async for summary in summaries]
 
 
-def _summaries_in_json(summaries: Sequence[InspectionSummary], stop: CancelToken) -> dict[str, Any]:
+def _summaries_in_json(summaries: Sequence[FollowUpSummary], stop: CancelToken) -> dict[str, Any]:
     return {
         "images": sum(summary.n_images for summary in summaries),
         "answered": sum(summary.n_answered for summary in summaries),

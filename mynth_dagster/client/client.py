@@ -42,7 +42,7 @@ from mynth_dagster.limits import (
     TASK_DEADLINE_S,
     TASK_MAX_BYTES,
 )
-from mynth_dagster.models.request import ImageRequest, Inspection, PaidRequest
+from mynth_dagster.models.request import FollowUpRequest, ImageRequest, PaidRequest
 from mynth_dagster.models.task import (
     Account,
     Balance,
@@ -110,9 +110,9 @@ class MynthClient:
         await self._http.aclose()
 
     def encode(self, request: PaidRequest, tag: str | None) -> bytes:
-        """The exact bytes that `create_task` will send; a look at an image carries no tag."""
-        if isinstance(request, Inspection):
-            body = self.profile.encode_inspection(request)
+        """The exact bytes that `create_task` will send; a follow-up carries no tag."""
+        if isinstance(request, FollowUpRequest):
+            body = self.profile.encode_follow_up(request)
         else:
             body = self.profile.encode_request(request, tag=tag)
         return _COMPACT.encode(body).encode("utf-8")

@@ -37,7 +37,7 @@ from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
-from mynth_dagster.ledger.queries import FollowUpSubject, OpenFollowUp
+from mynth_dagster.ledger.queries import FollowUpKey, OpenFollowUp
 from mynth_dagster.limits import ABSENT_AFTER_S, ABSENT_AGAIN_AFTER_S, WALK_PAGES
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import (
@@ -51,7 +51,7 @@ from mynth_dagster.models.intent import (
     Walk,
     tag_of,
 )
-from mynth_dagster.models.request import INSPECTION_TASKS, normal_url, task_type_of
+from mynth_dagster.models.request import FOLLOW_UP_TASKS, normal_url, task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS, ListedTask, Task
 
 _PATIENCE = 4
@@ -67,7 +67,7 @@ def why_not_absent(
     Args:
         began: When the walk began.
         account: Whose list it was.
-        asked: The prompt of the request, or the image that it looks at; None where that is not
+        asked: The prompt of the request, or the image that it is about; None where that is not
             known any more.
     """
     if unresolved.account != account:
@@ -205,7 +205,7 @@ def _agree(first: Walk, second: Walk) -> bool:
 
 WALK_PAGES_MAX = 100_000
 OLDER_AFTER_S = 600.0
-"""So much earlier by the server's time, a look at an image is taken for somebody else's."""
+"""So much earlier by the server's time, a follow-up is taken for somebody else's."""
 
 TAG_READINGS_MAX = 3
 """Tasks of ours that are read, at either end of a walk, until one shows its tag."""
@@ -229,7 +229,7 @@ class ListSearch:
         self._page_size = page_size
         self._older_than_no = older_than_no
         self._seen: set[str] = set()
-        self._follow_ups: Mapping[FollowUpSubject, Sequence[OpenFollowUp]] = {}
+        self._follow_ups: Mapping[FollowUpKey, Sequence[OpenFollowUp]] = {}
         self.trail = Trail(0)
         self.n_attached = 0
         self.unknown_intents: list[str] = []
@@ -311,12 +311,12 @@ class ListSearch:
         tag = tag_of(read)
         if tag is not None:
             intent = await self._tagged(read, tag)
-        elif read.type in INSPECTION_TASKS:
-            if read.inspected_url is None:
+        elif read.type in FOLLOW_UP_TASKS:
+            if read.image_url is None:
                 message = "does not tell what image it is about"
                 self._note_strange(place, StrangeTask(read.task_id, read.type, message))
                 return
-            intent = await self._looked_at(read, place)
+            intent = await self._followed_up(read, place)
         else:
             intent = None
             if read.type == IMAGE_TASK or read.type not in MYNTH_TASKS:
@@ -337,22 +337,22 @@ class ListSearch:
         )
         return observed.attachment
 
-    async def _looked_at(self, task: Task, place: int) -> Intent | None:
-        """The intent whose look at an image this may be; such a task carries no tag."""
+    async def _followed_up(self, task: Task, place: int) -> Intent | None:
+        """The intent whose follow-up this may be; such a task carries no tag."""
         account = await self._session.account.number()
-        subject = task.type, normal_url(task.inspected_url or "")
+        key = task.type, normal_url(task.image_url or "")
         candidates = [
             candidate.intent
-            for candidate in self._follow_ups.get(subject, ())
+            for candidate in self._follow_ups.get(key, ())
             if candidate.account == account and not self._is_older(place, candidate)
         ]
         if len(candidates) == 1:
             before_us = candidates[0].claimed_at_us - task.created_at_us
             if before_us <= OLDER_AFTER_S * US_PER_S:
                 return candidates[0]
-            # Its time says that somebody else had the image looked at before. It may be wrong.
+            # Its time says that somebody else had the image followed up before. It may be wrong.
             message = "is about the same image; by its time it is older than the request"
-            self._note_strange(place, StrangeTask(task.task_id, task.type, message, subject[1]))
+            self._note_strange(place, StrangeTask(task.task_id, task.type, message, key[1]))
             return None
         for intent in candidates:  # nobody knows whose it is: the absence of none is proved
             await self._dispute(intent, task)

@@ -29,7 +29,7 @@ from mynth_dagster.limits import (
 )
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Awaited, Intent, IntentTag, parse_tag
-from mynth_dagster.models.request import INSPECTION_TASKS
+from mynth_dagster.models.request import FOLLOW_UP_TASKS
 from mynth_dagster.models.task import Task, TaskEvent, TaskStatus
 from mynth_dagster.models.transitions import FINAL
 from mynth_dagster.wire.decode import parse_json
@@ -232,7 +232,7 @@ class _Worker:
         images than requested, or a task that does not carry the row's tag.
         """
         is_whole = task.status is TaskStatus.COMPLETED and task.n_delivered >= intent.n_asked
-        return is_whole and (task.type in INSPECTION_TASKS or INTENT_TAG_KEY in task.metadata)
+        return is_whole and (task.type in FOLLOW_UP_TASKS or INTENT_TAG_KEY in task.metadata)
 
     async def _record(self, intent: Intent, task: Task) -> bool:
         if not await is_own(self.session, task, intent):

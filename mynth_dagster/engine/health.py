@@ -44,7 +44,7 @@ from mynth_dagster.ledger.events import EventOutcome, WebhookEventCounts
 from mynth_dagster.limits import BACKLOG_AGE_MAX_S, CLOCK_SKEW_MAX_S
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
-from mynth_dagster.models.request import INSPECTION_TASKS
+from mynth_dagster.models.request import FOLLOW_UP_TASKS
 from mynth_dagster.models.task import IMAGE_TASK, Account
 from mynth_dagster.tables.prompts import named_destinations
 from mynth_dagster.wire import AUTO_REVISION, profile_of
@@ -94,8 +94,8 @@ async def register(session: Session, url: str, webhook_id: str | None = None) ->
 
 def events_wanted(profile: RevisionProfile) -> list[str]:
     """The events that the revision has and that finish a task of ours; each by its own name."""
-    inspections = INSPECTION_TASKS if profile.HAS_INSPECTIONS else ()
-    return events_of(IMAGE_TASK, *inspections)
+    follow_ups = FOLLOW_UP_TASKS if profile.HAS_FOLLOW_UPS else ()
+    return events_of(IMAGE_TASK, *follow_ups)
 
 
 def _by_hand(events: list[str], url: str, webhook_id: str | None, error: RefusedError) -> str:

@@ -34,8 +34,8 @@ from mynth_dagster.tables.inputs import BadInput
 from mynth_dagster.tables.requests import (
     PlannedBatch,
     PromptRow,
+    iter_follow_up_rows,
     iter_planned_batches,
-    iter_rows_to_inspect,
 )
 from mynth_dagster.tables.store import TableStore
 
@@ -463,8 +463,8 @@ def _decide_batches(
     session: Session, batch: Batch, slice_: Slice, options: RunOptions
 ) -> Iterator[_Decided]:
     store = TableStore(session.settings.root, batch.name)
-    if batch.inspection is not None:
-        for rows in iter_rows_to_inspect(store, slice_, batch=batch):
+    if batch.follow_up is not None:
+        for rows in iter_follow_up_rows(store, slice_, batch=batch):
             yield _Decided(0, _decide_each(session, batch, slice_, rows, options))
         return
     for planned in iter_planned_batches(store, slice_, batch=batch):

@@ -486,7 +486,7 @@ async def is_own(session: Session, task: Task, intent: Intent | Awaited) -> bool
     Whether this task is what came of an intent; one that is not is kept as a dispute.
 
     It carries the tag that the request was sent with. A server that was never seen to give a tag
-    back may leave it out; so may a task that a person attached. Looks at images carry none, and are
+    back may leave it out; so may a task that a person attached. Follow-ups carry none, and are
     known by their type.
     """
     reason = await _why_foreign(session, task, intent)

@@ -24,7 +24,7 @@ from mynth_dagster.ledger.queries import PartitionRow
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import NOTHING, Exposure, format_usd, units_from_usd
-from mynth_dagster.models.request import ImageRequest, Inspection, PaidRequest
+from mynth_dagster.models.request import FollowUpRequest, ImageRequest, PaidRequest
 from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64
@@ -144,8 +144,8 @@ async def _estimated(
 ) -> dict[PriceClass, Price]:
     found: dict[PriceClass, Price] = {}
     for kind, request in samples.items():
-        if isinstance(request, Inspection):
-            continue  # there is no estimate of looks at images
+        if isinstance(request, FollowUpRequest):
+            continue  # there is no estimate of follow-ups
         try:
             estimate = await client.estimate(_without_files(request))
         except ApiError as error:

@@ -22,15 +22,15 @@ from mynth_dagster.ledger.observations import Observation, Source
 from mynth_dagster.limits import WALK_PAGES
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of
-from mynth_dagster.models.request import InspectionKind, InspectionSettings
+from mynth_dagster.models.request import FollowUpKind, FollowUpSettings
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.manifest import (
     LedgerMark,
     RememberedPrompt,
     has_results,
+    iter_follow_ups,
     iter_intents,
-    iter_looks,
     iter_prompts,
     read_mark,
     write_mark,
@@ -113,8 +113,8 @@ def _put_back(session: Session, batch: Batch) -> str:
 
 
 def rebuild_command(session: Session, batch: Batch) -> str:
-    """The command that makes the ledger of this batch, or of the looks at it, anew."""
-    table = "" if batch.inspection is None else f"/{batch.inspection.kind.table}"
+    """The command that makes the ledger of this batch, or of its follow-ups, anew."""
+    table = "" if batch.follow_up is None else f"/{batch.follow_up.kind.table}"
     identity = batch.ledger_name.removesuffix(table)
     named = "" if identity == batch.name else f" --identity {shlex.quote(identity)}"
     return _command("rebuild", session, batch) + named
@@ -136,9 +136,9 @@ def _mismatch(
     ours: LedgerMark, batch: Batch, store: TableStore, mark: LedgerMark | None, *, knows_batch: bool
 ) -> str | None:
     ledger_id, number, where = ours.ledger_id, ours.number, store.batch_folder
-    # A rebuilt ledger has the mark's id and may know the images without the looks at them.
-    table = TASKS if batch.inspection is None else batch.inspection.kind.table
-    may_be_unknown = mark is None or batch.inspection is not None
+    # A rebuilt ledger has the mark's id and may know the images without their follow-ups.
+    table = TASKS if batch.follow_up is None else batch.follow_up.kind.table
+    may_be_unknown = mark is None or batch.follow_up is not None
     if may_be_unknown and not knows_batch and has_results(store, table):
         return f"{where}/{table} holds results, the ledger {ledger_id} knows nothing of them."
     if mark is None:
@@ -181,7 +181,7 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
     """
     store = TableStore(session.settings.root, batch.name)
     slices = await asyncio.to_thread(store.slices, PROMPTS, batch)
-    looks = await asyncio.to_thread(_looks, store, batch)
+    followed_up = await asyncio.to_thread(_followed_up, store, batch)
     await _become(session, batch, store)
     account = await session.account.number()
     await session.ledger.open_partitions(batch.ledger_name, slices, REBUILDING)
@@ -195,8 +195,8 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
         prompts = await asyncio.to_thread(lambda s: list(iter_prompts(store, s)), slice_)
         found = _from_list(session.ledger.ledger_id, batch, slice_, prompts, tagged)
         n_from_list += await _restore(session, found, account)
-    for kind, looked_at in looks.items():
-        n_from_tables += await _restore_looks(session, batch, store, kind, looked_at, account)
+    for kind, of_kind in followed_up.items():
+        n_from_tables += await _restore_follow_ups(session, batch, store, kind, of_kind, account)
     n_unplaced = await _observe_all(session, tagged)
     # In this order: a ledger that is not marked yet can still be told from a finished one.
     await mark_tables(session, batch)
@@ -204,32 +204,36 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
     return Rebuilt(session.ledger.ledger_id, n_from_tables, n_from_list, n_unplaced)
 
 
-def _looks(store: TableStore, batch: Batch) -> dict[InspectionKind, list[Slice]]:
-    """The partitions whose images were looked at, by what was asked about them."""
-    found = {kind: store.slices(kind.table, batch) for kind in InspectionKind}
+def _followed_up(store: TableStore, batch: Batch) -> dict[FollowUpKind, list[Slice]]:
+    """The partitions whose images were followed up, by what was asked about them."""
+    found = {kind: store.slices(kind.table, batch) for kind in FollowUpKind}
     return {kind: slices for kind, slices in found.items() if slices}
 
 
-async def _restore_looks(
+async def _restore_follow_ups(
     session: Session,
     batch: Batch,
     store: TableStore,
-    kind: InspectionKind,
+    kind: FollowUpKind,
     slices: Sequence[Slice],
     account: int,
 ) -> int:
-    """Looks at images carry no tag: what the tables do not tell of them is lost."""
-    looking = batch.inspecting(InspectionSettings(kind))
-    await session.ledger.open_partitions(looking.ledger_name, slices, REBUILDING)
+    """Follow-ups carry no tag: what the tables do not tell of them is lost."""
+    asking = batch.following_up(FollowUpSettings(kind))
+    await session.ledger.open_partitions(asking.ledger_name, slices, REBUILDING)
     n_restored = 0
     for slice_ in slices:
-        looks = await asyncio.to_thread(
-            lambda s: list(iter_looks(store, s, looking.ledger_name, kind)), slice_
+        remembered = await asyncio.to_thread(
+            lambda s: list(iter_follow_ups(store, s, asking.ledger_name, kind)), slice_
         )
-        for look in looks:
-            await session.ledger.save_follow_up(look.intent.intent_id, kind.task_type, look.url)
-        n_restored += await _restore(session, [look.intent for look in looks], account)
-    await session.ledger.close_partitions(looking.ledger_name, slices)
+        for follow_up in remembered:
+            await session.ledger.save_follow_up(
+                follow_up.intent.intent_id, kind.task_type, follow_up.url
+            )
+        n_restored += await _restore(
+            session, [follow_up.intent for follow_up in remembered], account
+        )
+    await session.ledger.close_partitions(asking.ledger_name, slices)
     return n_restored
 
 

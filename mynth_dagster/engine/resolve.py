@@ -242,10 +242,10 @@ def _asked_by(
     session: Session, batch: Batch, all_unresolved: Sequence[UnresolvedIntent]
 ) -> dict[tuple[str, str], str]:
     """
-    What these rows ask for, by key and hash: the image that they look at, or their prompt, as far
+    What these rows ask for, by key and hash: the image that they are about, or their prompt, as far
     as the prompt tables still have it.
     """
-    if batch.inspection is not None:
+    if batch.follow_up is not None:
         return {
             (candidate.intent.row.request_key, candidate.intent.request_hash): url
             for (_, url), candidates in session.ledger.read.open_follow_ups().items()

@@ -167,7 +167,7 @@ async def draft_quote(
 
 def _from_table(session: Session, batch: Batch, plan: Plan) -> list[str]:
     """Describe the columns of the prompt table that multiply the price."""
-    if batch.inspection is not None:
+    if batch.follow_up is not None:
         return []
     store = TableStore(session.settings.root, batch.name)
     message = {name for slice_ in plan.to_send_in for name in said_by_table(store, slice_)}

@@ -42,7 +42,7 @@ from mynth_dagster.limits import SEND_BY_S
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.failure import UNSUPPORTED
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
-from mynth_dagster.models.request import Inspection, doing_of
+from mynth_dagster.models.request import FollowUpRequest, doing_of
 from mynth_dagster.models.task import CatalogModel, Offers, PublicAccessToken
 from mynth_dagster.models.transitions import Event, IntentState
 from mynth_dagster.tables.inputs import BadInput
@@ -390,7 +390,7 @@ class Submitter:
         session, intent = self._session, self._intent(delivery)
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
         content, delivery = self._encoded(delivery, str(tag))
-        if isinstance(delivery.request, Inspection):
+        if isinstance(delivery.request, FollowUpRequest):
             wish = delivery.request
             await session.ledger.save_follow_up(intent.intent_id, wish.model, wish.url)
         claimant = f"{self._name}.{next(self._numbers)}"

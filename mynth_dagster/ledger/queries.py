@@ -148,7 +148,7 @@ class AccountRow:
     key_id: str
 
 
-FollowUpSubject = tuple[str, str]
+FollowUpKey = tuple[str, str]
 """Task type and URL, in its normal form."""
 
 
@@ -629,7 +629,7 @@ class Queries(Reader):
         query = sa.select(*columns).where(table.c.intent_id == intent_id)
         return [Attempt(**row) for row in self._all(query.order_by(table.c.attempt))]
 
-    def open_follow_ups(self) -> dict[FollowUpSubject, list[OpenFollowUp]]:
+    def open_follow_ups(self) -> dict[FollowUpKey, list[OpenFollowUp]]:
         """What tasks of unknown origin may be about: intents that may still get their task."""
         may_get_it = [state.value for state in states_before(Event.SIGHT)]
         query = (
@@ -638,11 +638,11 @@ class Queries(Reader):
             .where(_intents.c.state.in_(may_get_it))
             .order_by(_intents.c.claimed_seq)
         )
-        found: dict[FollowUpSubject, list[OpenFollowUp]] = {}
+        found: dict[FollowUpKey, list[OpenFollowUp]] = {}
         for row in self._all(query):
-            subject = (row["task_type"], normal_url(row["url"]))
+            key = (row["task_type"], normal_url(row["url"]))
             candidate = OpenFollowUp(intent_from_row(row), row["account"], row["claimed_seq"] or 0)
-            found.setdefault(subject, []).append(candidate)
+            found.setdefault(key, []).append(candidate)
         return found
 
     # Accounts and the ledger itself

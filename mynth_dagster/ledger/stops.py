@@ -51,9 +51,9 @@ class Stop:
     def covers(self, batch: str, window: str, fan_out: str) -> bool:
         """Whether nothing may be sent into this partition."""
         is_here = self.window is None or (self.window, self.fan_out) == (window, fan_out)
-        # Looks at a batch's images are kept as `<batch>/<table>`: they are stopped with it.
-        looked_at, _, table = batch.rpartition("/")
-        of_batch = looked_at if table in KINDS_BY_TABLE else batch
+        # Follow-ups of a batch's images are kept as `<batch>/<table>`: they are stopped with it.
+        images, _, table = batch.rpartition("/")
+        of_batch = images if table in KINDS_BY_TABLE else batch
         return self.batch in ("", batch, of_batch) and is_here
 
 

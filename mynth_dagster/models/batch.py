@@ -22,7 +22,7 @@ from mynth_dagster.limits import (
     RevisionLimits,
 )
 from mynth_dagster.models.money import NO_BUDGET, Budget
-from mynth_dagster.models.request import EFFORTS, InspectionKind, InspectionSettings, Rating
+from mynth_dagster.models.request import EFFORTS, FollowUpKind, FollowUpSettings, Rating
 
 # One cell of the work: a time window (or file), and one part of its fan-out.
 #
@@ -215,7 +215,7 @@ class Batch:
         inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
             of which none is read; None: they start at the table's folder, and may lie anywhere.
         check_capabilities: Whether rows are rejected that need what their model is known to lack.
-        inspection: What is asked about the images of the batch, instead of making any.
+        follow_up: What is asked about the images of the batch, instead of making any.
     """
 
     name: str
@@ -236,7 +236,7 @@ class Batch:
     url_lifetime_s: float | None = None
     inputs_root: str | None = None
     check_capabilities: bool = True
-    inspection: InspectionSettings | None = None
+    follow_up: FollowUpSettings | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -267,15 +267,15 @@ class Batch:
         """The batch's part of a row's identity."""
         return self.identity or self.name
 
-    def inspecting(
-        self, settings: InspectionSettings, *, budget: Budget = NO_BUDGET, retries: int = 0
+    def following_up(
+        self, settings: FollowUpSettings, *, budget: Budget = NO_BUDGET, retries: int = 0
     ) -> Batch:
         """The batch that asks about this one's images: rows, money and states of its own."""
         return replace(
             self,
             identity=f"{self.ledger_name}/{settings.kind.table}",
             defaults=RequestDefaults(),
-            inspection=settings,
+            follow_up=settings,
             budget=budget,
             retries=retries,
         )
@@ -328,7 +328,7 @@ def require_within_limits(defaults: RequestDefaults, limits: RevisionLimits) -> 
     _require_sound_webhooks(defaults.webhook_urls, limits)
 
 
-def require_sound_inspection(settings: InspectionSettings, limits: RevisionLimits) -> None:
+def require_sound_follow_up(settings: FollowUpSettings, limits: RevisionLimits) -> None:
     """
     Check what is asked about images.
 
@@ -337,9 +337,9 @@ def require_sound_inspection(settings: InspectionSettings, limits: RevisionLimit
     """
     if settings.effort not in (None, *EFFORTS):
         raise ConfigError("effort", f"{settings.effort!r} is none of {', '.join(EFFORTS)}")
-    if settings.effort is not None and settings.kind is not InspectionKind.REVIEW:
+    if settings.effort is not None and settings.kind is not FollowUpKind.REVIEW:
         raise ConfigError("effort", "only reviews have an effort")
-    if settings.levels and settings.kind is not InspectionKind.RATE:
+    if settings.levels and settings.kind is not FollowUpKind.RATE:
         raise ConfigError("levels", "only ratings have levels")
     _require_sound_rating(Rating(settings.levels), limits, setting="levels")
 

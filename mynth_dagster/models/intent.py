@@ -229,7 +229,7 @@ class Awaited:
         remote_status: The status that Mynth last gave; final: finished, and not read yet.
         missed: How often in a row Mynth did not know the task.
         request_hash: What was asked, as in the tag that the task carries.
-        model: The model, or the type of a task that looks at an image.
+        model: The model, or the task type of a follow-up.
         account: The ledger's number of the account and key that sent it.
     """
 
@@ -316,7 +316,7 @@ class StrangeTask:
     Args:
         type: As in the list.
         reason: Why it may be.
-        asked: Its prompt, or the image that it looks at; None where that is not known either.
+        asked: Its prompt, or the image that it is about; None where that is not known either.
     """
 
     task_id: str

@@ -160,10 +160,10 @@ def _covered_v1(request: ImageRequest) -> list[object]:
 _COVERED_BY_VERSION: dict[int, Callable[[ImageRequest], list[object]]] = {1: _covered_v1}
 
 
-# One wish to have an image looked at: rated, described or reviewed; `wire` spells it.
+# A follow-up: to have an image rated, described or reviewed; `wire` spells the request.
 
 
-class InspectionKind(str, Enum):
+class FollowUpKind(str, Enum):
     """What is asked about an image; the value is the word of routes and task types."""
 
     RATE = "rate"
@@ -182,17 +182,17 @@ class InspectionKind(str, Enum):
 
 
 _TABLES = {
-    InspectionKind.RATE: "ratings",
-    InspectionKind.ALT: "alt_texts",
-    InspectionKind.REVIEW: "reviews",
+    FollowUpKind.RATE: "ratings",
+    FollowUpKind.ALT: "alt_texts",
+    FollowUpKind.REVIEW: "reviews",
 }
-INSPECTION_TASKS = tuple(kind.task_type for kind in InspectionKind)
-"""The types of the tasks that look at images."""
+FOLLOW_UP_TASKS = tuple(kind.task_type for kind in FollowUpKind)
+"""The types of the tasks that follow up images."""
 
 
 def task_type_of(model: str) -> str:
-    """The type of the task that is made for this model; a look at an image has its own for one."""
-    return model if model in INSPECTION_TASKS else IMAGE_TASK
+    """The type of the task that is made for this model; a follow-up names its type there."""
+    return model if model in FOLLOW_UP_TASKS else IMAGE_TASK
 
 
 KINDS_BY_TABLE = {table: kind for kind, table in _TABLES.items()}
@@ -200,7 +200,7 @@ EFFORTS = ("low", "high")
 
 
 @dataclass(frozen=True)
-class InspectionSettings:
+class FollowUpSettings:
     """
     What is asked about each image of a batch.
 
@@ -209,13 +209,13 @@ class InspectionSettings:
         effort: Of a review, `low` or `high`; None: as Mynth does.
     """
 
-    kind: InspectionKind
+    kind: FollowUpKind
     levels: tuple[RatingLevel, ...] = ()
     effort: str | None = None
 
 
 @dataclass(frozen=True)
-class Inspection:
+class FollowUpRequest:
     """
     What is asked about one image.
 
@@ -223,12 +223,12 @@ class Inspection:
 
     Args:
         url: Where Mynth reads the image.
-        subject: Names the image, whatever its URL: its intent and its index.
+        image: Names the image, whatever its URL: its intent and its index.
     """
 
-    settings: InspectionSettings
+    settings: FollowUpSettings
     url: str
-    subject: str
+    image: str
 
     count: ClassVar[int] = 1
     size: ClassVar[str | None] = None
@@ -242,25 +242,25 @@ class Inspection:
         return self.settings.kind.task_type
 
 
-PaidRequest = ImageRequest | Inspection
+PaidRequest = ImageRequest | FollowUpRequest
 """What one paid request asks for."""
 
 
-def inspection_hash(settings: InspectionSettings, subject: str) -> str:
+def follow_up_hash(settings: FollowUpSettings, image: str) -> str:
     """
-    What makes two inspections the same wish: the image, and what is asked about it.
+    What makes two follow-ups the same wish: the image, and what is asked about it.
 
     Returns ``"<version>:<32 hex>"``, as `request_hash` does.
     """
     levels = [[level.value, level.description] for level in settings.levels]
-    covered = [settings.kind.value, subject, levels, settings.effort]
+    covered = [settings.kind.value, image, levels, settings.effort]
     text = json.dumps(covered, ensure_ascii=True, separators=(",", ":"))
     return f"{HASH_VERSION}:{hashlib.sha256(text.encode('ascii')).hexdigest()[:32]}"
 
 
 def doing_of(wish: PaidRequest) -> str:
     """Return the last part of the route that a request is sent to."""
-    return wish.settings.kind.value if isinstance(wish, Inspection) else "generate"
+    return wish.settings.kind.value if isinstance(wish, FollowUpRequest) else "generate"
 
 
 def normal_url(url: str) -> str:

@@ -110,8 +110,8 @@ class Task:
 
     `updated_at_us` of a finished task is when it finished. `metadata` is what we sent along.
     `prompt_asked` is as the request has it, `prompt_sent` as Mynth enhanced it.
-    `cost_units` is None until known. A task that looked at an image has no images:
-    `inspected_url` is what it looked at, and `findings` what it says, in Mynth's words.
+    `cost_units` is None until known. A follow-up has no images:
+    `image_url` is the image that it is about, and `findings` what it says, in Mynth's words.
     """
 
     task_id: str
@@ -128,12 +128,12 @@ class Task:
     user_id: str | None = None
     api_key_id: str | None = None
     type: str = IMAGE_TASK
-    inspected_url: str | None = None
+    image_url: str | None = None
     findings: Mapping[str, Any] | None = None
 
     @property
     def n_delivered(self) -> int:
-        """Images, or the findings of one look at an image."""
+        """Images, or the findings of a follow-up."""
         if self.findings is not None:
             return 1
         return sum(image.delivered for image in self.images)

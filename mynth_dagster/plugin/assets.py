@@ -87,7 +87,7 @@ _PAID = frozenset({"submit", *KINDS_BY_TABLE})
 def get_asset_spec(assets: BatchAssets, table: str) -> dg.AssetSpec:
     """Make the `AssetSpec` of a batch's table; the only place that does."""
     metadata = _of_table(assets, table) if table != FILES else {}
-    asked = assets.inspection(table)
+    asked = assets.follow_up(table)
     if assets.origin is not None:
         metadata["dagster/code_references"] = assets.origin
     return dg.AssetSpec(
@@ -116,8 +116,8 @@ class Overrides:
     Args:
         get_asset_spec: From a batch and a table's name to its spec. A key that is moved is
             followed everywhere; partitions must stay.
-        execute: The body of `prepare`, `submit`, `collect`, `download`, and of each look at the
-            images, by the name of its table.
+        execute: The body of `prepare`, `submit`, `collect`, `download`, and of each follow-up,
+            by the name of its table.
     """
 
     get_asset_spec: Callable[[BatchAssets, str], dg.AssetSpec] = get_asset_spec

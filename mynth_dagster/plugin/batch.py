@@ -26,7 +26,7 @@ from mynth_dagster.plugin.assets import (
 from mynth_dagster.plugin.batch_assets import BatchAssets
 from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
 from mynth_dagster.plugin.file_sensor import WINDOW_FIELD, PromptFolder, build_file_sensor
-from mynth_dagster.plugin.inspections import Inspect
+from mynth_dagster.plugin.follow_ups import FollowUp
 from mynth_dagster.plugin.jobs import build_jobs, build_operations, build_schedule, job_name
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.sensors import build_sensor
@@ -68,7 +68,7 @@ def build_image_batch(
     identity: str | None = None,
     files: FileSettings | None = None,
     url_lifetime_s: float | None = None,
-    inspections: Sequence[Inspect] = (),
+    follow_ups: Sequence[FollowUp] = (),
     previews: int = 0,
     checks: CheckLimits = DEFAULT_LIMITS,
     freshness: dg.FreshnessPolicy | None = None,
@@ -122,7 +122,7 @@ def build_image_batch(
         url_lifetime_s: Seconds for which Mynth serves an image after its completion, if you
             know it: 7 days in 2026-10, not documented before. None: as the revision documents,
             and `url_expires_at` is null if it does not.
-        inspections: What is asked of Mynth about each image, a paid task each, as assets `ratings`,
+        follow_ups: What is asked of Mynth about each image, a paid task each, as assets `ratings`,
             `alt_texts` and `reviews`; revision 2026-04 has none.
         previews: Thumbnails made of each partition while collecting, 0 to 24, and shown in the
             UI; about 4 KB of metadata each, kept with every materialization.
@@ -175,10 +175,10 @@ def build_image_batch(
         pools=_pools(pools),
         origin=_caller(),
         upstream=upstream_from(prompts),
-        inspections=tuple(inspections),
+        follow_ups=tuple(follow_ups),
         auto_resubmit=auto_resubmit,
     )
-    for asked in inspections:
+    for asked in follow_ups:
         asked.of(batch)  # a wrong one fails when the batch is defined
     _require_levels(checks, batch.defaults)
     assets = with_keys(assets, overrides)

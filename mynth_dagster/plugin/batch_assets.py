@@ -10,7 +10,7 @@ import dagster as dg
 
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
-from mynth_dagster.plugin.inspections import Inspect, tables_of
+from mynth_dagster.plugin.follow_ups import FollowUp, tables_of
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import IMAGES
@@ -31,7 +31,7 @@ class BatchAssets:
         freshness: How old `images` may be.
         pools: Concurrency pools by phase: `prepare`, `submit`, `collect`, `download`.
         origin: Where the batch is written down, for the UI's link to the code.
-        inspections: What is asked of Mynth about the images.
+        follow_ups: What is asked of Mynth about the images.
         auto_resubmit: Whether the sensor may ask for runs that send rows again.
         keys: Keys of tables that an override moved.
     """
@@ -45,7 +45,7 @@ class BatchAssets:
     pools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     origin: dg.CodeReferencesMetadataValue | None = None
     upstream: dg.AssetIn | None = None
-    inspections: tuple[Inspect, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
     auto_resubmit: bool = True
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -53,11 +53,11 @@ class BatchAssets:
     def names(self) -> tuple[str, ...]:
         """The last parts of the assets' keys: the tables, and `files` where they are kept."""
         files = () if self.batch.files is None else (FILES,)
-        return (*TABLES, *files, *tables_of(self.inspections))
+        return (*TABLES, *files, *tables_of(self.follow_ups))
 
-    def inspection(self, table: str) -> Inspect | None:
+    def follow_up(self, table: str) -> FollowUp | None:
         """What is asked about the images in this table; None where it is no such table."""
-        return next((asked for asked in self.inspections if asked.table == table), None)
+        return next((asked for asked in self.follow_ups if asked.table == table), None)
 
     def has_pictures(self, table: str) -> bool:
         """Whether the page of this table's asset begins with thumbnails."""
@@ -71,5 +71,5 @@ class BatchAssets:
     def job_names(self) -> Mapping[str, str]:
         """The names of the batch's jobs by what they do."""
         name = self.batch.name
-        doings = ("submit", "collect", "all", "retry", "inspect", "quote", "resolve", "stop")
+        doings = ("submit", "collect", "all", "retry", "follow_up", "quote", "resolve", "stop")
         return {doing: f"{name}_{doing}" for doing in doings}

@@ -32,8 +32,8 @@ from mynth_dagster.plugin.settings import (
     ChecksModel,
     DefaultsModel,
     FilesModel,
+    FollowUpModel,
     FreshnessModel,
-    InspectModel,
     WindowsModel,
     usd_from_setting,
 )
@@ -207,7 +207,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         "it (7 days in 2026-10, not documented before). "
         "Left out: as the revision documents.",
     )
-    inspections: list[InspectModel] = Field(
+    follow_ups: list[FollowUpModel] = Field(
         default_factory=list,
         description="What is asked of Mynth about each image, a paid task each, as assets ratings, "
         "alt_texts and reviews; revision 2026-04 has none.",
@@ -306,7 +306,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             identity=self.identity,
             files=self.files.settings() if self.files is not None else None,
             url_lifetime_s=self.url_lifetime_s,
-            inspections=[asked.values() for asked in self.inspections],
+            follow_ups=[asked.values() for asked in self.follow_ups],
             previews=self.previews,
             checks=self.checks.limits(),
             freshness=self.freshness.policy() if self.freshness else None,

@@ -34,13 +34,13 @@ from mynth_dagster.plugin import checks, metadata
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.checks import ACCOUNTED_FOR, content_rated
 from mynth_dagster.plugin.failing import NOTHING_SENT, in_words, is_passing
-from mynth_dagster.plugin.inspections import Inspect, run_inspection, told_of
+from mynth_dagster.plugin.follow_ups import FollowUp, run_follow_up, told_of
 from mynth_dagster.plugin.metadata import Metadata, written_columns
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.resource import MynthResource, Notices, run_watch
 from mynth_dagster.plugin.run_options import wishes_of
 from mynth_dagster.tables.audit import Audit, audit_slice
-from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.tables.follow_up_tables import FollowUpSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.schemas import schema_of
@@ -505,17 +505,17 @@ def ask_about_images(
     context: dg.AssetExecutionContext,
     mynth: MynthResource,
     assets: BatchAssets,
-    asked: Inspect,
+    asked: FollowUp,
 ) -> Iterator[Result]:
     """Ask what was not asked yet about the images of the run's partitions."""
     slices, batch = assets.partitions.in_run(context), asked.of(assets.batch)
     wishes = wishes_of(context)
-    landed: dict[Slice, InspectionSummary] = {}
+    landed: dict[Slice, FollowUpSummary] = {}
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
     counts, then = SubmitCounts(), wishes.how_to_go_on
     with recording_part_way(context, assets, tables, slices, counts=counts, then=then):
         try:
-            progress = run_inspection(context, mynth, batch, slices, wishes, landed)
+            progress = run_follow_up(context, mynth, batch, slices, wishes, landed)
         finally:
             for slice_, summary in landed.items():
                 tables[assets.key(asked.table)][slice_] = told_of(summary)
@@ -535,8 +535,8 @@ _BODIES = {
 def execute(
     context: dg.AssetExecutionContext, phase: str, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
-    """The body of `prepare`, `submit`, `collect`, `download`, or of a look at the images."""
-    asked = assets.inspection(phase)
+    """The body of `prepare`, `submit`, `collect`, `download`, or of a follow-up."""
+    asked = assets.follow_up(phase)
     if asked is not None:
         yield from ask_about_images(context, mynth, assets, asked)
     else:

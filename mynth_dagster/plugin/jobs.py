@@ -21,7 +21,7 @@ from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.failing import NOTHING_SENT, errors_as_failures
-from mynth_dagster.plugin.inspections import tables_of
+from mynth_dagster.plugin.follow_ups import tables_of
 from mynth_dagster.plugin.metadata import as_table, as_text
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG, run_options_from
@@ -38,9 +38,9 @@ _DESCRIPTIONS = {
     "launchpad: `prompt_ids` limits it to some rows.",
     "collect": "Waits for tasks and writes images and failures; reads only, costs nothing. Keeps "
     "the images' files too, where the batch has `files`.",
-    "all": "Checks, sends, waits and collects in one run, with files and looks at the images where "
+    "all": "Checks, sends, waits and collects in one run, with files and follow-ups where "
     "the batch has them.",
-    "inspect": "Has the images rated, described or reviewed, as the batch says; a paid task for "
+    "follow_up": "Has the images rated, described or reviewed, as the batch says; a paid task for "
     "each image that was not asked about.",
     "retry": "Sends rows again that failed and may end otherwise, each paid for again. In the "
     "launchpad: `retry: failed` for all failed or refused rows, `retry: partial` for those that "
@@ -49,7 +49,7 @@ _DESCRIPTIONS = {
 
 
 def job_name(batch: str, doing: str) -> str:
-    """`<batch>_submit`, `<batch>_collect`, `<batch>_all`, `<batch>_retry`, `<batch>_inspect`."""
+    """`<batch>_submit`, `<batch>_collect`, `<batch>_all`, `<batch>_retry`, `<batch>_follow_up`."""
     return f"{batch}_{doing}"
 
 
@@ -76,11 +76,11 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
 def _tables(assets: BatchAssets) -> dict[str, tuple[str, ...]]:
     """Return the tables that each job makes; files come with collections, if they are kept."""
     files = (FILES,) if FILES in assets.names else ()
-    looks = tables_of(assets.inspections)
+    follow_ups = tables_of(assets.follow_ups)
     tables = dict(_TABLES)
     tables["collect"] += files
-    tables["all"] += (*files, *looks)
-    return {**tables, "inspect": looks} if looks else tables
+    tables["all"] += (*files, *follow_ups)
+    return {**tables, "follow_up": follow_ups} if follow_ups else tables
 
 
 def build_schedule(

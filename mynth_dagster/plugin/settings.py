@@ -12,7 +12,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import FileSettings, RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from mynth_dagster.plugin.checks import CheckLimits
-from mynth_dagster.plugin.inspections import Inspect
+from mynth_dagster.plugin.follow_ups import FollowUp
 
 Amount = str | float
 """An amount in USD; Dagster's templates turn a text that looks like a number into one."""
@@ -126,8 +126,8 @@ class FilesModel(dg.Model, dg.Resolvable):
         return FileSettings(**self.model_dump())
 
 
-class InspectModel(dg.Model, dg.Resolvable):
-    """One look at each image, as an asset of its own: a paid task for each image."""
+class FollowUpModel(dg.Model, dg.Resolvable):
+    """One follow-up of each image, as an asset of its own: a paid task for each image."""
 
     table: Literal["ratings", "alt_texts", "reviews"] = Field(
         description="ratings, alt_texts or reviews: what is asked, and the last part of the "
@@ -145,7 +145,7 @@ class InspectModel(dg.Model, dg.Resolvable):
         "needs prices_usd of image.rate, image.alt or image.review.",
     )
     retries: int = Field(
-        default=0, description="How often a look that failed is asked for again by itself."
+        default=0, description="How often a follow-up that failed is asked for again by itself."
     )
     automatic: bool = Field(
         default=False,
@@ -153,11 +153,11 @@ class InspectModel(dg.Model, dg.Resolvable):
         "sensor default_automation_condition_sensor does this; it is off until you switch it on.",
     )
 
-    def values(self) -> Inspect:
+    def values(self) -> FollowUp:
         """As `build_image_batch` takes them."""
         levels = tuple(RatingLevel(level.value, level.description) for level in self.levels)
-        caps = {s: usd_from_setting("inspections", cap) for s, cap in self.budget_usd.items()}
-        return Inspect(self.table, levels, self.effort, caps, self.retries, self.automatic)
+        caps = {s: usd_from_setting("follow_ups", cap) for s, cap in self.budget_usd.items()}
+        return FollowUp(self.table, levels, self.effort, caps, self.retries, self.automatic)
 
 
 class ChecksModel(dg.Model, dg.Resolvable):

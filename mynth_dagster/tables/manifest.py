@@ -18,10 +18,10 @@ from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.money import units_from_usd
-from mynth_dagster.models.request import InspectionKind
+from mynth_dagster.models.request import FollowUpKind
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.parquet import as_table_errors
-from mynth_dagster.tables.requests import inspection_key
+from mynth_dagster.tables.requests import follow_up_key
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore, remove_orphans, write_atomically
 
@@ -124,25 +124,27 @@ def iter_intents(store: TableStore, slice_: Slice, ledger_name: str) -> Iterator
 
 
 @dataclass(frozen=True)
-class RememberedLook:
-    """A paid look at an image, and the URL that it was about."""
+class RememberedFollowUp:
+    """The intent of a follow-up, and the URL of the image that it was about."""
 
     intent: Intent
     url: str
 
 
-def iter_looks(
-    store: TableStore, slice_: Slice, ledger_name: str, kind: InspectionKind
-) -> Iterator[RememberedLook]:
+def iter_follow_ups(
+    store: TableStore, slice_: Slice, ledger_name: str, kind: FollowUpKind
+) -> Iterator[RememberedFollowUp]:
     """The intents that `ratings`, `alt_texts` or `reviews` of a partition tell of."""
     for rows in store.iter_batches(kind.table, slice_):
         for row in rows.to_pylist():
             if row["intent_id"] is not None:
-                yield RememberedLook(_look(row, slice_, ledger_name, kind), row["url"] or "")
+                yield RememberedFollowUp(
+                    _follow_up(row, slice_, ledger_name, kind), row["url"] or ""
+                )
 
 
-def _look(row: dict[str, Any], slice_: Slice, ledger_name: str, kind: InspectionKind) -> Intent:
-    key = inspection_key(row["request_key"], row["image_index"])
+def _follow_up(row: dict[str, Any], slice_: Slice, ledger_name: str, kind: FollowUpKind) -> Intent:
+    key = follow_up_key(row["request_key"], row["image_index"])
     return Intent(
         **_remembered(row, slice_, RowKey(ledger_name, slice_.window, key)),
         attempt=row["attempts"],

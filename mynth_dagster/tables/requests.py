@@ -20,12 +20,12 @@ from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
 from mynth_dagster.models.request import (
     Delivery,
+    FollowUpRequest,
+    FollowUpSettings,
     ImageRequest,
     InputImage,
-    Inspection,
-    InspectionSettings,
     PaidRequest,
-    inspection_hash,
+    follow_up_hash,
     request_hash,
 )
 from mynth_dagster.tables.columns import (
@@ -182,7 +182,7 @@ def settings_hash(defaults: RequestDefaults) -> str:
 def settings_of(batch: Batch) -> str:
     """What rows that stay as they are become other requests by: models, defaults, columns."""
     own = [sorted(batch.models), settings_hash(batch.defaults), sorted(batch.columns.items())]
-    text = repr(batch.inspection or own)
+    text = repr(batch.follow_up or own)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
@@ -192,42 +192,42 @@ def settings_of(batch: Batch) -> str:
 _IMAGE_COLUMNS = ["prompt_id", "request_key", "image_index", "intent_id", "mynth_url", "url"]
 
 
-def iter_rows_to_inspect(
+def iter_follow_up_rows(
     store: TableStore, slice_: Slice, *, batch: Batch
 ) -> Iterator[list[PromptRow]]:
     """
-    The images of a partition as paid looks at them, a bounded number at a time.
+    The images of a partition as follow-ups to ask for, a bounded number at a time.
 
     Images that lie in the user's own storage only, without a URL, are left out.
 
     Raises:
         TableError: There is no table of images.
     """
-    assert batch.inspection is not None
+    assert batch.follow_up is not None
     for rows in store.iter_batches(IMAGES, slice_, columns=_IMAGE_COLUMNS):
         cells = zip(*(rows.column(name).to_pylist() for name in _IMAGE_COLUMNS), strict=True)
         yield [
-            _row(batch.inspection, name, key, index, intent_id, mynth_url or url)
+            _row(batch.follow_up, name, key, index, intent_id, mynth_url or url)
             for name, key, index, intent_id, mynth_url, url in cells
             if mynth_url or url
         ]
 
 
-def inspection_key(request_key: str, image_index: int) -> str:
-    """The key of an image's inspections within its window."""
+def follow_up_key(request_key: str, image_index: int) -> str:
+    """The key of an image's follow-ups within its window."""
     return f"{request_key}#{image_index}"
 
 
 def _row(
-    settings: InspectionSettings, name: str, key: str, index: int, intent_id: str, url: str
+    settings: FollowUpSettings, name: str, key: str, index: int, intent_id: str, url: str
 ) -> PromptRow:
-    subject = f"{intent_id}/{index}"
+    image = f"{intent_id}/{index}"
     return PromptRow(
         row_index=index,
         prompt_id=name,
-        request_key=inspection_key(key, index),
-        request_hash=inspection_hash(settings, subject),
-        request=Inspection(settings, url, subject),
+        request_key=follow_up_key(key, index),
+        request_hash=follow_up_hash(settings, image),
+        request=FollowUpRequest(settings, url, image),
     )
 
 

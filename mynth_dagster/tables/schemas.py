@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 import pyarrow as pa
 
 from mynth_dagster.limits import MONEY_SCALE
-from mynth_dagster.models.request import InspectionKind
+from mynth_dagster.models.request import FollowUpKind
 
 USD = pa.decimal128(18, MONEY_SCALE)
 UTC_US = pa.timestamp("us", tz="UTC")
@@ -42,13 +42,13 @@ _REQUEST = [
     ("metadata", _TEXT, "compact JSON object"),
 ]
 ANSWERS = {
-    InspectionKind.RATE: [
+    FollowUpKind.RATE: [
         ("level", _TEXT, "of the scale that was asked for"),
     ],
-    InspectionKind.ALT: [
+    FollowUpKind.ALT: [
         ("alt", _TEXT, "a description for those who do not see the image"),
     ],
-    InspectionKind.REVIEW: [
+    FollowUpKind.REVIEW: [
         ("score", pa.float64(), "1 to 4, higher is better: the median of the panel"),
         ("summary", _TEXT, "in words"),
         ("findings", _entries(FINDING), "`finding`, `category`, `severity`, `where`, `confidence`"),
@@ -63,13 +63,13 @@ _ABOUT_IMAGE = [
     ("image_index", _INT, "as in `images`"),
     ("image_id", _TEXT, "as in `images`"),
     ("image_intent_id", _TEXT, "`intent_id` in `images`"),
-    ("url", _TEXT, "what was looked at"),
-    ("status", _TEXT, "a state of the look, `stalled` or `not_submitted`"),
+    ("url", _TEXT, "of the image that was asked about"),
+    ("status", _TEXT, "a state of the follow-up, `stalled` or `not_submitted`"),
 ]
-_ABOUT_LOOK = [
-    ("cost_usd", USD, "of the look; null until known"),
-    ("task_id", _TEXT, "of the look; null until known"),
-    ("intent_id", _TEXT, "of the look"),
+_ABOUT_FOLLOW_UP = [
+    ("cost_usd", USD, "of the follow-up; null until known"),
+    ("task_id", _TEXT, "of the follow-up; null until known"),
+    ("intent_id", _TEXT, "of the follow-up"),
     ("request_hash", _TEXT, "what was asked, `<version>:<hex>`"),
     ("generation", _INT, "1-based"),
     ("attempts", _INT, "how often delivery was tried"),
@@ -189,7 +189,7 @@ COLUMNS = {
         ("intent_id", _TEXT, "as in `tasks`; null where nothing was sent"),
         ("next_step", _TEXT, "one sentence to act on"),
     ],
-    **{kind.table: [*_ABOUT_IMAGE, *answer, *_ABOUT_LOOK] for kind, answer in ANSWERS.items()},
+    **{kind.table: [*_ABOUT_IMAGE, *answer, *_ABOUT_FOLLOW_UP] for kind, answer in ANSWERS.items()},
 }
 """Each table's own columns; `docs/tables.md` and Dagster's UI show the same."""
 

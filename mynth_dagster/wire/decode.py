@@ -283,7 +283,7 @@ def decode_full_task(
         user_id=text_of(first(payload, "user_id", "userId")),
         api_key_id=text_of(first(payload, "api_key_id", "apiKeyId")),
         type=kind,
-        inspected_url=None if kind == IMAGE_TASK else _inspected_url(request, result),
+        image_url=None if kind == IMAGE_TASK else _image_url(request, result),
         findings=None if _makes_images(kind, result) or not result else plain(result),
     )
 
@@ -302,7 +302,7 @@ def _images_of(result: Mapping[str, Any], default_format: str | None) -> tuple[I
     return (_delivered(0, image, default_format),)
 
 
-def _inspected_url(request: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+def _image_url(request: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
     return text_of(request.get("url")) or text_of(result.get("url"))
 
 

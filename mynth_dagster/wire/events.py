@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from mynth_dagster.models.request import INSPECTION_TASKS
+from mynth_dagster.models.request import FOLLOW_UP_TASKS
 from mynth_dagster.models.task import IMAGE_TASK, Task, TaskEvent, TaskStatus
 from mynth_dagster.wire.decode import decode_full_task, first, mapping, task_id_of, time_of
 
-OUR_TASKS = (IMAGE_TASK, *INSPECTION_TASKS)
+OUR_TASKS = (IMAGE_TASK, *FOLLOW_UP_TASKS)
 """The types of the tasks that we create; a further one is added here."""
 
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mynth_dagster.limits import AUTO_MODEL, INTENT_TAG_KEY, RevisionLimits
-from mynth_dagster.models.request import ImageRequest, InputImage, Inspection, Rating
+from mynth_dagster.models.request import FollowUpRequest, ImageRequest, InputImage, Rating
 from mynth_dagster.models.task import Task, TaskEvent
 
 
@@ -17,7 +17,7 @@ class RevisionProfile(Protocol):
 
     `HAS_TASK_LIST`, `HAS_ESTIMATE`, `HAS_CATALOG` and `HAS_ACCOUNT` name free look-ups that
     only some revisions have, `HAS_DESTINATIONS` the one for the user's own storage;
-    `HAS_INSPECTIONS`: images can be rated, described and reviewed, one
+    `HAS_FOLLOW_UPS`: images can be rated, described and reviewed, one
     paid task each. `RESULT_WORD` ends the path of a result, `WEBHOOK_PATH` is where
     webhooks are managed. `OWN_FIELDS` are the request fields that we add without being
     asked: a refusal that names one is our mistake, never the row's.
@@ -38,7 +38,7 @@ class RevisionProfile(Protocol):
     @property
     def HAS_DESTINATIONS(self) -> bool: ...  # noqa: N802 - a module's constant
     @property
-    def HAS_INSPECTIONS(self) -> bool: ...  # noqa: N802 - a module's constant
+    def HAS_FOLLOW_UPS(self) -> bool: ...  # noqa: N802 - a module's constant
     @property
     def RESULT_WORD(self) -> str: ...  # noqa: N802 - a module's constant
     @property
@@ -55,7 +55,7 @@ class RevisionProfile(Protocol):
         """
         ...
 
-    def encode_inspection(self, inspection: Inspection) -> dict[str, Any]:
+    def encode_follow_up(self, follow_up: FollowUpRequest) -> dict[str, Any]:
         """
         The body of `POST /image/rate`, `/image/alt` or `/image/review`.
 
@@ -115,10 +115,10 @@ def rating_levels(rating: Rating) -> bool | dict[str, Any]:
     return {"mode": "custom", "levels": levels}
 
 
-def inspection_body(inspection: Inspection) -> dict[str, Any]:
+def follow_up_body(follow_up: FollowUpRequest) -> dict[str, Any]:
     """The body of `POST /image/rate`, `/image/alt` or `/image/review` since 2026-08."""
-    settings = inspection.settings
-    body = with_present(url=inspection.url, effort=settings.effort)
+    settings = follow_up.settings
+    body = with_present(url=follow_up.url, effort=settings.effort)
     rating = rating_levels(Rating(settings.levels))
     return {**body, **rating} if isinstance(rating, dict) else body
 

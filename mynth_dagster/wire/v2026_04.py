@@ -11,7 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_SIZE_BY_MODEL, AUTO_SIZE_BY_MYNTH, LIMITS_BY_REVISION
-from mynth_dagster.models.request import ImageRequest, InputImage, Inspection, Rating
+from mynth_dagster.models.request import FollowUpRequest, ImageRequest, InputImage, Rating
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import decode, events
 from mynth_dagster.wire.revision import metadata_with_tag, with_present
@@ -23,7 +23,7 @@ HAS_ESTIMATE = False
 HAS_CATALOG = False
 HAS_ACCOUNT = False
 HAS_DESTINATIONS = False
-HAS_INSPECTIONS = False
+HAS_FOLLOW_UPS = False
 RESULT_WORD = "results"
 WEBHOOK_PATH = "/webhook"
 OWN_FIELDS = frozenset({"access", "webhook"})
@@ -55,10 +55,10 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
     )
 
 
-def encode_inspection(inspection: Inspection) -> dict[str, Any]:
+def encode_follow_up(follow_up: FollowUpRequest) -> dict[str, Any]:
     """Ratings of this revision are no tasks, and the rest does not exist."""
-    table = inspection.settings.kind.table
-    raise UnsupportedFeatureError(table, f"revision {REVISION} has no tasks that look at images")
+    table = follow_up.settings.kind.table
+    raise UnsupportedFeatureError(table, f"revision {REVISION} has no follow-up tasks")
 
 
 def decode_task(operation: str, body: Any) -> Task:

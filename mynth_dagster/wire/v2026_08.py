@@ -11,12 +11,12 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.request import ImageRequest, Inspection
+from mynth_dagster.models.request import FollowUpRequest, ImageRequest
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import decode, events
 from mynth_dagster.wire.revision import (
+    follow_up_body,
     input_image,
-    inspection_body,
     metadata_with_tag,
     rating_levels,
     with_present,
@@ -29,7 +29,7 @@ HAS_ESTIMATE = True
 HAS_CATALOG = True
 HAS_ACCOUNT = True
 HAS_DESTINATIONS = False
-HAS_INSPECTIONS = True
+HAS_FOLLOW_UPS = True
 RESULT_WORD = "result"
 WEBHOOK_PATH = "/webhook"
 OWN_FIELDS = frozenset({"access", "webhook"})
@@ -58,9 +58,9 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
     )
 
 
-def encode_inspection(inspection: Inspection) -> dict[str, Any]:
+def encode_follow_up(follow_up: FollowUpRequest) -> dict[str, Any]:
     """The body of `POST /image/rate`, `/image/alt` or `/image/review`."""
-    return inspection_body(inspection)
+    return follow_up_body(follow_up)
 
 
 def decode_task(operation: str, body: Any) -> Task:

@@ -16,7 +16,7 @@ def help_of(*command: str) -> str:
     return " ".join(result.stdout.split())
 
 
-@pytest.mark.parametrize("command", ["run", "inspect", "status", "doctor", "resolve"])
+@pytest.mark.parametrize("command", ["run", "follow-up", "status", "doctor", "resolve"])
 def test_what_is_required_has_no_default(command):
     """Such an option is called required, once."""
     assert "default: (required)" not in help_of(command)
@@ -25,7 +25,7 @@ def test_what_is_required_has_no_default(command):
 
 @pytest.mark.parametrize(
     "command",
-    [["run"], ["inspect"], ["doctor"], ["resolve"], ["webhook-register"], ["ledger", "rebuild"]],
+    [["run"], ["follow-up"], ["doctor"], ["resolve"], ["webhook-register"], ["ledger", "rebuild"]],
 )
 def test_a_command_that_reads_the_key_says_where(command):
     """The key is never an option, so help is the place to look for it."""
@@ -35,4 +35,4 @@ def test_a_command_that_reads_the_key_says_where(command):
 def test_exit_codes_are_told():
     """By the commands whose codes differ."""
     assert "or a confirmation is needed (nothing was sent), 3 rows" in help_of("run")
-    assert "0 every image has an answer" in help_of("inspect")
+    assert "0 every image has an answer" in help_of("follow-up")

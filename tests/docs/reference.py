@@ -13,7 +13,7 @@ import dagster as dg
 from mynth_dagster import (
     Batch,
     FileSettings,
-    Inspect,
+    FollowUp,
     MynthImagesComponent,
     MynthResource,
     MynthTables,
@@ -48,8 +48,8 @@ TABLES_WORDS = (
 IN_PYTHON: Mapping[type, str] = {
     RequestDefaults: "What `defaults` takes, in Python.",
     Rating: "What `rating` takes among the defaults, in Python.",
-    RatingLevel: "One of the `levels` of a `Rating` or an `Inspect`.",
-    Inspect: "What `inspections` takes, in Python.",
+    RatingLevel: "One of the `levels` of a `Rating` or a `FollowUp`.",
+    FollowUp: "What `follow_ups` takes, in Python.",
     FileSettings: "What `files` takes, in Python.",
     CheckLimits: "The thresholds of `checks`, in Python.",
     Batch: "What `build_image_batch` makes of most of its arguments.",
@@ -71,7 +71,7 @@ def render() -> str:
         _section("`windows`", settings.WindowsModel, "", level=3),
         _section("`defaults`", settings.DefaultsModel, "", level=3),
         _section("`files`", settings.FilesModel, "", level=3),
-        _section("`inspections`", settings.InspectModel, "Of each entry:", level=3),
+        _section("`follow_ups`", settings.FollowUpModel, "Of each entry:", level=3),
         _section("`rating_levels` and `levels`", settings.RatingLevelModel, "Of each entry:", 3),
         _section("`checks`", settings.ChecksModel, "", level=3),
         _section("`freshness`", settings.FreshnessModel, "", level=3),
@@ -168,14 +168,16 @@ def _config(fields: dict[str, dg.Field]) -> list[tuple[str, str, str]]:
 
 def _assets() -> BatchAssets:
     batch = Batch("b")
-    inspections = (Inspect("ratings"),)
-    return BatchAssets(batch, BatchPartitions(batch, None), open_source, inspections=inspections)
+    follow_ups = (FollowUp("ratings"),)
+    return BatchAssets(batch, BatchPartitions(batch, None), open_source, follow_ups=follow_ups)
 
 
 def _paid_ops() -> str:
-    """The steps that pay, and so take what is asked; those of looks are in other jobs."""
-    looks = [f"`<batch>__{phase}`" for phase in PHASES if phase in _PAID - {"submit"}]
-    return f"`<batch>__submit` (in submit, all, retry), of {', '.join(looks)} (in inspect, all)"
+    """The steps that pay, and so take what is asked; those of follow-ups are in other jobs."""
+    follow_ups = [f"`<batch>__{phase}`" for phase in PHASES if phase in _PAID - {"submit"}]
+    return (
+        f"`<batch>__submit` (in submit, all, retry), of {', '.join(follow_ups)} (in follow_up, all)"
+    )
 
 
 def _jobs() -> list[tuple[str, str]]:

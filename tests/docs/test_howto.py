@@ -70,7 +70,7 @@ def test_yaml_of_the_howtos_loads(attributes: dict[str, Any]):
         )
         with sandbox.load_component_and_build_defs(defs_path=path) as (component, defs):
             assert isinstance(component, MynthImagesComponent)
-            n_more = ("files" in attributes) + len(attributes.get("inspections", ()))
+            n_more = ("files" in attributes) + len(attributes.get("follow_ups", ()))
             assert len(list(defs.assets)) == 3 + n_more
 
 

@@ -16,7 +16,7 @@ import mynth_dagster
 from mynth_dagster import (
     CheckLimits,
     FileSettings,
-    Inspect,
+    FollowUp,
     MynthResource,
     Rating,
     RequestDefaults,
@@ -28,7 +28,7 @@ from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import PROMPT_COLUMNS
 from mynth_dagster.models.failure import _WORDS_BY_STATUS, NEVER_BETTER, next_for
-from mynth_dagster.models.request import InspectionKind
+from mynth_dagster.models.request import FollowUpKind
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
 from mynth_dagster.simulator import (
     ApiKey,
@@ -279,7 +279,7 @@ def test_reference_has_each_job_and_check_that_a_batch_can_have():
         prompts="prompts.parquet",
         defaults=rated,
         files=FileSettings(),
-        inspections=[Inspect("ratings")],
+        follow_ups=[FollowUp("ratings")],
         checks=limits,
     )
     mynth = MynthResource(api_key="mak_unused", root="data")
@@ -293,9 +293,9 @@ def test_reference_has_each_job_and_check_that_a_batch_can_have():
 
 
 def test_reference_names_the_steps_whose_launchpad_asks():
-    """The submission and each look at images; all of them pay."""
+    """The submission and each follow-up; all of them pay."""
     text = section(reference.PAGE, "Launchpad")
-    steps = ("submit", *(kind.table for kind in InspectionKind))
+    steps = ("submit", *(kind.table for kind in FollowUpKind))
     assert all(f"`<batch>__{step}`" in text for step in steps)
 
 

@@ -111,7 +111,7 @@ def test_neither_haste_nor_another_key_nor_a_dispute_clears():
     assert why_not(seen, doubt=replace(DOUBT, since=None)) != ""
 
 
-def test_looks_at_images_need_no_tags():
+def test_follow_ups_need_no_tags():
     """Their tasks never carry one: they are recognised by what they are about."""
     looking = replace(DOUBT, intent=replace(INTENT, model="image.rate"))
     seen = trail(AFTER, UNREAD, BEFORE, tag_flaw="no tag")

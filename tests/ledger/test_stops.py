@@ -47,7 +47,7 @@ def test_what_a_stop_covers_is_not_claimed(book, fields, claimed):
     assert book.claim(make_intent("p2", fan_out="003"))
 
 
-def test_looks_at_images_stop_with_their_batch(book):
+def test_follow_ups_stop_with_their_batch(book):
     """Their rows are kept under a name of their own."""
     stop(book)
     row = replace(make_intent().row, batch="b/ratings")
@@ -60,7 +60,7 @@ def test_looks_at_images_stop_with_their_batch(book):
     [("team/cats/ratings", Claimed.STOPPED), ("team/dogs", Claimed.WON), ("team", Claimed.WON)],
 )
 def test_an_identity_with_a_slash_is_a_batch_of_its_own(book, batch, claimed):
-    """Only the table of looks is cut off its name; what begins alike is another batch."""
+    """Only the table of follow-ups is cut off its name; what begins alike is another batch."""
     stop(book, batch="team/cats")
     row = replace(make_intent().row, batch=batch)
 

@@ -200,7 +200,7 @@ def test_a_body_needs_its_content_type_and_must_be_json(new_api):
 @pytest.mark.parametrize(
     "field", ["webhook", "metadata", "destination", "generate_public_access_token", "urls"]
 )
-def test_looks_at_images_take_no_options(new_api, path, field):
+def test_follow_ups_take_no_options(new_api, path, field):
     """They have neither webhooks nor tokens, metadata, or destinations of their own."""
     values = {"webhook": {}, "metadata": {}, "destination": "x", "urls": [URL]}
     answer = new_api.client.post(path, json={"url": URL, field: values.get(field, True)})

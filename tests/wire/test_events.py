@@ -122,7 +122,7 @@ def test_the_end_of_a_look_at_an_image_tells_its_findings(cost):
     assert (told.task is None) is (cost is None)
     if told.task is not None:
         assert told.task.findings["level"] == "sfw"
-        assert told.task.inspected_url == "https://x/1.png"
+        assert told.task.image_url == "https://x/1.png"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`mynth-dagster inspect`: paid looks at images from the command line."""
+"""`mynth-dagster follow-up`: paid follow-ups of images from the command line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def made(new_shell):
     return work
 
 
-def look(work, table, *options):
-    return work.call("inspect", table, "--root", str(work.root), "--batch", "kites", *options)
+def follow_up(work, table, *options):
+    return work.call("follow-up", table, "--root", str(work.root), "--batch", "kites", *options)
 
 
 @pytest.mark.parametrize("table", ["ratings", "alt_texts", "reviews"])
 def test_each_image_is_asked_about_once(made, table):
     """However often the command is repeated."""
     for _ in range(2):
-        result = look(made, table)
+        result = follow_up(made, table)
         told = json.loads(result.stdout)
         assert (result.exit_code, told["images"], told["answered"]) == (0, 3, 3)
 
@@ -33,7 +33,7 @@ def test_each_image_is_asked_about_once(made, table):
 def test_own_levels_are_given_one_by_one(made):
     """A value and what it means."""
     levels = ["--level", "calm=nothing happens", "--level", "wild=much happens"]
-    assert look(made, "ratings", *levels).exit_code == 0
+    assert follow_up(made, "ratings", *levels).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_own_levels_are_given_one_by_one(made):
 )
 def test_what_cannot_be_asked_is_told_and_costs_nothing(made, arguments, said):
     """Exit code 2, the setting, and what became of the money."""
-    result = look(made, *arguments)
+    result = follow_up(made, *arguments)
     assert result.exit_code == 2
     assert said in result.output
     assert "nothing was charged" in result.output
@@ -56,14 +56,14 @@ def test_what_cannot_be_asked_is_told_and_costs_nothing(made, arguments, said):
 def test_a_budget_stops_it_and_says_so(made):
     """The rows beyond it are withheld, and asked about by a later run with more money."""
     price = ["--price-usd", "image.rate=0.0002"]
-    result = look(made, "ratings", "--budget-usd", "0.0005", *price)
+    result = follow_up(made, "ratings", "--budget-usd", "0.0005", *price)
     told = json.loads(result.stdout)
 
     assert (result.exit_code, told["answered"], told["stopped"]) == (1, 2, "budget_exceeded")
     assert "Stopped early (budget_exceeded): The budget" in result.output
     assert "Next: raise the budget, then run it again" in result.output
     assert told["stop_next_step"].startswith("raise the budget")
-    again = look(made, "ratings", "--budget-usd", "0.01", *price)
+    again = follow_up(made, "ratings", "--budget-usd", "0.01", *price)
     assert (again.exit_code, json.loads(again.stdout)["answered"]) == (0, 3)
 
 
@@ -73,7 +73,7 @@ def test_an_error_after_paying_does_not_say_that_nothing_was_charged(made):
     of_list = {**dead, "route": "GET /tasks", "after": 1}  # the first look is before the requests
     of_status = {**dead, "route": "GET /tasks/:id/status"}
     made.server.set_scenario(latency=30, faults=[of_list, of_status])
-    result = look(made, "ratings")
+    result = follow_up(made, "ratings")
 
     assert result.exit_code == 1
     assert "Nothing was sent" not in result.output

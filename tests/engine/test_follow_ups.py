@@ -12,7 +12,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.inspect import inspect_images
+from mynth_dagster.engine.follow_ups import follow_up_images
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Retry, RunOptions
 from mynth_dagster.engine.recover import rebuild
 from mynth_dagster.engine.run import RunProgress
@@ -25,34 +25,34 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.money import budget_from_usd
-from mynth_dagster.models.request import InspectionKind, InspectionSettings, RatingLevel
-from mynth_dagster.tables.inspection_tables import InspectionSummary, shaped_answer
+from mynth_dagster.models.request import FollowUpKind, FollowUpSettings, RatingLevel
+from mynth_dagster.tables.follow_up_tables import FollowUpSummary, shaped_answer
 from mynth_dagster.tables.schemas import schema_of
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
 
-RATE, ALT, REVIEW = (InspectionSettings(kind) for kind in InspectionKind)
+RATE, ALT, REVIEW = (FollowUpSettings(kind) for kind in FollowUpKind)
 ALL = [RATE, ALT, REVIEW]
 TWO = RequestDefaults(count=2)
 MINUTE_S = 60.0
 
 
-def look(
+def ask(
     work: Bench,
-    settings: InspectionSettings = RATE,
+    settings: FollowUpSettings = RATE,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: RunProgress | None = None,
     prices: dict[str, Any] | None = None,
     **own: Any,
-) -> InspectionSummary:
+) -> FollowUpSummary:
     """One run that asks about the images of the bench's batch."""
     images = Batch(name="b", models=(MODEL,), prices_usd=prices or {})
 
-    async def once() -> InspectionSummary:
+    async def once() -> FollowUpSummary:
         async with work.session() as session:
-            batch = images.inspecting(settings, **own)
-            found = inspect_images(
+            batch = images.following_up(settings, **own)
+            found = follow_up_images(
                 session,
                 batch,
                 batch.slices(),
@@ -67,7 +67,7 @@ def look(
     return asyncio.run(once())
 
 
-def looks(work: Bench, kind: InspectionKind = InspectionKind.RATE) -> Counter[str]:
+def n_asked_by_url(work: Bench, kind: FollowUpKind = FollowUpKind.RATE) -> Counter[str]:
     """Accepted requests by the URL that they are about, as the simulator counts."""
     route = f"POST /image/{kind.value}"
     entries = [entry for entry in work.log["accepted"] if entry["route"] == route]
@@ -93,18 +93,18 @@ def send_later(work: Bench) -> None:
 
 
 @pytest.mark.parametrize("settings", ALL, ids=lambda s: s.kind.value)
-def test_each_image_is_looked_at_once(made, settings):
+def test_each_image_is_followed_up_once(made, settings):
     """And asked about nothing again by a second run, which writes the same bytes."""
     work = made()
-    summary = look(work, settings)
+    summary = ask(work, settings)
     assert (summary.n_images, summary.n_answered) == (12, 12)
     urls = {row["mynth_url"] for row in work.table("images")}
-    assert looks(work, settings.kind) == dict.fromkeys(urls, 1)
+    assert n_asked_by_url(work, settings.kind) == dict.fromkeys(urls, 1)
 
     (file,) = (work.root / "b" / settings.kind.table).rglob("*.parquet")
     before = file.read_bytes()
-    look(work, settings)
-    assert looks(work, settings.kind).total() == 12
+    ask(work, settings)
+    assert n_asked_by_url(work, settings.kind).total() == 12
     assert file.read_bytes() == before
 
 
@@ -112,7 +112,7 @@ def test_answers_stand_beside_their_images(made):
     """Each table has its own columns, and the keys to join with `images`."""
     work = made(2)
     for settings in ALL:
-        look(work, settings)
+        ask(work, settings)
 
     images = [(row["request_key"], row["image_index"]) for row in work.table("images")]
     for settings in ALL:
@@ -134,26 +134,26 @@ def test_own_levels_and_effort_are_part_of_the_wish(made):
     """Another scale is another question, and paid for once that is confirmed."""
     work = made(1)
     levels = (RatingLevel("calm", "quiet"), RatingLevel("wild", "loud"))
-    look(work, RATE)
+    ask(work, RATE)
     with pytest.raises(ConfirmationNeededError):
-        look(work, InspectionSettings(InspectionKind.RATE, levels))
-    assert looks(work).total() == 2
-    look(work, InspectionSettings(InspectionKind.RATE, levels), RunOptions(confirm=True))
-    assert looks(work).total() == 4
+        ask(work, FollowUpSettings(FollowUpKind.RATE, levels))
+    assert n_asked_by_url(work).total() == 2
+    ask(work, FollowUpSettings(FollowUpKind.RATE, levels), RunOptions(confirm=True))
+    assert n_asked_by_url(work).total() == 4
     assert {row["level"] for row in work.table("ratings")} <= {"calm", "wild"}
 
-    look(work, InspectionSettings(InspectionKind.REVIEW, effort="low"))
-    look(work, InspectionSettings(InspectionKind.REVIEW, effort="low"))
-    assert looks(work, InspectionKind.REVIEW).total() == 2
+    ask(work, FollowUpSettings(FollowUpKind.REVIEW, effort="low"))
+    ask(work, FollowUpSettings(FollowUpKind.REVIEW, effort="low"))
+    assert n_asked_by_url(work, FollowUpKind.REVIEW).total() == 2
 
 
 def test_only_new_images_are_asked_about(made):
     """Rows that were added, and rows that were paid for again."""
     work = made(3)
-    look(work)
+    ask(work)
     work.run(5, defaults=TWO)
-    assert look(work).n_images == 10
-    assert looks(work).total() == 10
+    assert ask(work).n_images == 10
+    assert n_asked_by_url(work).total() == 10
 
 
 @pytest.mark.parametrize("kind", ["lost_answer", "reset", "truncated", "server_error"])
@@ -161,17 +161,17 @@ def test_a_lost_answer_is_found_by_what_it_was_about(made, kind):
     """Such requests carry no tag: type and URL tell whose task it is, and none is sent again."""
     work = made()
     work.server.set_scenario(faults=[{"route": "POST /image/rate", "kind": kind, "every": 4}])
-    look(work)
+    ask(work)
     work.server.set_scenario(faults=())
     send_later(work)
     for pause_s in (0.0, 20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
         work.clock.advance(pause_s)
-        summary = look(work)
+        summary = ask(work)
 
     assert summary.n_answered == 12
-    assert max(looks(work).values()) == 1
-    assert look(work).n_answered == 12
-    assert looks(work).total() == 12
+    assert max(n_asked_by_url(work).values()) == 1
+    assert ask(work).n_answered == 12
+    assert n_asked_by_url(work).total() == 12
 
 
 def test_a_task_that_fails_is_a_row_with_a_next_step(made):
@@ -179,33 +179,33 @@ def test_a_task_that_fails_is_a_row_with_a_next_step(made):
     work = made(2)
     fault = {"kind": "status", "status": 400, "code": "validation_error", "first": 1}
     work.server.set_scenario(faults=[{"route": "POST /image/rate", **fault}])
-    summary = look(work)
+    summary = ask(work)
 
     (bad,) = [row for row in work.table("ratings") if row["status"] != "completed"]
     assert (summary.n_answered, bad["status"], bad["money"]) == (3, "rejected", "not charged")
     assert bad["error_code"] == "validation_error"
     assert "ratings" in bad["next_step"]
 
-    assert look(work).n_answered == 3
-    assert look(work, options=RunOptions(Retry.FAILED)).n_answered == 4
+    assert ask(work).n_answered == 3
+    assert ask(work, options=RunOptions(Retry.FAILED)).n_answered == 4
 
 
 def test_a_budget_of_its_own_stops_it(made):
-    """Money spent on images does not count, money spent on looking does."""
+    """Money spent on images does not count, money spent on follow-ups does."""
     work = made(3)
     budget = budget_from_usd({"batch": "0.0005"})
-    summary = look(work, budget=budget, prices={"image.rate": "0.0002"})
+    summary = ask(work, budget=budget, prices={"image.rate": "0.0002"})
 
-    assert looks(work).total() == 2
+    assert n_asked_by_url(work).total() == 2
     withheld = [row for row in work.table("ratings") if row["status"] == "withheld"]
     assert (len(withheld), withheld[0]["error_code"]) == (4, "budget_exceeded")
     assert summary.n_answered == 2
 
 
 def test_the_receipt_knows_it_by_its_own_name(made):
-    """Images and looks at them are told apart."""
+    """Images and follow-ups are told apart."""
     work = made(2)
-    look(work)
+    ask(work)
     charged = dict(work.query("SELECT batch, sum(charged_units) FROM intents GROUP BY batch"))
     assert set(charged) == {"b", "b/ratings"}
     by_route = Counter(entry["route"] for entry in work.log["accepted"])
@@ -217,52 +217,52 @@ def test_the_older_revision_has_no_such_tasks(bench):
     work = bench()
     work.run(1)
     if work.server.scenario.revision != "2026-04":
-        assert look(work).n_answered == 1
+        assert ask(work).n_answered == 1
         return
-    with pytest.raises(UnsupportedFeatureError, match="2026-04 has no tasks that look at images"):
-        look(work)
-    assert looks(work).total() == 0
+    with pytest.raises(UnsupportedFeatureError, match="2026-04 has no follow-up tasks"):
+        ask(work)
+    assert n_asked_by_url(work).total() == 0
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (InspectionSettings(InspectionKind.REVIEW, effort="huge"), "none of low, high"),
-        (InspectionSettings(InspectionKind.ALT, effort="low"), "only reviews have an effort"),
-        (InspectionSettings(InspectionKind.ALT, (RatingLevel("a", "b"),)), "only ratings"),
-        (InspectionSettings(InspectionKind.RATE, (RatingLevel("a", "b"),)), "2 to 7"),
+        (FollowUpSettings(FollowUpKind.REVIEW, effort="huge"), "none of low, high"),
+        (FollowUpSettings(FollowUpKind.ALT, effort="low"), "only reviews have an effort"),
+        (FollowUpSettings(FollowUpKind.ALT, (RatingLevel("a", "b"),)), "only ratings"),
+        (FollowUpSettings(FollowUpKind.RATE, (RatingLevel("a", "b"),)), "2 to 7"),
     ],
 )
 def test_a_question_that_mynth_does_not_know_is_refused(made, settings, said):
     """With the setting, the value and what is allowed; nothing is sent."""
     work = made(1)
     with pytest.raises(ConfigError, match=said):
-        look(work, settings)
-    assert looks(work, settings.kind).total() == 0
+        ask(work, settings)
+    assert n_asked_by_url(work, settings.kind).total() == 0
 
 
-def test_two_lost_looks_at_one_image_are_left_to_a_person(made):
+def test_two_lost_follow_ups_of_one_image_are_left_to_a_person(made):
     """Whose task is whose cannot be told: none is attached, none is cleared, none is sent again."""
     work = made(1)
     scales = [
-        InspectionSettings(InspectionKind.RATE, (RatingLevel("a", word), RatingLevel("b", word)))
+        FollowUpSettings(FollowUpKind.RATE, (RatingLevel("a", word), RatingLevel("b", word)))
         for word in ("first", "second")
     ]
     lost = {"route": "POST /image/rate", "kind": "lost_answer"}
     unlisted = {"route": "GET /tasks", "kind": "server_error"}
     work.server.set_scenario(faults=[lost, unlisted])
     for scale in scales:
-        look(work, scale)
+        ask(work, scale)
     work.server.set_scenario(faults=())
-    n_accepted = looks(work).total()
+    n_accepted = n_asked_by_url(work).total()
     assert n_accepted == 4
 
     for pause_s in (20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
         work.clock.advance(pause_s)
         for scale in scales:
-            look(work, scale)
+            ask(work, scale)
 
-    assert looks(work).total() == n_accepted
+    assert n_asked_by_url(work).total() == n_accepted
     assert work.states()["unresolved"] == 4
 
 
@@ -275,11 +275,11 @@ def test_a_rating_of_somebody_else_is_nobodys_answer(made):
     work.clock.advance(30 * MINUTE_S)
     lost = {"route": "POST /image/rate", "kind": "server_error", "status": 503, "first": 2}
     work.server.set_scenario(faults=[lost])
-    look(work)
+    ask(work)
     send_later(work)
     for pause_s in (20 * MINUTE_S, 4 * MINUTE_S, 100 * MINUTE_S, 4 * MINUTE_S):
         work.clock.advance(pause_s)
-        summary = look(work)
+        summary = ask(work)
 
     others = work.log["accepted"][1]["task_id"]
     assert others not in {row["task_id"] for row in work.table("ratings")}
@@ -291,17 +291,17 @@ def test_a_rating_of_somebody_else_is_nobodys_answer(made):
 @pytest.mark.parametrize(
     ("kind", "told", "cells"),
     [
-        (InspectionKind.RATE, {"level": {"odd": 1}}, None),
-        (InspectionKind.RATE, {"level": 2}, {"level": "2"}),
-        (InspectionKind.ALT, {"alt": ""}, None),
-        (InspectionKind.REVIEW, {"score": "3.5"}, {"score": 3.5, "summary": None}),
-        (InspectionKind.REVIEW, {"score": True}, None),
+        (FollowUpKind.RATE, {"level": {"odd": 1}}, None),
+        (FollowUpKind.RATE, {"level": 2}, {"level": "2"}),
+        (FollowUpKind.ALT, {"alt": ""}, None),
+        (FollowUpKind.REVIEW, {"score": "3.5"}, {"score": 3.5, "summary": None}),
+        (FollowUpKind.REVIEW, {"score": True}, None),
         (
-            InspectionKind.REVIEW,
+            FollowUpKind.REVIEW,
             {"score": 4, "findings": ["six fingers", {"finding": "blur", "confidence": 0.9}, 7]},
             {"findings": ["six fingers", "blur", "7"]},
         ),
-        (InspectionKind.REVIEW, {"score": 1, "strengths": "none"}, {"strengths": None}),
+        (FollowUpKind.REVIEW, {"score": 1, "strengths": "none"}, {"strengths": None}),
     ],
 )
 def test_an_odd_answer_stands_in_nobodys_way(kind, told, cells):
@@ -316,31 +316,31 @@ def test_an_odd_answer_stands_in_nobodys_way(kind, told, cells):
 
 
 def test_a_rebuilt_ledger_asks_about_no_image_again(made):
-    """What the tables tell of looks is put back; an emptied ledger with the mark is refused."""
+    """What the tables tell of them is put back; an emptied ledger with the mark is refused."""
     work = made(3)
-    look(work)
+    ask(work)
     Path(work.ledger_url.removeprefix("sqlite:///")).unlink()
     with pytest.raises(LedgerMismatchError, match="Nothing was sent"):
-        look(work)
+        ask(work)
 
     async def again() -> None:
         async with work.session() as session:
             await rebuild(session, Batch(name="b", models=(MODEL,)))
 
     asyncio.run(again())
-    assert look(work).n_answered == 6
-    assert looks(work).total() == 6
+    assert ask(work).n_answered == 6
+    assert n_asked_by_url(work).total() == 6
 
 
-def test_a_ledger_that_lost_only_the_looks_is_refused(made):
-    """The mark beside the tables is right, and the looks are unknown all the same."""
+def test_a_ledger_that_lost_only_the_follow_ups_is_refused(made):
+    """The mark beside the tables is right, and the follow-ups are unknown all the same."""
     work = made(2)
-    look(work)
+    ask(work)
     path = work.ledger_url.removeprefix("sqlite:///")
     with sqlite3.connect(path) as ledger:
         for table in ("intents", "partitions"):
             ledger.execute(f"DELETE FROM {table} WHERE batch = 'b/ratings'")
     ledger.close()
     with pytest.raises(LedgerMismatchError, match="b/ratings holds results"):
-        look(work)
-    assert looks(work).total() == 4
+        ask(work)
+    assert n_asked_by_url(work).total() == 4

@@ -9,24 +9,24 @@ from types import MappingProxyType
 
 import dagster as dg
 
-from mynth_dagster.engine.inspect import inspect_images
+from mynth_dagster.engine.follow_ups import follow_up_images
 from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import budget_from_usd, format_usd, usd_from_units
-from mynth_dagster.models.request import KINDS_BY_TABLE, InspectionSettings, RatingLevel
+from mynth_dagster.models.request import KINDS_BY_TABLE, FollowUpSettings, RatingLevel
 from mynth_dagster.plugin.metadata import Metadata
 from mynth_dagster.plugin.resource import MynthResource, Notices, run_watch
 from mynth_dagster.plugin.run_options import RunsWishes
-from mynth_dagster.tables.inspection_tables import InspectionSummary
+from mynth_dagster.tables.follow_up_tables import FollowUpSummary
 
 
 @dataclass(frozen=True)
-class Inspect:
+class FollowUp:
     """
-    One look at each image of a batch, as an asset of its own: one paid task for each image.
+    One follow-up of each image of a batch, as an asset of its own: a paid task for each image.
 
     Args:
         table: `ratings`, `alt_texts` or `reviews`; the last part of the asset's key.
@@ -34,7 +34,7 @@ class Inspect:
         effort: Of reviews, `low` or `high`; None: as Mynth does.
         budget_usd: Caps in USD by `partition`, `window` and `batch`, beside those of the images;
             needs `prices_usd` of `image.rate`, `image.alt` or `image.review`.
-        retries: How often a look that failed is asked for again by itself.
+        retries: How often a follow-up that failed is asked for again by itself.
         automatic: Whether the asset is requested, and paid for, whenever its images have landed.
             Dagster's sensor `default_automation_condition_sensor` does this; it is off until you
             switch it on.
@@ -56,19 +56,19 @@ class Inspect:
         """
         if self.table not in KINDS_BY_TABLE:
             known = ", ".join(KINDS_BY_TABLE)
-            raise ConfigError("inspections", f"{self.table!r} is none of {known}")
-        settings = InspectionSettings(KINDS_BY_TABLE[self.table], tuple(self.levels), self.effort)
+            raise ConfigError("follow_ups", f"{self.table!r} is none of {known}")
+        settings = FollowUpSettings(KINDS_BY_TABLE[self.table], tuple(self.levels), self.effort)
         budget = budget_from_usd(self.budget_usd)
-        return batch.inspecting(settings, budget=budget, retries=self.retries)
+        return batch.following_up(settings, budget=budget, retries=self.retries)
 
 
-def run_inspection(
+def run_follow_up(
     context: dg.AssetExecutionContext,
     mynth: MynthResource,
     batch: Batch,
     slices: Sequence[Slice],
     wishes: RunsWishes,
-    landed: dict[Slice, InspectionSummary],
+    landed: dict[Slice, FollowUpSummary],
 ) -> RunProgress:
     """Ask, wait and write; what is done lands as it comes, whatever happens later."""
     stop, notices, progress = CancelToken(), Notices(), RunProgress()
@@ -79,7 +79,7 @@ def run_inspection(
     )
 
     async def work(session: Session) -> None:
-        looks = inspect_images(
+        summaries = follow_up_images(
             session,
             batch,
             slices,
@@ -88,14 +88,14 @@ def run_inspection(
             progress=progress,
             options=await wishes.of(session, batch),
         )
-        async for summary in looks:
+        async for summary in summaries:
             landed[summary.slice] = summary
 
     mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
     return progress
 
 
-def told_of(summary: InspectionSummary) -> Metadata:
+def told_of(summary: FollowUpSummary) -> Metadata:
     """What the UI shows of one partition of `ratings`, `alt_texts` or `reviews`."""
     answers = {f"mynth/images_{answer}": n for answer, n in summary.by_answer.items()}
     return {
@@ -108,14 +108,14 @@ def told_of(summary: InspectionSummary) -> Metadata:
     }
 
 
-def tables_of(inspections: Sequence[Inspect]) -> tuple[str, ...]:
+def tables_of(follow_ups: Sequence[FollowUp]) -> tuple[str, ...]:
     """
-    The tables of these looks.
+    The tables of these follow-ups.
 
     Raises:
         ConfigError: One of them is asked for twice.
     """
-    tables = tuple(inspect.table for inspect in inspections)
+    tables = tuple(follow_up.table for follow_up in follow_ups)
     if len(set(tables)) < len(tables):
-        raise ConfigError("inspections", "each table at most once")
+        raise ConfigError("follow_ups", "each table at most once")
     return tables

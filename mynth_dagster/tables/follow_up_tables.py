@@ -23,10 +23,10 @@ from mynth_dagster.models.failure import (
 )
 from mynth_dagster.models.intent import Intent, choose_shown
 from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.models.request import InspectionKind, inspection_hash
+from mynth_dagster.models.request import FollowUpKind, follow_up_hash
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import STALLED, IntentState
-from mynth_dagster.tables.requests import inspection_key
+from mynth_dagster.tables.requests import follow_up_key
 from mynth_dagster.tables.results import PROMPT_ROWS_AT_ONCE, IntentLookup
 from mynth_dagster.tables.schemas import ANSWERS, FINDING, STRENGTH, schema_of
 from mynth_dagster.tables.store import IMAGES, VERSION_KEY, TableStore, staged_tables
@@ -36,7 +36,7 @@ from mynth_dagster.tables.store import IMAGES, VERSION_KEY, TableStore, staged_t
 # An answer is paid for: whatever is odd in it is left out, and never stands in the way of the rest.
 
 
-def shaped_answer(kind: InspectionKind, findings: Mapping[str, Any]) -> dict[str, Any] | None:
+def shaped_answer(kind: FollowUpKind, findings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The cells of an answer; None where it does not tell what was asked for."""
     answer = {name: _READERS[name](findings.get(name)) for name, *_ in ANSWERS[kind]}
     indispensable = ANSWERS[kind][0][0]
@@ -82,12 +82,12 @@ _IMAGE_COLUMNS = [
     *("prompt_id", "request_key", "image_index", "image_id", "mynth_url", "url", "intent_id"),
 ]
 _ASK_AGAIN = (
-    "Ask again: materialize {table}, or `mynth-dagster inspect {table}`; only images that were not "
-    "asked about are sent."
+    "Ask again: materialize {table}, or `mynth-dagster follow-up {table}`; only images that were "
+    "not asked about are sent."
 )
 _LATER = "Nothing is lost: it is collected whenever it finishes; materialize {table} again later."
 _TRY_AGAIN = (
-    "To pay for another try: materialize {table} with `retry: failed`, or `mynth-dagster inspect "
+    "To pay for another try: materialize {table} with `retry: failed`, or `mynth-dagster follow-up "
     "{table} --retry failed`."
 )
 _NEXT_BY_STATUS = {
@@ -104,13 +104,13 @@ _NEXT_BY_STATUS = {
 
 
 @dataclass(frozen=True)
-class InspectionSummary:
+class FollowUpSummary:
     """
     What one table of answers holds.
 
     Args:
         n_images: Its rows.
-        by_status: Images by the shown status of their inspection.
+        by_status: Images by the shown status of their follow-up.
         by_answer: Images by level, or by score; empty where answers are prose.
         charged_units: Units of 10⁻⁸ USD, as far as known.
     """
@@ -125,7 +125,7 @@ class InspectionSummary:
     charged_units: int = 0
 
 
-def write_inspections(
+def write_follow_ups(
     store: TableStore,
     slice_: Slice,
     *,
@@ -134,7 +134,7 @@ def write_inspections(
     version: int,
     now_us: int,
     stop_code: str | None = None,
-) -> InspectionSummary:
+) -> FollowUpSummary:
     """
     Write the answers about the images of one partition; equal knowledge makes equal bytes.
 
@@ -143,8 +143,8 @@ def write_inspections(
     Raises:
         TableError: There is no table of images, or the answers cannot be written.
     """
-    assert batch.inspection is not None
-    kind = batch.inspection.kind
+    assert batch.follow_up is not None
+    kind = batch.follow_up.kind
     rows = _Rows(batch, lookup, now_us, stop_code)
     with staged_tables(store) as staging:
         footer = {VERSION_KEY: str(version)}
@@ -154,7 +154,7 @@ def write_inspections(
         )
         for batch_of_images in images:
             table.write(rows.of(batch_of_images.to_pylist()))
-    return InspectionSummary(
+    return FollowUpSummary(
         slice_,
         table.uri,
         version,
@@ -190,8 +190,8 @@ class _Rows:
     def __init__(
         self, batch: Batch, lookup: IntentLookup, now_us: int, stop_code: str | None
     ) -> None:
-        assert batch.inspection is not None
-        self._settings = batch.inspection
+        assert batch.follow_up is not None
+        self._settings = batch.follow_up
         self._lookup, self._now_us, self._stop_code = lookup, now_us, stop_code
         self._schema = schema_of(self._settings.kind.table)
         self.statuses: Counter[str] = Counter()
@@ -199,7 +199,7 @@ class _Rows:
         self.n_answered = self.charged_units = 0
 
     def of(self, images: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-        keys = [inspection_key(image["request_key"], image["image_index"]) for image in images]
+        keys = [follow_up_key(image["request_key"], image["image_index"]) for image in images]
         intents_by_key = self._lookup.intents_for(keys)
         ids = [i.task_id for intents in intents_by_key.values() for i in intents if i.task_id]
         tasks = self._lookup.tasks_for(ids)
@@ -212,8 +212,8 @@ class _Rows:
     def _row(
         self, image: Mapping[str, Any], intents: Sequence[Intent], tasks: Mapping[str, Task]
     ) -> dict[str, Any]:
-        subject = f"{image['intent_id']}/{image['image_index']}"
-        intent = choose_shown(intents, inspection_hash(self._settings, subject))
+        image_name = f"{image['intent_id']}/{image['image_index']}"
+        intent = choose_shown(intents, follow_up_hash(self._settings, image_name))
         task = tasks.get(intent.task_id or "") if intent else None
         row = {
             **{name: image[name] for name in ("prompt_id", "request_key", "image_index")},

@@ -1,4 +1,4 @@
-"""Looks at images as assets: one paid task each, in their own partition, asked for once."""
+"""Follow-ups as assets: one paid task each, in their own partition, asked for once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import dagster as dg
 import pyarrow.dataset as ds
 import pytest
 
-from mynth_dagster import Inspect
+from mynth_dagster import FollowUp
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.plugin.batch import build_image_batch
 
 FIRST, LAST = "2026-11-19|000", "2026-11-20|001"
-LOOKS = [Inspect("ratings"), Inspect("alt_texts"), Inspect("reviews", effort="low")]
+FOLLOW_UPS = [FollowUp("ratings"), FollowUp("alt_texts"), FollowUp("reviews", effort="low")]
 
 
 def routes(project) -> Counter[str]:
@@ -22,7 +22,7 @@ def routes(project) -> Counter[str]:
 
 def test_all_in_one_run_asks_about_each_image_once(instant):
     """Images first, then a task for each of them in each table; a second run asks nothing."""
-    defs = instant.definitions(inspections=LOOKS)
+    defs = instant.definitions(follow_ups=FOLLOW_UPS)
     for _ in range(2):
         assert instant.execute("all", FIRST, LAST, defs=defs).success
 
@@ -30,22 +30,22 @@ def test_all_in_one_run_asks_about_each_image_once(instant):
     n_images = found["POST /image/generate"]
     assert n_images > 0
     assert {found[f"POST /image/{kind}"] for kind in ("rate", "alt", "review")} == {n_images}
-    for look in LOOKS:
-        rows = ds.dataset(instant.folder / "data" / "shots" / look.table, partitioning="hive")
+    for follow_up in FOLLOW_UPS:
+        rows = ds.dataset(instant.folder / "data" / "shots" / follow_up.table, partitioning="hive")
         assert rows.to_table().num_rows == n_images
         records = instant.instance.fetch_materializations(
-            dg.AssetKey(["shots", look.table]), limit=100
+            dg.AssetKey(["shots", follow_up.table]), limit=100
         ).records
         assert {r.partition_key for r in records} == {
             f"{day}|{shard}" for day in ("2026-11-19", "2026-11-20") for shard in ("000", "001")
         }
 
 
-def test_the_job_of_looks_asks_about_what_was_collected(instant):
+def test_the_job_of_follow_ups_asks_about_what_was_collected(instant):
     """Apart from sending and collecting, and with its money on the materialization."""
-    defs = instant.definitions(windows=None, shards=1, inspections=LOOKS[:1])
+    defs = instant.definitions(windows=None, shards=1, follow_ups=FOLLOW_UPS[:1])
     assert instant.execute("all", defs=instant.definitions(windows=None, shards=1)).success
-    result = instant.execute("inspect", defs=defs)
+    result = instant.execute("follow_up", defs=defs)
 
     (event,) = result.get_asset_materialization_events()
     told = event.materialization.metadata
@@ -57,37 +57,37 @@ def test_the_job_of_looks_asks_about_what_was_collected(instant):
     )
 
 
-def test_a_look_stops_at_its_own_budget_and_says_so(instant):
+def test_a_follow_up_stops_at_its_own_budget_and_says_so(instant):
     """The run fails with the money; what is beyond the cap is withheld, not lost."""
-    look = Inspect("ratings", budget_usd={"batch": "0.0003"})
+    follow_up = FollowUp("ratings", budget_usd={"batch": "0.0003"})
     prices = {"image.rate": "0.0002"}
     one = {"windows": None, "shards": 1}
     assert instant.execute("all", defs=instant.definitions(**one)).success
-    defs = instant.definitions(**one, inspections=[look], prices_usd=prices)
-    result = instant.execute("inspect", defs=defs)
+    defs = instant.definitions(**one, follow_ups=[follow_up], prices_usd=prices)
+    result = instant.execute("follow_up", defs=defs)
 
     assert not result.success
     assert routes(instant)["POST /image/rate"] == 1
     assert "budget" in str(result.all_events)
 
 
-def test_an_automatic_look_has_its_condition(instant):
+def test_an_automatic_follow_up_has_its_condition(instant):
     """Requested whenever its images have landed; the others are asked for by hand."""
-    looks = [Inspect("ratings", automatic=True), Inspect("reviews")]
-    graph = instant.definitions(inspections=looks).resolve_asset_graph()
+    follow_ups = [FollowUp("ratings", automatic=True), FollowUp("reviews")]
+    graph = instant.definitions(follow_ups=follow_ups).resolve_asset_graph()
     condition = graph.get(dg.AssetKey(["shots", "ratings"])).automation_condition
     assert condition.get_label() == "eager_any_date"
     assert graph.get(dg.AssetKey(["shots", "reviews"])).automation_condition is None
 
 
 @pytest.mark.parametrize(
-    ("looks", "said"),
+    ("follow_ups", "said"),
     [
-        ([Inspect("thumbs")], "none of ratings, alt_texts, reviews"),
-        ([Inspect("ratings"), Inspect("ratings")], "each table at most once"),
+        ([FollowUp("thumbs")], "none of ratings, alt_texts, reviews"),
+        ([FollowUp("ratings"), FollowUp("ratings")], "each table at most once"),
     ],
 )
-def test_a_wrong_look_is_told_when_the_batch_is_defined(looks, said):
+def test_a_wrong_follow_up_is_told_when_the_batch_is_defined(follow_ups, said):
     """By name, with what is allowed."""
     with pytest.raises(ConfigError, match=said):
-        build_image_batch("shots", prompts="p.parquet", inspections=looks)
+        build_image_batch("shots", prompts="p.parquet", follow_ups=follow_ups)

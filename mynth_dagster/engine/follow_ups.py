@@ -18,12 +18,12 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.ledger.queries import SliceLookup
-from mynth_dagster.models.batch import Batch, Slice, require_sound_inspection
-from mynth_dagster.tables.inspection_tables import InspectionSummary, write_inspections
+from mynth_dagster.models.batch import Batch, Slice, require_sound_follow_up
+from mynth_dagster.tables.follow_up_tables import FollowUpSummary, write_follow_ups
 from mynth_dagster.tables.store import TableStore
 
 
-async def inspect_images(
+async def follow_up_images(
     session: Session,
     batch: Batch,
     slices: Sequence[Slice],
@@ -32,12 +32,12 @@ async def inspect_images(
     stop: CancelToken,
     progress: RunProgress,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
-) -> AsyncIterator[InspectionSummary]:
+) -> AsyncIterator[FollowUpSummary]:
     """
     Ask about every image that was not asked about, wait for the answers, write each partition.
 
     Args:
-        batch: Made by `Batch.inspecting`.
+        batch: Made by `Batch.following_up`.
 
     Raises:
         UnsupportedFeatureError: The revision has no such tasks; nothing was sent.
@@ -60,16 +60,16 @@ async def inspect_images(
 
 
 def _require_offered(session: Session, batch: Batch) -> None:
-    if batch.inspection is None:
-        raise ConfigError("inspection", "the batch asks nothing about its images")
-    profile, table = session.client.profile, batch.inspection.kind.table
-    if not profile.HAS_INSPECTIONS:
-        message = f"API revision {profile.REVISION} has no tasks that look at images"
+    if batch.follow_up is None:
+        raise ConfigError("follow_up", "the batch asks nothing about its images")
+    profile, table = session.client.profile, batch.follow_up.kind.table
+    if not profile.HAS_FOLLOW_UPS:
+        message = f"API revision {profile.REVISION} has no follow-up tasks"
         raise UnsupportedFeatureError(table, message)
-    require_sound_inspection(batch.inspection, profile.LIMITS)
+    require_sound_follow_up(batch.follow_up, profile.LIMITS)
 
 
-async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionSummary:
+async def _collect(session: Session, batch: Batch, slice_: Slice) -> FollowUpSummary:
     await read_unread(session, batch, slice_)
     while True:
         summary = await _write(session, batch, slice_)
@@ -78,11 +78,11 @@ async def _collect(session: Session, batch: Batch, slice_: Slice) -> InspectionS
         # Somebody showed a newer version meanwhile, and this table came after theirs.
 
 
-async def _write(session: Session, batch: Batch, slice_: Slice) -> InspectionSummary:
+async def _write(session: Session, batch: Batch, slice_: Slice) -> FollowUpSummary:
     reader, name = session.ledger.read, batch.ledger_name
     row = await asyncio.to_thread(reader.partition, name, slice_)
     return await asyncio.to_thread(
-        write_inspections,
+        write_follow_ups,
         TableStore(session.settings.root, batch.name),
         slice_,
         batch=batch,
