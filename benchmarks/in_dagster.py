@@ -23,6 +23,7 @@ from mynth_dagster.engine.reconcile import wait_until_idle
 from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CancelToken
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
 
@@ -79,8 +80,8 @@ def by_engine(url: str, path: str) -> float:
         async with open_session(settings) as session:
             await prepare(session, batch, open_source(f"{path}/prompts.parquet"), window="")
             stop = CancelToken()
-            await submit(session, batch, slices, submitter="benchmark", stop=stop)
-            await wait_until_idle(session, batch, slices, stop=stop)
+            await submit(session, ImageWork(batch), slices, submitter="benchmark", stop=stop)
+            await wait_until_idle(session, ImageWork(batch), slices, stop=stop)
             assert [summary async for summary in collect(session, batch, slices)]
 
     began_s = time.perf_counter()

@@ -15,6 +15,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.engine.run import RunProgress, prepare, run_table, submit
 from mynth_dagster.engine.session import EngineSettings, open_session, run
 from mynth_dagster.engine.stop import CancelToken
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.tables.source import open_source
 
@@ -74,7 +75,11 @@ def submit_table(
             await prepare(session, BATCH, open_source(f"{folder}/prompts.parquet"), window="")
             prepared_s = time.perf_counter()
             report = await submit(
-                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=CancelToken()
+                session,
+                ImageWork(BATCH),
+                BATCH.slices(""),
+                submitter="benchmark",
+                stop=CancelToken(),
             )
             ended_s = time.perf_counter()
             return Submitted(
@@ -100,7 +105,11 @@ def submit_again(url: str, folder: str) -> int:
     async def work() -> int:
         async with open_session(settings_for(url, folder, None, 128)) as session:
             report = await submit(
-                session, BATCH, BATCH.slices(""), submitter="benchmark", stop=CancelToken()
+                session,
+                ImageWork(BATCH),
+                BATCH.slices(""),
+                submitter="benchmark",
+                stop=CancelToken(),
             )
             return report.counts.n_posts
 

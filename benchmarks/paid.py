@@ -18,7 +18,7 @@ from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Awaited, Intent, RowKey, intent_id
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
-from mynth_dagster.tables.requests import PromptRow, iter_planned_batches
+from mynth_dagster.tables.requests import PlannedRow, iter_planned_batches
 from mynth_dagster.tables.store import TableStore
 
 GROUP = 1000
@@ -32,13 +32,13 @@ def pay_for_all(folder: str, ledger_url: str, *, batch: Batch = BATCH) -> None:
         (slice_, row)
         for slice_ in batch.slices("")
         for planned in iter_planned_batches(TableStore(folder, batch.name), slice_, batch=batch)
-        for row in planned.rows()
+        for row in planned.rows(range(len(planned.request_keys)))
     )
     keep(ledger_url, batch, rows, finished=True)
 
 
 def keep(
-    ledger_url: str, batch: Batch, rows: Iterator[tuple[Slice, PromptRow]], *, finished: bool
+    ledger_url: str, batch: Batch, rows: Iterator[tuple[Slice, PlannedRow]], *, finished: bool
 ) -> None:
     """Accepted intents of these rows, their tasks numbered from 0; or finished ones."""
     ledger = Ledger.open(ledger_url)
@@ -54,7 +54,7 @@ def keep(
     reader.dispose()
 
 
-def _intent(row: PromptRow, batch: Batch, ledger_id: str, slice_: Slice) -> Intent:
+def _intent(row: PlannedRow, batch: Batch, ledger_id: str, slice_: Slice) -> Intent:
     key = RowKey(batch.ledger_name, slice_.window, row.request_key)
     return Intent(
         intent_id=intent_id(ledger_id, key, 1),

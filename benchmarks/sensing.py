@@ -19,7 +19,7 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.request import ImageRequest, request_hash
-from mynth_dagster.tables.requests import PromptRow
+from mynth_dagster.tables.requests import PlannedRow
 
 N_TASKS = 1_000_000
 N_WINDOWS = 10
@@ -73,14 +73,14 @@ def open_all(url: str, slices: list[Slice]) -> None:
     asyncio.run(work())
 
 
-def rows_of(slices: list[Slice], n_rows: int) -> Iterator[tuple[Slice, PromptRow]]:
+def rows_of(slices: list[Slice], n_rows: int) -> Iterator[tuple[Slice, PlannedRow]]:
     """So many rows, partition by partition, as runs send them."""
     request = ImageRequest(prompt="a lighthouse", model="m/benchmark")
     identity, each = request_hash(request), n_rows // len(slices)
     for slice_ in slices:
         for n in range(each):
             name = f"{slice_.fan_out}-{n:06d}"
-            yield slice_, PromptRow(n, name, name, identity, request)
+            yield slice_, PlannedRow(n, name, name, identity, request)
 
 
 def tick(url: str, path: str) -> list[Tick]:

@@ -17,6 +17,7 @@ from benchmarks.server import Behaviour, Server, serving
 from benchmarks.submitting import folder
 from mynth_dagster.engine.plan import build_plan
 from mynth_dagster.engine.session import open_session
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.tables.columns import find_columns, normalise
 from mynth_dagster.tables.requests import RequestRows, completed, constant_columns, repeated
@@ -135,7 +136,7 @@ def plan_only(url: str, path: str) -> int:
 
     async def work() -> int:
         async with open_session(ours.settings_for(url, path, None, 128)) as session:
-            return (await build_plan(session, BATCH, BATCH.slices(""))).n_to_send
+            return (await build_plan(session, ImageWork(BATCH), BATCH.slices(""))).n_to_send
 
     return asyncio.run(work())
 

@@ -28,9 +28,11 @@ from mynth_dagster.engine.recover import Rebuilt, rebuild
 from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.followups.work import FollowUpWork
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import format_usd
+from mynth_dagster.models.request import FollowUpKind, FollowUpSettings
 from mynth_dagster.tables.manifest import LedgerMark, read_mark, write_mark
 from mynth_dagster.tables.store import PROMPTS, TableStore
 from mynth_dagster.wire import AUTO_REVISION
@@ -95,7 +97,8 @@ def rebuild_ledger(
 
 async def _rebuild(settings: EngineSettings, batch: Batch) -> Rebuilt:
     async with open_session(settings) as session:
-        return await rebuild(session, batch)
+        follow_ups = [FollowUpWork(batch, FollowUpSettings(kind)) for kind in FollowUpKind]
+        return await rebuild(session, batch, follow_ups)
 
 
 def _in_words(mark: LedgerMark) -> str:

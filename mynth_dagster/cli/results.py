@@ -37,7 +37,6 @@ from mynth_dagster.cli.run import stopped_early
 from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.clock import SystemClock
-from mynth_dagster.engine.follow_ups import follow_up_images
 from mynth_dagster.engine.plan import Retry, RunOptions
 from mynth_dagster.engine.run import RunProgress, receipt_json, usd
 from mynth_dagster.engine.session import (
@@ -50,10 +49,12 @@ from mynth_dagster.engine.session import (
 from mynth_dagster.engine.session import run as run_on_loop
 from mynth_dagster.engine.stop import CancelToken, in_words
 from mynth_dagster.errors import ConfigError, RefusedError
+from mynth_dagster.followups.tables import FollowUpSummary
+from mynth_dagster.followups.work import FollowUpWork, follow_up_images
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.queries import Queries, StateCount
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
-from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import (
     NO_MONEY,
     Receipt,
@@ -64,7 +65,6 @@ from mynth_dagster.models.money import (
 from mynth_dagster.models.request import KINDS_BY_TABLE, FollowUpSettings, RatingLevel
 from mynth_dagster.models.task import Task
 from mynth_dagster.printable import printable
-from mynth_dagster.tables.follow_up_tables import FollowUpSummary
 from mynth_dagster.tables.store import IMAGES, TableStore
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 
@@ -357,13 +357,11 @@ def follow_up(
             root, batch, IMAGES, window=window, identity=identity, prices_usd=prices_usd
         )
         budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
-        batch_asked = images.following_up(asked, budget=budget, retries=retries)
+        work = FollowUpWork(images, asked, budget, retries)
         stop = CancelToken()
 
         def run(options: RunOptions) -> list[FollowUpSummary]:
-            return run_on_loop(
-                _follow_up(settings, batch_asked, partition, options, stop, progress)
-            )
+            return run_on_loop(_follow_up(settings, work, partition, options, stop, progress))
 
         summaries = ask_if_needed(console, run, options)
     say_json(_summaries_in_json(summaries, stop))
@@ -387,22 +385,22 @@ def _asked(table: str, levels: list[str], effort: str | None) -> FollowUpSetting
 
 async def _follow_up(
     settings: EngineSettings,
-    batch: Batch,
+    work: FollowUpWork,
     window: str,
     options: RunOptions,
     stop: CancelToken,
     progress: RunProgress,
 ) -> list[FollowUpSummary]:
     drain_on_signals(stop)
-    store = TableStore(settings.root, batch.name)
-    found = await asyncio.to_thread(store.slices, IMAGES, batch)
+    store = TableStore(settings.root, work.batch.name)
+    found = await asyncio.to_thread(store.slices, IMAGES, work.batch)
     slices = [slice_ for slice_ in found if slice_.window == window]
     if not slices:
-        raise ConfigError("--partition", f"{batch.name} has no images under {window!r}")
+        raise ConfigError("--partition", f"{work.batch.name} has no images under {window!r}")
     async with open_session(settings) as session:
         summaries = follow_up_images(
             session,
-            batch,
+            work,
             slices,
             submitter="command line",
             stop=stop,

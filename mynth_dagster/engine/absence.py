@@ -39,7 +39,6 @@ from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
 from mynth_dagster.ledger.queries import FollowUpKey, OpenFollowUp
 from mynth_dagster.limits import ABSENT_AFTER_S, ABSENT_AGAIN_AFTER_S, WALK_PAGES
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import (
     TOO_EARLY,
     Intent,
@@ -216,16 +215,16 @@ class ListSearch:
     One walk over the list of the session's key.
 
     Args:
-        batch: Has the deadline of tasks that are found.
+        deadline_s: Of tasks that are found.
         older_than_no: The walk ends at a task of ours that the ledger knew before this number was
             given; 0: only at the end of the list.
     """
 
     def __init__(
-        self, session: Session, batch: Batch, *, page_size: int, older_than_no: int = 0
+        self, session: Session, *, deadline_s: float, page_size: int, older_than_no: int = 0
     ) -> None:
         self._session = session
-        self._batch = batch
+        self._deadline_s = deadline_s
         self._page_size = page_size
         self._older_than_no = older_than_no
         self._seen: set[str] = set()
@@ -331,7 +330,7 @@ class ListSearch:
 
     async def _attach(self, task: Task, intent: Intent) -> Attachment | None:
         now = self._session.clock.instant()
-        deadline_at_us = now.wall_us + round(self._batch.deadline_s * US_PER_S)
+        deadline_at_us = now.wall_us + round(self._deadline_s * US_PER_S)
         observed = await self._session.ledger.observe(
             Observation(Source.LIST, task.task_id, now, intent, deadline_at_us)
         )

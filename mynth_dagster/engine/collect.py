@@ -35,7 +35,7 @@ async def read_finished(session: Session, tasks: Sequence[Awaited]) -> int:
 
 async def read_surplus(
     session: Session,
-    batch: Batch,
+    ledger_name: str,
     slices: Sequence[Slice] | None,
     *,
     until_s: float | None = None,
@@ -44,11 +44,11 @@ async def read_surplus(
     Read further tasks of intents when they are finished: they cost money too.
 
     Args:
-        slices: None: all partitions of the batch.
+        slices: None: all partitions.
         until_s: On `Clock.elapsed_s`; no request starts later.
     """
     reach, read = await session.account.reach(), session.ledger.read.unread_surplus
-    open_ = await asyncio.to_thread(read, batch.ledger_name, slices, reach.asked)
+    open_ = await asyncio.to_thread(read, ledger_name, slices, reach.asked)
     for intent, task_id in open_:
         if until_s is not None and session.clock.elapsed_s() >= until_s:
             return
@@ -70,16 +70,16 @@ async def collect_slice(
     Finished tasks that were not read yet are read first. The tables carry the version they show, so
     that a change that comes while they are written is noticed and shown next time.
     """
-    await read_unread(session, batch, slice_)
+    await read_unread(session, batch.ledger_name, slice_)
     return await write_tables(session, batch, slice_, collector)
 
 
-async def read_unread(session: Session, batch: Batch, slice_: Slice) -> None:
+async def read_unread(session: Session, ledger_name: str, slice_: Slice) -> None:
     """Read the finished tasks of one partition that were not read yet, further ones too."""
     reach, read = await session.account.reach(), session.ledger.read.unread
-    unread = await asyncio.to_thread(read, batch.ledger_name, [slice_], reach.asked)
+    unread = await asyncio.to_thread(read, ledger_name, [slice_], reach.asked)
     await read_finished(session, unread)
-    await read_surplus(session, batch, [slice_])
+    await read_surplus(session, ledger_name, [slice_])
 
 
 async def write_tables(

@@ -17,6 +17,7 @@ from mynth_dagster.clock import US_PER_S
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.poll import is_own
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.work import Work
 from mynth_dagster.errors import ApiError, LedgerError, UnauthorizedError
 from mynth_dagster.ledger.events import EventEnd, EventOutcome, Postponement, WebhookEvent
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
@@ -27,7 +28,6 @@ from mynth_dagster.limits import (
     UNVERIFIED_DELAY_S,
     UNVERIFIED_TRIES_MAX,
 )
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Awaited, Intent, IntentTag, parse_tag
 from mynth_dagster.models.request import FOLLOW_UP_TASKS
 from mynth_dagster.models.task import Task, TaskEvent, TaskStatus
@@ -39,11 +39,11 @@ UNVERIFIED_KEPT_US = 86_400 * US_PER_S
 """An event about another batch's or server's task is left to its sessions, but not for ever."""
 
 
-async def process_events(session: Session, batch: Batch, *, until_s: float | None = None) -> int:
+async def process_events(session: Session, work: Work, *, until_s: float | None = None) -> int:
     """
     Process the events that are due; return how many brought something new.
 
-    Signed events of any batch are processed; unsigned ones if they are about this batch or an
+    Signed events of any batch are processed; unsigned ones if they are about this work or an
     unknown one.
 
     Args:
@@ -54,7 +54,7 @@ async def process_events(session: Session, batch: Batch, *, until_s: float | Non
         LedgerError: The ledger does not answer.
     """
     n_news, last = 0, None
-    worker = _Worker(session, batch, until_s)
+    worker = _Worker(session, work, until_s)
     while True:
         now_us = session.clock.now_us()
         events = await asyncio.to_thread(
@@ -62,7 +62,7 @@ async def process_events(session: Session, batch: Batch, *, until_s: float | Non
         )
         if not events:
             return n_news
-        n_news += await worker.work(events)
+        n_news += await worker.process(events)
         last = events[-1]
 
 
@@ -78,11 +78,11 @@ class _Event:
 @dataclass
 class _Worker:
     session: Session
-    batch: Batch
+    work: Work
     until_s: float | None
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT_MAX))
 
-    async def work(self, events: Sequence[WebhookEvent]) -> int:
+    async def process(self, events: Sequence[WebhookEvent]) -> int:
         items = [self._open(event) for event in events]
         owners = await asyncio.to_thread(self._owners, items)
         news = await asyncio.gather(
@@ -165,7 +165,7 @@ class _Worker:
     async def _work_unverified(self, event: WebhookEvent, intent: Intent | None) -> bool:
         if intent is not None and intent.state in FINAL and intent.task_id == event.task_id:
             return await self._end(event, EventOutcome.KNOWN, intent)
-        if intent is not None and intent.row.batch != self.batch.ledger_name:
+        if intent is not None and intent.row.batch != self.work.ledger_name:
             age_us = self.session.clock.now_us() - event.received_at_us
             if age_us > UNVERIFIED_KEPT_US:
                 await self._end(event, EventOutcome.UNCONFIRMED)
@@ -215,8 +215,8 @@ class _Worker:
             now = self.session.clock.instant()
             await self.session.ledger.record_dispute(intent.intent_id, task_id, now)
             return None
-        is_own_batch = intent.row.batch == self.batch.ledger_name
-        deadline_s = self.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
+        is_own_batch = intent.row.batch == self.work.ledger_name
+        deadline_s = self.work.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
         now = self.session.clock.instant()
         deadline_at_us = now.wall_us + round(deadline_s * US_PER_S)
         observed = await self.session.ledger.observe(

@@ -18,25 +18,21 @@ from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.uploads import InputUploads
+from mynth_dagster.engine.work import Work
 from mynth_dagster.errors import ConfirmationNeededError
 from mynth_dagster.limits import (
     AUTO_RESUBMIT_GUARD_ROWS,
     AUTO_RESUBMIT_GUARD_SHARE,
     UPLOADS_AHEAD_MAX,
 )
-from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.request import ImageRequest, InputImage, PaidRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 from mynth_dagster.tables.inputs import BadInput
-from mynth_dagster.tables.requests import (
-    PlannedBatch,
-    PromptRow,
-    iter_follow_up_rows,
-    iter_planned_batches,
-)
+from mynth_dagster.tables.requests import PlannedBatch, PlannedRow
 from mynth_dagster.tables.store import TableStore
 
 # What a run sends beyond what is missing, and when that needs a confirmation. Pure.
@@ -366,7 +362,7 @@ class Plan:
         self.rows[Step.DONE] += n_rows
         self.paid.setdefault(slice_.key, PaidAgain()).n_present += n_rows
 
-    def add(self, row: PromptRow, decision: Decision, slice_: Slice) -> None:
+    def add(self, row: PlannedRow, decision: Decision, slice_: Slice) -> None:
         """Count one row."""
         self.rows[decision.step] += 1
         rest = decision.rest
@@ -394,16 +390,16 @@ class Plan:
 
 async def build_plan(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> Plan:
     """Count and classify every row of these partitions; sends nothing."""
     counted, reader = Plan(), session.ledger.read
     for slice_ in slices:
-        n_paid = await asyncio.to_thread(reader.n_paid_rows, batch.ledger_name, slice_)
+        n_paid = await asyncio.to_thread(reader.n_paid_rows, work.ledger_name, slice_)
         counted.paid[slice_.key] = PaidAgain(n_paid=n_paid)
-        async for decided in _decided(session, batch, slice_, options):
+        async for decided in _decided(session, work, slice_, options):
             counted.add_delivered(decided.n_delivered, slice_)
             for row, decision in decided.others:
                 counted.add(row, decision, slice_)
@@ -412,21 +408,21 @@ async def build_plan(
 
 async def iter_submissions(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     uploads: InputUploads,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> AsyncGenerator[list[Submission], None]:
     """The rows to send, in the order of the tables, once their input files are at Mynth."""
     for slice_ in slices:
-        async for decided in _decided(session, batch, slice_, options):
+        async for decided in _decided(session, work, slice_, options):
             to_send = [(row, how) for row, how in decided.others if how.step is Step.SEND]
             await uploads.make_ready(image for row, _ in to_send for image in row.request.inputs)
             yield [_delivery(row, decision, slice_, uploads) for row, decision in to_send]
 
 
 def _delivery(
-    row: PromptRow, decision: Decision, slice_: Slice, uploads: InputUploads
+    row: PlannedRow, decision: Decision, slice_: Slice, uploads: InputUploads
 ) -> Submission:
     resolved = uploads.resolve(row.request)
     obstacle = resolved if isinstance(resolved, BadInput) else None
@@ -447,56 +443,52 @@ class _Decided:
     """Rows of which nothing is left to decide, and the others with their decisions."""
 
     n_delivered: int
-    others: list[tuple[PromptRow, Decision]]
+    others: list[tuple[PlannedRow, Decision]]
 
 
 async def _decided(
-    session: Session, batch: Batch, slice_: Slice, options: RunOptions
+    session: Session, work: Work, slice_: Slice, options: RunOptions
 ) -> AsyncIterator[_Decided]:
     """Yield row batches with their decisions; files and ledger are read on a worker thread."""
-    batches = _decide_batches(session, batch, slice_, options)
+    batches = _decide_batches(session, work, slice_, options)
     while (decided := await asyncio.to_thread(next, batches, None)) is not None:
         yield decided
 
 
 def _decide_batches(
-    session: Session, batch: Batch, slice_: Slice, options: RunOptions
+    session: Session, work: Work, slice_: Slice, options: RunOptions
 ) -> Iterator[_Decided]:
-    store = TableStore(session.settings.root, batch.name)
-    if batch.follow_up is not None:
-        for rows in iter_follow_up_rows(store, slice_, batch=batch):
-            yield _Decided(0, _decide_each(session, batch, slice_, rows, options))
-        return
-    for planned in iter_planned_batches(store, slice_, batch=batch):
-        open_ = _open_places(session, batch, slice_, planned, options)
+    store = TableStore(session.settings.root, work.batch.name)
+    for planned in work.iter_rows(store, slice_):
+        open_ = _open_places(session, work, slice_, planned, options)
         yield _Decided(len(planned.request_keys) - len(open_), [])
         for places in chunks(open_, ROWS_AT_ONCE):
             rows = planned.rows(places)
-            yield _Decided(0, _decide_each(session, batch, slice_, rows, options))
+            yield _Decided(0, _decide_each(session, work, slice_, rows, options))
 
 
 def _open_places(
-    session: Session, batch: Batch, slice_: Slice, planned: PlannedBatch, options: RunOptions
+    session: Session, work: Work, slice_: Slice, planned: PlannedBatch, options: RunOptions
 ) -> list[int]:
     """Return the places of rows that were not delivered with this content, or are sent again."""
     keys, hashes = planned.request_keys, planned.request_hashes
     if options.is_special:
         return list(range(len(keys)))
-    settled = session.ledger.read.delivered(batch.ledger_name, slice_, keys)
+    settled = session.ledger.read.delivered(work.ledger_name, slice_, keys)
     each = enumerate(zip(keys, hashes, strict=True))
     return [place for place, (key, identity) in each if settled.get(key) != identity]
 
 
 def _decide_each(
-    session: Session, batch: Batch, slice_: Slice, rows: Sequence[PromptRow], options: RunOptions
-) -> list[tuple[PromptRow, Decision]]:
+    session: Session, work: Work, slice_: Slice, rows: Sequence[PlannedRow], options: RunOptions
+) -> list[tuple[PlannedRow, Decision]]:
     covered = [row for row in rows if options.covers(row.prompt_id)]
     keys = [row.request_key for row in covered]
-    known = session.ledger.read.intents_for(batch.ledger_name, slice_.window, keys)
+    known = session.ledger.read.intents_for(work.ledger_name, slice_.window, keys)
 
-    def decision(row: PromptRow) -> Decision:
+    def decision(row: PlannedRow) -> Decision:
         intents = known.get(row.request_key, ())
-        return decide(row.request_hash, intents, options, retries=batch.retries)
+        return decide(row.request_hash, intents, options, retries=work.retries)
 
     return [(row, decision(row)) for row in covered]
 
@@ -512,7 +504,7 @@ KEPT_US = 30 * 86_400 * US_PER_S
 
 
 async def asking_since(
-    session: Session, batch: Batch, options: RunOptions, wish: str
+    session: Session, ledger_name: str, options: RunOptions, wish: str
 ) -> RunOptions:
     """
     Add to the options when the first try of this run began, so that its rows are not paid twice.
@@ -526,7 +518,7 @@ async def asking_since(
     if not options.pays_again:
         return options
     now = await session.ledger.now(session.clock.instant())
-    key = f"{ASKED}{batch.ledger_name}:{wish}"
+    key = f"{ASKED}{ledger_name}:{wish}"
     kept = await session.ledger.ensure_meta(key, str(now.wall_us))
     await session.ledger.forget_moments(ASKED, now.wall_us - KEPT_US, but=key)
     return replace(options, begun_at_us=int(kept))

@@ -18,13 +18,14 @@ from mynth_dagster.engine.plan import (
 )
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import RERUN, StopReason
+from mynth_dagster.engine.work import Work
 from mynth_dagster.errors import ApiError, PriceUnknownError
 from mynth_dagster.ledger.claims import Claimed
 from mynth_dagster.ledger.queries import PartitionRow
 from mynth_dagster.limits import AUTO_MODEL
-from mynth_dagster.models.batch import Batch, Slice
-from mynth_dagster.models.money import NOTHING, Exposure, format_usd, units_from_usd
-from mynth_dagster.models.request import FollowUpRequest, ImageRequest, PaidRequest
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.money import NOTHING, Budget, Exposure, format_usd, units_from_usd
+from mynth_dagster.models.request import ImageRequest, PaidRequest
 from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64
@@ -144,8 +145,8 @@ async def _estimated(
 ) -> dict[PriceClass, Price]:
     found: dict[PriceClass, Price] = {}
     for kind, request in samples.items():
-        if isinstance(request, FollowUpRequest):
-            continue  # there is no estimate of follow-ups
+        if not isinstance(request, ImageRequest):
+            continue  # Mynth estimates images alone
         try:
             estimate = await client.estimate(_without_files(request))
         except ApiError as error:
@@ -204,18 +205,18 @@ def _unknown_notes(prices: Mapping[PriceClass, Price]) -> list[str]:
 
 async def quote_each(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> dict[Slice, tuple[Plan, Quote]]:
     """Quote each partition; a price class is looked up once over all of them."""
-    plans = {slice_: await build_plan(session, batch, [slice_], options) for slice_ in slices}
+    plans = {slice_: await build_plan(session, work, [slice_], options) for slice_ in slices}
     samples: dict[PriceClass, PaidRequest] = {}
     n_requests: Counter[PriceClass] = Counter()
     for plan in plans.values():
         samples = {**plan.samples, **samples}
         n_requests += plan.n_requests
-    quote = await build_quote(session.client, samples, n_requests, batch.prices_usd)
+    quote = await build_quote(session.client, samples, n_requests, work.batch.prices_usd)
     return {slice_: (plan, _part_of(quote, plan)) for slice_, plan in plans.items()}
 
 
@@ -253,27 +254,27 @@ class Funds:
         return not self._closed.isdisjoint({(None, None), (window, None), (window, fan_out)})
 
 
-def require_prices(batch: Batch, quote: Quote) -> None:
+def require_prices(budget: Budget, quote: Quote) -> None:
     """
     Require a known price of every request, at least as an upper bound, where a cap counts it.
 
     Raises:
         PriceUnknownError: Names the models; nothing was sent.
     """
-    if batch.budget.is_set and quote.total_units is None:
+    if budget.is_set and quote.total_units is None:
         unknown = {kind.model for kind in quote.n_requests if quote.prices[kind].units is None}
-        raise PriceUnknownError(sorted(unknown), str(batch.budget))
+        raise PriceUnknownError(sorted(unknown), str(budget))
 
 
 def budget_reason(
-    batch: Batch, rows: Sequence[PartitionRow], closed: Sequence[Slice], n_withheld: int
+    budget: Budget, rows: Sequence[PartitionRow], closed: Sequence[Slice], n_withheld: int
 ) -> StopReason:
     """Return why a run ends that sent all that there was money for."""
     places = {(slice_.window, slice_.fan_out) for slice_ in closed}
     used = sum((r.exposure for r in rows if (r.window, r.fan_out) in places), NOTHING)
     return StopReason(
         BUDGET_EXCEEDED,
-        f"The budget ({batch.budget}) is used up in {len(closed)} partitions: {_in_words(used)}. "
+        f"The budget ({budget}) is used up in {len(closed)} partitions: {_in_words(used)}. "
         f"{n_withheld} rows were not sent.",
         f"raise the budget, then {RERUN}",
     )

@@ -24,6 +24,7 @@ from mynth_dagster.engine.resolve import expire_interrupted, resolve_unresolved
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.webhook_health import note_unannounced, webhook_health
+from mynth_dagster.engine.work import ImageWork, Work
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.ledger.queries import Moving, PartitionRow
 from mynth_dagster.limits import POLL_FAILURES_MAX
@@ -73,7 +74,7 @@ class ReconcileResult:
 
 async def wait_until_idle(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     *,
     stop: CancelToken,
@@ -94,7 +95,7 @@ async def wait_until_idle(
         AccountMismatchError: The key is another account's; no request was made.
         PollFetchError: Too many passes in a row in which every request failed.
     """
-    reconciler = reconciler or Reconciler(session, batch, slices)
+    reconciler = reconciler or Reconciler(session, work, slices)
     schedule = reconciler.schedule
     if not schedule.is_probing:
         await _pause(session, schedule.next_at_s, stop, n_left=0)
@@ -133,10 +134,10 @@ class Reconciler:
     `n_reading` is how many finished tasks the one under way is reading.
     """
 
-    def __init__(self, session: Session, batch: Batch, slices: Sequence[Slice]) -> None:
+    def __init__(self, session: Session, work: Work, slices: Sequence[Slice]) -> None:
         settings, profile = session.settings, session.client.profile
         self._session = session
-        self._batch = batch
+        self._work = work
         self._slices = slices
         self._counted_until_us = 0
         self.n_reading = 0
@@ -154,20 +155,20 @@ class Reconciler:
             UnauthorizedError: The key is refused.
             AccountMismatchError: The key is another account's; no request was made.
         """
-        session, batch, schedule = self._session, self._batch, self.schedule
+        session, work, schedule = self._session, self._work, self.schedule
         await session.account.number()
-        await process_events(session, batch)
+        await process_events(session, work)
         n_events_left = await asyncio.to_thread(session.ledger.events.n_fresh)
-        await resolve_unresolved(session, batch, self._slices)
-        tasks = await _awaited(session, batch, self._slices)
-        health = await webhook_health(session, batch)
+        await resolve_unresolved(session, work, self._slices)
+        tasks = await _awaited(session, work.ledger_name, self._slices)
+        health = await webhook_health(session, work)
         now_us, at_s = session.clock.now_us(), session.clock.elapsed_s()
         due = [t for t in tasks if not t.is_finished_remotely and health.is_due(t, now_us)]
         chosen = self._worth_polling(due)
         exposure_s = self._exposure_s(chosen, at_s)
         polled = await Poller(session).run(tasks, chosen)
         n_finished = len(polled.finished)
-        await note_unannounced(session, batch, health, n_finished)
+        await note_unannounced(session, work, health, n_finished)
         schedule.note(PollSample(at_s, len(chosen), n_finished, len(due) - n_finished, exposure_s))
         if health.are_on(now_us):
             schedule.slow_down(at_s)
@@ -217,10 +218,10 @@ def _progress(session: Session, tasks: Sequence[Awaited], polled: PollRound) -> 
     return Progress(len(left) - n_stalled, len(polled.finished), n_stalled)
 
 
-async def _awaited(session: Session, batch: Batch, slices: Sequence[Slice]) -> list[Awaited]:
+async def _awaited(session: Session, ledger_name: str, slices: Sequence[Slice]) -> list[Awaited]:
     reachable = await session.account.reach()
     read = session.ledger.read.awaited
-    return await asyncio.to_thread(read, batch.ledger_name, slices, reachable.asked)
+    return await asyncio.to_thread(read, ledger_name, slices, reachable.asked)
 
 
 # For the sensor: one pass over all partitions of a batch, within a tick's time.
@@ -288,14 +289,15 @@ async def partition_status(
     """
     until_s = session.clock.elapsed_s() + budget_s
     await session.account.number()
-    read, name = session.ledger.read, batch.ledger_name
+    work = ImageWork(batch)
+    read, name = session.ledger.read, work.ledger_name
     moving = await _moving(session, name)
     sending = sorted({window for (window, _), counts in moving.items() if counts.n_sending})
-    await expire_interrupted(session, batch, sending)
-    await process_events(session, batch, until_s=until_s)
-    await resolve_unresolved(session, batch, None, until_s=until_s - budget_s / 2)
-    is_complete = await _poll_in_stages(session, batch, await _moving(session, name), until_s)
-    await read_surplus(session, batch, None, until_s=until_s)
+    await expire_interrupted(session, name, sending)
+    await process_events(session, work, until_s=until_s)
+    await resolve_unresolved(session, work, None, until_s=until_s - budget_s / 2)
+    is_complete = await _poll_in_stages(session, work, await _moving(session, name), until_s)
+    await read_surplus(session, name, None, until_s=until_s)
     rows = await asyncio.to_thread(read.partitions, name)
     resting = await asyncio.to_thread(read.resting, name)
     stops = await asyncio.to_thread(session.ledger.stops.active)
@@ -333,13 +335,13 @@ def _is_behind(batch: Batch, row: PartitionRow, counts: Moving) -> bool:
 
 
 async def _poll_in_stages(
-    session: Session, batch: Batch, moving: Mapping[Place, Moving], until_s: float
+    session: Session, work: Work, moving: Mapping[Place, Moving], until_s: float
 ) -> bool:
     """Poll every task that is due, or as many as the time allows; return whether it was all."""
-    key = f"sensor:left_at:{batch.ledger_name}"
+    key = f"sensor:left_at:{work.ledger_name}"
     left_at = await asyncio.to_thread(session.ledger.read.meta, key)
     stages = in_stages(moving, tuple(json.loads(left_at)) if left_at else None)
-    health = await webhook_health(session, batch)
+    health = await webhook_health(session, work)
     n_finished, is_complete = 0, True
     last: Place | None = None
 
@@ -349,8 +351,8 @@ async def _poll_in_stages(
             if session.clock.elapsed_s() >= until_s:
                 is_complete = False
                 return
-            slices = [batch.slice(window, fan_out) for window, fan_out in places]
-            tasks = await _awaited(session, batch, slices)
+            slices = [work.batch.slice(window, fan_out) for window, fan_out in places]
+            tasks = await _awaited(session, work.ledger_name, slices)
             now_us = session.clock.now_us()
             due = [task for task in tasks if health.is_due(task, now_us)]
             polled = await Poller(session, until_s).run(tasks, due)
@@ -360,7 +362,7 @@ async def _poll_in_stages(
                 last = places[-1]
 
     ended = await asyncio.gather(*(poll() for _ in range(STAGES_AT_ONCE)), return_exceptions=True)
-    await note_unannounced(session, batch, health, n_finished)
+    await note_unannounced(session, work, health, n_finished)
     for error in ended:
         if isinstance(error, BaseException):
             raise error

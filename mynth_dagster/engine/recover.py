@@ -17,25 +17,23 @@ from dataclasses import dataclass
 from mynth_dagster.clock import Instant
 from mynth_dagster.engine.absence import ListSearch
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.work import ImageWork, Work
 from mynth_dagster.errors import LedgerMismatchError
 from mynth_dagster.ledger.observations import Observation, Source
 from mynth_dagster.limits import WALK_PAGES
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, tag_of
-from mynth_dagster.models.request import FollowUpKind, FollowUpSettings
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.manifest import (
     LedgerMark,
     RememberedPrompt,
     has_results,
-    iter_follow_ups,
-    iter_intents,
     iter_prompts,
     read_mark,
     write_mark,
 )
-from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore
+from mynth_dagster.tables.store import PROMPTS, TableStore
 
 # The check that it is the right ledger, before anything is spent.
 #
@@ -50,7 +48,7 @@ REBUILDING = "rebuild"
 """The submitter of partitions that are being restored: none."""
 
 
-async def require_right_ledger(session: Session, batch: Batch) -> None:
+async def require_right_ledger(session: Session, work: Work) -> None:
     """
     Compare the ledger with the manifest beside the tables, and renew the manifest.
 
@@ -58,8 +56,9 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
         LedgerMismatchError: The tables know another ledger, or this one when it knew more; or
             the newest tasks at Mynth carry intents of this ledger that it does not know.
     """
+    batch = work.batch
     store = TableStore(session.settings.root, batch.name)
-    known = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
+    known = await asyncio.to_thread(session.ledger.read.partitions, work.ledger_name)
     if any(row.submitter == REBUILDING for row in known):
         raise LedgerMismatchError(
             "The ledger is half made: a rebuild was cut off. Nothing was sent: rows that it does "
@@ -67,10 +66,8 @@ async def require_right_ledger(session: Session, batch: Batch) -> None:
         )
     mark = await asyncio.to_thread(read_mark, store)
     number = await session.ledger.newest_seq()
-    knows_batch, ledger_id = bool(known), session.ledger.ledger_id
-    reason = await asyncio.to_thread(
-        _mismatch, LedgerMark(ledger_id, number), batch, store, mark, knows_batch=knows_batch
-    )
+    ours = LedgerMark(session.ledger.ledger_id, number)
+    reason = await asyncio.to_thread(_mismatch, ours, work, store, mark, is_known=bool(known))
     if reason is not None:
         raise LedgerMismatchError(
             f"{reason} {_put_back(session, batch)} If this one is what you want, run "
@@ -92,7 +89,7 @@ async def _require_newest_known(session: Session, batch: Batch) -> None:
         return
     walk = ListSearch(
         session,
-        batch,
+        deadline_s=batch.deadline_s,
         page_size=profile.LIMITS.list_page_max,
         older_than_no=await session.ledger.newest_seq() + 1,
     )
@@ -113,10 +110,9 @@ def _put_back(session: Session, batch: Batch) -> str:
 
 
 def rebuild_command(session: Session, batch: Batch) -> str:
-    """The command that makes the ledger of this batch, or of its follow-ups, anew."""
-    table = "" if batch.follow_up is None else f"/{batch.follow_up.kind.table}"
-    identity = batch.ledger_name.removesuffix(table)
-    named = "" if identity == batch.name else f" --identity {shlex.quote(identity)}"
+    """The command that makes the ledger of this batch, and of its follow-ups, anew."""
+    is_named = batch.ledger_name != batch.name
+    named = f" --identity {shlex.quote(batch.ledger_name)}" if is_named else ""
     return _command("rebuild", session, batch) + named
 
 
@@ -133,13 +129,11 @@ async def mark_tables(session: Session, batch: Batch) -> None:
 
 
 def _mismatch(
-    ours: LedgerMark, batch: Batch, store: TableStore, mark: LedgerMark | None, *, knows_batch: bool
+    ours: LedgerMark, work: Work, store: TableStore, mark: LedgerMark | None, *, is_known: bool
 ) -> str | None:
     ledger_id, number, where = ours.ledger_id, ours.number, store.batch_folder
-    # A rebuilt ledger has the mark's id and may know the images without their follow-ups.
-    table = TASKS if batch.follow_up is None else batch.follow_up.kind.table
-    may_be_unknown = mark is None or batch.follow_up is not None
-    if may_be_unknown and not knows_batch and has_results(store, table):
+    table, is_marked = work.result_table, mark is not None and work.is_known_by_mark
+    if not is_marked and not is_known and has_results(store, table):
         return f"{where}/{table} holds results, the ledger {ledger_id} knows nothing of them."
     if mark is None:
         return None
@@ -167,12 +161,16 @@ class Rebuilt:
     n_unplaced: int
 
 
-async def rebuild(session: Session, batch: Batch) -> Rebuilt:
+async def rebuild(session: Session, batch: Batch, follow_ups: Sequence[Work]) -> Rebuilt:
     """
     Fill an empty ledger with what the tables and the task list contain of a batch.
 
     Nothing is sent. Tasks that are finished are read by the next collection, free of charge. If it
     is interrupted, repeat it: each step restores what is not there yet.
+
+    Args:
+        follow_ups: All that may have been asked about the batch's images. They carry no tag: what
+            their tables do not tell is lost.
 
     Raises:
         TableError: The folders are not those of the batch; nothing was written.
@@ -181,22 +179,21 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
     """
     store = TableStore(session.settings.root, batch.name)
     slices = await asyncio.to_thread(store.slices, PROMPTS, batch)
-    followed_up = await asyncio.to_thread(_followed_up, store, batch)
+    slices_of = [await asyncio.to_thread(store.slices, w.result_table, batch) for w in follow_ups]
     await _become(session, batch, store)
     account = await session.account.number()
     await session.ledger.open_partitions(batch.ledger_name, slices, REBUILDING)
-    n_from_tables = 0
-    for slice_ in slices:
-        known = await asyncio.to_thread(_from_tables, store, slice_, batch)
-        n_from_tables += await _restore(session, known, account)
+    n_from_tables = await _restore_tables(session, ImageWork(batch), slices, account)
     tagged = await _tagged_tasks(session)
     n_from_list = 0
     for slice_ in slices:
         prompts = await asyncio.to_thread(lambda s: list(iter_prompts(store, s)), slice_)
         found = _from_list(session.ledger.ledger_id, batch, slice_, prompts, tagged)
         n_from_list += await _restore(session, found, account)
-    for kind, of_kind in followed_up.items():
-        n_from_tables += await _restore_follow_ups(session, batch, store, kind, of_kind, account)
+    for work, its_slices in zip(follow_ups, slices_of, strict=True):
+        await session.ledger.open_partitions(work.ledger_name, its_slices, REBUILDING)
+        n_from_tables += await _restore_tables(session, work, its_slices, account)
+        await session.ledger.close_partitions(work.ledger_name, its_slices)
     n_unplaced = await _observe_all(session, tagged)
     # In this order: a ledger that is not marked yet can still be told from a finished one.
     await mark_tables(session, batch)
@@ -204,36 +201,12 @@ async def rebuild(session: Session, batch: Batch) -> Rebuilt:
     return Rebuilt(session.ledger.ledger_id, n_from_tables, n_from_list, n_unplaced)
 
 
-def _followed_up(store: TableStore, batch: Batch) -> dict[FollowUpKind, list[Slice]]:
-    """The partitions whose images were followed up, by what was asked about them."""
-    found = {kind: store.slices(kind.table, batch) for kind in FollowUpKind}
-    return {kind: slices for kind, slices in found.items() if slices}
-
-
-async def _restore_follow_ups(
-    session: Session,
-    batch: Batch,
-    store: TableStore,
-    kind: FollowUpKind,
-    slices: Sequence[Slice],
-    account: int,
+async def _restore_tables(
+    session: Session, work: Work, slices: Sequence[Slice], account: int
 ) -> int:
-    """Follow-ups carry no tag: what the tables do not tell of them is lost."""
-    asking = batch.following_up(FollowUpSettings(kind))
-    await session.ledger.open_partitions(asking.ledger_name, slices, REBUILDING)
     n_restored = 0
     for slice_ in slices:
-        remembered = await asyncio.to_thread(
-            lambda s: list(iter_follow_ups(store, s, asking.ledger_name, kind)), slice_
-        )
-        for follow_up in remembered:
-            await session.ledger.save_follow_up(
-                follow_up.intent.intent_id, kind.task_type, follow_up.url
-            )
-        n_restored += await _restore(
-            session, [follow_up.intent for follow_up in remembered], account
-        )
-    await session.ledger.close_partitions(asking.ledger_name, slices)
+        n_restored += await _restore(session, await work.restore(session, slice_), account)
     return n_restored
 
 
@@ -255,12 +228,6 @@ async def _become(session: Session, batch: Batch, store: TableStore) -> None:
             "name a new, empty ledger (--ledger URL), and run "
             f"`{rebuild_command(session, batch)}`."
         )
-
-
-def _from_tables(store: TableStore, slice_: Slice, batch: Batch) -> list[Intent]:
-    if not store.exists(TASKS, slice_):
-        return []
-    return list(iter_intents(store, slice_, batch.ledger_name))
 
 
 def _from_list(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
@@ -22,18 +21,16 @@ from mynth_dagster.engine.absence import (
     why_not_absent,
 )
 from mynth_dagster.engine.session import Session
-from mynth_dagster.errors import ConfigError, TableError
+from mynth_dagster.engine.work import Work
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
 from mynth_dagster.ledger.queries import Attempt
 from mynth_dagster.limits import TASK_DEADLINE_S
-from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, Trail, UnresolvedIntent, Walk, tag_of
-from mynth_dagster.models.request import ImageRequest
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import HELD, RESUBMIT, IntentState
-from mynth_dagster.tables.requests import iter_planned_batches
-from mynth_dagster.tables.store import TableStore
 
 GIVEN_UP = "given up by a person"
 
@@ -146,7 +143,7 @@ class ResolveResult:
 NOTHING_RESOLVED = ResolveResult()
 
 
-async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[str]) -> int:
+async def expire_interrupted(session: Session, ledger_name: str, windows: Sequence[str]) -> int:
     """
     Turn rows that a gone process left `sending` into `unresolved`; return how many.
 
@@ -156,7 +153,7 @@ async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[s
     grace_us = round(session.settings.client.request_timeout_s * US_PER_S)
     now = session.clock.instant()
     expired = [
-        await session.ledger.expire_sending(batch.ledger_name, window, grace_us, now)
+        await session.ledger.expire_sending(ledger_name, window, grace_us, now)
         for window in windows
     ]
     return sum(expired)
@@ -164,7 +161,7 @@ async def expire_interrupted(session: Session, batch: Batch, windows: Sequence[s
 
 async def resolve_unresolved(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice] | None,
     *,
     states: Sequence[IntentState] = UNRESOLVED,
@@ -177,7 +174,7 @@ async def resolve_unresolved(
     proves nothing and is no error: the rows stay in doubt.
 
     Args:
-        slices: None: all partitions of the batch.
+        slices: None: all partitions.
         states: `ALL_OPEN` also searches for requests that a killed process may have sent just now.
         until_s: On `Clock.elapsed_s`; no page is requested later.
 
@@ -186,29 +183,34 @@ async def resolve_unresolved(
     """
     if not session.client.profile.HAS_TASK_LIST:
         return NOTHING_RESOLVED
-    open_ = await _unresolved(session, batch, slices, states)
+    open_ = await _unresolved(session, work.ledger_name, slices, states)
     if not open_:
         return NOTHING_RESOLVED
     account = await session.account.number()
     walks = await asyncio.to_thread(session.ledger.read.walks, account)
     now = await _now(session)
-    marks_absent = batch.marks_absent
+    marks_absent = work.batch.marks_absent
     if not any(
         is_walk_due(unresolved, walks, now, marks_absent=marks_absent) for unresolved in open_
     ):
         return NOTHING_RESOLVED
     page_size = next_page_size(walks)
     oldest_seq = min(unresolved.claimed_seq for unresolved in open_)
-    searching = ListSearch(session, batch, page_size=page_size, older_than_no=oldest_seq)
+    searching = ListSearch(
+        session,
+        deadline_s=work.batch.deadline_s,
+        page_size=page_size,
+        older_than_no=oldest_seq,
+    )
     if not await searching.go(until_s=until_s):
         return ResolveResult(searching.n_attached)
     await searching.look_for_flaws()
     reach(CrashPoint.WALKED)
     ended = await _now(session)
-    left = await _unresolved(session, batch, slices, UNRESOLVED)
+    left = await _unresolved(session, work.ledger_name, slices, UNRESOLVED)
     searched = {unresolved.intent.intent_id for unresolved in open_}
     left = [unresolved for unresolved in left if unresolved.intent.intent_id in searched]
-    message = await _findings(session, batch, left, searching.trail, now, account)
+    message = await _findings(session, work, left, searching.trail, now, account)
     walk = Walk(account, page_size, now, ended, message)
     await session.ledger.record_walk(walk)
     reach(CrashPoint.WALK_RECORDED)
@@ -221,7 +223,7 @@ async def resolve_unresolved(
 
 async def _findings(
     session: Session,
-    batch: Batch,
+    work: Work,
     all_unresolved: Sequence[UnresolvedIntent],
     trail: Trail,
     began: Instant,
@@ -229,46 +231,13 @@ async def _findings(
 ) -> dict[str, str]:
     """Return by intent why the walk does not prove that it has no task; empty where it does."""
     tells = any(strange.asked is not None for _, strange in trail.strange)
-    asked = await asyncio.to_thread(_asked_by, session, batch, all_unresolved) if tells else {}
+    asked = await asyncio.to_thread(work.asked_for, session, all_unresolved) if tells else {}
 
     def finding(unresolved: UnresolvedIntent) -> str:
         by_it = asked.get((unresolved.intent.row.request_key, unresolved.intent.request_hash))
         return why_not_absent(unresolved, trail, began=began, account=account, asked=by_it)
 
     return {unresolved.intent.intent_id: finding(unresolved) for unresolved in all_unresolved}
-
-
-def _asked_by(
-    session: Session, batch: Batch, all_unresolved: Sequence[UnresolvedIntent]
-) -> dict[tuple[str, str], str]:
-    """
-    What these rows ask for, by key and hash: the image that they are about, or their prompt, as far
-    as the prompt tables still have it.
-    """
-    if batch.follow_up is not None:
-        return {
-            (candidate.intent.row.request_key, candidate.intent.request_hash): url
-            for (_, url), candidates in session.ledger.read.open_follow_ups().items()
-            for candidate in candidates
-        }
-    store = TableStore(session.settings.root, batch.name)
-    wanted = {
-        (unresolved.intent.row.request_key, unresolved.intent.request_hash)
-        for unresolved in all_unresolved
-    }
-    places = {
-        (unresolved.intent.row.window, unresolved.intent.fan_out) for unresolved in all_unresolved
-    }
-    found: dict[tuple[str, str], str] = {}
-    for window, fan_out in sorted(places):
-        with suppress(TableError):
-            for planned in iter_planned_batches(store, batch.slice(window, fan_out), batch=batch):
-                each = enumerate(zip(planned.request_keys, planned.request_hashes, strict=True))
-                rows = planned.rows([place for place, key in each if key in wanted])
-                for row in rows:
-                    assert isinstance(row.request, ImageRequest)
-                    found[row.request_key, row.request_hash] = row.request.prompt
-    return found
 
 
 async def _mark_absent(
@@ -284,12 +253,12 @@ async def _mark_absent(
 
 async def _unresolved(
     session: Session,
-    batch: Batch,
+    ledger_name: str,
     slices: Sequence[Slice] | None,
     states: Sequence[IntentState],
 ) -> list[UnresolvedIntent]:
     read = session.ledger.read.unresolved
-    return await asyncio.to_thread(read, batch.ledger_name, slices, states)
+    return await asyncio.to_thread(read, ledger_name, slices, states)
 
 
 async def _now(session: Session) -> Instant:

@@ -62,6 +62,7 @@ from mynth_dagster.engine.submit import (
     list_destinations,
 )
 from mynth_dagster.engine.uploads import InputUploads
+from mynth_dagster.engine.work import ImageWork, Work
 from mynth_dagster.errors import UnauthorizedError, name_some
 from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch, Slice
@@ -69,7 +70,6 @@ from mynth_dagster.models.money import NO_MONEY, Receipt, units_from_usd, usd_fr
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.manifest import require_same_source, write_source_mark
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
-from mynth_dagster.tables.requests import said_by_table, settings_of
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import TableStore
@@ -153,28 +153,26 @@ async def _raise(session: Session, batch: Batch, summaries: Sequence[PromptsSumm
 
 async def draft_quote(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> tuple[Plan, Quote]:
     """Plan and price a submission of these partitions; nothing is sent."""
-    plan = await build_plan(session, batch, slices, options)
-    quote = await build_quote(session.client, plan.samples, plan.n_requests, batch.prices_usd)
-    notes = await asyncio.to_thread(_from_table, session, batch, plan)
+    plan = await build_plan(session, work, slices, options)
+    quote = await build_quote(session.client, plan.samples, plan.n_requests, work.batch.prices_usd)
+    notes = await asyncio.to_thread(_from_table, session, work, plan)
     notes += await _missing_destinations(session, plan)
     return plan, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
 
 
-def _from_table(session: Session, batch: Batch, plan: Plan) -> list[str]:
+def _from_table(session: Session, work: Work, plan: Plan) -> list[str]:
     """Describe the columns of the prompt table that multiply the price."""
-    if batch.follow_up is not None:
-        return []
-    store = TableStore(session.settings.root, batch.name)
-    message = {name for slice_ in plan.to_send_in for name in said_by_table(store, slice_)}
+    store = TableStore(session.settings.root, work.batch.name)
+    columns = {name for slice_ in plan.to_send_in for name in work.multiplied_by(store, slice_)}
     n_images = sum(kind.count * n for kind, n in plan.n_requests.items())
     models = {kind.model for kind in plan.n_requests}
     words = {"count": f"{n_images} images", "model": name_some(sorted(models))}
-    return [f"{name} from the table: {words[name]}" for name in sorted(message)]
+    return [f"{name} from the table: {words[name]}" for name in sorted(columns)]
 
 
 async def _missing_destinations(session: Session, plan: Plan) -> list[str]:
@@ -191,7 +189,7 @@ async def _missing_destinations(session: Session, plan: Plan) -> list[str]:
 
 async def submit(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     *,
     submitter: str,
@@ -221,28 +219,28 @@ async def submit(
     """
     require_may_generate(await session.client.check_key())
     account = await session.account.number()
-    await require_right_ledger(session, batch)
+    await require_right_ledger(session, work)
     session.ledger.prepare_to_send(session.settings.journal_folder)
     counts, funds = counts or SubmitCounts(), Funds()
     windows = sorted({slice_.window for slice_ in slices})
-    await session.ledger.open_partitions(batch.ledger_name, slices, submitter)
+    await session.ledger.open_partitions(work.ledger_name, slices, submitter)
     is_through = False
     try:
-        await expire_interrupted(session, batch, windows)
-        await process_events(session, batch)
-        settled = await resolve_unresolved(session, batch, slices, states=ALL_OPEN)
-        plan, quote = await draft_quote(session, batch, slices, options)
+        await expire_interrupted(session, work.ledger_name, windows)
+        await process_events(session, work)
+        settled = await resolve_unresolved(session, work, slices, states=ALL_OPEN)
+        plan, quote = await draft_quote(session, work, slices, options)
         await session.ledger.move_intents(plan.moved)
         on_quote(plan, quote)
-        require_prices(batch, quote)
-        await _require_confirmed(session, batch, slices, options, plan, quote)
+        require_prices(work.budget, quote)
+        await _require_confirmed(session, work, slices, options, plan, quote)
         uploads = InputUploads(session, account, counts.uploads)
         await uploads.make_ready(plan.files.values())
         for window in windows:
             of_window = [s for s in slices if s.window == window and plan.to_send_in[s]]
             sender = Submitter(
                 session,
-                batch,
+                work,
                 window,
                 quote,
                 sender=Sender(account, submitter),
@@ -250,7 +248,7 @@ async def submit(
                 funds=funds,
                 counts=counts,
             )
-            await sender.send_all(iter_submissions(session, batch, of_window, uploads, options))
+            await sender.send_all(iter_submissions(session, work, of_window, uploads, options))
         reach(CrashPoint.SUBMITTED)
         is_through = True
     finally:
@@ -259,17 +257,17 @@ async def submit(
             await session.ledger.stops.fence(submitter, CANCELLED.message, now)
         if is_through or stop.is_set:
             close = _close_for if not options.prompt_ids else _leave
-            await _close(session, batch, slices, stop, funds, counts, close)
+            await _close(session, work, slices, stop, funds, counts, close)
         else:
-            await session.ledger.release_partitions(batch.ledger_name, slices)
-        await mark_tables(session, batch)
+            await session.ledger.release_partitions(work.ledger_name, slices)
+        await mark_tables(session, work.batch)
     revision = session.client.profile.REVISION
     return SubmitReport(plan, quote, counts, revision, settled, stop.reason)
 
 
 async def _require_confirmed(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     options: RunOptions,
     plan: Plan,
@@ -280,13 +278,13 @@ async def _require_confirmed(
 
     A run for some rows changes nothing for the others.
     """
-    now, prefix = settings_of(batch), f"settings:{batch.ledger_name}:"
+    now, prefix = work.settings, f"settings:{work.ledger_name}:"
     before: dict[str, str] = {}
     for window in {slice_.window for slice_ in slices}:
         facts = await asyncio.to_thread(session.ledger.read.facts, f"{prefix}{window}")
         before.update({f"{window}{rest}": value for rest, value in facts.items()})
     changed = [slice_ for slice_ in slices if before.get(_place(slice_)) != now]
-    limit_units = units_from_usd(batch.confirm_above_usd)
+    limit_units = units_from_usd(work.batch.confirm_above_usd)
     stake = Stake(paid_again_units(plan, quote), limit_units) if changed else NOTHING_AT_STAKE
     require_confirmed(options, plan.paid, quote.total_units, stake)
     for slice_ in changed if not options.prompt_ids else []:
@@ -308,15 +306,15 @@ async def collect(
     """
     await session.account.number()
     windows = sorted({slice_.window for slice_ in slices})
-    await expire_interrupted(session, batch, windows)
-    await process_events(session, batch)
+    await expire_interrupted(session, batch.ledger_name, windows)
+    await process_events(session, ImageWork(batch))
     for slice_ in slices:
         yield await collect_slice(session, batch, slice_, collector)
 
 
 async def _close(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     stop: CancelToken,
     funds: Funds,
@@ -325,40 +323,40 @@ async def _close(
 ) -> None:
     """Record that the run sends no more, and why, if it ended early."""
     for slice_, halted in stop.halted.items():
-        await close(session, batch, [slice_], halted)
+        await close(session, work, [slice_], halted)
     left = [slice_ for slice_ in slices if slice_ not in stop.halted]
     closed = [slice_ for slice_ in left if funds.is_closed(slice_.window, slice_.fan_out)]
     others = [slice_ for slice_ in left if slice_ not in closed]
-    await close(session, batch, others, stop.reason)
+    await close(session, work, others, stop.reason)
     if closed:
-        rows = await asyncio.to_thread(session.ledger.read.partitions, batch.ledger_name)
-        reason = budget_reason(batch, rows, closed, counts.n_over_budget)
-        await close(session, batch, closed, reason)
+        rows = await asyncio.to_thread(session.ledger.read.partitions, work.ledger_name)
+        reason = budget_reason(work.budget, rows, closed, counts.n_over_budget)
+        await close(session, work, closed, reason)
         stop.set(reason)
     for halted in stop.halted.values():
         stop.set(halted)
 
 
-Close = Callable[[Session, Batch, Sequence[Slice], StopReason | None], Awaitable[None]]
+Close = Callable[[Session, Work, Sequence[Slice], StopReason | None], Awaitable[None]]
 
 
 async def _leave(
-    session: Session, batch: Batch, slices: Sequence[Slice], _: StopReason | None
+    session: Session, work: Work, slices: Sequence[Slice], _: StopReason | None
 ) -> None:
     """
     Record the end of a run for some rows without a statement about the others.
 
     The reason why those were not sent stays, and no run is requested because of this one's stop.
     """
-    await session.ledger.release_partitions(batch.ledger_name, slices)
+    await session.ledger.release_partitions(work.ledger_name, slices)
 
 
 async def _close_for(
-    session: Session, batch: Batch, slices: Sequence[Slice], reason: StopReason | None
+    session: Session, work: Work, slices: Sequence[Slice], reason: StopReason | None
 ) -> None:
     at = session.clock.instant()
     stop = Stopped(reason.code, reason.message, at) if reason else None
-    await session.ledger.close_partitions(batch.ledger_name, slices, stop)
+    await session.ledger.close_partitions(work.ledger_name, slices, stop)
 
 
 # The figures of a run as one value; whatever shows figures shows these.
@@ -542,7 +540,7 @@ def usd(units: int | None) -> str | None:
 
 async def submit_and_wait(
     session: Session,
-    batch: Batch,
+    work: Work,
     slices: Sequence[Slice],
     *,
     submitter: str,
@@ -557,7 +555,7 @@ async def submit_and_wait(
         MynthError: As `submit`, where `progress.report` is None, or as `wait_until_idle`.
     """
     progress.report = None
-    reconciler = Reconciler(session, batch, slices)
+    reconciler = Reconciler(session, work, slices)
     meanwhile = _Meanwhile(session, reconciler, stop)
     counts = progress.counts
     counts.on_accepted = meanwhile.start_if_due
@@ -566,7 +564,7 @@ async def submit_and_wait(
     try:
         report = await submit(
             session,
-            batch,
+            work,
             slices,
             submitter=submitter,
             stop=stop,
@@ -583,7 +581,7 @@ async def submit_and_wait(
     progress.report = report
     progress.on_phase("wait")
     await wait_until_idle(
-        session, batch, slices, stop=stop, on_round=progress.on_round, reconciler=reconciler
+        session, work, slices, stop=stop, on_round=progress.on_round, reconciler=reconciler
     )
     return report
 
@@ -695,7 +693,7 @@ async def run_table(
         ConfigError: The key may not create tasks; nothing was sent.
         ConfirmationNeededError: Many rows would be paid for again, without a confirmation.
     """
-    slices = batch.slices(window)
+    work, slices = ImageWork(batch), batch.slices(window)
     require_may_generate(await session.client.check_key())
     progress.on_phase("prepare")
     prepared = await prepare(session, batch, source, window=window, is_same_batch=is_same_batch)
@@ -706,7 +704,7 @@ async def run_table(
         try:
             submitted = await submit_and_wait(
                 session,
-                batch,
+                work,
                 slices,
                 submitter=submitter,
                 stop=stop,
@@ -721,7 +719,7 @@ async def run_table(
         quotes.append(submitted.quote)
         progress.on_phase("collect")
         results = await _results(session, batch, slices, stop)
-        if stop.is_set or not await _has_retries(session, batch, slices):
+        if stop.is_set or not await _has_retries(session, work, slices):
             break
     files = await _files(session, batch, slices, stop, progress)
     newest = {report.summary.slice: report.results for report in files}
@@ -750,11 +748,11 @@ async def _files(
     return [await keep_files(session, batch, slice_, stop=stop) for slice_ in slices]
 
 
-async def _has_retries(session: Session, batch: Batch, slices: Sequence[Slice]) -> bool:
+async def _has_retries(session: Session, work: Work, slices: Sequence[Slice]) -> bool:
     """Whether tasks failed that are sent again automatically."""
-    if not batch.retries:
+    if not work.retries:
         return False
-    return (await build_plan(session, batch, slices)).n_again > 0
+    return (await build_plan(session, work, slices)).n_again > 0
 
 
 async def _results(

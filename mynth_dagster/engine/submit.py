@@ -28,6 +28,7 @@ from mynth_dagster.engine.quote import Funds, Quote
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken, CircuitBreaker, StopReason, shut_out, stopped_by
 from mynth_dagster.engine.uploads import UploadCounts
+from mynth_dagster.engine.work import Work
 from mynth_dagster.errors import (
     ApiError,
     LedgerError,
@@ -39,10 +40,10 @@ from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed, Ending
 from mynth_dagster.ledger.observations import Attachment, Observation, Observed, Source
 from mynth_dagster.limits import SEND_BY_S
-from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import UNSUPPORTED
 from mynth_dagster.models.intent import Intent, RowKey, intent_id, make_tag
-from mynth_dagster.models.request import FollowUpRequest, doing_of
+from mynth_dagster.models.request import doing_of
 from mynth_dagster.models.task import CatalogModel, Offers, PublicAccessToken
 from mynth_dagster.models.transitions import Event, IntentState
 from mynth_dagster.tables.inputs import BadInput
@@ -90,10 +91,10 @@ class ResponseRecorder:
     """Records the responses to one batch's requests."""
 
     def __init__(
-        self, session: Session, batch: Batch, *, stop: CancelToken, counts: SubmitCounts
+        self, session: Session, work: Work, *, stop: CancelToken, counts: SubmitCounts
     ) -> None:
         self._session = session
-        self._batch = batch
+        self._work = work
         self._stop = stop
         self._counts = counts
         self._breaker = CircuitBreaker(max_unresolved=session.settings.client.concurrency)
@@ -106,7 +107,7 @@ class ResponseRecorder:
             created.task_id,
             now,
             intent,
-            deadline_at_us=now.wall_us + round(self._batch.deadline_s * US_PER_S),
+            deadline_at_us=now.wall_us + round(self._work.batch.deadline_s * US_PER_S),
             reserved_units=created.reserved_units,
         )
         kept = self._session.ledger.enqueue(observation)
@@ -123,7 +124,7 @@ class ResponseRecorder:
             await self.unknown(intent, Unknown(error))
             return
         reach(CrashPoint.ANSWER_COMMITTED)
-        if created.token is not None and self._batch.defaults.public_access_tokens:
+        if created.token is not None and self._work.defaults.public_access_tokens:
             lifetime_us = session.client.profile.LIMITS.token_lifetime_s * US_PER_S
             token = PublicAccessToken(created.token, recording.seen_at_us + lifetime_us)
             await session.ledger.save_token(created.task_id, token)
@@ -278,7 +279,7 @@ class Submitter:
     def __init__(
         self,
         session: Session,
-        batch: Batch,
+        work: Work,
         window: str,
         quote: Quote,
         *,
@@ -288,14 +289,14 @@ class Submitter:
         counts: SubmitCounts,
     ) -> None:
         self._session = session
-        self._batch = batch
+        self._work = work
         self._window = window
         self._quote = quote
         self._sender = sender
         self._stop = stop
         self._funds = funds
         self._counts = counts
-        self._answers = ResponseRecorder(session, batch, stop=stop, counts=counts)
+        self._answers = ResponseRecorder(session, work, stop=stop, counts=counts)
         self._turn = asyncio.Lock()
         self._ready: deque[Submission] = deque()
         self._standing = _Standing(session.ledger)
@@ -306,7 +307,7 @@ class Submitter:
         """Send until no row is left or the run is stopped; responses in flight are recorded."""
         n_workers = self._session.settings.client.concurrency
         async with aclosing(deliveries):
-            workers = [asyncio.create_task(self._work(deliveries)) for _ in range(n_workers)]
+            workers = [asyncio.create_task(self._worker(deliveries)) for _ in range(n_workers)]
             try:
                 await asyncio.wait(workers)
             except BaseException:
@@ -317,7 +318,7 @@ class Submitter:
         for error in filter(None, errors):
             raise error
 
-    async def _work(self, deliveries: AsyncGenerator[list[Submission], None]) -> None:
+    async def _worker(self, deliveries: AsyncGenerator[list[Submission], None]) -> None:
         lane = _Lane()
         try:
             while (delivery := await self._next(deliveries, lane)) is not None:
@@ -354,7 +355,7 @@ class Submitter:
         return bool(self._ready)
 
     def _slice(self, delivery: Submission) -> Slice:
-        return self._batch.slice(self._window, delivery.fan_out)
+        return self._work.batch.slice(self._window, delivery.fan_out)
 
     async def _deliver(self, delivery: Submission, lane: _Lane) -> None:
         pending: Submission | None = delivery
@@ -390,9 +391,7 @@ class Submitter:
         session, intent = self._session, self._intent(delivery)
         tag = make_tag(intent.intent_id, intent.request_hash, session.ledger.ledger_id)
         content, delivery = self._encoded(delivery, str(tag))
-        if isinstance(delivery.request, FollowUpRequest):
-            wish = delivery.request
-            await session.ledger.save_follow_up(intent.intent_id, wish.model, wish.url)
+        await self._work.before_claim(session, intent.intent_id, delivery.request)
         claimant = f"{self._name}.{next(self._numbers)}"
         may_leave = self._last_look(intent, claimant)
         reach(CrashPoint.BEFORE_INTENT)
@@ -477,7 +476,7 @@ class Submitter:
             intent,
             self._sender.account,
             delivery.rest.attempt if delivery.rest else None,
-            self._batch.budget,
+            self._work.budget,
             claimant,
             self._sender.run,
             lambda: not self._stop.is_set,
@@ -499,7 +498,7 @@ class Submitter:
         if fenced:
             self._stop.set(shut_out(fenced[self._sender.run]))
             return
-        name = self._batch.ledger_name
+        name = self._work.ledger_name
         for stop in await asyncio.to_thread(stops.active):
             if stop.covers(name, slice_.window, slice_.fan_out):
                 reason = stopped_by(stop)
@@ -508,7 +507,7 @@ class Submitter:
                     self._stop.set(reason)
 
     def _intent(self, delivery: Submission) -> Intent:
-        row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)
+        row = RowKey(self._work.ledger_name, self._window, delivery.request_key)
         now_us = self._session.clock.now_us()
         return Intent(
             intent_id=intent_id(self._session.ledger.ledger_id, row, delivery.generation),

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from mynth_dagster.clock import US_PER_S, utc_from_us
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.work import Work
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import (
     UNANNOUNCED_MAX,
@@ -22,7 +23,6 @@ from mynth_dagster.limits import (
     WEBHOOK_GRACE_S,
     WEBHOOKS_ON_FOR_S,
 )
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import Awaited
 
 
@@ -89,15 +89,15 @@ def read_webhook_health(ledger: Ledger, batch_name: str) -> WebhookHealth:
     return WebhookHealth(last_event_at_us, Unannounced(**json.loads(noted)) if noted else None)
 
 
-async def webhook_health(session: Session, batch: Batch) -> WebhookHealth:
-    """Return what polling may rely on: nothing if no endpoint gets the batch's events."""
-    if batch.defaults.mute_registered_webhooks and not batch.defaults.webhook_urls:
+async def webhook_health(session: Session, work: Work) -> WebhookHealth:
+    """Return what polling may rely on: nothing if no endpoint gets the events of its tasks."""
+    if work.defaults.mute_registered_webhooks and not work.defaults.webhook_urls:
         return WebhookHealth()
-    return await asyncio.to_thread(read_webhook_health, session.ledger, batch.ledger_name)
+    return await asyncio.to_thread(read_webhook_health, session.ledger, work.ledger_name)
 
 
 async def note_unannounced(
-    session: Session, batch: Batch, health: WebhookHealth, n_tasks: int
+    session: Session, work: Work, health: WebhookHealth, n_tasks: int
 ) -> None:
     """Record that polling found this many finished tasks without an event."""
     if not n_tasks or health.last_event_at_us is None:
@@ -106,7 +106,7 @@ async def note_unannounced(
     is_further = before is not None and before.at_us > health.last_event_at_us
     n_before = before.n_tasks if before is not None and is_further else 0
     noted = Unannounced(session.clock.now_us(), n_before + n_tasks)
-    await session.ledger.set_meta(_meta_key(batch.ledger_name), json.dumps(asdict(noted)))
+    await session.ledger.set_meta(_meta_key(work.ledger_name), json.dumps(asdict(noted)))
 
 
 def _meta_key(batch_name: str) -> str:

@@ -21,7 +21,7 @@ from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.database import insert_into, instant_of, is_postgres
 from mynth_dagster.ledger.group_commit import GroupCommit
 from mynth_dagster.ledger.queries import Reader
-from mynth_dagster.models.request import KINDS_BY_TABLE
+from mynth_dagster.models.batch import batch_of
 
 _stops, _fences = schema.stops, schema.fences
 
@@ -35,7 +35,8 @@ class Stop:
     A person's decision that nothing more is sent.
 
     Args:
-        batch: The batch's identity in the ledger; empty: every batch.
+        batch: The batch's identity in the ledger, with which its follow-ups are stopped; empty:
+            every batch.
         window: With `fan_out` the partition; None: every partition.
         who: User and machine, or the Dagster run that was stopped.
         at_us: UTC microseconds.
@@ -51,10 +52,7 @@ class Stop:
     def covers(self, batch: str, window: str, fan_out: str) -> bool:
         """Whether nothing may be sent into this partition."""
         is_here = self.window is None or (self.window, self.fan_out) == (window, fan_out)
-        # Follow-ups of a batch's images are kept as `<batch>/<table>`: they are stopped with it.
-        images, _, table = batch.rpartition("/")
-        of_batch = images if table in KINDS_BY_TABLE else batch
-        return self.batch in ("", batch, of_batch) and is_here
+        return self.batch in ("", batch, batch_of(batch)) and is_here
 
 
 @dataclass(frozen=True)

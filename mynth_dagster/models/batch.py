@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from urllib.parse import quote, urlsplit
@@ -22,7 +22,13 @@ from mynth_dagster.limits import (
     RevisionLimits,
 )
 from mynth_dagster.models.money import NO_BUDGET, Budget
-from mynth_dagster.models.request import EFFORTS, FollowUpKind, FollowUpSettings, Rating
+from mynth_dagster.models.request import (
+    EFFORTS,
+    KINDS_BY_TABLE,
+    FollowUpKind,
+    FollowUpSettings,
+    Rating,
+)
 
 # One cell of the work: a time window (or file), and one part of its fan-out.
 #
@@ -215,7 +221,6 @@ class Batch:
         inputs_root: Folder, any fsspec URL, at which the paths of input files start and outside
             of which none is read; None: they start at the table's folder, and may lie anywhere.
         check_capabilities: Whether rows are rejected that need what their model is known to lack.
-        follow_up: What is asked about the images of the batch, instead of making any.
     """
 
     name: str
@@ -236,7 +241,6 @@ class Batch:
     url_lifetime_s: float | None = None
     inputs_root: str | None = None
     check_capabilities: bool = True
-    follow_up: FollowUpSettings | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -246,8 +250,7 @@ class Batch:
             raise ConfigError("fan_out", f"{self.fan_out!r} is neither 'shard' nor 'model'")
         if not 1 <= self.shards <= 1000:
             raise ConfigError("shards", f"{self.shards} is not between 1 and 1000")
-        if not 0 <= self.retries <= RETRIES_MAX:
-            raise ConfigError("retries", f"{self.retries} is not between 0 and {RETRIES_MAX}")
+        require_sound_retries(self.retries)
         if self.url_lifetime_s is not None and not 0 < self.url_lifetime_s < math.inf:
             raise ConfigError("url_lifetime_s", f"{self.url_lifetime_s} is not above 0")
         if not self.confirm_above_usd.is_finite() or self.confirm_above_usd < 0:
@@ -266,19 +269,6 @@ class Batch:
     def ledger_name(self) -> str:
         """The batch's part of a row's identity."""
         return self.identity or self.name
-
-    def following_up(
-        self, settings: FollowUpSettings, *, budget: Budget = NO_BUDGET, retries: int = 0
-    ) -> Batch:
-        """The batch that asks about this one's images: rows, money and states of its own."""
-        return replace(
-            self,
-            identity=f"{self.ledger_name}/{settings.kind.table}",
-            defaults=RequestDefaults(),
-            follow_up=settings,
-            budget=budget,
-            retries=retries,
-        )
 
     @property
     def marks_absent(self) -> bool:
@@ -302,6 +292,28 @@ class Batch:
     def slices(self, window: str = "") -> list[Slice]:
         """Return all partitions of one window."""
         return [self.slice(window, key) for key in self.fan_out_keys or [""]]
+
+
+def follow_up_name(ledger_name: str, kind: FollowUpKind) -> str:
+    """What a batch's follow-ups of a kind are called in the ledger."""
+    return f"{ledger_name}/{kind.table}"
+
+
+def batch_of(ledger_name: str) -> str:
+    """The batch that a name in the ledger belongs to: follow-ups belong to that of their images."""
+    batch, _, table = ledger_name.rpartition("/")
+    return batch if table in KINDS_BY_TABLE else ledger_name
+
+
+def require_sound_retries(retries: int) -> None:
+    """
+    Check how often a row is asked for again by itself.
+
+    Raises:
+        ConfigError: It is negative, or too often.
+    """
+    if not 0 <= retries <= RETRIES_MAX:
+        raise ConfigError("retries", f"{retries} is not between 0 and {RETRIES_MAX}")
 
 
 def _check_name(name: str) -> None:

@@ -246,6 +246,11 @@ PaidRequest = ImageRequest | FollowUpRequest
 """What one paid request asks for."""
 
 
+def follow_up_key(request_key: str, image_index: int) -> str:
+    """The key of an image's follow-ups within its window."""
+    return f"{request_key}#{image_index}"
+
+
 def follow_up_hash(settings: FollowUpSettings, image: str) -> str:
     """
     What makes two follow-ups the same wish: the image, and what is asked about it.

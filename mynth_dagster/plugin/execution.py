@@ -26,7 +26,9 @@ from mynth_dagster.engine.run import SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken, StopReason, passing_reason
 from mynth_dagster.engine.submit import SubmitCounts
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import MynthError, RunStoppedError, name_some
+from mynth_dagster.followups.tables import FollowUpSummary
 from mynth_dagster.limits import THUMBNAILS_BUDGET_S
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import Receipt, format_usd
@@ -40,7 +42,6 @@ from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.resource import MynthResource, Notices, run_watch
 from mynth_dagster.plugin.run_options import wishes_of
 from mynth_dagster.tables.audit import Audit, audit_slice
-from mynth_dagster.tables.follow_up_tables import FollowUpSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
 from mynth_dagster.tables.schemas import schema_of
@@ -309,7 +310,9 @@ async def prompts_told(
 ) -> dict[Slice, metadata.Metadata]:
     """Return what the UI shows of prompt tables just written, with the price of sending them."""
     store = TableStore(session.settings.root, assets.batch.name)
-    quotes = await quote_each(session, assets.batch, [summary.slice for summary in written])
+    quotes = await quote_each(
+        session, ImageWork(assets.batch), [summary.slice for summary in written]
+    )
     by_slice = {}
     for summary in written:
         schema = await asyncio.to_thread(store.read_schema, PROMPTS, summary.slice)
@@ -385,11 +388,11 @@ def submit_tasks(
     async def work(session: Session) -> SubmitReport:
         report = await submit(
             session,
-            batch,
+            ImageWork(batch),
             slices,
             submitter=context.run.run_id,
             stop=stop,
-            options=await wishes.of(session, batch),
+            options=await wishes.of(session, batch.ledger_name),
             counts=counts,
             on_quote=lambda plan, quote: notices.put(
                 lambda: context.log.info(
@@ -429,7 +432,7 @@ def collect_results(
     async def work(session: Session) -> None:
         await wait_until_idle(
             session,
-            batch,
+            ImageWork(batch),
             slices,
             stop=stop,
             on_round=lambda waiting: notices.put(lambda: _observe(context, assets, waiting)),
@@ -508,14 +511,14 @@ def ask_about_images(
     asked: FollowUp,
 ) -> Iterator[Result]:
     """Ask what was not asked yet about the images of the run's partitions."""
-    slices, batch = assets.partitions.in_run(context), asked.of(assets.batch)
+    slices = assets.partitions.in_run(context)
     wishes = wishes_of(context)
     landed: dict[Slice, FollowUpSummary] = {}
     tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
     counts, then = SubmitCounts(), wishes.how_to_go_on
     with recording_part_way(context, assets, tables, slices, counts=counts, then=then):
         try:
-            progress = run_follow_up(context, mynth, batch, slices, wishes, landed)
+            progress = run_follow_up(context, mynth, asked.of(assets.batch), slices, wishes, landed)
         finally:
             for slice_, summary in landed.items():
                 tables[assets.key(asked.table)][slice_] = told_of(summary)
@@ -547,7 +550,7 @@ async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: Submit
     """Whether nothing is left to send in a partition."""
     if report.stopped is None:
         return True
-    return (await build_plan(session, batch, [slice_])).n_to_send == 0
+    return (await build_plan(session, ImageWork(batch), [slice_])).n_to_send == 0
 
 
 def _require_all_sent(

@@ -9,18 +9,18 @@ from types import MappingProxyType
 
 import dagster as dg
 
-from mynth_dagster.engine.follow_ups import follow_up_images
 from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.followups.tables import FollowUpSummary
+from mynth_dagster.followups.work import FollowUpWork, follow_up_images
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import budget_from_usd, format_usd, usd_from_units
 from mynth_dagster.models.request import KINDS_BY_TABLE, FollowUpSettings, RatingLevel
 from mynth_dagster.plugin.metadata import Metadata
 from mynth_dagster.plugin.resource import MynthResource, Notices, run_watch
 from mynth_dagster.plugin.run_options import RunsWishes
-from mynth_dagster.tables.follow_up_tables import FollowUpSummary
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,24 @@ class FollowUp:
     retries: int = 0
     automatic: bool = False
 
-    def of(self, batch: Batch) -> Batch:
+    def of(self, batch: Batch) -> FollowUpWork:
         """
-        The batch that asks about another one's images.
+        The follow-up of this batch's images.
 
         Raises:
-            ConfigError: There is no such table.
+            ConfigError: There is no such table, or a number is out of range.
         """
         if self.table not in KINDS_BY_TABLE:
             known = ", ".join(KINDS_BY_TABLE)
             raise ConfigError("follow_ups", f"{self.table!r} is none of {known}")
-        settings = FollowUpSettings(KINDS_BY_TABLE[self.table], tuple(self.levels), self.effort)
-        budget = budget_from_usd(self.budget_usd)
-        return batch.following_up(settings, budget=budget, retries=self.retries)
+        asked = FollowUpSettings(KINDS_BY_TABLE[self.table], tuple(self.levels), self.effort)
+        return FollowUpWork(batch, asked, budget_from_usd(self.budget_usd), self.retries)
 
 
 def run_follow_up(
     context: dg.AssetExecutionContext,
     mynth: MynthResource,
-    batch: Batch,
+    follow_up: FollowUpWork,
     slices: Sequence[Slice],
     wishes: RunsWishes,
     landed: dict[Slice, FollowUpSummary],
@@ -81,12 +80,12 @@ def run_follow_up(
     async def work(session: Session) -> None:
         summaries = follow_up_images(
             session,
-            batch,
+            follow_up,
             slices,
             submitter=context.run.run_id,
             stop=stop,
             progress=progress,
-            options=await wishes.of(session, batch),
+            options=await wishes.of(session, follow_up.ledger_name),
         )
         async for summary in summaries:
             landed[summary.slice] = summary

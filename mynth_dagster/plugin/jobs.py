@@ -14,6 +14,7 @@ from mynth_dagster.engine.quote import quote_each
 from mynth_dagster.engine.resolve import InDoubt, attach, find_in_doubt, give_up, list_in_doubt
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopTarget, lift_stops, stop_sending, stops_of
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, MynthError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import TABLE_ROWS_MAX
@@ -275,7 +276,7 @@ def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: Bat
     options = run_options_from(context.op_config)
 
     async def work(session: Session) -> list[tuple[str, ...]]:
-        quotes = await quote_each(session, assets.batch, slices, options)
+        quotes = await quote_each(session, ImageWork(assets.batch), slices, options)
         return [
             (as_text(slice_.key), str(plan.n_to_send), format_usd(quote.total_units))
             for slice_, (plan, quote) in quotes.items()

@@ -10,7 +10,6 @@ import dagster as dg
 
 from mynth_dagster.engine.plan import Retry, RunOptions, asking_since
 from mynth_dagster.engine.session import Session
-from mynth_dagster.models.batch import Batch
 
 RUN_OPTIONS_CONFIG = {
     "retry": dg.Field(
@@ -55,9 +54,9 @@ class RunsWishes:
         """What to add to a failure, if a run with the same configuration would pay again."""
         return GO_ON if self.options.pays_again else ""
 
-    async def of(self, session: Session, batch: Batch) -> RunOptions:
+    async def of(self, session: Session, ledger_name: str) -> RunOptions:
         """Return the options without the rows that earlier tries of the same run sent."""
-        return await asking_since(session, batch, self.options, self.first_run_id)
+        return await asking_since(session, ledger_name, self.options, self.first_run_id)
 
 
 GO_ON = (

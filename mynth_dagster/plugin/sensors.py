@@ -23,6 +23,7 @@ from mynth_dagster.engine.reconcile import PartitionStatus, partition_status
 from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.stop import stops_of
 from mynth_dagster.engine.webhook_health import webhook_health
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import MynthError
 from mynth_dagster.limits import AUTO_RESUBMITS_WITHIN_S, SENSOR_BUDGET_S, SENSOR_READ_TIMEOUT_S
 from mynth_dagster.models.batch import Slice
@@ -152,7 +153,7 @@ def evaluate(
         unsent = (
             await choose_due(session, assets.batch, rows, asked) if assets.auto_resubmit else []
         )
-        silence = (await webhook_health(session, assets.batch)).problem
+        silence = (await webhook_health(session, ImageWork(assets.batch))).problem
         for run_id, status in _over(context.instance, watched).items():
             message = f"in Dagster it is {status}"
             await session.ledger.stops.fence(run_id, message, session.clock.instant())

@@ -18,10 +18,8 @@ from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import Intent, RowKey
 from mynth_dagster.models.money import units_from_usd
-from mynth_dagster.models.request import FollowUpKind
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.parquet import as_table_errors
-from mynth_dagster.tables.requests import follow_up_key
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore, remove_orphans, write_atomically
 
@@ -123,43 +121,12 @@ def iter_intents(store: TableStore, slice_: Slice, ledger_name: str) -> Iterator
                 yield _intent(row, slice_, ledger_name, prompts.get(row["request_key"]))
 
 
-@dataclass(frozen=True)
-class RememberedFollowUp:
-    """The intent of a follow-up, and the URL of the image that it was about."""
-
-    intent: Intent
-    url: str
-
-
-def iter_follow_ups(
-    store: TableStore, slice_: Slice, ledger_name: str, kind: FollowUpKind
-) -> Iterator[RememberedFollowUp]:
-    """The intents that `ratings`, `alt_texts` or `reviews` of a partition tell of."""
-    for rows in store.iter_batches(kind.table, slice_):
-        for row in rows.to_pylist():
-            if row["intent_id"] is not None:
-                yield RememberedFollowUp(
-                    _follow_up(row, slice_, ledger_name, kind), row["url"] or ""
-                )
-
-
-def _follow_up(row: dict[str, Any], slice_: Slice, ledger_name: str, kind: FollowUpKind) -> Intent:
-    key = follow_up_key(row["request_key"], row["image_index"])
-    return Intent(
-        **_remembered(row, slice_, RowKey(ledger_name, slice_.window, key)),
-        attempt=row["attempts"],
-        request_hash=row["request_hash"],
-        model=kind.task_type,
-        n_asked=1,
-    )
-
-
 def _intent(
     row: dict[str, Any], slice_: Slice, ledger_name: str, prompt: RememberedPrompt | None
 ) -> Intent:
     is_as_asked_now = prompt is not None and row["current"]
     return Intent(
-        **_remembered(row, slice_, RowKey(ledger_name, slice_.window, row["request_key"])),
+        **remembered(row, slice_, RowKey(ledger_name, slice_.window, row["request_key"])),
         attempt=row["attempt"],
         request_hash=prompt.request_hash if prompt and is_as_asked_now else unknown_hash(row),
         model=row["model"] or (prompt.model if prompt else ""),
@@ -169,7 +136,7 @@ def _intent(
     )
 
 
-def _remembered(row: dict[str, Any], slice_: Slice, key: RowKey) -> dict[str, Any]:
+def remembered(row: dict[str, Any], slice_: Slice, key: RowKey) -> dict[str, Any]:
     """What both kinds of tables tell of an intent, in the same columns."""
     submitted_us = us_from_utc(row["submitted_at"]) if row["submitted_at"] else 0
     return {

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,9 @@ from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
 from mynth_dagster.models.request import (
     Delivery,
-    FollowUpRequest,
-    FollowUpSettings,
     ImageRequest,
     InputImage,
     PaidRequest,
-    follow_up_hash,
     request_hash,
 )
 from mynth_dagster.tables.columns import (
@@ -40,7 +37,7 @@ from mynth_dagster.tables.parquet import reason_of, repeated_pieces
 from mynth_dagster.tables.rules import Allowed, RowProblem, find_problems
 from mynth_dagster.tables.schemas import OUR_COLUMNS, REQUEST_TYPES, schema_of
 from mynth_dagster.tables.source import PromptSource
-from mynth_dagster.tables.store import IMAGES, PROMPTS, TableStore
+from mynth_dagster.tables.store import PROMPTS, TableStore
 
 SETTINGS_KEY = "mynth:settings"
 """Footer key: a hash of the batch's defaults that the rows were completed with."""
@@ -53,9 +50,9 @@ _PLANNED_COLUMNS = ["row_index", "prompt_id", "request_key", "request_hash", *RE
 
 
 @dataclass(frozen=True)
-class PromptRow:
+class PlannedRow:
     """
-    One good row of the prompt table, ready to be asked for.
+    One good row of a table, ready to be asked for.
 
     Args:
         row_index: 0-based row of the source.
@@ -74,27 +71,19 @@ class PromptRow:
         return self.request.count
 
 
+@dataclass(frozen=True)
 class PlannedBatch:
     """
-    Good rows of a prompt table, of which only those that are asked for become requests.
+    Good rows of a table, of which only those that are asked for become requests.
 
-    `request_keys` and `request_hashes` are those of all rows, in order.
+    Args:
+        request_keys: Of all rows, in order, as are the hashes.
+        rows: Makes the rows at the given places.
     """
 
-    def __init__(self, rows: pa.RecordBatch, make: Callable[[Sequence[Any]], ImageRequest]) -> None:
-        self._rows = rows
-        self._make = make
-        self.request_keys: list[str] = rows.column("request_key").to_pylist()
-        self.request_hashes: list[str] = rows.column("request_hash").to_pylist()
-
-    def rows(self, places: Sequence[int] | None = None) -> list[PromptRow]:
-        """The rows at these places, by default all."""
-        rows = self._rows if places is None else self._rows.take(pa.array(places, pa.int32()))
-        cells = [rows.column(name).to_pylist() for name in _PLANNED_COLUMNS]
-        return [
-            PromptRow(index, name, key, identity, self._make(row))
-            for index, name, key, identity, *row in zip(*cells, strict=True)
-        ]
+    request_keys: list[str]
+    request_hashes: list[str]
+    rows: Callable[[Sequence[int]], list[PlannedRow]]
 
 
 def iter_planned_batches(
@@ -116,7 +105,22 @@ def iter_planned_batches(
         batch_rows=PLANNED_ROWS_AT_ONCE,
     )
     for rows in batches:
-        yield PlannedBatch(rows.filter(pc.is_null(rows.column("problem_code"))), make)
+        good = rows.filter(pc.is_null(rows.column("problem_code")))
+        keys, hashes = (good.column(f"request_{part}").to_pylist() for part in ("key", "hash"))
+        yield PlannedBatch(keys, hashes, partial(_planned_rows, good, make))
+
+
+def _planned_rows(
+    rows: pa.RecordBatch,
+    make: Callable[[Sequence[Any]], ImageRequest],
+    places: Sequence[int],
+) -> list[PlannedRow]:
+    taken = rows.take(pa.array(places, pa.int32()))
+    cells = (taken.column(name).to_pylist() for name in _PLANNED_COLUMNS)
+    return [
+        PlannedRow(index, name, key, identity, make(row))
+        for index, name, key, identity, *row in zip(*cells, strict=True)
+    ]
 
 
 def said_by_table(store: TableStore, slice_: Slice) -> frozenset[str]:
@@ -182,53 +186,7 @@ def settings_hash(defaults: RequestDefaults) -> str:
 def settings_of(batch: Batch) -> str:
     """What rows that stay as they are become other requests by: models, defaults, columns."""
     own = [sorted(batch.models), settings_hash(batch.defaults), sorted(batch.columns.items())]
-    text = repr(batch.follow_up or own)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
-
-
-# From the images of a batch to what is asked about each of them, and to its answers.
-
-
-_IMAGE_COLUMNS = ["prompt_id", "request_key", "image_index", "intent_id", "mynth_url", "url"]
-
-
-def iter_follow_up_rows(
-    store: TableStore, slice_: Slice, *, batch: Batch
-) -> Iterator[list[PromptRow]]:
-    """
-    The images of a partition as follow-ups to ask for, a bounded number at a time.
-
-    Images that lie in the user's own storage only, without a URL, are left out.
-
-    Raises:
-        TableError: There is no table of images.
-    """
-    assert batch.follow_up is not None
-    for rows in store.iter_batches(IMAGES, slice_, columns=_IMAGE_COLUMNS):
-        cells = zip(*(rows.column(name).to_pylist() for name in _IMAGE_COLUMNS), strict=True)
-        yield [
-            _row(batch.follow_up, name, key, index, intent_id, mynth_url or url)
-            for name, key, index, intent_id, mynth_url, url in cells
-            if mynth_url or url
-        ]
-
-
-def follow_up_key(request_key: str, image_index: int) -> str:
-    """The key of an image's follow-ups within its window."""
-    return f"{request_key}#{image_index}"
-
-
-def _row(
-    settings: FollowUpSettings, name: str, key: str, index: int, intent_id: str, url: str
-) -> PromptRow:
-    image = f"{intent_id}/{index}"
-    return PromptRow(
-        row_index=index,
-        prompt_id=name,
-        request_key=follow_up_key(key, index),
-        request_hash=follow_up_hash(settings, image),
-        request=FollowUpRequest(settings, url, image),
-    )
+    return hashlib.sha256(repr(own).encode("utf-8")).hexdigest()[:16]
 
 
 # The request rows of a source, batch by batch: named, completed, multiplied, checked, hashed.

@@ -21,6 +21,7 @@ from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
 from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import CancelToken
+from mynth_dagster.limits import TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
@@ -113,7 +114,7 @@ class Bench:
 
         async def once() -> int:
             async with self.session() as session:
-                walk = ListSearch(session, Batch(name="b", models=(MODEL,)), page_size=100)
+                walk = ListSearch(session, deadline_s=TASK_DEADLINE_S, page_size=100)
                 assert await walk.go()
                 return walk.n_attached
 

@@ -15,6 +15,7 @@ from mynth_dagster.engine.reconcile import wait_until_idle
 from mynth_dagster.engine.run import collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
@@ -52,7 +53,7 @@ def send_all(bench: Bench, rows: Any = 6, of: Batch | None = None, **settings: A
     async def work(session: Session) -> None:
         source = source_from_arrow(pa.Table.from_pylist(prompts(rows)), "prompts")
         await prepare(session, of, source, window="")
-        await submit(session, of, of.slices(), submitter="test", stop=CancelToken())
+        await submit(session, ImageWork(of), of.slices(), submitter="test", stop=CancelToken())
 
     in_session(bench, work, **settings)
 
@@ -62,7 +63,7 @@ def finish(bench: Bench, of: Batch | None = None) -> None:
     of = of or batch()
 
     async def work(session: Session) -> None:
-        await wait_until_idle(session, of, of.slices(), stop=CancelToken())
+        await wait_until_idle(session, ImageWork(of), of.slices(), stop=CancelToken())
         async for _ in collect(session, of, of.slices()):
             pass
 
@@ -73,7 +74,7 @@ def work(bench: Bench, of=None) -> int:
     """Work the inbox once; how many events told something new."""
 
     async def once(session: Session) -> int:
-        return await process_events(session, of or batch())
+        return await process_events(session, ImageWork(of or batch()))
 
     return in_session(bench, once)
 

@@ -17,7 +17,7 @@ def utter(work, wish: str, options: RunOptions) -> int | None:
 
     async def once() -> int | None:
         async with work.session() as session:
-            return (await asking_since(session, BATCH, options, wish)).begun_at_us
+            return (await asking_since(session, "b", options, wish)).begun_at_us
 
     return asyncio.run(once())
 

@@ -13,6 +13,7 @@ import pytest
 from mynth_dagster.clock import Instant
 from mynth_dagster.engine.events import process_events
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
@@ -380,7 +381,7 @@ def test_an_event_that_cannot_be_stored_does_not_stop_the_others(new_bench):
             return await observe(observation)
 
         session.ledger.observe = choosy  # type: ignore[method-assign]
-        return await process_events(session, batch())
+        return await process_events(session, ImageWork(batch()))
 
     assert in_session(work_bench, work_with_one_bad) == 1
     assert outcomes(work_bench) == {"read": 1, None: 1}
@@ -400,7 +401,7 @@ def test_a_ledger_that_fails_is_told(new_bench, monkeypatch):
 
         monkeypatch.setattr(session.ledger, "observe", broken)
         monkeypatch.setattr(session.ledger.events, "postpone", broken)
-        return await process_events(session, batch())
+        return await process_events(session, ImageWork(batch()))
 
     with pytest.raises(LedgerUnavailableError):
         in_session(work_bench, work_broken)
@@ -416,7 +417,7 @@ def test_two_workers_on_one_inbox_have_one_effect(new_bench):
 
     async def twice() -> list[int]:
         async with work_bench.session() as one, work_bench.session() as two:
-            both = (process_events(session, batch()) for session in (one, two))
+            both = (process_events(session, ImageWork(batch())) for session in (one, two))
             return list(await asyncio.gather(*both))
 
     assert sum(asyncio.run(twice())) == 30

@@ -8,6 +8,7 @@ import pytest
 
 from mynth_dagster.engine.resolve import ResolveResult, resolve_unresolved
 from mynth_dagster.engine.run import RunProgress
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.models.batch import Batch
@@ -156,7 +157,9 @@ def test_looking_for_evidence_keeps_to_its_time(new_bench):
         async with work.session() as session:
             batch = Batch(name="b", models=(MODEL,))
             now_s = session.clock.elapsed_s()
-            return await resolve_unresolved(session, batch, batch.slices(), until_s=now_s)
+            return await resolve_unresolved(
+                session, ImageWork(batch), batch.slices(), until_s=now_s
+            )
 
     assert asyncio.run(look()) == ResolveResult()
     assert work.log["requests"].get(LIST, 0) == before

@@ -12,7 +12,6 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from mynth_dagster.engine.follow_ups import follow_up_images
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Retry, RunOptions
 from mynth_dagster.engine.recover import rebuild
 from mynth_dagster.engine.run import RunProgress
@@ -23,10 +22,11 @@ from mynth_dagster.errors import (
     LedgerMismatchError,
     UnsupportedFeatureError,
 )
+from mynth_dagster.followups.tables import FollowUpSummary, shaped_answer
+from mynth_dagster.followups.work import FollowUpWork, follow_up_images
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.money import budget_from_usd
 from mynth_dagster.models.request import FollowUpKind, FollowUpSettings, RatingLevel
-from mynth_dagster.tables.follow_up_tables import FollowUpSummary, shaped_answer
 from mynth_dagster.tables.schemas import schema_of
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
@@ -51,11 +51,10 @@ def ask(
 
     async def once() -> FollowUpSummary:
         async with work.session() as session:
-            batch = images.following_up(settings, **own)
             found = follow_up_images(
                 session,
-                batch,
-                batch.slices(),
+                FollowUpWork(images, settings, **own),
+                images.slices(),
                 submitter="test",
                 stop=CancelToken(),
                 progress=progress or RunProgress(),
@@ -325,7 +324,8 @@ def test_a_rebuilt_ledger_asks_about_no_image_again(made):
 
     async def again() -> None:
         async with work.session() as session:
-            await rebuild(session, Batch(name="b", models=(MODEL,)))
+            batch = Batch(name="b", models=(MODEL,))
+            await rebuild(session, batch, [FollowUpWork(batch, settings) for settings in ALL])
 
     asyncio.run(again())
     assert ask(work).n_answered == 6

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mynth_dagster.engine.resolve import resolve_unresolved
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import NO_LIST, Bench
 from tests.engine.edge import Change, HostileEdge, of_list, of_tasks, without_tag
@@ -40,7 +41,7 @@ def search(work: Bench, change: Change, **edge: int) -> None:
 
     async def once() -> None:
         async with work.session(HostileEdge(change, **edge)) as session:
-            await resolve_unresolved(session, BATCH, None)
+            await resolve_unresolved(session, ImageWork(BATCH), None)
 
     work.server.set_scenario(faults=())
     for _ in range(3):

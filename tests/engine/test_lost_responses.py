@@ -10,6 +10,7 @@ import pytest
 
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.resolve import NOTHING_RESOLVED, ResolveResult, resolve_unresolved
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import NO_LIST, Bench
 from tests.factories import KEY, MODEL, LeapingClock
@@ -25,7 +26,9 @@ def look(work: Bench, **fields) -> ResolveResult:
 
     async def once() -> ResolveResult:
         async with work.session() as session:
-            return await resolve_unresolved(session, replace(BATCH, **fields), BATCH.slices())
+            return await resolve_unresolved(
+                session, ImageWork(replace(BATCH, **fields)), BATCH.slices()
+            )
 
     return asyncio.run(once())
 

@@ -25,7 +25,7 @@ def lose_ledger(work: Bench) -> None:
 def make_anew(work: Bench, **fields) -> Rebuilt:
     async def once() -> Rebuilt:
         async with work.session() as session:
-            return await rebuild(session, Batch(**{"name": "b", "models": (MODEL,), **fields}))
+            return await rebuild(session, Batch(**{"name": "b", "models": (MODEL,), **fields}), [])
 
     return asyncio.run(once())
 

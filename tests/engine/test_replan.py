@@ -16,6 +16,7 @@ import pytest
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, Retry, RunOptions, Step, build_plan
 from mynth_dagster.engine.run import prepare, submit
 from mynth_dagster.engine.stop import CancelToken
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
 from tests.engine.bench import Bench, prompts
@@ -32,7 +33,7 @@ def plan(work: Bench, *, row_by_row: bool = False, **fields: Any) -> Plan:
     async def look() -> Plan:
         async with work.session() as session:
             options = RunOptions(prompt_ids=named) if row_by_row else DEFAULT_RUN_OPTIONS
-            return await build_plan(session, batch, batch.slices(), options)
+            return await build_plan(session, ImageWork(batch), batch.slices(), options)
 
     return asyncio.run(look())
 
@@ -123,7 +124,8 @@ def test_a_row_that_lies_in_an_old_and_a_new_shard_is_sent_once(new_bench):
 
     async def send() -> None:
         async with work.session() as session:
-            await submit(session, batch, batch.slices(), submitter="test", stop=CancelToken())
+            images = ImageWork(batch)
+            await submit(session, images, batch.slices(), submitter="test", stop=CancelToken())
 
     asyncio.run(send())
 

@@ -18,6 +18,7 @@ from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.engine.run import RunProgress, prepare, submit
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.submit import SubmitCounts
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed
@@ -241,7 +242,7 @@ def test_an_interrupted_submission_records_what_was_in_flight(new_bench):
             task = asyncio.create_task(
                 submit(
                     session,
-                    batch,
+                    ImageWork(batch),
                     batch.slices(),
                     submitter="run",
                     stop=CancelToken(),
@@ -273,7 +274,13 @@ def test_two_runs_of_one_partition_at_once_share_the_rows(new_bench):
             await prepare(first, batch, open_source(table), window="")
             reports = await asyncio.gather(
                 *(
-                    submit(session, batch, batch.slices(), submitter=name, stop=CancelToken())
+                    submit(
+                        session,
+                        ImageWork(batch),
+                        batch.slices(),
+                        submitter=name,
+                        stop=CancelToken(),
+                    )
                     for session, name in [(first, "one"), (second, "two")]
                 )
             )

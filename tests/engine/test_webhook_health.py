@@ -9,6 +9,7 @@ import pytest
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.webhook_health import Unannounced, WebhookHealth, webhook_health
+from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.limits import UNANNOUNCED_MAX, WEBHOOK_GRACE_S, WEBHOOKS_ON_FOR_S
 from mynth_dagster.models.intent import Awaited
 from tests.engine.bench import Bench
@@ -83,7 +84,7 @@ def test_a_batch_that_silences_webhooks_is_polled_as_ever(bench):
 
     async def are_on(session: Session) -> list[bool]:
         healths = [
-            await webhook_health(session, batch(defaults=defaults))
+            await webhook_health(session, ImageWork(batch(defaults=defaults)))
             for defaults in (batch().defaults, muted, own)
         ]
         return [health.are_on(session.clock.now_us()) for health in healths]
@@ -120,7 +121,7 @@ def tick(bench: Bench, of=None):
 
     async def once(session: Session):
         statuses, _ = await partition_status(session, of or batch(), budget_s=40)
-        return statuses, await webhook_health(session, of or batch())
+        return statuses, await webhook_health(session, ImageWork(of or batch()))
 
     return in_session(bench, once)
 

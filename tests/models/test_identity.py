@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mynth_dagster.limits import INTENT_TAG_MAX_BYTES
+from mynth_dagster.models.batch import batch_of, follow_up_name
 from mynth_dagster.models.intent import (
     RowKey,
     choose_current,
@@ -21,6 +22,7 @@ from mynth_dagster.models.intent import (
 )
 from mynth_dagster.models.request import (
     Delivery,
+    FollowUpKind,
     ImageRequest,
     InputImage,
     Rating,
@@ -158,3 +160,10 @@ def test_the_newest_with_the_rows_hash_counts_and_the_newest_that_delivered_is_s
     assert choose_shown(known, first.request_hash) is first
     assert choose_current(known, "1:nobody") is None
     assert choose_shown([again], first.request_hash) is again
+
+
+@pytest.mark.parametrize("name", ["cats", "team/cats", "team/2026"])
+def test_the_name_of_a_follow_up_tells_its_batch(name):
+    """Whatever the batch is called; its own name tells itself."""
+    assert batch_of(name) == name
+    assert {batch_of(follow_up_name(name, kind)) for kind in FollowUpKind} == {name}

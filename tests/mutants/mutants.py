@@ -128,9 +128,9 @@ MUTANTS = (
     Mutant(
         "the shard is part of a row's identity",
         SUBMIT,
-        "        row = RowKey(self._batch.ledger_name, self._window, delivery.request_key)\n",
+        "        row = RowKey(self._work.ledger_name, self._window, delivery.request_key)\n",
         """        key = f"{delivery.fan_out}/{delivery.request_key}"
-        row = RowKey(self._batch.ledger_name, self._window, key)
+        row = RowKey(self._work.ledger_name, self._window, key)
 """,
         ("tests/engine/test_runs.py",),
     ),

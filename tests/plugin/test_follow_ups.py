@@ -85,6 +85,7 @@ def test_an_automatic_follow_up_has_its_condition(instant):
     [
         ([FollowUp("thumbs")], "none of ratings, alt_texts, reviews"),
         ([FollowUp("ratings"), FollowUp("ratings")], "each table at most once"),
+        ([FollowUp("ratings", retries=11)], "retries: 11 is not between 0 and 10"),
     ],
 )
 def test_a_wrong_follow_up_is_told_when_the_batch_is_defined(follow_ups, said):

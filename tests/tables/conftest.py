@@ -20,7 +20,7 @@ from mynth_dagster.models.task import (
 )
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
-from mynth_dagster.tables.requests import PromptRow, iter_planned_batches
+from mynth_dagster.tables.requests import PlannedRow, iter_planned_batches
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.source import source_from_arrow
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
@@ -47,12 +47,12 @@ class Written:
             for row in batch.to_pylist()
         ]
 
-    def planned(self) -> list[PromptRow]:
+    def planned(self) -> list[PlannedRow]:
         return [
             row
             for summary in self.summaries
             for planned in iter_planned_batches(self.store, summary.slice, batch=self.batch)
-            for row in planned.rows()
+            for row in planned.rows(range(len(planned.request_keys)))
         ]
 
     def problems(self) -> list[tuple[str, str] | None]:
@@ -100,7 +100,7 @@ class KnownIntents:
 
     def add(
         self,
-        row: PromptRow,
+        row: PlannedRow,
         state: IntentState = IntentState.COMPLETED,
         *,
         images: Sequence[ImageOutcome] | None = None,

@@ -23,4 +23,5 @@ def rows_of(store: TableStore, table: str) -> list[dict]:
 
 def iter_planned_rows(store, slice_, *, batch):
     """The good rows of a prompt table, a bounded number at a time."""
-    return (planned.rows() for planned in iter_planned_batches(store, slice_, batch=batch))
+    batches = iter_planned_batches(store, slice_, batch=batch)
+    return (planned.rows(range(len(planned.request_keys))) for planned in batches)

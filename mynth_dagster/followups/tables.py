@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import (
     NOT_SUBMITTED,
     Failure,
@@ -23,10 +23,14 @@ from mynth_dagster.models.failure import (
 )
 from mynth_dagster.models.intent import Intent, choose_shown
 from mynth_dagster.models.money import usd_from_units
-from mynth_dagster.models.request import FollowUpKind, follow_up_hash
+from mynth_dagster.models.request import (
+    FollowUpKind,
+    FollowUpSettings,
+    follow_up_hash,
+    follow_up_key,
+)
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import STALLED, IntentState
-from mynth_dagster.tables.requests import follow_up_key
 from mynth_dagster.tables.results import PROMPT_ROWS_AT_ONCE, IntentLookup
 from mynth_dagster.tables.schemas import ANSWERS, FINDING, STRENGTH, schema_of
 from mynth_dagster.tables.store import IMAGES, VERSION_KEY, TableStore, staged_tables
@@ -129,7 +133,7 @@ def write_follow_ups(
     store: TableStore,
     slice_: Slice,
     *,
-    batch: Batch,
+    asked: FollowUpSettings,
     lookup: IntentLookup,
     version: int,
     now_us: int,
@@ -143,12 +147,11 @@ def write_follow_ups(
     Raises:
         TableError: There is no table of images, or the answers cannot be written.
     """
-    assert batch.follow_up is not None
-    kind = batch.follow_up.kind
-    rows = _Rows(batch, lookup, now_us, stop_code)
+    table_name = asked.kind.table
+    rows = _Rows(asked, lookup, now_us, stop_code)
     with staged_tables(store) as staging:
         footer = {VERSION_KEY: str(version)}
-        table = staging.open(kind.table, slice_, schema_of(kind.table), footer=footer)
+        table = staging.open(table_name, slice_, schema_of(table_name), footer=footer)
         images = store.iter_batches(
             IMAGES, slice_, columns=_IMAGE_COLUMNS, batch_rows=PROMPT_ROWS_AT_ONCE
         )
@@ -188,12 +191,11 @@ class _Rows:
     """Rows of one table as they are made, and their counts."""
 
     def __init__(
-        self, batch: Batch, lookup: IntentLookup, now_us: int, stop_code: str | None
+        self, asked: FollowUpSettings, lookup: IntentLookup, now_us: int, stop_code: str | None
     ) -> None:
-        assert batch.follow_up is not None
-        self._settings = batch.follow_up
+        self._asked = asked
         self._lookup, self._now_us, self._stop_code = lookup, now_us, stop_code
-        self._schema = schema_of(self._settings.kind.table)
+        self._schema = schema_of(self._asked.kind.table)
         self.statuses: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.n_answered = self.charged_units = 0
@@ -213,7 +215,7 @@ class _Rows:
         self, image: Mapping[str, Any], intents: Sequence[Intent], tasks: Mapping[str, Task]
     ) -> dict[str, Any]:
         image_name = f"{image['intent_id']}/{image['image_index']}"
-        intent = choose_shown(intents, follow_up_hash(self._settings, image_name))
+        intent = choose_shown(intents, follow_up_hash(self._asked, image_name))
         task = tasks.get(intent.task_id or "") if intent else None
         row = {
             **{name: image[name] for name in ("prompt_id", "request_key", "image_index")},
@@ -242,7 +244,7 @@ class _Rows:
             "completed_at": intent.completed_at_us,
         }
         if intent.state is IntentState.COMPLETED and task is not None and task.findings:
-            answer = shaped_answer(self._settings.kind, task.findings)
+            answer = shaped_answer(self._asked.kind, task.findings)
             self._count(answer)
             cells = _UNUSABLE if answer is None else {"status": intent.state.value, **answer}
             return {**delivery, **cells}
@@ -256,7 +258,7 @@ class _Rows:
             self.answers[str(countable)] += 1
 
     def _failed(self, failure: Failure) -> dict[str, Any]:
-        table = self._settings.kind.table
+        table = self._asked.kind.table
         return {
             "status": failure.status,
             "error_code": failure.error_code,
