@@ -16,12 +16,12 @@ from mynth_dagster.models.money import Budget
 from mynth_dagster.models.request import ImageRequest, PaidRequest
 from mynth_dagster.tables.manifest import iter_intents
 from mynth_dagster.tables.requests import (
+    FROM_TABLE_KEY,
     PlannedBatch,
     iter_planned_batches,
-    said_by_table,
     settings_of,
 )
-from mynth_dagster.tables.store import TASKS, TableStore
+from mynth_dagster.tables.store import PROMPTS, TASKS, TableStore
 
 
 @dataclass
@@ -58,9 +58,9 @@ class Work(ABC):
             TableError: The table that has them is missing, or was written under other settings.
         """
 
-    @abstractmethod
     def multiplied_by(self, store: TableStore, slice_: Slice) -> frozenset[str]:
-        """Which of `count` and `model` the rows have from the user's table."""
+        """Which of `count` and `model` the rows have from the user's table, by default none."""
+        return frozenset()
 
     @abstractmethod
     async def before_claim(self, session: Session, intent_id: str, request: PaidRequest) -> None:
@@ -96,7 +96,7 @@ class ImageWork(Work):
         return iter_planned_batches(store, slice_, batch=self.batch)
 
     def multiplied_by(self, store: TableStore, slice_: Slice) -> frozenset[str]:
-        return said_by_table(store, slice_)
+        return frozenset(store.read_metadata(PROMPTS, slice_).get(FROM_TABLE_KEY, "").split())
 
     async def before_claim(self, session: Session, intent_id: str, request: PaidRequest) -> None:
         """Nothing: requests for images carry a tag."""

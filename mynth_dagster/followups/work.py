@@ -140,22 +140,15 @@ class FollowUpWork(Work):
         """The images of a partition; those in the user's own storage without a URL are left out."""
         for images in store.iter_batches(IMAGES, slice_, columns=_IMAGE_COLUMNS):
             cells = zip(*(images.column(name).to_pylist() for name in _IMAGE_COLUMNS), strict=True)
-            rows = [
-                self._planned_row(prompt_id, key, index, f"{intent_id}/{index}", mynth_url or url)
-                for prompt_id, key, index, intent_id, mynth_url, url in cells
-                if mynth_url or url
-            ]
+            rows = []
+            for prompt_id, key, index, intent_id, mynth_url, own_url in cells:
+                if url := mynth_url or own_url:
+                    image, own_key = f"{intent_id}/{index}", follow_up_key(key, index)
+                    request = FollowUpRequest(self.asked, url, image)
+                    identity = follow_up_hash(self.asked, image)
+                    rows.append(PlannedRow(index, prompt_id, own_key, identity, request))
             keys, hashes = [row.request_key for row in rows], [row.request_hash for row in rows]
             yield PlannedBatch(keys, hashes, partial(_at, rows))
-
-    def _planned_row(
-        self, prompt_id: str, request_key: str, index: int, image: str, url: str
-    ) -> PlannedRow:
-        key, request = follow_up_key(request_key, index), FollowUpRequest(self.asked, url, image)
-        return PlannedRow(index, prompt_id, key, follow_up_hash(self.asked, image), request)
-
-    def multiplied_by(self, store: TableStore, slice_: Slice) -> frozenset[str]:
-        return frozenset()
 
     async def before_claim(self, session: Session, intent_id: str, request: PaidRequest) -> None:
         assert isinstance(request, FollowUpRequest)

@@ -306,12 +306,7 @@ def batch_of(ledger_name: str) -> str:
 
 
 def require_sound_retries(retries: int) -> None:
-    """
-    Check how often a row is asked for again by itself.
-
-    Raises:
-        ConfigError: It is negative, or too often.
-    """
+    """Raise a ConfigError where a row would be asked for again too often."""
     if not 0 <= retries <= RETRIES_MAX:
         raise ConfigError("retries", f"{retries} is not between 0 and {RETRIES_MAX}")
 

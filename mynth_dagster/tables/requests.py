@@ -65,11 +65,6 @@ class PlannedRow:
     request_hash: str
     request: PaidRequest
 
-    @property
-    def n_asked(self) -> int:
-        """Images asked for."""
-        return self.request.count
-
 
 @dataclass(frozen=True)
 class PlannedBatch:
@@ -121,11 +116,6 @@ def _planned_rows(
         PlannedRow(index, name, key, identity, make(row))
         for index, name, key, identity, *row in zip(*cells, strict=True)
     ]
-
-
-def said_by_table(store: TableStore, slice_: Slice) -> frozenset[str]:
-    """Which of `count` and `model` the rows have from the source, and not from the batch."""
-    return frozenset(store.read_metadata(PROMPTS, slice_).get(FROM_TABLE_KEY, "").split())
 
 
 def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:

@@ -119,7 +119,7 @@ class KnownIntents:
             "state": state,
             "request_hash": row.request_hash,
             "model": row.request.model,
-            "n_asked": row.n_asked,
+            "n_asked": row.request.count,
             "claimed_at_us": START_US,
             "send_by_us": START_US + 30_000_000,
         }

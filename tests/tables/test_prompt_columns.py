@@ -76,7 +76,7 @@ def test_numbers_may_have_any_width(write, kind):
 
     (row,) = write(rows).planned()
 
-    assert (row.prompt_id, row.n_asked) == ("5", 3)
+    assert (row.prompt_id, row.request.count) == ("5", 3)
 
 
 def test_large_ids_stay_exact(write):
