@@ -28,7 +28,7 @@ from mynth_dagster.engine.recover import Rebuilt, rebuild
 from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.followups.work import FollowUpWork
+from mynth_dagster.followups.follow_ups import FollowUpWork
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import format_usd

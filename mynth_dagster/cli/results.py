@@ -49,8 +49,8 @@ from mynth_dagster.engine.session import (
 from mynth_dagster.engine.session import run as run_on_loop
 from mynth_dagster.engine.stop import CancelToken, in_words
 from mynth_dagster.errors import ConfigError, RefusedError
+from mynth_dagster.followups.follow_ups import FollowUpWork, follow_up_images
 from mynth_dagster.followups.tables import FollowUpSummary
-from mynth_dagster.followups.work import FollowUpWork, follow_up_images
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.queries import Queries, StateCount
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S

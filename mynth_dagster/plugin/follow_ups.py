@@ -13,8 +13,8 @@ from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.followups.follow_ups import FollowUpWork, follow_up_images
 from mynth_dagster.followups.tables import FollowUpSummary
-from mynth_dagster.followups.work import FollowUpWork, follow_up_images
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import budget_from_usd, format_usd, usd_from_units
 from mynth_dagster.models.request import KINDS_BY_TABLE, FollowUpSettings, RatingLevel

@@ -22,8 +22,8 @@ from mynth_dagster.errors import (
     LedgerMismatchError,
     UnsupportedFeatureError,
 )
+from mynth_dagster.followups.follow_ups import FollowUpWork, follow_up_images
 from mynth_dagster.followups.tables import FollowUpSummary, shaped_answer
-from mynth_dagster.followups.work import FollowUpWork, follow_up_images
 from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.money import budget_from_usd
 from mynth_dagster.models.request import FollowUpKind, FollowUpSettings, RatingLevel
