@@ -23,12 +23,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.database import is_postgres
+from mynth_dagster.ledger.database import execute_many, is_postgres
+from mynth_dagster.ledger.rows import UPDATE_PLACE, place_row
 from mynth_dagster.models.intent import Intent
 from mynth_dagster.models.money import (
     NOTHING,
@@ -48,6 +50,8 @@ Place = tuple[str, str, str]
 """Batch, window and fan-out key of a partition."""
 _PLACE = ("batch", "window", "fan_out")
 _AMOUNTS = ("spent", "reserved", "unknown")
+_PLACE_COLUMNS = tuple(_partitions.c[name] for name in _PLACE)
+_AMOUNT_COLUMNS = tuple(_partitions.c[f"{name}_units"] for name in _AMOUNTS)
 
 
 def place_of(intent: Intent) -> Place:
@@ -79,9 +83,9 @@ class Changes:
         return cls({place: Exposure(reserved=more) for place, more in sums.items()})
 
 
-_PLACE_OF_INTENT = (_intents.c.batch, _intents.c.window, _intents.c.fan_out)
+_PLACE_OF_INTENT = tuple(_intents.c[name] for name in _PLACE)
 _HELD = sa.func.coalesce(_intents.c.reserved_units, _intents.c.quoted_units, 0)
-_SUMS = sa.select(
+_SUMS: sa.Select[Any] = sa.select(
     *_PLACE_OF_INTENT, _intents.c.state, sa.func.sum(_HELD), sa.func.sum(_intents.c.charged_units)
 ).group_by(*_PLACE_OF_INTENT, _intents.c.state, _intents.c.charged_units.is_not(None))
 
@@ -144,16 +148,12 @@ def note_difference(
     apply_changes(connection, changes)
 
 
-_RAISE = (
-    sa.update(_partitions)
-    .where(*(_partitions.c[name] == sa.bindparam(f"of_{name}") for name in _PLACE))
-    .values(
-        version=_partitions.c.version + 1,
-        **{
-            f"{name}_units": _partitions.c[f"{name}_units"] + sa.bindparam(f"{name}_more")
-            for name in _AMOUNTS
-        },
-    )
+_RAISE = UPDATE_PLACE.values(
+    version=_partitions.c.version + 1,
+    **{
+        column.name: column + sa.bindparam(f"{name}_more")
+        for name, column in zip(_AMOUNTS, _AMOUNT_COLUMNS, strict=True)
+    },
 )
 
 
@@ -166,13 +166,12 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     """
     rows = [
         {
-            **{f"of_{name}": part for name, part in zip(_PLACE, place, strict=True)},
+            **place_row(*place),
             **{f"{name}_more": getattr(difference, name) for name in _AMOUNTS},
         }
         for place, difference in sorted(changes.by_place.items(), key=lambda change: change[0])
     ]
-    if rows:
-        connection.execute(_RAISE, rows)
+    execute_many(connection, _RAISE, rows)
 
 
 def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
@@ -187,19 +186,19 @@ def note_move(connection: Connection, moves: Mapping[str, str]) -> None:
         moved = [intent_id for intent_id, to in moves.items() if to == fan_out]
         for place, exposure in exposure_before(connection, moved).items():
             note(place, fan_out, exposure)
-    for intent_id, exposure in _of_surplus(connection, moves):
+    for intent_id, held_units, charged_units in surplus_rows(connection, _tasks.c.intent_id, moves):
         (place,) = exposure_of_places(connection, [intent_id])
-        note(place, moves[intent_id], exposure)
+        note(place, moves[intent_id], exposure_of_surplus(held_units, charged_units))
     apply_changes(connection, changes)
 
 
-def _of_surplus(connection: Connection, intent_ids: Collection[str]) -> list[tuple[str, Exposure]]:
+def surplus_rows(
+    connection: Connection, column: sa.ColumnElement[str], values: Collection[str]
+) -> list[tuple[str, int | None, int | None]]:
+    """Return further tasks with these values in a column: intent id, held and charged units."""
     columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
-    query = sa.select(*columns).where(_tasks.c.intent_id.in_(intent_ids), _tasks.c.is_surplus)
-    return [
-        (intent_id, exposure_of_surplus(held_units, charged_units))
-        for intent_id, held_units, charged_units in connection.execute(query)
-    ]
+    query = sa.select(*columns).where(column.in_(values), _tasks.c.is_surplus)
+    return [(intent_id, held, charged) for intent_id, held, charged in connection.execute(query)]
 
 
 # Caps, checked in the transaction that claims, so that no other claim uses up the same money.
@@ -285,14 +284,6 @@ def _used(
         total = connection.execute(sa.select(*sums).where(*_is_in(key))).one()
         used[key] = Exposure(*(int(amount) for amount in total))
     return used
-
-
-_PLACE_COLUMNS = (_partitions.c.batch, _partitions.c.window, _partitions.c.fan_out)
-_AMOUNT_COLUMNS = (
-    _partitions.c.spent_units,
-    _partitions.c.reserved_units,
-    _partitions.c.unknown_units,
-)
 
 
 def _is_in(scope: Sequence[str]) -> list[sa.ColumnElement[bool]]:

@@ -19,7 +19,14 @@ from sqlalchemy.engine import Connection
 
 from mynth_dagster.clock import US_PER_S, Instant
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.counters import Changes, apply_changes, exposure_before, note_difference
+from mynth_dagster.ledger.counters import (
+    Changes,
+    apply_changes,
+    exposure_before,
+    note_difference,
+    place_of,
+    surplus_rows,
+)
 from mynth_dagster.ledger.database import (
     execute_all,
     execute_each,
@@ -47,7 +54,7 @@ class Source(str, Enum):
     The source of an observation.
 
     `response` is the response to the row's own POST; `journal` a response that an earlier process
-    could not write into the ledger; `tables` are the result tables of a ledger that was lost.
+    could not write into the ledger.
     """
 
     RESPONSE = "response"
@@ -57,7 +64,6 @@ class Source(str, Enum):
     WEBHOOK = "webhook"
     JOURNAL = "journal"
     PERSON = "person"
-    TABLES = "tables"
 
 
 @dataclass(frozen=True)
@@ -403,7 +409,12 @@ def _store_tasks(connection: Connection, observations: Sequence[Observation]) ->
         )
         if finished or stored
     ]
-    surplus = _surplus_read(connection, [task_id for _, task_id in news])
+    surplus = [  # what reading them changes in the exposure of their intents
+        (intent_id, exposure_of_surplus(held, charged) - exposure_of_surplus(held, None))
+        for intent_id, held, charged in surplus_rows(
+            connection, _tasks.c.task_id, [task_id for _, task_id in news]
+        )
+    ]
     changed = {intent_id for intent_id, _ in news}
     note_difference(connection, before, intent_ids, changed, surplus)
     return {id(o) for (o, _, _), finished in zip(readings, is_finished, strict=True) if finished}
@@ -429,16 +440,6 @@ def _charged_units(task: Task) -> int | None:
     if task.cost_units is None and task.status is TaskStatus.FAILED:
         return 0
     return task.cost_units
-
-
-def _surplus_read(connection: Connection, task_ids: Sequence[str]) -> list[tuple[str, Exposure]]:
-    """Return how the read of further tasks changes their intents' exposure."""
-    columns = (_tasks.c.intent_id, _tasks.c.reserved_units, _tasks.c.charged_units)
-    query = sa.select(*columns).where(_tasks.c.task_id.in_(task_ids), _tasks.c.is_surplus)
-    return [
-        (intent_id, exposure_of_surplus(held, charged) - exposure_of_surplus(held, None))
-        for intent_id, held, charged in connection.execute(query)
-    ]
 
 
 def _to_journal(o: Observation) -> JournalEntry | None:
@@ -611,16 +612,15 @@ def restore_intents(
         rows.append(row)
     insert = insert_into(connection, _intents).on_conflict_do_nothing()
     is_new = execute_each(connection, insert, rows)
-    changes, n_restored = Changes(), 0
+    changes = Changes()
     for intent, new in zip(intents, is_new, strict=True):
         if new:
-            n_restored += 1
             exposure = exposure_of(
                 intent.state,
                 quoted_units=intent.quoted_units,
                 reserved_units=intent.reserved_units,
                 charged_units=intent.charged_units,
             )
-            changes.add((intent.row.batch, intent.row.window, intent.fan_out), exposure)
+            changes.add(place_of(intent), exposure)
     apply_changes(connection, changes)
-    return n_restored
+    return sum(is_new)

@@ -15,7 +15,7 @@ from mynth_dagster.ledger import schema
 from mynth_dagster.ledger.counters import Changes, apply_changes, note_move
 from mynth_dagster.ledger.database import execute_many, insert_into, instant_of
 from mynth_dagster.ledger.queries import IN_MAX
-from mynth_dagster.ledger.rows import is_partition
+from mynth_dagster.ledger.rows import UPDATE_PLACE, is_partition, place_row
 from mynth_dagster.models.batch import Slice
 
 _partitions = schema.partitions
@@ -30,15 +30,8 @@ class Stopped:
     at: Instant
 
 
-_OF_SLICE = sa.update(_partitions).where(
-    _partitions.c.batch == sa.bindparam("of_batch"),
-    _partitions.c.window == sa.bindparam("of_window"),
-    _partitions.c.fan_out == sa.bindparam("of_fan_out"),
-)
-
-
 def _of(batch: str, slices: Sequence[Slice]) -> list[dict[str, Any]]:
-    return [{"of_batch": batch, "of_window": s.window, "of_fan_out": s.fan_out} for s in slices]
+    return [place_row(batch, s.window, s.fan_out) for s in slices]
 
 
 def open_partitions(
@@ -54,12 +47,12 @@ def open_partitions(
         {"batch": batch, "window": s.window, "fan_out": s.fan_out, "version": 1} for s in slices
     ]
     execute_many(connection, insert_into(connection, _partitions).on_conflict_do_nothing(), rows)
-    execute_many(connection, _OF_SLICE.values(submitter=submitter), _of(batch, slices))
+    execute_many(connection, UPDATE_PLACE.values(submitter=submitter), _of(batch, slices))
 
 
 def release_partitions(connection: Connection, batch: str, slices: Sequence[Slice]) -> None:
     """Record that the run sent nothing: the reason of the run before it stays."""
-    execute_many(connection, _OF_SLICE.values(submitter=None), _of(batch, slices))
+    execute_many(connection, UPDATE_PLACE.values(submitter=None), _of(batch, slices))
 
 
 def close_partitions(
@@ -75,7 +68,7 @@ def close_partitions(
         "stopped_at_us": instant_of(connection, stop.at).wall_us if stop else None,
         "version": _partitions.c.version + sa.case((changed, 1), else_=0),
     }
-    execute_many(connection, _OF_SLICE.values(values), _of(batch, slices))
+    execute_many(connection, UPDATE_PLACE.values(values), _of(batch, slices))
 
 
 def note_stop(connection: Connection, batch: str, slices: Sequence[Slice], stop: Stopped) -> None:
@@ -95,14 +88,14 @@ def note_stop(connection: Connection, batch: str, slices: Sequence[Slice], stop:
         "stopped_at_us": instant_of(connection, stop.at).wall_us,
         "version": _partitions.c.version + sa.case((is_shown, 1), else_=0),
     }
-    is_free = _OF_SLICE.where(_partitions.c.submitter.is_(None))
+    is_free = UPDATE_PLACE.where(_partitions.c.submitter.is_(None))
     execute_many(connection, is_free.values(values), _of(batch, slices))
 
 
 def move_intents(connection: Connection, moves: Sequence[tuple[str, str]]) -> None:
     """Move intents, by id, to the fan-out key at which their rows are now."""
-    for some in chunks(moves, IN_MAX):
-        note_move(connection, dict(some))
+    for chunk in chunks(moves, IN_MAX):
+        note_move(connection, dict(chunk))
     statement = sa.update(schema.intents).where(
         schema.intents.c.intent_id == sa.bindparam("of_intent")
     )
@@ -130,9 +123,12 @@ def mark_collected(
 
 def mark_reported(connection: Connection, batch: str, slices: Sequence[tuple[Slice, str]]) -> None:
     """Record that these runs reported the tables that they wrote; others' are left as they are."""
-    for slice_, collector in slices:
-        is_its = sa.and_(is_partition(batch, slice_), _partitions.c.collected_by == collector)
-        connection.execute(sa.update(_partitions).where(is_its).values(collected_by=None))
+    is_its = UPDATE_PLACE.where(_partitions.c.collected_by == sa.bindparam("of_collector"))
+    rows = [
+        {**place_row(batch, s.window, s.fan_out), "of_collector": collector}
+        for s, collector in slices
+    ]
+    execute_many(connection, is_its.values(collected_by=None), rows)
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
@@ -148,8 +144,8 @@ def forget_moments(connection: Connection, prefix: str, before_us: int, *, but: 
     is_such = meta.c.key.startswith(prefix, autoescape=True), meta.c.key != but
     query = sa.select(meta.c.key, meta.c.value).where(*is_such)
     old = [key for key, value in connection.execute(query).all() if int(value) < before_us]
-    for some in chunks(old, IN_MAX):
-        connection.execute(sa.delete(meta).where(meta.c.key.in_(some)))
+    for chunk in chunks(old, IN_MAX):
+        connection.execute(sa.delete(meta).where(meta.c.key.in_(chunk)))
 
 
 def ensure_meta(connection: Connection, key: str, value: str) -> str:

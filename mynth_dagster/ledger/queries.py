@@ -216,8 +216,8 @@ class Reader:
         """Yield the rows of a query with one of these values in a column."""
         if self._engine.dialect.name == "postgresql":
             values = [value for value in values if "\0" not in value]  # which Postgres cannot hold
-        for some in chunks(values, IN_MAX):
-            yield from self._all(query.where(column.in_(some)))
+        for chunk in chunks(values, IN_MAX):
+            yield from self._all(query.where(column.in_(chunk)))
 
 
 class Queries(Reader):

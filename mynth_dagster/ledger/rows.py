@@ -22,12 +22,9 @@ _PLAIN = tuple(
     field.name for field in fields(Intent) if field.name not in ("row", "state", "remote_status")
 )
 
-INTENT_COLUMNS = (*_PLAIN, "batch", "window", "request_key", "state", "remote_status")
-"""The columns of `schema.intents` that an intent fills."""
-
 
 def intent_to_row(intent: Intent) -> dict[str, Any]:
-    """Convert an intent to a row of `INTENT_COLUMNS`."""
+    """Convert an intent to a row of `schema.intents`, without what only the ledger knows."""
     row = {name: getattr(intent, name) for name in _PLAIN}
     row["batch"] = intent.row.batch
     row["window"] = intent.row.window
@@ -89,6 +86,19 @@ def constant(value: IntentState | TaskStatus) -> sa.ColumnElement[str]:
 def is_before(event: Event) -> sa.ColumnElement[bool]:
     """The condition that an intent is in a state in which this event may happen."""
     return _intents.c.state.in_([constant(state) for state in states_before(event)])
+
+
+UPDATE_PLACE = sa.update(_partitions).where(
+    _partitions.c.batch == sa.bindparam("of_batch"),
+    _partitions.c.window == sa.bindparam("of_window"),
+    _partitions.c.fan_out == sa.bindparam("of_fan_out"),
+)
+"""An update of partitions, one for each row of `place_row`."""
+
+
+def place_row(batch: str, window: str, fan_out: str) -> dict[str, Any]:
+    """Return the parameters by which `UPDATE_PLACE` finds its partition."""
+    return {"of_batch": batch, "of_window": window, "of_fan_out": fan_out}
 
 
 def is_partition(batch: str, slice_: Slice) -> sa.ColumnElement[bool]:
