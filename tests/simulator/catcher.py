@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,3 +87,16 @@ def running_catcher() -> Iterator[Catcher]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def registered(catcher: Catcher, **fields: Any) -> dict[str, Any]:
+    """A registered webhook of a scenario that the catcher gets."""
+    return {"url": f"{catcher.url}/hook", **fields}
+
+
+def complete_until(api, condition):
+    """Look at the log until deliveries got as far as that; they travel in real time."""
+    until = time.monotonic() + 20
+    while not condition(log := api.server.log()):
+        assert time.monotonic() < until, log["deliveries"]
+    return log

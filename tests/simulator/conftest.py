@@ -11,6 +11,7 @@ import pytest
 
 from mynth_dagster.clock import ManualClock
 from mynth_dagster.simulator import Scenario, SimulatorServer
+from tests.simulator.catcher import Catcher, running_catcher
 
 MODEL = "black-forest-labs/flux.2-dev"
 AS_TESTED = {"revision": "2026-08", "progress": "manual"}
@@ -134,3 +135,18 @@ def earlier_api(request: pytest.FixtureRequest, connect: Callable[..., Api]) -> 
 def any_api(request: pytest.FixtureRequest, connect: Callable[..., Api]) -> Api:
     """A client of each revision in turn."""
     return connect(revision=request.param)
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[Catcher]:
+    """One catcher for the webhooks of a module."""
+    with running_catcher() as catcher:
+        yield catcher
+
+
+@pytest.fixture
+def catcher(listening: Catcher) -> Catcher:
+    """Empty, whatever came for the test before."""
+    listening.caught.queue.clear()
+    listening.answers.queue.clear()
+    return listening

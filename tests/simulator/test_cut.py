@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from mynth_dagster.simulator import STANDARD_SECRET, ScenarioError
-from tests.simulator.catcher import Catcher, running_catcher
+from tests.simulator.catcher import complete_until
 from tests.simulator.conftest import Api
 from tests.simulator.test_shapes_2026_10 import same, sample_of
 from tests.simulator.test_standard_webhooks import OWN_SECRET, is_signed
-from tests.simulator.test_webhooks import complete_until
 
 PRO = "black-forest-labs/flux.2-pro"
 URL = "https://a.example/b.png"
 OLD_SECRET = "wbs_of_the_days_before"
-
-
-@pytest.fixture(scope="module")
-def catcher() -> Iterator[Catcher]:
-    with running_catcher() as catcher:
-        yield catcher
 
 
 def cut(api: Api, **changes) -> Api:

@@ -5,38 +5,18 @@ from __future__ import annotations
 import hmac
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mynth_dagster.simulator import STANDARD_SECRET
 from mynth_dagster.simulator.v2026_10 import sign_standard
-from tests.simulator.catcher import Catcher, running_catcher
+from tests.simulator.catcher import complete_until, registered
 from tests.simulator.test_shapes_2026_10 import same, sample_of
-from tests.simulator.test_webhooks import complete_until
 
 URL = "https://a.example/product.jpg"
 OWN_SECRET = "whsec_YSBzZWNyZXQgb2YgMjQgYnl0ZXMsIG9r"
 DAY_S = 86_400
-
-
-@pytest.fixture(scope="module")
-def listening() -> Iterator[Catcher]:
-    with running_catcher() as catcher:
-        yield catcher
-
-
-@pytest.fixture
-def catcher(listening: Catcher) -> Catcher:
-    """Empty, whatever came for the test before."""
-    listening.caught.queue.clear()
-    listening.answers.queue.clear()
-    return listening
-
-
-def registered(catcher: Catcher, **fields):
-    return {"url": f"{catcher.url}/hook", **fields}
 
 
 def is_signed(caught, secret):

@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.simulator.catcher import Catcher, running_catcher
+from tests.simulator.catcher import complete_until, registered
 
 SECRET = "wbs_simulator"
 DONE, FAILED = "task.image.generate.completed", "task.image.generate.failed"
 METADATA = {"sku": "A-1", "tags": ["ü", {"n": 1}]}
-
-
-@pytest.fixture(scope="module")
-def listening() -> Iterator[Catcher]:
-    with running_catcher() as catcher:
-        yield catcher
-
-
-@pytest.fixture
-def catcher(listening: Catcher) -> Catcher:
-    """Empty, whatever came for the test before."""
-    listening.caught.queue.clear()
-    listening.answers.queue.clear()
-    return listening
-
-
-def registered(catcher: Catcher, **fields):
-    return {"url": f"{catcher.url}/hook", **fields}
-
-
-def complete_until(api, condition):
-    """Look at the log until deliveries got as far as that; they travel in real time."""
-    until = time.monotonic() + 20
-    while not condition(log := api.server.log()):
-        assert time.monotonic() < until, log["deliveries"]
-    return log
 
 
 @pytest.mark.parametrize("revision", ["2026-04", "2026-08"])
