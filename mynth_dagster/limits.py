@@ -63,7 +63,6 @@ class RevisionLimits:
     auto_reserved_usd: str | None = None  # held per image of `auto`; None: silent
 
     count_min: int = 1
-    prompt_min_chars: int = 1
     quality_max: int = 100
     custom_webhooks_max: int = 5  # seed; later revisions silent, 2026-10 says 5 again
     metadata_max_bytes: int = 2 * KIB  # seed, cli; measured as UTF-8 bytes of compact JSON (ours)

@@ -38,6 +38,7 @@ from mynth_dagster.models.request import (
     PaidRequest,
     follow_up_hash,
     follow_up_key,
+    image_name,
 )
 from mynth_dagster.tables.manifest import remembered
 from mynth_dagster.tables.requests import PlannedBatch, PlannedRow
@@ -143,7 +144,7 @@ class FollowUpWork(Work):
             rows = []
             for prompt_id, key, index, intent_id, mynth_url, own_url in cells:
                 if url := mynth_url or own_url:
-                    image, own_key = f"{intent_id}/{index}", follow_up_key(key, index)
+                    image, own_key = image_name(intent_id, index), follow_up_key(key, index)
                     request = FollowUpRequest(self.asked, url, image)
                     identity = follow_up_hash(self.asked, image)
                     rows.append(PlannedRow(index, prompt_id, own_key, identity, request))

@@ -28,6 +28,7 @@ from mynth_dagster.models.request import (
     FollowUpSettings,
     follow_up_hash,
     follow_up_key,
+    image_name,
 )
 from mynth_dagster.models.task import Task
 from mynth_dagster.models.transitions import STALLED, IntentState
@@ -214,8 +215,8 @@ class _Rows:
     def _row(
         self, image: Mapping[str, Any], intents: Sequence[Intent], tasks: Mapping[str, Task]
     ) -> dict[str, Any]:
-        image_name = f"{image['intent_id']}/{image['image_index']}"
-        intent = choose_shown(intents, follow_up_hash(self._asked, image_name))
+        name = image_name(image["intent_id"], image["image_index"])
+        intent = choose_shown(intents, follow_up_hash(self._asked, name))
         task = tasks.get(intent.task_id or "") if intent else None
         row = {
             **{name: image[name] for name in ("prompt_id", "request_key", "image_index")},

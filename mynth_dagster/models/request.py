@@ -223,7 +223,7 @@ class FollowUpRequest:
 
     Args:
         url: Where Mynth reads the image.
-        image: Names the image, whatever its URL: its intent and its index.
+        image: The image's `image_name`.
     """
 
     settings: FollowUpSettings
@@ -249,6 +249,11 @@ PaidRequest = ImageRequest | FollowUpRequest
 def follow_up_key(request_key: str, image_index: int) -> str:
     """The key of an image's follow-ups within its window."""
     return f"{request_key}#{image_index}"
+
+
+def image_name(intent_id: str, image_index: int) -> str:
+    """The name of an image, whatever its URL: what `follow_up_hash` knows it by."""
+    return f"{intent_id}/{image_index}"
 
 
 def follow_up_hash(settings: FollowUpSettings, image: str) -> str:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final, Literal
 
 from mynth_dagster.limits import AUTO_CEILING_USD as _CEILING_OF_2026_10
-from mynth_dagster.limits import KIB, MIB
+from mynth_dagster.limits import MIB
 
 # How long things take: a distribution of seconds over a uniform number.
 
@@ -96,7 +96,6 @@ MAX_UPLOAD_BODY_BYTES: Final = 101 * MIB  # ten files of 10 MiB and their envelo
 UPLOADS_KEPT_BYTES: Final = 256 * MIB  # older uploads are forgotten
 PICTURES_KEPT: Final = 64  # rendered pictures in memory
 KEEP_ALIVE_S: Final = 75
-UPLOAD_CHUNK_BYTES: Final = 64 * KIB
 
 # -- prices -----------------------------------------------------------------------------------
 
