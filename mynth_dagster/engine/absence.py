@@ -216,17 +216,17 @@ class ListSearch:
 
     Args:
         deadline_s: Of tasks that are found.
-        older_than_no: The walk ends at a task of ours that the ledger knew before this number was
+        older_than_seq: The walk ends at a task of ours that the ledger knew before this number was
             given; 0: only at the end of the list.
     """
 
     def __init__(
-        self, session: Session, *, deadline_s: float, page_size: int, older_than_no: int = 0
+        self, session: Session, *, deadline_s: float, page_size: int, older_than_seq: int = 0
     ) -> None:
         self._session = session
         self._deadline_s = deadline_s
         self._page_size = page_size
-        self._older_than_no = older_than_no
+        self._older_than_seq = older_than_seq
         self._seen: set[str] = set()
         self._follow_ups: Mapping[FollowUpKey, Sequence[OpenFollowUp]] = {}
         self.trail = Trail(0)
@@ -281,7 +281,7 @@ class ListSearch:
             self.trail.n_places += 1
             if task is not None:
                 self.trail.known.append((place, task))
-                if task.accepted_seq is not None and task.accepted_seq < self._older_than_no:
+                if task.accepted_seq is not None and task.accepted_seq < self._older_than_seq:
                     is_over = True
                     break
             elif listed.task_id not in owned:
@@ -329,10 +329,9 @@ class ListSearch:
         self.trail.strange.append((place, task))
 
     async def _attach(self, task: Task, intent: Intent) -> Attachment | None:
-        now = self._session.clock.instant()
-        deadline_at_us = now.wall_us + round(self._deadline_s * US_PER_S)
+        now, deadline_s = self._session.clock.instant(), self._deadline_s
         observed = await self._session.ledger.observe(
-            Observation(Source.LIST, task.task_id, now, intent, deadline_at_us)
+            Observation.of_intent(Source.LIST, intent, task.task_id, now, deadline_s=deadline_s)
         )
         return observed.attachment
 

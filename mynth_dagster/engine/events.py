@@ -142,11 +142,13 @@ class _Worker:
                 event, EventOutcome.UNMATCHED if is_ours else EventOutcome.FOREIGN
             )
         task = task_event.task
-        if task is not None and not self._is_beyond_doubt(task, intent):
-            task = await self._ask(event)
-            if task is None:
-                return False
-        if task is None and attachment is Attachment.SURPLUS:
+        if task is None:
+            has_to_ask = (
+                attachment is Attachment.SURPLUS
+            )  # the row has the status of its first task
+        else:
+            has_to_ask = not self._is_beyond_doubt(task, intent)
+        if has_to_ask:
             task = await self._ask(event)
             if task is None:
                 return False
@@ -218,9 +220,8 @@ class _Worker:
         is_own_batch = intent.row.batch == self.work.ledger_name
         deadline_s = self.work.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
         now = self.session.clock.instant()
-        deadline_at_us = now.wall_us + round(deadline_s * US_PER_S)
         observed = await self.session.ledger.observe(
-            Observation(Source.WEBHOOK, task_id, now, intent, deadline_at_us)
+            Observation.of_intent(Source.WEBHOOK, intent, task_id, now, deadline_s=deadline_s)
         )
         return None if observed.attachment is Attachment.FOREIGN else observed.attachment
 

@@ -138,9 +138,9 @@ class Poller:
 
     async def _note(self, awaited: Awaited) -> None:
         session, status = self._session, awaited.remote_status
-        source = Source.LIST if session.client.profile.HAS_TASK_LIST else Source.STATUS
+        now = session.clock.instant()
         await session.ledger.observe(
-            Observation(source, awaited.task_id, session.clock.instant(), awaited, status=status)
+            Observation(Source.STATUS, awaited.task_id, now, awaited, status=status)
         )
 
     def _may_start(self) -> bool:

@@ -91,7 +91,7 @@ async def _require_newest_known(session: Session, batch: Batch) -> None:
         session,
         deadline_s=batch.deadline_s,
         page_size=profile.LIMITS.list_page_max,
-        older_than_no=await session.ledger.newest_seq() + 1,
+        older_than_seq=await session.ledger.newest_seq() + 1,
     )
     await walk.go(n_pages=NEWEST_PAGES)
     if walk.unknown_intents:

@@ -89,9 +89,8 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
     task = await session.client.get_task(task_id)
     _require_no_other_owner(task, intent)
     now = session.clock.instant()
-    deadline_at_us = now.wall_us + round(TASK_DEADLINE_S * US_PER_S)
     observed = await session.ledger.observe(
-        Observation(Source.PERSON, task_id, now, intent, deadline_at_us)
+        Observation.of_intent(Source.PERSON, intent, task_id, now, deadline_s=TASK_DEADLINE_S)
     )
     assert observed.attachment is not None
     return observed.attachment
@@ -200,7 +199,7 @@ async def resolve_unresolved(
         session,
         deadline_s=work.batch.deadline_s,
         page_size=page_size,
-        older_than_no=oldest_seq,
+        older_than_seq=oldest_seq,
     )
     if not await searching.go(until_s=until_s):
         return ResolveResult(searching.n_attached)
@@ -210,8 +209,8 @@ async def resolve_unresolved(
     left = await _unresolved(session, work.ledger_name, slices, UNRESOLVED)
     searched = {unresolved.intent.intent_id for unresolved in open_}
     left = [unresolved for unresolved in left if unresolved.intent.intent_id in searched]
-    message = await _findings(session, work, left, searching.trail, now, account)
-    walk = Walk(account, page_size, now, ended, message)
+    findings = await _findings(session, work, left, searching.trail, now, account)
+    walk = Walk(account, page_size, now, ended, findings)
     await session.ledger.record_walk(walk)
     reach(CrashPoint.WALK_RECORDED)
     n_not_accepted = 0

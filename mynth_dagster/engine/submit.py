@@ -102,12 +102,12 @@ class ResponseRecorder:
     def begin(self, intent: Intent, outcome: Accepted) -> PendingRecord:
         """Hand a task id to the ledger; `finish` must follow."""
         created, now = outcome.created, self._session.clock.instant()
-        observation = Observation(
+        observation = Observation.of_intent(
             Source.RESPONSE,
+            intent,
             created.task_id,
             now,
-            intent,
-            deadline_at_us=now.wall_us + round(self._work.batch.deadline_s * US_PER_S),
+            deadline_s=self._work.batch.deadline_s,
             reserved_units=created.reserved_units,
         )
         kept = self._session.ledger.enqueue(observation)

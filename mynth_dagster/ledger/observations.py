@@ -91,6 +91,21 @@ class Observation:
     is_missing: bool = False
     task: Task | None = None
 
+    @classmethod
+    def of_intent(
+        cls,
+        source: Source,
+        intent: Intent,
+        task_id: str,
+        seen_at: Instant,
+        *,
+        deadline_s: float,
+        reserved_units: int | None = None,
+    ) -> Observation:
+        """Make the evidence that a task is an intent's; it has `deadline_s` from now to finish."""
+        deadline_at_us = seen_at.wall_us + round(deadline_s * US_PER_S)
+        return cls(source, task_id, seen_at, intent, deadline_at_us, reserved_units)
+
     @property
     def evidence(self) -> Intent | None:
         """The intent that the task is attached to by this."""
