@@ -19,8 +19,8 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.auto_resubmit import Reason, reasons_to_resubmit
 from mynth_dagster.engine.collect import read_finished, read_surplus
 from mynth_dagster.engine.events import process_events
+from mynth_dagster.engine.lost_responses import expire_interrupted, resolve_unresolved
 from mynth_dagster.engine.poll import Poller, PollRound, PollSample, PollSchedule
-from mynth_dagster.engine.resolve import expire_interrupted, resolve_unresolved
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.webhook_health import note_unannounced, webhook_health

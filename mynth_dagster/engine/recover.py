@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mynth_dagster.clock import Instant
-from mynth_dagster.engine.absence import ListSearch
+from mynth_dagster.engine.lost_responses import ListSearch
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.work import ImageWork, Work
 from mynth_dagster.errors import LedgerMismatchError

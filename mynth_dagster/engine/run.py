@@ -19,6 +19,13 @@ from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.collect import collect_slice, write_tables
 from mynth_dagster.engine.download import FilesReport, keep_files
 from mynth_dagster.engine.events import process_events
+from mynth_dagster.engine.lost_responses import (
+    ALL_OPEN,
+    NOTHING_RESOLVED,
+    ResolveResult,
+    expire_interrupted,
+    resolve_unresolved,
+)
 from mynth_dagster.engine.plan import (
     DEFAULT_RUN_OPTIONS,
     NOTHING_AT_STAKE,
@@ -45,13 +52,6 @@ from mynth_dagster.engine.reconcile import (
     wait_until_idle,
 )
 from mynth_dagster.engine.recover import mark_tables, require_right_ledger
-from mynth_dagster.engine.resolve import (
-    ALL_OPEN,
-    NOTHING_RESOLVED,
-    ResolveResult,
-    expire_interrupted,
-    resolve_unresolved,
-)
 from mynth_dagster.engine.session import Session, require_may_generate
 from mynth_dagster.engine.stop import CANCELLED, CancelToken, StopReason, key_refused
 from mynth_dagster.engine.submit import (

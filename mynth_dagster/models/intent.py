@@ -262,7 +262,8 @@ class Awaited:
 
 # A request whose response was lost, and the walks that searched for its task.
 #
-# A *walk* reads the task list from its newest entry down; `engine.absence` defines what it proves.
+# A *walk* reads the task list from its newest entry down; `engine.lost_responses` defines what it
+# proves.
 
 
 TOO_EARLY = f"it may have reached Mynth late: searched before {ABSENT_AFTER_S / 60:.0f} min passed"

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from mynth_dagster.client.http import Transport
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.absence import ListSearch
+from mynth_dagster.engine.lost_responses import ListSearch
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
 from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session

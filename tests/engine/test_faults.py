@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mynth_dagster.engine.resolve import ResolveResult, resolve_unresolved
+from mynth_dagster.engine.lost_responses import ResolveResult, resolve_unresolved
 from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import PollFetchError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mynth_dagster.engine.resolve import resolve_unresolved
+from mynth_dagster.engine.lost_responses import resolve_unresolved
 from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
 from tests.engine.bench import NO_LIST, Bench

@@ -31,7 +31,7 @@ class Mutant:
 SUBMIT = "mynth_dagster/engine/submit.py"
 PICTURES = "mynth_dagster/client/download.py"
 WEBHOOK = "mynth_dagster/webhook/app.py"
-ABSENCE = "mynth_dagster/engine/absence.py"
+LOST_RESPONSES = "mynth_dagster/engine/lost_responses.py"
 
 MUTANTS = (
     Mutant(
@@ -71,38 +71,38 @@ MUTANTS = (
     ),
     Mutant(
         "another key's list clears a row",
-        ABSENCE,
+        LOST_RESPONSES,
         "    if unresolved.account != account:\n",
         "    if unresolved.account is None:\n",
-        ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
+        ("tests/engine/test_lost_responses.py",),
     ),
     Mutant(
         "a stale list is proof enough",
-        ABSENCE,
+        LOST_RESPONSES,
         "any(task.claimed_seq > unresolved.unresolved_seq for _, task in trail.known)",
         "(trail.known or unresolved.unresolved_seq >= 0)",
-        ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
+        ("tests/engine/test_lost_responses.py",),
     ),
     Mutant(
         "a list with holes is proof enough",
-        "mynth_dagster/engine/absence.py",
+        LOST_RESPONSES,
         "        missing = [task_id for task_id in wanted if task_id not in self._seen]\n",
         "        missing = [task_id for task_id in wanted if task_id == account]\n",
         ("tests/engine/test_hostile_list.py",),
     ),
     Mutant(
         "one walk over the list is proof enough",
-        ABSENCE,
+        LOST_RESPONSES,
         "    return first.page_size != second.page_size and pause_us >=",
         "    return pause_us * 0 + ABSENT_AGAIN_AFTER_S * US_PER_S >=",
-        ("tests/engine/test_absence.py",),
+        ("tests/engine/test_lost_responses.py",),
     ),
     Mutant(
         "a wall clock is believed while rows are in doubt",
         "mynth_dagster/clock.py",
         "            return max(since_boot_us, 0)\n",
         "            return by_wall\n",
-        ("tests/engine/test_absence.py", "tests/engine/test_resolve.py"),
+        ("tests/engine/test_lost_responses.py",),
     ),
     Mutant(
         "a late answer is rejected",

@@ -1,5 +1,5 @@
 """
-The proof that a request whose response was lost made no task, and the walk that it rests on.
+The search for responses that were lost, and the proof that a request made no task.
 
 A POST whose response was lost may have created a task, and a second POST would be paid as well. So
 the row is sent again only after a proof that the first one created none. The proof cannot use
@@ -25,20 +25,26 @@ proves that the request has no task if
 Two such walks with pages of different sizes, some time apart, make the row `not_accepted`: in a
 single walk, a task could fall between two pages where entries have equal times.
 
-`why_not_absent` and `is_not_accepted` are pure; `ListSearch` does the walk.
+`resolve_unresolved` decides whether to walk, and marks the rows that are proved absent. Where there
+is no list, rows are held. `why_not_absent` and `is_not_accepted` are pure. `ListSearch` walks, and
+attaches the tasks that carry the tag of a request.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from mynth_dagster.clock import US_PER_S, Instant
+from mynth_dagster.clock import US_PER_S, Instant, utc_from_us
+from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.engine.session import Session
+from mynth_dagster.engine.work import Work
 from mynth_dagster.errors import ApiError, UnauthorizedError
 from mynth_dagster.ledger.observations import Attachment, Observation, Source
 from mynth_dagster.ledger.queries import FollowUpKey, OpenFollowUp
 from mynth_dagster.limits import ABSENT_AFTER_S, ABSENT_AGAIN_AFTER_S, WALK_PAGES
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.intent import (
     TOO_EARLY,
     Intent,
@@ -52,6 +58,147 @@ from mynth_dagster.models.intent import (
 )
 from mynth_dagster.models.request import FOLLOW_UP_TASKS, normal_url, task_type_of
 from mynth_dagster.models.task import IMAGE_TASK, MYNTH_TASKS, ListedTask, Task
+from mynth_dagster.models.transitions import IntentState
+
+UNRESOLVED = (IntentState.UNRESOLVED,)
+ALL_OPEN = (IntentState.UNRESOLVED, IntentState.SENDING)
+
+
+@dataclass(frozen=True)
+class ResolveResult:
+    """The result of a search: tasks found, and requests proved not to have been accepted."""
+
+    n_attached: int = 0
+    n_not_accepted: int = 0
+
+
+NOTHING_RESOLVED = ResolveResult()
+
+
+async def expire_interrupted(session: Session, ledger_name: str, windows: Sequence[str]) -> int:
+    """
+    Turn rows that a gone process left `sending` into `unresolved`; return how many.
+
+    A row counts as interrupted once its time to send and the whole deadline of the POST are over,
+    whichever process claimed it.
+    """
+    grace_us = round(session.settings.client.request_timeout_s * US_PER_S)
+    now = session.clock.instant()
+    expired = [
+        await session.ledger.expire_sending(ledger_name, window, grace_us, now)
+        for window in windows
+    ]
+    return sum(expired)
+
+
+async def resolve_unresolved(
+    session: Session,
+    work: Work,
+    slices: Sequence[Slice] | None,
+    *,
+    states: Sequence[IntentState] = UNRESOLVED,
+    until_s: float | None = None,
+) -> ResolveResult:
+    """
+    Search for the tasks of deliveries in doubt, if a search is due.
+
+    Makes no request if nothing is open or if the revision has no list. A list that cannot be read
+    proves nothing and is no error: the rows stay in doubt.
+
+    Args:
+        slices: None: all partitions.
+        states: `ALL_OPEN` also searches for requests that a killed process may have sent just now.
+        until_s: On `Clock.elapsed_s`; no page is requested later.
+
+    Raises:
+        UnauthorizedError: The key is refused.
+    """
+    if not session.client.profile.HAS_TASK_LIST:
+        return NOTHING_RESOLVED
+    open_ = await _unresolved(session, work.ledger_name, slices, states)
+    if not open_:
+        return NOTHING_RESOLVED
+    account = await session.account.number()
+    walks = await asyncio.to_thread(session.ledger.read.walks, account)
+    now = await _now(session)
+    marks_absent = work.batch.marks_absent
+    if not any(
+        is_walk_due(unresolved, walks, now, marks_absent=marks_absent) for unresolved in open_
+    ):
+        return NOTHING_RESOLVED
+    page_size = next_page_size(walks)
+    oldest_seq = min(unresolved.claimed_seq for unresolved in open_)
+    searching = ListSearch(
+        session,
+        deadline_s=work.batch.deadline_s,
+        page_size=page_size,
+        older_than_seq=oldest_seq,
+    )
+    if not await searching.go(until_s=until_s):
+        return ResolveResult(searching.n_attached)
+    await searching.look_for_flaws()
+    reach(CrashPoint.WALKED)
+    ended = await _now(session)
+    left = await _unresolved(session, work.ledger_name, slices, UNRESOLVED)
+    searched = {unresolved.intent.intent_id for unresolved in open_}
+    left = [unresolved for unresolved in left if unresolved.intent.intent_id in searched]
+    findings = await _findings(session, work, left, searching.trail, now, account)
+    walk = Walk(account, page_size, now, ended, findings)
+    await session.ledger.record_walk(walk)
+    reach(CrashPoint.WALK_RECORDED)
+    n_not_accepted = 0
+    if marks_absent:
+        n_not_accepted = await _mark_absent(session, left, [*walks, walk])
+        reach(CrashPoint.CLEARED)
+    return ResolveResult(searching.n_attached, n_not_accepted)
+
+
+async def _findings(
+    session: Session,
+    work: Work,
+    all_unresolved: Sequence[UnresolvedIntent],
+    trail: Trail,
+    began: Instant,
+    account: int,
+) -> dict[str, str]:
+    """Return by intent why the walk does not prove that it has no task; empty where it does."""
+    tells = any(strange.asked is not None for _, strange in trail.strange)
+    asked = await asyncio.to_thread(work.asked_for, session, all_unresolved) if tells else {}
+
+    def finding(unresolved: UnresolvedIntent) -> str:
+        by_it = asked.get((unresolved.intent.row.request_key, unresolved.intent.request_hash))
+        return why_not_absent(unresolved, trail, began=began, account=account, asked=by_it)
+
+    return {unresolved.intent.intent_id: finding(unresolved) for unresolved in all_unresolved}
+
+
+async def _mark_absent(
+    session: Session, all_unresolved: Sequence[UnresolvedIntent], walks: Sequence[Walk]
+) -> int:
+    absent = [unresolved for unresolved in all_unresolved if is_not_accepted(unresolved, walks)]
+    if not absent:
+        return 0
+    last = utc_from_us(walks[-1].ended.wall_us)
+    message = f"two complete walks over the task list found nothing, the last at {last:%F %TZ}"
+    return await session.ledger.mark_not_accepted(absent, message)
+
+
+async def _unresolved(
+    session: Session,
+    ledger_name: str,
+    slices: Sequence[Slice] | None,
+    states: Sequence[IntentState],
+) -> list[UnresolvedIntent]:
+    read = session.ledger.read.unresolved
+    return await asyncio.to_thread(read, ledger_name, slices, states)
+
+
+async def _now(session: Session) -> Instant:
+    return await session.ledger.now(session.clock.instant())
+
+
+# When a walk is due, and what walks prove: pure decisions.
+
 
 _PATIENCE = 4
 """A search that proved nothing is repeated after a fourth of the time that the row waited."""
