@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,6 +45,16 @@ def command_made_once() -> Iterator[None]:
 def clock() -> LeapingClock:
     """Time for engine and simulator alike; sleeping takes none."""
     return LeapingClock()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's clock sleeps hardly at all: failed requests are repeated at once."""
+
+    async def sleep(_: SystemClock, delay_s: float) -> None:
+        await asyncio.sleep(min(delay_s, 0.01))
+
+    monkeypatch.setattr(SystemClock, "sleep", sleep)
 
 
 @pytest.fixture(params=REVISIONS)

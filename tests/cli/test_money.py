@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
+import pytest
+
 from tests.engine.bench import NO_LIST
 from tests.factories import KEY, MODEL
 
@@ -60,6 +62,7 @@ def test_a_receipt_tells_what_mynth_charged(shell):
     assert (kites["n_charged"], kites["n_unknown"]) == (2, 0)
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_a_dedicated_key_shows_money_that_nobody_explains(new_shell):
     """Mynth holds more than the ledger's open tasks: the rest is told, with where to look."""
     lost = {"kind": "lost_answer", "prompt_contains": "prompt 1"}

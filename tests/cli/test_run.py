@@ -79,6 +79,7 @@ def test_failures_are_accounted_for(shell):
     assert "2 of 3 images, 1 missing; failures: 1" in result.stderr
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_open_rows_are_exit_code_3(shell):
     """Unresolved rows need evidence or a person."""
     work = shell(faults=[{"kind": "lost_answer", "count": 1}, NO_LIST])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,9 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from mynth_dagster.cli.main import app
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.schemas import schema_of
 from tests.docs.markdown import DOCS, README, blocks, code_in, commands, read, rows, section
@@ -88,15 +87,12 @@ def test_quick_start_runs(
 def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServer]):
     """The commands under "Without Dagster" work as told, and twice cost nothing more."""
     mynth = simulator()
-    environment = {**os.environ, "MYNTH_API_KEY": "mak_simulator", "MYNTH_BASE_URL": mynth.url}
+    environment = {"MYNTH_API_KEY": "mak_simulator", "MYNTH_BASE_URL": mynth.url}
     typed = [line for line in commands(README) if line.startswith("mynth-dagster run")]
     assert typed
     for line in typed * 2:
-        command = [sys.executable, "-m", "mynth_dagster.cli", *shlex.split(line)[1:]]
-        run = subprocess.run(  # noqa: PLW1510 - its words are shown where it fails
-            command, env=environment, cwd=folder, capture_output=True, text=True
-        )
-        assert run.returncode == 0, run.stderr
+        run = CliRunner().invoke(app, shlex.split(line)[1:], env=environment)
+        assert run.exit_code == 0, run.output
     assert mynth.log()["totals"]["accepted"] == 2
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.ageing import make_older
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
+
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
 AWAY = {"route": "*", "kind": "status", "status": 503}
 GONE = {"route": "*", "kind": "reset"}

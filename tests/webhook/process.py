@@ -1,14 +1,22 @@
-"""The receiver as users run it: a process of its own on a port of its own."""
+"""The receiver as users run it, a process of its own on a port of its own; or a thread."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import uvicorn
+
+from mynth_dagster.clock import SystemClock
+from mynth_dagster.webhook.app import WebhookApp, WebhookSettings
+from mynth_dagster.webhook.server import _configure
 
 SECRET = "wbs_simulator"
 NEW_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -91,6 +99,29 @@ def receiver(root: Path, ledger_url: str) -> Iterator[Receiver]:
     finally:
         if made.is_running:
             made.kill()
+
+
+@contextmanager
+def receiver_thread(ledger_url: str) -> Iterator[str]:
+    """A receiver in this process, where nothing depends on how it starts or ends; its URL."""
+    app = WebhookApp(
+        WebhookSettings(ledger_url, secrets=[NEW_SECRET, SECRET], tokens=[TOKEN]), SystemClock()
+    )
+    server = uvicorn.Server(_configure(app))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        async def serve() -> None:
+            await app.start()
+            await server.serve([listener])
+            await app.close()
+
+        thread = threading.Thread(target=asyncio.run, args=[serve()])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 def _free_port() -> int:

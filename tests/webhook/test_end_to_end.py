@@ -1,4 +1,4 @@
-"""Whole runs with real processes and sockets: simulator, receiver, engine, and no helping hand."""
+"""Whole runs over real sockets: simulator, receiver, engine, and no helping hand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import SystemClock
+from mynth_dagster.engine import reconcile, run
 from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
@@ -23,7 +24,7 @@ from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
 from tests.engine.bench import Bench, prompts
 from tests.factories import KEY, MODEL, LeapingClock
-from tests.webhook.process import TOKEN, Receiver, receiver
+from tests.webhook.process import TOKEN, Receiver, receiver, receiver_thread
 
 N_ROWS = 60
 pytestmark = pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
@@ -34,12 +35,11 @@ QUICK = {"retry_first_s": 0.2, "retry_max_s": 0.5, "failures_until_disabled": 10
 
 
 class World(Bench):
-    """The same in real time, with a receiver beside it."""
+    """The same in real time."""
 
     def __init__(self, server: SimulatorServer, folder: Path) -> None:
         super().__init__(server, LeapingClock(), folder)
         self.root.mkdir()
-        self.receiver: Receiver | None = None
 
     async def run_now(self, n_rows: int, **fields: Any) -> RunReport:
         client = ClientSettings(base_url=self.server.url, api_key=KEY, concurrency=8)
@@ -65,9 +65,16 @@ class World(Bench):
 
 
 @pytest.fixture
-def world(simulator: Callable[..., SimulatorServer], tmp_path: Path, revision: str):
-    """A simulator that delivers to a receiver, which a test starts or not."""
-    made = World(
+def world(
+    simulator: Callable[..., SimulatorServer],
+    tmp_path: Path,
+    revision: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    """A simulator whose tasks take some time; whoever waits for them looks often."""
+    for module in (reconcile, run):
+        monkeypatch.setattr(module, "PAUSE_STEP_S", 0.1)
+    return World(
         simulator(
             revision=revision,
             progress="clock",
@@ -77,12 +84,10 @@ def world(simulator: Callable[..., SimulatorServer], tmp_path: Path, revision: s
         ),
         tmp_path,
     )
-    with receiver(made.root, made.ledger_url) as made.receiver:
-        yield made
 
 
-def deliver_to_receiver(world: World, **deliveries: Any) -> None:
-    endpoint = {"url": f"{world.receiver.url}/"}
+def deliver_to(world: World, url: str, **deliveries: Any) -> None:
+    endpoint = {"url": f"{url}/"}
     world.server.set_scenario(webhooks=[endpoint], deliveries={**QUICK, **deliveries})
 
 
@@ -96,11 +101,11 @@ async def until(world: World, condition: Callable[[dict[str, Any]], bool]) -> No
 
 def test_a_table_with_webhooks_needs_hardly_more_than_its_paid_requests(world):
     """A first few rows show that webhooks come; from then on nobody asks for what is told."""
-    deliver_to_receiver(world)
-    world.receiver.start()
-    asyncio.run(world.run_now(5))
-    before = world.n_reads
-    report = asyncio.run(world.run_now(N_ROWS))
+    with receiver_thread(world.ledger_url) as url:
+        deliver_to(world, url)
+        asyncio.run(world.run_now(5))
+        before = world.n_reads
+        report = asyncio.run(world.run_now(N_ROWS))
 
     n_failed = sum(row["stage"] == "generation" for row in world.table("failures"))
     assert report.images + n_failed == N_ROWS
@@ -111,21 +116,22 @@ def test_a_table_with_webhooks_needs_hardly_more_than_its_paid_requests(world):
 
 def test_a_receiver_that_dies_half_way_and_comes_back_loses_nothing(world):
     """SIGKILL in the middle of deliveries, some of them doubled; each event has one effect."""
-    deliver_to_receiver(world, duplicate_share=0.3)
     world.server.set_scenario(faults=[{"kind": "lost_answer", "count": 2}])
-    world.receiver.start()
 
-    async def with_trouble() -> RunReport:
-        run = asyncio.ensure_future(world.run_now(N_ROWS))
+    async def with_trouble(process: Receiver) -> RunReport:
+        running = asyncio.ensure_future(world.run_now(N_ROWS))
         await until(world, lambda log: log["webhooks"]["acknowledged"] >= 15)
-        world.receiver.kill()
+        process.kill()
         await until(world, lambda log: log["webhooks"]["failed"] >= 3)
-        await asyncio.to_thread(world.receiver.start)
+        await asyncio.to_thread(process.start)
         await until(world, lambda log: log["webhooks"]["waiting"] == 0)
-        return await run
+        return await running
 
-    asyncio.run(with_trouble())
-    asyncio.run(world.run_now(N_ROWS))  # whatever came after the first run's last look
+    with receiver(world.root, world.ledger_url) as process:
+        deliver_to(world, process.url, duplicate_share=0.3)
+        process.start()
+        asyncio.run(with_trouble(process))
+        asyncio.run(world.run_now(N_ROWS))  # whatever came after the first run's last look
 
     assert world.n_posts == N_ROWS
     assert all(delivery["state"] == "delivered" for delivery in world.log["deliveries"])
@@ -134,7 +140,7 @@ def test_a_receiver_that_dies_half_way_and_comes_back_loses_nothing(world):
 
 def test_a_receiver_that_is_never_reached_costs_nothing_but_polling(world):
     """Mynth disables the endpoint; the table is complete all the same."""
-    deliver_to_receiver(world, failures_until_disabled=5)
+    deliver_to(world, "http://127.0.0.1:1", failures_until_disabled=5)
     asyncio.run(world.run_now(N_ROWS))
 
     assert world.log["webhooks"]["acknowledged"] == 0
@@ -144,12 +150,12 @@ def test_a_receiver_that_is_never_reached_costs_nothing_but_polling(world):
 
 def test_endpoints_of_the_batch_itself_are_confirmed_by_one_reading_each(world):
     """Unsigned: the token opens the door, the task is asked."""
-    world.receiver.start()
-    url = f"{world.receiver.url}/custom/{TOKEN}"
-    own = RequestDefaults(webhook_urls=(url,), mute_registered_webhooks=True)
-    asyncio.run(world.run_now(5, defaults=own))
-    before = world.n_reads
-    asyncio.run(world.run_now(N_ROWS, defaults=own))
+    with receiver_thread(world.ledger_url) as url:
+        endpoints = (f"{url}/custom/{TOKEN}",)
+        own = RequestDefaults(webhook_urls=endpoints, mute_registered_webhooks=True)
+        asyncio.run(world.run_now(5, defaults=own))
+        before = world.n_reads
+        asyncio.run(world.run_now(N_ROWS, defaults=own))
 
     assert world.n_reads - before <= N_ROWS - 5 + 3
     world.require_complete(N_ROWS)

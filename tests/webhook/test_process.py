@@ -1,19 +1,24 @@
-"""The command `mynth-dagster webhook`: a real process on a socket, killed and started again."""
+"""
+The command `mynth-dagster webhook`: a real process on a socket, killed and started again.
+
+Tests that neither end the process nor count what is kept share one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from typer.testing import CliRunner
 
+from mynth_dagster.cli.main import app as command
 from mynth_dagster.webhook import server as protocol_module
 from mynth_dagster.webhook.server import BoundedProtocol
 from mynth_dagster.wire.signatures import sign
@@ -22,8 +27,16 @@ from tests.webhook.process import NEW_SECRET, SECRET, TOKEN, Receiver, receiver
 
 
 @pytest.fixture
-def running(tmp_path: Path):
+def running(tmp_path: Path) -> Iterator[Receiver]:
     with receiver(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}") as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    folder = tmp_path_factory.mktemp("receiver")
+    with receiver(folder, f"sqlite:///{folder / 'ledger.db'}") as made:
         made.start()
         yield made
 
@@ -47,35 +60,26 @@ def kept(made: Receiver) -> list[str]:
 
 
 def test_what_was_acknowledged_survives_a_kill_and_a_replay_changes_nothing(running):
-    """SIGKILL right after the acknowledgement; the same again meets a new process."""
-    bodies = [event_body(f"tsk_{n}") for n in range(3)]
-    assert {post(running.url, body).status_code for body in bodies} == {200}
-    running.kill()
-    running.start()
-    assert post(running.url, bodies[0]).status_code == 200
-    assert post(f"{running.url}/custom/{TOKEN}", bodies[1]).status_code == 200
-    assert post(f"{running.url}/custom/{TOKEN}x", bodies[1]).status_code == 404
-
-    assert kept(running) == ["tsk_0", "tsk_1", "tsk_1", "tsk_2"]
-
-
-def test_events_of_both_forms_are_taken_over_one_socket_and_the_newer_ones_once(running):
-    """With the secrets of both; killed in between, and each attempt signed anew."""
-    bodies = {f"evt_{n}": new_body(f"evt_{n}", id=f"tsk_{n}") for n in range(3)}
+    """SIGKILL right after the acknowledgement; each event of either form meets a new process."""
+    older = [event_body(f"tsk_{n}") for n in range(3)]
+    newer = {f"evt_{n}": new_body(f"evt_{n}", id=f"tsk_{n}") for n in range(3, 6)}
 
     def attempt(event_id: str, secret: str = NEW_SECRET) -> int:
-        body, at_s = bodies[event_id], int(time.time())
+        body, at_s = newer[event_id], int(time.time())  # each attempt is signed anew
         headers = dict(new_headers(body, secret=secret, at_s=at_s, event_id=event_id))
         return post(running.url, body, headers).status_code
 
-    assert [attempt(event_id) for event_id in bodies] == [200] * 3
-    assert post(running.url, event_body("tsk_9")).status_code == 200
+    assert [post(running.url, body).status_code for body in older] == [200] * 3
+    assert [attempt(event_id) for event_id in newer] == [200] * 3
     running.kill()
     running.start()
-    assert [attempt(event_id) for event_id in bodies] == [200] * 3
-    assert attempt("evt_0", "whsec_" + "A" * 32) == 401
+    assert post(running.url, older[0]).status_code == 200
+    assert [attempt(event_id) for event_id in newer] == [200] * 3
+    assert attempt("evt_3", "whsec_" + "A" * 32) == 401
+    assert post(f"{running.url}/custom/{TOKEN}", older[1]).status_code == 200
+    assert post(f"{running.url}/custom/{TOKEN}x", older[1]).status_code == 404
 
-    assert kept(running) == ["tsk_0", "tsk_1", "tsk_2", "tsk_9"]
+    assert kept(running) == ["tsk_0", "tsk_1", "tsk_1", "tsk_2", "tsk_3", "tsk_4", "tsk_5"]
 
 
 def test_it_ends_on_a_signal_having_said_no_secret(running):
@@ -106,9 +110,9 @@ def test_it_ends_on_a_signal_having_said_no_secret(running):
     ],
     ids=["no HTTP", "many headers", "endless header", "huge body", "unsigned", "chunked"],
 )
-def test_raw_requests_meet_bounds_and_one_text(running, raw, status):
+def test_raw_requests_meet_bounds_and_one_text(shared, raw, status):
     """Whatever comes over the socket; the next request is served."""
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=20) as connection:
         connection.sendall(raw)
         answer = connection.recv(4096)
         while b"refused" not in answer and (more := connection.recv(4096)):
@@ -116,25 +120,27 @@ def test_raw_requests_meet_bounds_and_one_text(running, raw, status):
 
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert answer.endswith(b"refused\n")
-    assert post(running.url, event_body()).status_code == 200
+    assert post(shared.url, event_body()).status_code == 200
 
 
 def test_it_does_not_start_without_a_secret(tmp_path):
     """Nor does it leave anything behind."""
-    command = [sys.executable, "-m", "mynth_dagster.cli", "webhook", "--root", str(tmp_path / "r")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = CliRunner().invoke(command, ["webhook", "--root", str(tmp_path / "r")])
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "MYNTH_WEBHOOK_SECRET" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_taken_port_is_told(running, tmp_path):
-    """In words."""
-    with receiver(tmp_path, running.ledger_url) as second:
-        second.port = running.port
-        with pytest.raises(AssertionError, match="in use"):
-            second.start()
+def test_a_taken_port_is_an_error_that_says_so(tmp_path):
+    """Exit code 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = ["--root", str(tmp_path), "--port", str(taken.getsockname()[1])]
+        environment = {"MYNTH_WEBHOOK_SECRET": NEW_SECRET}
+        done = CliRunner().invoke(command, ["webhook", *options], env=environment)
+
+    assert done.exit_code == 2
+    assert "in use" in done.stderr
 
 
 def test_a_head_that_never_ends_is_cut_off_in_time(monkeypatch):
