@@ -384,7 +384,9 @@ _NEXT_SEQ = (
     "WHERE key = 'seq' RETURNING value"
 )
 _NEWEST_SEQ = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM mynth_seq"
-_DATABASE_NOW_US = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+DATABASE_NOW = sa.select(
+    sa.text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us")
+)
 
 
 def next_seq(connection: Connection) -> int:
@@ -406,7 +408,7 @@ def instant_of(connection: Connection, ours: Instant) -> Instant:
     """Return the present time: the database's where hosts share it, else this machine's."""
     if not is_postgres(connection):
         return ours
-    return Instant(int(connection.exec_driver_sql(_DATABASE_NOW_US).scalar_one()))
+    return Instant(int(connection.execute(DATABASE_NOW).scalar_one()))
 
 
 def is_postgres(connection: Connection) -> bool:

@@ -13,7 +13,6 @@ from mynth_dagster.clock import Instant, block_s
 from mynth_dagster.ledger import claims, files, observations, partitions
 from mynth_dagster.ledger.claims import CLAIM, END, Claim, Claimed, Ending
 from mynth_dagster.ledger.database import (
-    instant_of,
     newest_seq,
     open_engines,
     opening,
@@ -205,7 +204,7 @@ class Ledger:
 
     async def now(self, ours: Instant) -> Instant:
         """Return the time of the clock that waits are measured with: the database's, or ours."""
-        return await self._commits.call(instant_of, ours)
+        return await asyncio.to_thread(self.read.now, ours)
 
     async def ensure_account(
         self, base_url: str, fingerprint: str, *, user_id: str, key_id: str, now_us: int

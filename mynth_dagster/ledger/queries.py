@@ -20,7 +20,7 @@ from mynth_dagster.chunks import chunks
 from mynth_dagster.clock import Instant, block_s
 from mynth_dagster.errors import ConfigError, name_some
 from mynth_dagster.ledger import schema
-from mynth_dagster.ledger.database import RetryBudget, in_our_words, is_outage
+from mynth_dagster.ledger.database import DATABASE_NOW, RetryBudget, in_our_words, is_outage
 from mynth_dagster.ledger.files import download_from_row
 from mynth_dagster.ledger.rows import (
     in_slices,
@@ -222,6 +222,13 @@ class Reader:
 
 class Queries(Reader):
     """Queries of one ledger."""
+
+    def now(self, ours: Instant) -> Instant:
+        """Return the present time: the database's where hosts share it, else this machine's."""
+        if self._engine.dialect.name != "postgresql":
+            return ours
+        (row,) = self._all(DATABASE_NOW)
+        return Instant(int(row["now_us"]))
 
     # Intents
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 from itertools import pairwise
 
@@ -207,6 +209,21 @@ def test_a_task_that_is_found_again_is_not_missing_any_more(book):
     assert book.query("SELECT missed, missing_since FROM intents") == [(0, None)]
 
 
+def test_the_clock_is_read_while_the_writer_is_busy(book):
+    """Whoever waits for tasks reads it in each pass, and queues behind no COMMIT."""
+    is_free = threading.Event()
+
+    async def read() -> Instant:
+        busy = asyncio.ensure_future(book.ledger._commits.call(lambda _: is_free.wait(20)))
+        try:
+            return await asyncio.wait_for(book.ledger.now(Instant(START_US)), 10)
+        finally:
+            is_free.set()
+            await busy
+
+    assert asyncio.run(read()).wall_us >= START_US
+
+
 def test_postgres_measures_waits_with_its_own_clock(postgres_url):
     """Hosts whose clocks differ agree on when a row was claimed and its doubt began."""
     from mynth_dagster.ledger import Ledger  # noqa: PLC0415
@@ -226,7 +243,7 @@ def test_postgres_measures_waits_with_its_own_clock(postgres_url):
     ledger.close()
 
 
-def test_what_rests_is_told_by_partition_with_the_last_try(book):
+def test_what_rests_is_counted_by_partition_with_the_last_try(book):
     """Rows not accepted and rows in doubt are counted; the last try is that of any row."""
     book.open()
     in_doubt(book, "p1")
