@@ -38,6 +38,6 @@ def test_models_are_counted(revision, n_models, n_with_inputs, n_with_4k):
         ("nobody/nothing", INPUTS, False),
     ],
 )
-def test_only_what_is_known_to_be_lacking_is_said_to_lack(model_id, capability, lacks):
+def test_only_what_is_known_to_be_lacking_is_reported_to_lack(model_id, capability, lacks):
     """A model without known capabilities, or without a line, is not called incapable."""
     assert is_known_to_lack(model_id, capability, "2026-10") is lacks

@@ -25,7 +25,7 @@ from mynth_dagster.cli.options import (
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.recover import Rebuilt, rebuild
-from mynth_dagster.engine.resolve import InDoubt, attach, give_up, list_in_doubt
+from mynth_dagster.engine.resolve import HeldRequest, attach, give_up, list_held
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.followups.follow_ups import FollowUpWork
@@ -149,7 +149,7 @@ def resolve(
             message = asyncio.run(_attach(settings, intent_id, attach_task))
             say(console, f"{intent_id}: {attach_task} {message}; the next collection reads it.")
         else:
-            asyncio.run(_give_up(url, intent_id, ask_again=resubmit))
+            asyncio.run(_give_up(url, intent_id, resubmit=resubmit))
             then = "the next run sends its row again" if resubmit else "it is not waited for"
             say(console, f"{intent_id} is abandoned; {then}.")
 
@@ -165,7 +165,7 @@ def _list(console: Console, url: str, batch: str | None) -> None:
     with closing(OpenLedger.open(url)) as opened:
         if batch is not None:
             opened.read.require_batch(batch)
-        rows = list_in_doubt(opened, batch, now_us=SystemClock().now_us())
+        rows = list_held(opened, batch, now_us=SystemClock().now_us())
     for row in rows:
         _describe(console, row)
     known = [row.exposure_units for row in rows if row.exposure_units is not None]
@@ -173,7 +173,7 @@ def _list(console: Console, url: str, batch: str | None) -> None:
     say(console, f"{len(rows)} in doubt, at most {format_usd(sum(known))} exposed{unknown}.")
 
 
-def _describe(console: Console, row: InDoubt) -> None:
+def _describe(console: Console, row: HeldRequest) -> None:
     intent = row.intent
     where = Slice(intent.row.window, intent.fan_out).key
     say(
@@ -192,9 +192,9 @@ async def _attach(settings: EngineSettings, intent_id: str, task_id: str) -> str
         return (await attach(session, intent_id, task_id)).value
 
 
-async def _give_up(url: str, intent_id: str, *, ask_again: bool) -> None:
+async def _give_up(url: str, intent_id: str, *, resubmit: bool) -> None:
     with closing(OpenLedger.open(url)) as ledger:
-        await give_up(ledger, intent_id, ask_again=ask_again)
+        await give_up(ledger, intent_id, resubmit=resubmit)
 
 
 # `mynth-dagster account`: list the keys of the ledger, and accept another one.

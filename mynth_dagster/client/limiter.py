@@ -142,8 +142,8 @@ def decide_retry_s(error: ApiError, *, attempt: int, attempts_max: int) -> float
     """
     if attempt >= attempts_max or not may_pass_by_itself(error):
         return None
-    asked_s = getattr(error, "retry_after_s", None) or 0.0
-    return None if asked_s > RETRY_AFTER_MAX_S else max(asked_s, backoff_s(attempt))
+    retry_after_s = getattr(error, "retry_after_s", None) or 0.0
+    return None if retry_after_s > RETRY_AFTER_MAX_S else max(retry_after_s, backoff_s(attempt))
 
 
 def backoff_s(attempt: int) -> float:

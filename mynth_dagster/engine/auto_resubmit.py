@@ -64,7 +64,7 @@ class Unsent:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedRun:
     """A run that was requested before, for one partition; `has_sent_all`: it ended well."""
 
     slice: Slice
@@ -122,23 +122,23 @@ def _reason(row: PartitionRow, n_not_accepted: int, *, is_in_doubt: bool) -> Rea
     return PASSING_STOPS.get(row.stop_code)
 
 
-def is_due(now_us: int, tried_at_us: int, asked: Sequence[Asked]) -> bool:
+def is_due(now_us: int, tried_at_us: int, requested: Sequence[RequestedRun]) -> bool:
     """
-    Whether to ask for a run now: minutes after the last try, longer after each that was asked for.
+    Whether to request a run now: minutes after the last try, longer after each requested run.
 
     Args:
         tried_at_us: When a delivery was last begun, or a run that was to send stopped.
-        asked: Runs for this partition within `limits.AUTO_RESUBMITS_WITHIN_S`.
+        requested: Runs for this partition within `limits.AUTO_RESUBMITS_WITHIN_S`.
     """
-    if len(asked) >= AUTO_RESUBMITS_MAX:
+    if len(requested) >= AUTO_RESUBMITS_MAX:
         return False
-    pause_s = AUTO_RESUBMIT_AFTER_S * float(AUTO_RESUBMIT_PAUSE_FACTOR) ** len(asked)
-    since_us = max([tried_at_us, *(run.at_us for run in asked)])
+    pause_s = AUTO_RESUBMIT_AFTER_S * float(AUTO_RESUBMIT_PAUSE_FACTOR) ** len(requested)
+    since_us = max([tried_at_us, *(run.at_us for run in requested)])
     return bool(now_us - since_us >= pause_s * US_PER_S)
 
 
 async def choose_due(
-    session: Session, batch: Batch, unsent: Sequence[Unsent], asked: Sequence[Asked]
+    session: Session, batch: Batch, unsent: Sequence[Unsent], requested: Sequence[RequestedRun]
 ) -> list[Unsent]:
     """
     Return the partitions to request a run for now.
@@ -150,7 +150,7 @@ async def choose_due(
     noted = {one.slice.key: one.version for one in unsent if _is_noted(one, in_vain)}
     due = list[Unsent]()
     for one, tried_at_us, now_us in await _tried(session, batch, unsent, noted):
-        runs = [run for run in asked if run.slice == one.slice]
+        runs = [run for run in requested if run.slice == one.slice]
         if any(run.has_sent_all and run.at_us > tried_at_us for run in runs):
             noted[one.slice.key] = one.version
         elif is_due(now_us, tried_at_us, runs):

@@ -48,7 +48,7 @@ async def read_surplus(
         until_s: On `Clock.elapsed_s`; no request starts later.
     """
     reach, read = await session.account.reach(), session.ledger.read.unread_surplus
-    open_ = await asyncio.to_thread(read, ledger_name, slices, reach.asked)
+    open_ = await asyncio.to_thread(read, ledger_name, slices, reach.polled)
     for intent, task_id in open_:
         if until_s is not None and session.clock.elapsed_s() >= until_s:
             return
@@ -77,7 +77,7 @@ async def collect_slice(
 async def read_unread(session: Session, ledger_name: str, slice_: Slice) -> None:
     """Read the finished tasks of one partition that were not read yet, further ones too."""
     reach, read = await session.account.reach(), session.ledger.read.unread
-    unread = await asyncio.to_thread(read, ledger_name, [slice_], reach.asked)
+    unread = await asyncio.to_thread(read, ledger_name, [slice_], reach.polled)
     await read_finished(session, unread)
     await read_surplus(session, ledger_name, [slice_])
 

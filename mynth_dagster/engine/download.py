@@ -96,7 +96,7 @@ class Fetcher:
 
     async def _urls_again(self, image: UnfiledImage, dead: DownloadError) -> Sequence[str]:
         """Read the task again and return the image's present URLs."""
-        if not await self._session.account.may_ask_about(image.task_id):
+        if not await self._session.account.may_read(image.task_id):
             raise dead
         try:
             task = await self._task_again(image.task_id)

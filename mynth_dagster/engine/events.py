@@ -191,7 +191,7 @@ class _Worker:
         clock = self.session.clock
         if self.until_s is not None and clock.elapsed_s() >= self.until_s:
             return None
-        if not await self.session.account.may_ask_about(event.task_id):
+        if not await self.session.account.may_read(event.task_id):
             if clock.now_us() - event.received_at_us > UNVERIFIED_KEPT_US:
                 await self._end(event, EventOutcome.UNCONFIRMED)
             return None

@@ -162,12 +162,12 @@ async def _findings(
     account: int,
 ) -> dict[str, str]:
     """Return by intent why the walk does not prove that it has no task; empty where it does."""
-    tells = any(strange.asked is not None for _, strange in trail.strange)
-    asked = await asyncio.to_thread(work.asked_for, session, all_unresolved) if tells else {}
+    tells = any(strange.content is not None for _, strange in trail.strange)
+    contents = await asyncio.to_thread(work.contents_of, session, all_unresolved) if tells else {}
 
     def finding(unresolved: UnresolvedIntent) -> str:
-        by_it = asked.get((unresolved.intent.row.request_key, unresolved.intent.request_hash))
-        return why_not_absent(unresolved, trail, began=began, account=account, asked=by_it)
+        content = contents.get((unresolved.intent.row.request_key, unresolved.intent.request_hash))
+        return why_not_absent(unresolved, trail, began=began, account=account, content=content)
 
     return {unresolved.intent.intent_id: finding(unresolved) for unresolved in all_unresolved}
 
@@ -205,7 +205,7 @@ _PATIENCE = 4
 
 
 def why_not_absent(
-    unresolved: UnresolvedIntent, trail: Trail, *, began: Instant, account: int, asked: str | None
+    unresolved: UnresolvedIntent, trail: Trail, *, began: Instant, account: int, content: str | None
 ) -> str:
     """
     Return why the walk does not prove that this request has no task; an empty text if it does.
@@ -213,7 +213,7 @@ def why_not_absent(
     Args:
         began: When the walk began.
         account: Whose list it was.
-        asked: The prompt of the request, or the image that it is about; None where that is not
+        content: The prompt of the request, or the image that it is about; None where that is not
             known any more.
     """
     if unresolved.account != account:
@@ -226,7 +226,9 @@ def why_not_absent(
     ):
         return TOO_EARLY
     return (
-        trail.flaw or _why_not_bracketed(unresolved, trail) or _in_the_way(unresolved, trail, asked)
+        trail.flaw
+        or _why_not_bracketed(unresolved, trail)
+        or _in_the_way(unresolved, trail, content)
     )
 
 
@@ -255,11 +257,11 @@ def place_below(claimed_seq: int, trail: Trail) -> int | None:
     return trail.n_places if trail.is_at_end else None
 
 
-def _in_the_way(unresolved: UnresolvedIntent, trail: Trail, asked: str | None) -> str:
+def _in_the_way(unresolved: UnresolvedIntent, trail: Trail, content: str | None) -> str:
     below, above = place_below(unresolved.claimed_seq, trail), _place_above(unresolved, trail)
     for place, strange in trail.strange:
         is_in_bracket = (below is None or place < below) and place > above
-        if is_in_bracket and _may_be(strange, unresolved, asked):
+        if is_in_bracket and _may_be(strange, unresolved, content):
             return f"{strange.task_id} {strange.reason}"
     return ""
 
@@ -281,10 +283,10 @@ def _place_above(unresolved: UnresolvedIntent, trail: Trail) -> int:
     return max(late, default=-1)
 
 
-def _may_be(strange: StrangeTask, unresolved: UnresolvedIntent, asked: str | None) -> bool:
+def _may_be(strange: StrangeTask, unresolved: UnresolvedIntent, content: str | None) -> bool:
     if strange.type in MYNTH_TASKS and strange.type != task_type_of(unresolved.intent.model):
         return False
-    return None in (strange.asked, asked) or strange.asked == asked
+    return None in (strange.content, content) or strange.content == content
 
 
 def is_not_accepted(unresolved: UnresolvedIntent, walks: Sequence[Walk]) -> bool:

@@ -87,7 +87,7 @@ class RunOptions:
 
     def wants_again(self, intent: Intent) -> bool:
         """Whether a finished row is to be sent again."""
-        if intent.state not in FINAL or self._was_asked_since(intent):
+        if intent.state not in FINAL or self._was_sent_since(intent):
             return False
         if self.force:
             return True
@@ -97,7 +97,7 @@ class RunOptions:
             return self.retry is Retry.PARTIAL
         return self.retry is not Retry.RETRYABLE or is_retryable(intent)
 
-    def _was_asked_since(self, intent: Intent) -> bool:
+    def _was_sent_since(self, intent: Intent) -> bool:
         return self.begun_at_us is not None and intent.claimed_at_us >= self.begun_at_us
 
 
@@ -237,12 +237,12 @@ class Decision:
     was_paid: bool = False
 
     @property
-    def is_first_wish(self) -> bool:
+    def is_first_send(self) -> bool:
         """Whether the row is sent, and was never sent under its key before."""
         return self.step is Step.SEND and self.rest is None and self.generation == 1
 
     @property
-    def is_further_wish(self) -> bool:
+    def is_new_generation(self) -> bool:
         """Whether the row is sent as a new generation: edited, or paid for again."""
         return self.step is Step.SEND and self.rest is None and self.generation > 1
 
@@ -263,11 +263,11 @@ def decide(
     """
     current = choose_current(intents, request_hash)
     was_paid = any(intent.task_id and intent.charged_units != 0 for intent in intents)
-    n_asked = sum(intent.request_hash == request_hash for intent in intents)
+    n_generations = sum(intent.request_hash == request_hash for intent in intents)
     if (
         current is None
-        or _is_asked_anew(current, options)
-        or (n_asked <= retries and _may_end_otherwise(current))
+        or _is_requested_again(current, options)
+        or (n_generations <= retries and _may_end_otherwise(current))
     ):
         newest = max((intent.generation for intent in intents), default=0)
         return Decision(Step.SEND, newest + 1, None, was_paid)
@@ -278,7 +278,7 @@ def _may_end_otherwise(current: Intent) -> bool:
     return current.state is IntentState.FAILED and is_retryable(current)
 
 
-def _is_asked_anew(current: Intent, options: RunOptions) -> bool:
+def _is_requested_again(current: Intent, options: RunOptions) -> bool:
     """Whether a person resubmitted the row, or wants the finished row again."""
     is_resubmitted = current.state is IntentState.ABANDONED and current.reason == RESUBMIT
     return is_resubmitted or options.wants_again(current)
@@ -370,16 +370,16 @@ class Plan:
             self.moved.append((rest.intent_id, slice_.fan_out))
         paid = self.paid.setdefault(slice_.key, PaidAgain())
         paid.n_present += decision.was_paid
-        paid.n_again += decision.was_paid and decision.is_further_wish
-        paid.n_new += decision.is_first_wish
+        paid.n_again += decision.was_paid and decision.is_new_generation
+        paid.n_new += decision.is_first_send
         if decision.step is not Step.SEND:
             return
         self.to_send_in[slice_] += 1
         kind = price_class(row.request)
         self.n_requests[kind] += 1
         self.samples.setdefault(kind, row.request)
-        self.n_again += decision.is_further_wish
-        self.n_paid_again[kind] += decision.was_paid and decision.is_further_wish
+        self.n_again += decision.is_new_generation
+        self.n_paid_again[kind] += decision.was_paid and decision.is_new_generation
         self.n_repeated += rest is not None
         if isinstance(row.request, ImageRequest) and row.request.delivery.destination:
             self.destinations.add(row.request.delivery.destination)
@@ -496,15 +496,15 @@ def _decide_each(
 # When a run that pays again began, by the ledger's own clock, so that a further try goes on there.
 
 
-ASKED = "asked:"
+BEGUN = "begun:"
 """Prefix of the ledger's facts when runs that pay again began, by batch and run."""
 
 KEPT_US = 30 * 86_400 * US_PER_S
 """After this time a run is not recognised as a further try, and may pay for rows again."""
 
 
-async def asking_since(
-    session: Session, ledger_name: str, options: RunOptions, wish: str
+async def resume_options(
+    session: Session, ledger_name: str, options: RunOptions, run_id: str
 ) -> RunOptions:
     """
     Add to the options when the first try of this run began, so that its rows are not paid twice.
@@ -513,12 +513,12 @@ async def asking_since(
     no part in it. It is taken before anything is sent.
 
     Args:
-        wish: Identifies the run; the same in each try of it.
+        run_id: Identifies the run; the same in each try of it.
     """
     if not options.pays_again:
         return options
     now = await session.ledger.now(session.clock.instant())
-    key = f"{ASKED}{ledger_name}:{wish}"
+    key = f"{BEGUN}{ledger_name}:{run_id}"
     kept = await session.ledger.ensure_meta(key, str(now.wall_us))
-    await session.ledger.forget_moments(ASKED, now.wall_us - KEPT_US, but=key)
+    await session.ledger.forget_moments(BEGUN, now.wall_us - KEPT_US, but=key)
     return replace(options, begun_at_us=int(kept))

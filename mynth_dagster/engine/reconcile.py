@@ -221,7 +221,7 @@ def _progress(session: Session, tasks: Sequence[Awaited], polled: PollRound) -> 
 async def _awaited(session: Session, ledger_name: str, slices: Sequence[Slice]) -> list[Awaited]:
     reachable = await session.account.reach()
     read = session.ledger.read.awaited
-    return await asyncio.to_thread(read, ledger_name, slices, reachable.asked)
+    return await asyncio.to_thread(read, ledger_name, slices, reachable.polled)
 
 
 # For the sensor: one pass over all partitions of a batch, within a tick's time.
@@ -326,7 +326,7 @@ async def partition_status(
 
 async def _moving(session: Session, name: str) -> dict[Place, Moving]:
     reachable, now_us = await session.account.reach(), session.clock.now_us()
-    return await asyncio.to_thread(session.ledger.read.moving, name, now_us, reachable.asked)
+    return await asyncio.to_thread(session.ledger.read.moving, name, now_us, reachable.polled)
 
 
 def _is_behind(batch: Batch, row: PartitionRow, counts: Moving) -> bool:

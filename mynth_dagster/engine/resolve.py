@@ -20,7 +20,7 @@ GIVEN_UP = "given up by a person"
 
 
 @dataclass(frozen=True)
-class InDoubt:
+class HeldRequest:
     """
     An intent that waits for evidence or a person.
 
@@ -33,10 +33,10 @@ class InDoubt:
     evidence: tuple[Attempt, ...]
 
 
-def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InDoubt]:
+def list_held(ledger: Ledger, batch: str | None, *, now_us: int) -> list[HeldRequest]:
     """List the intents in doubt, oldest first, with their evidence."""
     return [
-        InDoubt(
+        HeldRequest(
             intent=intent,
             age_s=(now_us - intent.claimed_at_us) / US_PER_S,
             exposure_units=intent.reserved_units or intent.quoted_units,
@@ -46,7 +46,7 @@ def list_in_doubt(ledger: Ledger, batch: str | None, *, now_us: int) -> list[InD
     ]
 
 
-def find_in_doubt(ledger: Ledger, intent_id: str) -> Intent:
+def find_held(ledger: Ledger, intent_id: str) -> Intent:
     """
     Return the intent with this id, if a person may resolve it.
 
@@ -69,7 +69,7 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
         ConfigError: The task carries the tag of another intent.
         ApiError: The task cannot be read; nothing was changed.
     """
-    intent = await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
+    intent = await asyncio.to_thread(find_held, session.ledger, intent_id)
     task = await session.client.get_task(task_id)
     _require_no_other_owner(task, intent)
     now = session.clock.instant()
@@ -80,9 +80,9 @@ async def attach(session: Session, intent_id: str, task_id: str) -> Attachment:
     return observed.attachment
 
 
-async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
+async def give_up(ledger: Ledger, intent_id: str, *, resubmit: bool) -> Intent:
     """
-    Stop waiting for an intent; with `ask_again` the next run sends its row as a new generation.
+    Stop waiting for an intent; with `resubmit` the next run sends its row as a new generation.
 
     Its money stays unknown until evidence comes: a task of it that is seen later is still
     polled, charged and listed.
@@ -90,8 +90,8 @@ async def give_up(ledger: Ledger, intent_id: str, *, ask_again: bool) -> Intent:
     Raises:
         ConfigError: There is no such intent in doubt.
     """
-    intent = await asyncio.to_thread(find_in_doubt, ledger, intent_id)
-    if not await ledger.abandon(intent, RESUBMIT if ask_again else GIVEN_UP):
+    intent = await asyncio.to_thread(find_held, ledger, intent_id)
+    if not await ledger.abandon(intent, RESUBMIT if resubmit else GIVEN_UP):
         raise ConfigError("INTENT_ID", f"{intent_id} was resolved in the meantime")
     return intent
 

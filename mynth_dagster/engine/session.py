@@ -89,13 +89,13 @@ class Reach:
     The accounts whose tasks a session polls at its server, by their numbers in the ledger.
 
     Args:
-        asked: Accounts whose tasks this server has, as far as is known.
+        polled: Accounts whose tasks this server has, as far as is known.
         certain: Those of them that sent to this very base URL: only for their tasks does a response
             that there is no such task prove anything.
         elsewhere: The others: their tasks are collected by sessions with their URL and key.
     """
 
-    asked: frozenset[int]
+    polled: frozenset[int]
     certain: frozenset[int]
     elsewhere: tuple[AccountRow, ...] = ()
 
@@ -109,9 +109,9 @@ def reach_of(mine: AccountRow, known: Sequence[AccountRow]) -> Reach:
     tasks. Tasks that another account paid for cannot be read with this key.
     """
     others = [account for account in known if account.number != mine.number]
-    asked = [mine, *(account for account in others if _is_served_with(mine, account))]
-    numbers = frozenset(account.number for account in asked)
-    certain = frozenset(a.number for a in asked if a.base_url == mine.base_url)
+    polled = [mine, *(account for account in others if _is_served_with(mine, account))]
+    numbers = frozenset(account.number for account in polled)
+    certain = frozenset(a.number for a in polled if a.base_url == mine.base_url)
     return Reach(numbers, certain, tuple(a for a in others if a.number not in numbers))
 
 
@@ -178,13 +178,13 @@ class PayingAccount:
         await self.number()
         return await asyncio.to_thread(self._reach)
 
-    async def may_ask_about(self, task_id: str) -> bool:
+    async def may_read(self, task_id: str) -> bool:
         """Whether a task is not known to be another server's or another account's."""
         reach = await self.reach()
         if not reach.elsewhere:
             return True
         account = await asyncio.to_thread(self._ledger.read.account_of, task_id)
-        return account is None or account in reach.asked
+        return account is None or account in reach.polled
 
     async def adopt(self) -> int:
         """Accept the key without a check whose it is, since a person confirmed it."""
@@ -497,7 +497,7 @@ async def find_revision(settings: ClientSettings, transport: Transport | None = 
     Raises:
         ConfigError: The responses prove none.
     """
-    return _require_told(await _ask_safely(settings, transport), settings)
+    return _require_revision(await _ask_safely(settings, transport), settings)
 
 
 async def _ask_safely(
@@ -509,7 +509,7 @@ async def _ask_safely(
         return RevisionVerdict(None, error.reason, is_certain=False, may_pass=True)
 
 
-def _require_told(verdict: RevisionVerdict, settings: ClientSettings) -> str:
+def _require_revision(verdict: RevisionVerdict, settings: ClientSettings) -> str:
     if verdict.revision is None:
         raise RevisionUnknownError(
             settings.normalised_base_url, verdict.basis, may_pass=verdict.may_pass
@@ -528,7 +528,7 @@ async def _revision(settings: EngineSettings, ledger: Ledger, transport: Transpo
     if remembered is not None and not verdict.is_certain:
         _log.info("API revision %s at %s, as last seen (%s)", remembered, url, verdict.basis)
         return remembered
-    found = _require_told(verdict, settings.client)
+    found = _require_revision(verdict, settings.client)
     _log.info("API revision %s at %s, detected %s", found, url, verdict.basis)
     if remembered not in (None, found):
         _log.warning("%s has changed from API revision %s to %s", url, remembered, found)

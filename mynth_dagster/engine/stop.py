@@ -128,7 +128,7 @@ _ONCE_SETTLED = (
     "where the revision has a task list they are settled by themselves, else by a webhook or "
     f"`mynth-dagster resolve`; then {RERUN}"
 )
-ASKED_RETRIES_MAX = 4 * NOT_SENT_RETRIES_MAX
+RETRY_AFTER_RETRIES_MAX = 4 * NOT_SENT_RETRIES_MAX
 """Rounds of 429 with a `Retry-After`: such a server is alive."""
 
 
@@ -197,7 +197,7 @@ class CircuitBreaker:
         return StopReason("outcomes_unknown", message, _ONCE_SETTLED)
 
     def note_silence(
-        self, now_s: float, asked_s: float | None, *, code: str = "unreachable"
+        self, now_s: float, retry_after_s: float | None, *, code: str = "unreachable"
     ) -> float | StopReason:
         """
         Note no connection, or 429; return seconds to pause, shared by all, or the reason to stop.
@@ -205,20 +205,20 @@ class CircuitBreaker:
         Failures within one pause count as one round.
 
         Args:
-            asked_s: `Retry-After` in seconds; None where there was none.
+            retry_after_s: `Retry-After` in seconds; None where there was none.
             code: `unreachable` or `rate_limited`; of the reason, if the run must stop.
         """
-        if asked_s is not None and asked_s > RETRY_AFTER_MAX_S:
-            message = f"Mynth asks to come back in {asked_s:.0f} s."
-            return StopReason(code, message, f"in {asked_s:.0f} s {RERUN}")
+        if retry_after_s is not None and retry_after_s > RETRY_AFTER_MAX_S:
+            message = f"Mynth asks to come back in {retry_after_s:.0f} s."
+            return StopReason(code, message, f"in {retry_after_s:.0f} s {RERUN}")
         if now_s >= self.silent_until_s:
             self.silent_rounds += 1
-            rounds_max = NOT_SENT_RETRIES_MAX if asked_s is None else ASKED_RETRIES_MAX
+            rounds_max = NOT_SENT_RETRIES_MAX if retry_after_s is None else RETRY_AFTER_RETRIES_MAX
             if self.silent_rounds > rounds_max:
                 return StopReason(code, _GIVEN_UP[code], f"in a few minutes {RERUN}")
-            self.silent_until_s = now_s + max(asked_s or 0.0, backoff_s(self.silent_rounds))
-        elif asked_s is not None:
-            self.silent_until_s = max(self.silent_until_s, now_s + asked_s)
+            self.silent_until_s = now_s + max(retry_after_s or 0.0, backoff_s(self.silent_rounds))
+        elif retry_after_s is not None:
+            self.silent_until_s = max(self.silent_until_s, now_s + retry_after_s)
         return self.silent_until_s - now_s
 
 

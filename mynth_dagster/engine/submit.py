@@ -150,13 +150,13 @@ class ResponseRecorder:
     async def silence(self, intent: Intent, outcome: NotSent | Refused) -> bool:
         """Give back a request that was not sent or got 429; return whether to try again."""
         if isinstance(outcome, NotSent):
-            reason, code, asked_s = "not_sent", "unreachable", None
+            reason, code, retry_after_s = "not_sent", "unreachable", None
         else:
             reason = code = "rate_limited"
-            asked_s = outcome.error.retry_after_s
+            retry_after_s = outcome.error.retry_after_s
         await self.give_back(intent, reason, outcome.error.reason)
         now_s = self._session.clock.elapsed_s()
-        pause_s = self._breaker.note_silence(now_s, asked_s, code=code)
+        pause_s = self._breaker.note_silence(now_s, retry_after_s, code=code)
         if isinstance(pause_s, StopReason):
             self._stop.set(pause_s)
             return False

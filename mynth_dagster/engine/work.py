@@ -67,7 +67,7 @@ class Work(ABC):
         """Keep what the task is found by if its response is lost and it carries no tag."""
 
     @abstractmethod
-    def asked_for(
+    def contents_of(
         self, session: Session, unresolved: Sequence[UnresolvedIntent]
     ) -> dict[tuple[str, str], str]:
         """By key and hash, the prompt or the URL that tasks of these rows would show."""
@@ -101,12 +101,12 @@ class ImageWork(Work):
     async def before_claim(self, session: Session, intent_id: str, request: PaidRequest) -> None:
         """Nothing: requests for images carry a tag."""
 
-    def asked_for(
+    def contents_of(
         self, session: Session, unresolved: Sequence[UnresolvedIntent]
     ) -> dict[tuple[str, str], str]:
         """The prompts, as far as the prompt tables still have them."""
         store = TableStore(session.settings.root, self.batch.name)
-        intents = [doubt.intent for doubt in unresolved]
+        intents = [one.intent for one in unresolved]
         wanted = {(intent.row.request_key, intent.request_hash) for intent in intents}
         prompts: dict[tuple[str, str], str] = {}
         for window, fan_out in sorted({(i.row.window, i.fan_out) for i in intents}):

@@ -67,7 +67,7 @@ async def follow_up_images(
     if not profile.HAS_FOLLOW_UPS:
         message = f"API revision {profile.REVISION} has no follow-up tasks"
         raise UnsupportedFeatureError(work.result_table, message)
-    require_sound_follow_up(work.asked, profile.LIMITS)
+    require_sound_follow_up(work.follow_up, profile.LIMITS)
     await submit_and_wait(
         session,
         work,
@@ -91,7 +91,7 @@ async def _collect(session: Session, work: FollowUpWork, slice_: Slice) -> Follo
             write_follow_ups,
             TableStore(session.settings.root, work.batch.name),
             slice_,
-            asked=work.asked,
+            follow_up=work.follow_up,
             lookup=SliceLookup(read, name, slice_),
             version=row.version if row else 0,
             now_us=session.clock.now_us(),
@@ -122,20 +122,24 @@ class FollowUpWork(Work):
     """
 
     def __init__(
-        self, batch: Batch, asked: FollowUpSettings, budget: Budget = NO_BUDGET, retries: int = 0
+        self,
+        batch: Batch,
+        follow_up: FollowUpSettings,
+        budget: Budget = NO_BUDGET,
+        retries: int = 0,
     ) -> None:
         require_sound_retries(retries)
         super().__init__(
             batch,
-            ledger_name=follow_up_name(batch.ledger_name, asked.kind),
-            result_table=asked.kind.table,
-            settings=hashlib.sha256(repr(asked).encode("utf-8")).hexdigest()[:16],
+            ledger_name=follow_up_name(batch.ledger_name, follow_up.kind),
+            result_table=follow_up.kind.table,
+            settings=hashlib.sha256(repr(follow_up).encode("utf-8")).hexdigest()[:16],
             defaults=RequestDefaults(),
             budget=budget,
             retries=retries,
             is_known_by_mark=False,  # a rebuilt ledger may know the images alone
         )
-        self.asked = asked
+        self.follow_up = follow_up
 
     def iter_rows(self, store: TableStore, slice_: Slice) -> Iterator[PlannedBatch]:
         """The images of a partition; those in the user's own storage without a URL are left out."""
@@ -145,8 +149,8 @@ class FollowUpWork(Work):
             for prompt_id, key, index, intent_id, mynth_url, own_url in cells:
                 if url := mynth_url or own_url:
                     image, own_key = image_name(intent_id, index), follow_up_key(key, index)
-                    request = FollowUpRequest(self.asked, url, image)
-                    identity = follow_up_hash(self.asked, image)
+                    request = FollowUpRequest(self.follow_up, url, image)
+                    identity = follow_up_hash(self.follow_up, image)
                     rows.append(PlannedRow(index, prompt_id, own_key, identity, request))
             keys, hashes = [row.request_key for row in rows], [row.request_hash for row in rows]
             yield PlannedBatch(keys, hashes, partial(_at, rows))
@@ -155,7 +159,7 @@ class FollowUpWork(Work):
         assert isinstance(request, FollowUpRequest)
         await session.ledger.save_follow_up(intent_id, request.model, request.url)
 
-    def asked_for(
+    def contents_of(
         self, session: Session, unresolved: Sequence[UnresolvedIntent]
     ) -> dict[tuple[str, str], str]:
         """The URLs of the images."""
@@ -173,7 +177,7 @@ class FollowUpWork(Work):
             for row in rows.to_pylist():
                 if row["intent_id"] is None:
                     continue
-                task_type, url = self.asked.kind.task_type, row["url"] or ""
+                task_type, url = self.follow_up.kind.task_type, row["url"] or ""
                 await session.ledger.save_follow_up(row["intent_id"], task_type, url)
                 key = follow_up_key(row["request_key"], row["image_index"])
                 intents.append(

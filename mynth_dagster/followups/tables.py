@@ -134,7 +134,7 @@ def write_follow_ups(
     store: TableStore,
     slice_: Slice,
     *,
-    asked: FollowUpSettings,
+    follow_up: FollowUpSettings,
     lookup: IntentLookup,
     version: int,
     now_us: int,
@@ -148,8 +148,8 @@ def write_follow_ups(
     Raises:
         TableError: There is no table of images, or the answers cannot be written.
     """
-    table_name = asked.kind.table
-    rows = _Rows(asked, lookup, now_us, stop_code)
+    table_name = follow_up.kind.table
+    rows = _Rows(follow_up, lookup, now_us, stop_code)
     with staged_tables(store) as staging:
         footer = {VERSION_KEY: str(version)}
         table = staging.open(table_name, slice_, schema_of(table_name), footer=footer)
@@ -192,11 +192,11 @@ class _Rows:
     """Rows of one table as they are made, and their counts."""
 
     def __init__(
-        self, asked: FollowUpSettings, lookup: IntentLookup, now_us: int, stop_code: str | None
+        self, follow_up: FollowUpSettings, lookup: IntentLookup, now_us: int, stop_code: str | None
     ) -> None:
-        self._asked = asked
+        self._follow_up = follow_up
         self._lookup, self._now_us, self._stop_code = lookup, now_us, stop_code
-        self._schema = schema_of(self._asked.kind.table)
+        self._schema = schema_of(self._follow_up.kind.table)
         self.statuses: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.n_answered = self.charged_units = 0
@@ -216,7 +216,7 @@ class _Rows:
         self, image: Mapping[str, Any], intents: Sequence[Intent], tasks: Mapping[str, Task]
     ) -> dict[str, Any]:
         name = image_name(image["intent_id"], image["image_index"])
-        intent = choose_shown(intents, follow_up_hash(self._asked, name))
+        intent = choose_shown(intents, follow_up_hash(self._follow_up, name))
         task = tasks.get(intent.task_id or "") if intent else None
         row = {
             **{name: image[name] for name in ("prompt_id", "request_key", "image_index")},
@@ -245,7 +245,7 @@ class _Rows:
             "completed_at": intent.completed_at_us,
         }
         if intent.state is IntentState.COMPLETED and task is not None and task.findings:
-            answer = shaped_answer(self._asked.kind, task.findings)
+            answer = shaped_answer(self._follow_up.kind, task.findings)
             self._count(answer)
             cells = _UNUSABLE if answer is None else {"status": intent.state.value, **answer}
             return {**delivery, **cells}
@@ -259,7 +259,7 @@ class _Rows:
             self.answers[str(countable)] += 1
 
     def _failed(self, failure: Failure) -> dict[str, Any]:
-        table = self._asked.kind.table
+        table = self._follow_up.kind.table
         return {
             "status": failure.status,
             "error_code": failure.error_code,

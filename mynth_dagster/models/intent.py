@@ -317,13 +317,13 @@ class StrangeTask:
     Args:
         type: As in the list.
         reason: Why it may be.
-        asked: Its prompt, or the image that it is about; None where that is not known either.
+        content: Its prompt, or the image that it is about; None where that is not known either.
     """
 
     task_id: str
     type: str
     reason: str
-    asked: str | None = None
+    content: str | None = None
 
 
 @dataclass

@@ -258,7 +258,7 @@ def image_name(intent_id: str, image_index: int) -> str:
 
 def follow_up_hash(settings: FollowUpSettings, image: str) -> str:
     """
-    What makes two follow-ups the same wish: the image, and what is asked about it.
+    Return what two equal follow-ups share: the image, and the settings.
 
     Returns ``"<version>:<32 hex>"``, as `request_hash` does.
     """
@@ -268,9 +268,9 @@ def follow_up_hash(settings: FollowUpSettings, image: str) -> str:
     return f"{HASH_VERSION}:{hashlib.sha256(text.encode('ascii')).hexdigest()[:32]}"
 
 
-def doing_of(wish: PaidRequest) -> str:
+def doing_of(request: PaidRequest) -> str:
     """Return the last part of the route that a request is sent to."""
-    return wish.settings.kind.value if isinstance(wish, FollowUpRequest) else "generate"
+    return request.settings.kind.value if isinstance(request, FollowUpRequest) else "generate"
 
 
 def normal_url(url: str) -> str:

@@ -11,7 +11,7 @@ import dagster as dg
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.plan import Retry
 from mynth_dagster.engine.quote import quote_each
-from mynth_dagster.engine.resolve import InDoubt, attach, find_in_doubt, give_up, list_in_doubt
+from mynth_dagster.engine.resolve import HeldRequest, attach, find_held, give_up, list_held
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import StopTarget, lift_stops, stop_sending, stops_of
 from mynth_dagster.engine.work import ImageWork
@@ -297,10 +297,10 @@ def resolve_in_doubt(
 
     done: list[str] = []
 
-    async def work(session: Session) -> list[InDoubt]:
+    async def work(session: Session) -> list[HeldRequest]:
         await _resolve(session, config, done)
         now_us = session.clock.now_us()
-        return await asyncio.to_thread(list_in_doubt, session.ledger, name, now_us=now_us)
+        return await asyncio.to_thread(list_held, session.ledger, name, now_us=now_us)
 
     with errors_as_failures(money=_changed(done), rerun=_RERUN):
         left = mynth.run(work)
@@ -328,10 +328,10 @@ async def _resolve(session: Session, config: Any, done: list[str]) -> None:
         done.append(f"{intent_ids[0]}: {config['task_id']} {message.value}; collect to read it")
         return
     for intent_id in intent_ids:
-        await asyncio.to_thread(find_in_doubt, session.ledger, intent_id)
+        await asyncio.to_thread(find_held, session.ledger, intent_id)
     then = "the next submission sends it again" if action == RESUBMIT else "it is given up"
     for intent_id in intent_ids:
-        await give_up(session.ledger, intent_id, ask_again=action == RESUBMIT)
+        await give_up(session.ledger, intent_id, resubmit=action == RESUBMIT)
         done.append(f"{intent_id}: {then}")
 
 
@@ -347,7 +347,7 @@ def _changed(done: Sequence[str]) -> Callable[[MynthError], str]:
     return describe
 
 
-def _in_doubt_table(left: list[InDoubt]) -> str:
+def _in_doubt_table(left: list[HeldRequest]) -> str:
     rows = [
         (
             as_text(unresolved.intent.intent_id),

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from mynth_dagster.engine.plan import Retry, RunOptions, asking_since
+from mynth_dagster.engine.plan import Retry, RunOptions, resume_options
 from mynth_dagster.engine.session import Session
 
 RUN_OPTIONS_CONFIG = {
@@ -56,7 +56,7 @@ class RunsWishes:
 
     async def of(self, session: Session, ledger_name: str) -> RunOptions:
         """Return the options without the rows that earlier tries of the same run sent."""
-        return await asking_since(session, ledger_name, self.options, self.first_run_id)
+        return await resume_options(session, ledger_name, self.options, self.first_run_id)
 
 
 GO_ON = (

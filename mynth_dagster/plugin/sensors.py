@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.auto_resubmit import Asked, Reason, Unsent, choose_due
+from mynth_dagster.engine.auto_resubmit import Reason, RequestedRun, Unsent, choose_due
 from mynth_dagster.engine.reconcile import PartitionStatus, partition_status
 from mynth_dagster.engine.session import EngineSettings, Session
 from mynth_dagster.engine.stop import stops_of
@@ -74,7 +74,7 @@ def active_runs(instance: dg.DagsterInstance, assets: BatchAssets) -> ActiveRuns
     return ActiveRuns(ids, frozenset(collecting), frozenset(working))
 
 
-def previous_resubmits(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[Asked]:
+def previous_resubmits(instance: dg.DagsterInstance, assets: BatchAssets) -> Iterator[RequestedRun]:
     """Yield the runs that were requested lately to send rows again, by partition."""
     since = datetime.now(timezone.utc) - timedelta(seconds=AUTO_RESUBMITS_WITHIN_S)
     job = job_name(assets.batch.name, "submit")
@@ -83,7 +83,7 @@ def previous_resubmits(instance: dg.DagsterInstance, assets: BatchAssets) -> Ite
         if AUTO_RESUBMIT_TAG in run.tags:
             at_us = round(record.create_timestamp.timestamp() * US_PER_S)
             for slice_ in assets.partitions.of_run(run, instance):
-                yield Asked(slice_, at_us, run.is_success)
+                yield RequestedRun(slice_, at_us, run.is_success)
 
 
 def _written(assets: BatchAssets) -> set[dg.AssetKey]:

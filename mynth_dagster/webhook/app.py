@@ -375,7 +375,7 @@ async def _in_time(waiting: Awaitable[T]) -> T:
 # Who is let in: pure decisions about one request, from its raw bytes.
 #
 # A signature proves the sender; a token in the URL proves only that somebody knows the URL, so
-# what comes that way is a hint and no more. The headers say which form a request has, that of
+# what comes that way is an unverified event. The headers say which form a request has, that of
 # revision 2026-10 or the older one; a request with headers of both is refused.
 
 
@@ -410,11 +410,11 @@ def admit(
     # Mynth gives an event one id for all its deliveries; before 2026-10 it had none.
     shared = f"{head.name}:{head.task_id}" if stamp is None else stamp.event_id
     return WebhookEvent(
-        event_id=f"{'signed' if is_signed else 'hint'}:{shared}",
+        event_id=f"{'signed' if is_signed else 'unverified'}:{shared}",
         is_signed=is_signed,
         event=head.name,
         task_id=head.task_id,
-        # A hint is confirmed by a reading: what else it says is never looked at.
+        # An unverified event is confirmed by reading the task; nothing else in it is used.
         body=body.decode("utf-8") if is_signed else None,
         received_at_us=now_us,
         signed_at_us=None if signed_at_s is None else signed_at_s * US_PER_S,
@@ -473,7 +473,7 @@ def _values(headers: Headers, name: bytes) -> list[bytes]:
 # What a receiver counts and tells: refusals by reason, loudly but never in a flood.
 
 
-TOLD_EVERY_S = 60.0
+WARNED_EVERY_S = 60.0
 REPORTED_EVERY_S = 5.0
 
 _log = printable_logger("mynth_dagster.webhook")
@@ -488,7 +488,7 @@ class Stats:
         self._refused_at_us: int | None = None
         self._n_kept = self._n_repeated = 0
         self._refused: Counter[str] = Counter()
-        self._told_at_s: dict[str, float] = {}
+        self._warned_at_s: dict[str, float] = {}
         self._reported_at_s: float | None = None
 
     def kept(self, *, is_new: bool) -> None:
@@ -506,8 +506,8 @@ class Stats:
     def warn(self, what: str, details: str) -> None:
         """Log a fixed text with details, if it was not logged within the minute."""
         now_s = self._clock.elapsed_s()
-        if now_s - self._told_at_s.get(what, -TOLD_EVERY_S) >= TOLD_EVERY_S:
-            self._told_at_s[what] = now_s
+        if now_s - self._warned_at_s.get(what, -WARNED_EVERY_S) >= WARNED_EVERY_S:
+            self._warned_at_s[what] = now_s
             _log.warning("%s (%s)", what, details)
 
     def is_report_due(self) -> bool:

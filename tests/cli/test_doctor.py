@@ -139,7 +139,7 @@ LIMITED = {"spending_limit_usd": "25", "spending_limit_period": "week"}
         ),
     ],
 )
-def test_what_the_key_may_do_and_spend_is_told(new_shell, key, scopes, money):
+def test_what_the_key_may_do_and_spend_is_shown(new_shell, key, scopes, money):
     """The balance where the key may see it, else what the key itself may still spend."""
     work = new_shell()
     work.run(work.prompts(2))
@@ -154,7 +154,7 @@ def test_what_the_key_may_do_and_spend_is_told(new_shell, key, scopes, money):
     assert code == (1 if scopes[0] == "problem" else 0)
 
 
-def test_money_that_nobody_tells_is_said_to_be_unknown(new_shell):
+def test_money_that_nobody_reports_is_shown_as_unknown(new_shell):
     """Neither the balance nor the account is told: that is no fault of the key."""
     work = new_shell()
     work.run(work.prompts(1))
@@ -230,7 +230,7 @@ def test_a_receiver_to_which_nothing_ever_came_is_noted(health):
     assert "webhook-register" in said
 
 
-def test_deliveries_and_refusals_are_told(health):
+def test_deliveries_and_refusals_are_shown(health):
     """When the last came, and why others were refused."""
     refused = replace(REPORT, n_refused={"no signature matches": 7}, refused_at_us=NOW_US - 10**8)
     health.remember(RECEIVER_META, refused.to_json())
@@ -246,7 +246,7 @@ def test_deliveries_and_refusals_are_told(health):
     assert "refusals" not in health.found()
 
 
-def test_events_that_nobody_works_or_owns_are_told(health):
+def test_events_that_nobody_works_or_owns_are_shown(health):
     """The first need a sensor, the second a person."""
     health.event(1, ago_s=700)
     assert health.found()["events"][0] is Level.NOTE
@@ -322,7 +322,7 @@ def test_a_sqlite_ledger_on_a_network_file_system_is_a_problem(
     assert "Postgres" in found["ledger's disk"]["next_step"] if is_found else True
 
 
-def test_where_the_system_tells_no_mounts_nothing_is_said_of_them(new_shell, monkeypatch):
+def test_where_the_system_tells_no_mounts_nothing_is_reported_of_them(new_shell, monkeypatch):
     """As on other systems than Linux."""
     work = new_shell()
     work.run(work.prompts(1))

@@ -45,7 +45,7 @@ def test_own_levels_are_given_one_by_one(made):
         (["reviews", "--partition", "2026-01-01"], "has no images under"),
     ],
 )
-def test_what_cannot_be_asked_is_told_and_costs_nothing(made, arguments, said):
+def test_what_cannot_be_asked_is_reported_and_costs_nothing(made, arguments, said):
     """Exit code 2, the setting, and what became of the money."""
     result = follow_up(made, *arguments)
     assert result.exit_code == 2

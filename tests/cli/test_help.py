@@ -32,7 +32,7 @@ def test_a_command_that_reads_the_key_says_where(command):
     assert "MYNTH_API_KEY" in help_of(*command)
 
 
-def test_exit_codes_are_told():
+def test_exit_codes_are_listed():
     """By the commands whose codes differ."""
     assert "or a confirmation is needed (nothing was sent), 3 rows" in help_of("run")
     assert "0 every image has an answer" in help_of("follow-up")

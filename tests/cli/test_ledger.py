@@ -47,7 +47,7 @@ def test_folders_of_two_names_are_asked_about(new_shell):
     assert "--window NAME" in result.output
 
 
-def test_a_wrong_window_is_told_by_both_names(new_shell):
+def test_a_wrong_window_is_reported_by_both_names(new_shell):
     """Before anything is written."""
     work = new_shell()
     work.run(work.prompts(3), "--partition", "x")

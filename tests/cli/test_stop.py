@@ -78,7 +78,7 @@ def test_everything_is_stopped(new_shell):
     assert work.report(work.prompts(2, name="boats.parquet"))["posts_sent"] == 2
 
 
-def test_what_cannot_be_stopped_is_told(new_shell):
+def test_what_cannot_be_stopped_is_reported(new_shell):
     """A typing error stops nothing and says so."""
     work = new_shell()
     root = ("--root", str(work.root))

@@ -74,7 +74,7 @@ def test_where_a_key_may_not_the_dashboard_is_named(new_shell, options):
 
 
 @pytest.mark.parametrize("options", [(), ("--id", "whk_7")])
-def test_a_key_that_lacks_the_scope_is_told_which_one(new_shell, options):
+def test_a_key_that_lacks_the_scope_is_named_the_one(new_shell, options):
     """Revision 2026-10 says 403 with a code of its own; the dashboard is the other way."""
     work = new_shell(api_keys=[{"key": KEY, "scopes": ["generate"]}])
     result = register(work, *options)

@@ -141,7 +141,7 @@ def error(code, field=None):
         (404, "model_not_found", "model", Cause.ROW),
     ],
 )
-def test_who_must_act_is_told_by_code_first_and_status_second(status, code, field, cause):
+def test_who_must_act_is_decided_by_code_first_and_status_second(status, code, field, cause):
     """The row, the key, the balance, the limit, the rate, our configuration, or a gateway."""
     assert sort(status, error(code, field)).cause is cause
 

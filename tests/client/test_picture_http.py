@@ -261,7 +261,7 @@ def test_compressed_bodies_are_refused():
         (204, "download_failed", False),
     ],
 )
-def test_each_status_is_told_with_what_may_come_of_it(status, code, may_pass):
+def test_each_status_is_reported_with_what_may_come_of_it(status, code, may_pass):
     """Dead, passing, or neither."""
     error = failing(answering(b"", status=f"{status} Said"))
 

@@ -46,7 +46,7 @@ def test_a_read_without_a_good_answer_is_tried_again(error):
 
 
 @pytest.mark.parametrize(
-    ("attempt", "asked_s", "delay_s"),
+    ("attempt", "retry_after_s", "delay_s"),
     [
         (1, None, 0.5),
         (2, None, 1.0),
@@ -60,9 +60,9 @@ def test_a_read_without_a_good_answer_is_tried_again(error):
         (4, 7.0, None),
     ],
 )
-def test_how_long_to_wait(attempt, asked_s, delay_s):
+def test_how_long_to_wait(attempt, retry_after_s, delay_s):
     """At least as long as asked, never longer than the clamp, doubling otherwise."""
-    error = refusal(errors.RateLimitedError, asked_s)
+    error = refusal(errors.RateLimitedError, retry_after_s)
 
     assert decide_retry_s(error, attempt=attempt, attempts_max=4) == delay_s
 

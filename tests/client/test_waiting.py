@@ -138,7 +138,7 @@ def test_a_failure_now_and_then_does_not(wait):
 
 
 @pytest.mark.parametrize("kind", ["server_error", "bad_json", "truncated"])
-def test_a_finished_task_that_cannot_be_read_is_told_apart(wait, kind):
+def test_a_finished_task_that_cannot_be_read_is_distinguished(wait, kind):
     """The task is finished and paid for; only its details are missing."""
     _, run = wait(faults=[{"route": FULL, "kind": kind}])
 

@@ -25,7 +25,7 @@ SNIPPETS = [yaml.safe_load(block) for page in (HOWTO, PROJECTS) for block in blo
 ATTRIBUTES = [snippet for snippet in SNIPPETS if "run_monitoring" not in snippet]
 
 
-def test_tutorial_runs_as_told(
+def test_tutorial_runs_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulator: Callable[..., SimulatorServer]
 ):
     """Prompts, batch, run and reading, in that order; a second run sends nothing."""

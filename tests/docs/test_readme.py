@@ -23,7 +23,7 @@ START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
 
 
-def test_result_tables_have_the_columns_told():
+def test_result_tables_have_the_columns_listed():
     """The columns of each table, in their order."""
     told = {
         code_in(name)[0]: code_in(columns)

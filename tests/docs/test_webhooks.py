@@ -37,7 +37,7 @@ def test_the_receiver_of_the_example_can_be_mounted(
     assert names["app"] is not None
 
 
-def test_every_environment_variable_is_told():
+def test_every_environment_variable_is_documented():
     """Those that the command reads, and no other."""
     told = {code_in(name)[0] for name, _ in rows(read(PAGE), "environment variable")}
     names = (command.SECRET, command.TOKEN)

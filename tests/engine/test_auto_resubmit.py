@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.auto_resubmit import Asked, Reason, is_due, reasons_to_resubmit
+from mynth_dagster.engine.auto_resubmit import Reason, RequestedRun, is_due, reasons_to_resubmit
 from mynth_dagster.engine.plan import RunOptions
 from mynth_dagster.ledger.queries import PartitionRow, Resting
 from mynth_dagster.ledger.stops import Stop
@@ -86,9 +86,9 @@ def test_a_run_that_sends_or_was_killed_is_left_alone():
     assert _reason(NOT_ACCEPTED, submitter="a run") is None
 
 
-def _asked(*minutes_ago: float) -> list[Asked]:
+def _asked(*minutes_ago: float) -> list[RequestedRun]:
     at = (NOW_US - round(minutes * MINUTE_US) for minutes in minutes_ago)
-    return [Asked(Slice(), at_us, has_sent_all=False) for at_us in at]
+    return [RequestedRun(Slice(), at_us, has_sent_all=False) for at_us in at]
 
 
 @pytest.mark.parametrize(

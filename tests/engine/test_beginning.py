@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mynth_dagster.clock import US_PER_S
-from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, KEPT_US, RunOptions, asking_since
+from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, KEPT_US, RunOptions, resume_options
 from mynth_dagster.models.batch import Batch
 from tests.factories import MODEL
 
@@ -17,18 +17,18 @@ def utter(work, wish: str, options: RunOptions) -> int | None:
 
     async def once() -> int | None:
         async with work.session() as session:
-            return (await asking_since(session, "b", options, wish)).begun_at_us
+            return (await resume_options(session, "b", options, wish)).begun_at_us
 
     return asyncio.run(once())
 
 
 def kept(work) -> list[str]:
     return [
-        key for (key,) in work.query("SELECT key FROM meta WHERE key LIKE 'asked:%' ORDER BY 1")
+        key for (key,) in work.query("SELECT key FROM meta WHERE key LIKE 'begun:%' ORDER BY 1")
     ]
 
 
-def test_a_wish_is_kept_for_thirty_days_and_then_forgotten_by_the_next(new_bench):
+def test_a_beginning_is_kept_for_thirty_days_and_then_forgotten_by_the_next(new_bench):
     """The ledger does not grow with every retry there ever was."""
     work, again = new_bench(), RunOptions(force=True)
     first = utter(work, "old", again)
@@ -36,14 +36,14 @@ def test_a_wish_is_kept_for_thirty_days_and_then_forgotten_by_the_next(new_bench
 
     assert utter(work, "old", again) == first
     utter(work, "new", again)
-    assert kept(work) == ["asked:b:new", "asked:b:old"]
+    assert kept(work) == ["begun:b:new", "begun:b:old"]
     work.clock.advance(120)
     utter(work, "newer", again)
 
-    assert kept(work) == ["asked:b:new", "asked:b:newer"]
+    assert kept(work) == ["begun:b:new", "begun:b:newer"]
 
 
-def test_a_wish_that_is_taken_up_late_is_not_forgotten_by_itself(new_bench):
+def test_a_beginning_that_is_taken_up_late_is_not_forgotten_by_itself(new_bench):
     """Else its rows would be paid for once more."""
     work, again = new_bench(), RunOptions(force=True)
     first = utter(work, "old", again)

@@ -136,7 +136,7 @@ def test_a_dead_url_is_asked_for_again_once(new_bench):
     assert failed(work) == {}
 
 
-def test_an_image_that_is_gone_was_paid_for_and_is_told_so(bench):
+def test_an_image_that_is_gone_was_paid_for_and_is_reported_so(bench):
     """Asked for again once, then `url_expired`; it stays an image, and its money is charged."""
     work = bench(faults=[{"route": CDN, "kind": "status", "status": 404}])
 
@@ -335,7 +335,7 @@ def test_memory_is_bounded_by_the_workers(new_bench):
 
 
 @pytest.mark.parametrize("place", ["nowhere://shop", "hdfs://shop/x"])
-def test_a_store_that_is_no_place_is_told_before_anything_is_fetched(new_bench, place):
+def test_a_store_that_is_no_place_is_reported_before_anything_is_fetched(new_bench, place):
     """The setting is named."""
     work = new_bench()
     work.run(2)

@@ -389,7 +389,7 @@ def test_an_event_that_cannot_be_stored_does_not_stop_the_others(new_bench):
     assert work_bench.states() == {"completed": 2}
 
 
-def test_a_ledger_that_fails_is_told(new_bench, monkeypatch):
+def test_a_ledger_that_fails_is_reported(new_bench, monkeypatch):
     """A row that cannot be written is no event to be given up."""
     work_bench = new_bench()
     send_all(work_bench, 1)

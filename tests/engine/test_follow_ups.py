@@ -129,7 +129,7 @@ def test_answers_stand_beside_their_images(made):
     assert {strength["confidence"] for strength in strengths} <= {"low", "medium", "high"}
 
 
-def test_own_levels_and_effort_are_part_of_the_wish(made):
+def test_own_levels_and_effort_are_part_of_the_request(made):
     """Another scale is another question, and paid for once that is confirmed."""
     work = made(1)
     levels = (RatingLevel("calm", "quiet"), RatingLevel("wild", "loud"))

@@ -22,7 +22,7 @@ def twice(task: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_images_beyond_the_number_asked_for_are_shown_counted_and_told(new_bench, count):
+def test_images_beyond_the_number_asked_for_are_shown_counted_and_reported(new_bench, count):
     """Nothing is thrown away, and the row is accounted for."""
     work = new_bench()
 
@@ -39,7 +39,7 @@ def test_images_beyond_the_number_asked_for_are_shown_counted_and_told(new_bench
     assert f"{4 * count} images are beyond the number that their rows ask for" in said.getvalue()
 
 
-def test_nothing_is_said_where_each_row_has_what_it_asked_for(new_bench):
+def test_nothing_is_reported_where_each_row_has_what_it_asked_for(new_bench):
     """The common case needs no words."""
     report = new_bench().run(2)
     said = StringIO()

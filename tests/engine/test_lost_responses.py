@@ -61,7 +61,7 @@ def trail(*listed: KnownTask | StrangeTask | None, **fields: object) -> Trail:
 
 
 UNREAD = StrangeTask("tsk_x", "image.generate", "is in the list and cannot be read")
-UNTAGGED = StrangeTask("tsk_y", "image.generate", "has no tag", asked="a red kite")
+UNTAGGED = StrangeTask("tsk_y", "image.generate", "has no tag", content="a red kite")
 AFTER, DURING, BEFORE = ours(21), ours(9, 15), ours(5)
 
 
@@ -69,7 +69,7 @@ def why_not(
     seen: Trail, *, minutes: float = 15, doubt: UnresolvedIntent = DOUBT, account: int = 1
 ) -> str:
     began = at(minutes)
-    return why_not_absent(doubt, seen, began=began, account=account, asked="a red kite")
+    return why_not_absent(doubt, seen, began=began, account=account, content="a red kite")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def why_not(
         trail(AFTER, BEFORE, UNREAD),
         trail(UNREAD, ours(30, minutes=16), AFTER, BEFORE),
         trail(AFTER, replace(UNREAD, type="image.upscale"), BEFORE),
-        trail(AFTER, replace(UNTAGGED, asked="a boat"), BEFORE),
+        trail(AFTER, replace(UNTAGGED, content="a boat"), BEFORE),
     ],
     ids=["bracket", "others between", "end", "below", "much later", "another type", "other prompt"],
 )
@@ -109,7 +109,7 @@ def test_a_bracket_without_a_candidate_proves_absence(seen):
         (trail(AFTER, UNTAGGED, BEFORE), "tsk_y has no tag"),
     ],
 )
-def test_what_is_not_bracketed_is_held_and_why_is_said(seen, because):
+def test_what_is_not_bracketed_is_held_with_the_reason(seen, because):
     """Each condition alone keeps the row in doubt, in words for a person."""
     assert because in why_not(seen)
 
@@ -198,7 +198,7 @@ def test_walks_are_made_when_they_can_prove_something(walks, minutes, is_due):
 
 
 def test_where_rows_are_held_one_search_is_enough():
-    """What cannot lead to anything is not asked for."""
+    """What cannot lead to anything is not content for."""
     assert is_walk_due(DOUBT, [], at(1), marks_absent=False)
     assert not is_walk_due(DOUBT, [walk(1)], at(100), marks_absent=False)
     assert not is_walk_due(replace(DOUBT, is_disputed=True), [walk(1)], at(100), marks_absent=True)

@@ -36,7 +36,7 @@ def test_what_a_run_does_with_a_row_by_its_state(state):
 
     assert decision.step is STEPS[state]
     assert decision.rest is intent
-    assert not decision.is_further_wish
+    assert not decision.is_new_generation
     if decision.step is Step.SEND:
         assert decision.generation == 3
 
@@ -45,7 +45,7 @@ def test_a_row_nobody_asked_for_is_sent():
     """A new row is generation 1."""
     decision = decide(HASH, [])
 
-    assert (decision.step, decision.generation, decision.is_first_wish) == (Step.SEND, 1, True)
+    assert (decision.step, decision.generation, decision.is_first_send) == (Step.SEND, 1, True)
 
 
 @pytest.mark.parametrize("state", list(IntentState))
@@ -53,7 +53,7 @@ def test_an_edited_row_is_a_new_generation(state):
     """Whatever became of the row as it was, as it reads now nobody asked for it."""
     decision = decide("1:other", [make_intent(state=state, generation=2)])
 
-    assert (decision.step, decision.generation, decision.is_further_wish) == (Step.SEND, 3, True)
+    assert (decision.step, decision.generation, decision.is_new_generation) == (Step.SEND, 3, True)
     assert decision.rest is None
 
 

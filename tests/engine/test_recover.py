@@ -140,7 +140,7 @@ def test_a_rebuild_may_be_repeated_at_any_of_its_steps(new_bench):
     assert work.run(6, shards=2).posts_sent == 0
 
 
-def test_a_wrong_window_is_told_before_anything_is_written(new_bench):
+def test_a_wrong_window_is_reported_before_anything_is_written(new_bench):
     """Folders of another name would be taken for no window at all."""
     work = new_bench()
     work.run(3, window="x", window_dimension="partition")

@@ -60,7 +60,7 @@ def test_retries_keep_within_the_budget(new_bench):
     assert report.stopped == "budget_exceeded"
 
 
-def test_a_persons_wish_is_asked_for_once(new_bench):
+def test_a_persons_retry_is_sent_once(new_bench):
     """`force` with retries: every row again, then only what failed."""
     work = new_bench()
     work.run(4)

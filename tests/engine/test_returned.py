@@ -94,7 +94,7 @@ def test_enhancement_by_the_model_itself_is_of_the_older_revision(bench):
 
 
 @pytest.mark.parametrize("size", ["auto_mynth", "auto_native"])
-def test_who_chooses_the_size_can_be_said_in_the_older_revision(bench, size):
+def test_who_chooses_the_size_can_be_named_in_the_older_revision(bench, size):
     """As the object that it takes; the newer one has no such size."""
     work = bench(strict_fields=True)
     report = work.run(one(size=size), models=(MODEL,))

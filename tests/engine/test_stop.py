@@ -119,15 +119,15 @@ def test_nobody_there_for_a_minute_and_a_half_ends_the_run():
     assert pause.code == "unreachable"
 
 
-@pytest.mark.parametrize(("asked_s", "rounds"), [(None, 8), (7.0, 32)])
-def test_429_for_ever_is_bounded_and_called_by_its_name(asked_s, rounds):
+@pytest.mark.parametrize(("retry_after_s", "rounds"), [(None, 8), (7.0, 32)])
+def test_429_for_ever_is_bounded_and_called_by_its_name(retry_after_s, rounds):
     """With and without Retry-After: it is the rate, not the network."""
     breaker, now_s, n_rounds = CircuitBreaker(16), 0.0, 0
 
     while not isinstance(
-        pause := breaker.note_silence(now_s, asked_s, code="rate_limited"), StopReason
+        pause := breaker.note_silence(now_s, retry_after_s, code="rate_limited"), StopReason
     ):
-        assert pause >= (asked_s or 0)
+        assert pause >= (retry_after_s or 0)
         now_s += pause
         n_rounds += 1
 

@@ -105,7 +105,7 @@ def test_a_file_is_uploaded_again_when_its_url_may_have_died(new_bench, files):
     assert uploads(work) == (2, 11)
 
 
-def test_a_moved_or_renamed_file_is_the_same_wish(new_bench, files, tmp_path):
+def test_a_moved_or_renamed_file_is_the_same_request(new_bench, files, tmp_path):
     """What counts is the content; an edited file is a new wish."""
     work = new_bench()
     work.run(rows_with(files[:2], 2), models=(WITH_INPUTS,))

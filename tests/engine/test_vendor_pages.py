@@ -165,7 +165,7 @@ async def _with_client(work: Bench, ask: Any, *, key: str | None = KEY) -> Any:
         return await ask(session.client)
 
 
-def test_unauthorized_is_told_with_status_code_and_body(old):
+def test_unauthorized_is_reported_with_status_code_and_body(old):
     """A wrong key: HTTP 401 with the parsed answer, as the pages show it."""
     work = old()
     with pytest.raises(UnauthorizedError) as caught:

@@ -64,7 +64,7 @@ def test_webhooks_are_on_while_they_come(health, are_on):
     assert health.is_due(old, START_US)
 
 
-def test_that_webhooks_stopped_is_told_with_times_and_counts():
+def test_that_webhooks_stopped_is_reported_with_times_and_counts():
     """And nothing is told while all is well, or of what was switched off long ago."""
     assert WebhookHealth().problem is None
     assert WebhookHealth(last()).problem is None

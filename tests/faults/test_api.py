@@ -98,7 +98,7 @@ def test_a_row_that_mynth_does_not_accept_is_rejected_with_its_words(stage):
     work.finish(8, images=7)
 
 
-def test_a_refused_prompt_is_told_as_such(new_stage):
+def test_a_refused_prompt_is_reported_as_such(new_stage):
     """A code of its own, told as a failure that no retry mends."""
     work = new_stage(failures=[{"kind": "moderation", "prompt_contains": "prompt 2"}])
 

@@ -246,7 +246,7 @@ def test_the_key_goes_to_no_server_of_files(new_stage):
 
 
 @pytest.mark.parametrize("lie", [*LIES, "an error", "a reset"])
-def test_no_secret_is_in_what_is_told_of_a_download(new_stage, everything_logged, lie):
+def test_no_secret_is_in_what_is_reported_of_a_download(new_stage, everything_logged, lie):
     """Neither the key nor a signed URL: not in logs, failures, or the ledger's word on files."""
     answers = {
         "an error": lambda visit: visit.say("500 Sorry\r\nContent-Length: 0"),
@@ -284,7 +284,7 @@ def test_names_of_files_are_ours_whatever_rows_are_called(new_stage):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_dead_url_is_asked_for_again_and_else_told_as_paid_for(new_stage, status):
+def test_a_dead_url_is_asked_for_again_and_else_reported_as_paid_for(new_stage, status):
     """Once for each image; the row keeps task, time and money, and the image stays."""
     work = new_stage(faults=[{"route": CDN, "kind": "status", "status": status}])
 

@@ -78,7 +78,7 @@ def test_a_large_file_is_uploaded_in_parts_and_seen_whole(new_stage, s3):
     assert work.table("images")[0]["file_bytes"] > UPLOAD_PART_BYTES
 
 
-def test_a_bucket_that_is_not_there_is_told(new_stage, s3):
+def test_a_bucket_that_is_not_there_is_reported(new_stage, s3):
     """In words, and no image is blamed."""
     work = new_stage()
 

@@ -194,7 +194,7 @@ class Promise(RuleBasedStateMachine):
             if how == "attach" and intent_id in made:
                 asyncio.run(self._attach(intent_id, made[intent_id]))
             elif how != "attach" and intent_id not in made:
-                asyncio.run(self._give_up(intent_id, ask_again=how == "resubmit"))
+                asyncio.run(self._give_up(intent_id, resubmit=how == "resubmit"))
 
     def _held(self) -> list[str]:
         if not (self.work.folder / "ledger.db").exists():
@@ -209,9 +209,9 @@ class Promise(RuleBasedStateMachine):
             async with self.work.session() as session:
                 await attach(session, intent_id, task_id)
 
-    async def _give_up(self, intent_id: str, *, ask_again: bool) -> None:
+    async def _give_up(self, intent_id: str, *, resubmit: bool) -> None:
         ledger = Ledger.open(self.work.ledger_url)
-        await give_up(ledger, intent_id, ask_again=ask_again)
+        await give_up(ledger, intent_id, resubmit=resubmit)
         ledger.close()
 
     @invariant()

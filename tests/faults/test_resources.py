@@ -60,7 +60,7 @@ def test_a_damaged_ledger_spends_nothing_and_says_what_to_do(new_stage, damage):
     assert work.n_posts == n_posts
 
 
-def test_a_root_that_cannot_be_written_is_told_before_spending(new_stage):
+def test_a_root_that_cannot_be_written_is_reported_before_spending(new_stage):
     """A file stands where the folder should be."""
     work = new_stage()
     work.root.write_text("in the way")

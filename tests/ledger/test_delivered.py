@@ -22,7 +22,7 @@ def deliver(book, key: str = "p1", *, cost_units: int | None = 1_000_000, **fiel
     return intent
 
 
-def test_a_row_that_was_delivered_for_money_is_told_with_its_hash(book):
+def test_a_row_that_was_delivered_for_money_is_returned_with_its_hash(book):
     """And only it, of the rows that were asked about."""
     intent = deliver(book, "p1")
     deliver(book, "p2")

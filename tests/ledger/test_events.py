@@ -148,7 +148,7 @@ def test_the_last_event_of_a_batch_is_known(book):
     assert book.ledger.events.last_at_us("nobody") is None
 
 
-def test_the_inbox_is_told_in_numbers(book):
+def test_the_inbox_is_counted(book):
     """What waits, since when, and what became of the rest."""
     assert book.ledger.events.counts().last_received_at_us is None
     receive(book, *(event(n) for n in range(1, 5)))

@@ -86,7 +86,7 @@ def test_a_task_of_another_intent_is_never_attached_twice(book):
     assert len(book.query("SELECT * FROM observations")) == 2
 
 
-def test_what_is_attached_is_what_the_answer_said(book):
+def test_what_is_attached_is_what_the_answer_named(book):
     """The reservation of the answer, else the quoted price; earlier words are gone."""
     told, silent = make_intent("p1"), make_intent("p2", quoted_units=5)
     for intent in (told, silent):

@@ -69,7 +69,7 @@ def test_the_answer_to_a_row_that_moved_is_counted_where_the_row_is(book):
     assert exposure(book, "000") == exposure(book, "001") == Exposure(reserved=7)
 
 
-def test_answers_beside_one_that_a_webhook_told_before_count_once(book):
+def test_answers_beside_one_that_a_webhook_announced_before_count_once(book):
     """One member of a group that is not as its sender knows it does not spoil the others."""
     book.open()
     intents = [make_intent(f"p{n}") for n in range(3)]

@@ -422,7 +422,7 @@ def test_a_claim_of_somebody_else_is_not_taken_for_ours(cut_book):
     assert book.try_claim(intent, claimant="me") is Claimed.LOST
 
 
-def test_two_claims_of_one_row_in_a_lost_commit_are_told_apart(cut_book):
+def test_two_claims_of_one_row_in_a_lost_commit_are_distinguished(cut_book):
     """The one that was kept is won, the other is not, whatever order they are asked in."""
     book, proxy = cut_book
     intent = make_intent()

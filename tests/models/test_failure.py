@@ -138,7 +138,7 @@ def test_withheld_row_tells_its_reason(reason, code, hint):
     assert failure.next_step.startswith(hint)
 
 
-def test_rejected_row_tells_what_the_api_said():
+def test_rejected_row_tells_what_the_api_answered():
     """A refusal keeps code, message, field and status of the API."""
     intent = in_state(
         IntentState.REJECTED,
@@ -202,7 +202,7 @@ def test_image_failure_in_prose_has_a_code():
     ) == (1, "image_failed", "The model was too busy.")
 
 
-def test_missing_image_is_told():
+def test_missing_image_is_reported():
     """An image that a finished task does not mention has its own code."""
     failure = failure_of_missing_image(in_state(IntentState.PARTIAL, reserved_units=1), 3)
 
@@ -213,7 +213,7 @@ def test_missing_image_is_told():
     ) == (3, "image_missing", MoneyOutcome.REFUNDED)
 
 
-def test_problem_of_validation_is_told():
+def test_problem_of_validation_is_reported():
     """A row that failed our checks was never sent."""
     failure = failure_of_problem("empty_prompt", "prompt", "the prompt is empty")
 

@@ -75,7 +75,7 @@ def test_hashes_of_the_first_version_never_change():
         replace(FULL, rating=None),
     ],
 )
-def test_what_changes_pixels_is_another_wish(changed):
+def test_what_changes_pixels_is_another_request(changed):
     """Every field that an image depends on is covered."""
     assert request_hash(changed) != request_hash(FULL)
 
@@ -87,7 +87,7 @@ def test_what_changes_pixels_is_another_wish(changed):
         replace(FULL, inputs=(FULL.inputs[0], InputImage("another-url", identity="sha:1"))),
     ],
 )
-def test_what_does_not_change_pixels_is_the_same_wish(same):
+def test_what_does_not_change_pixels_is_the_same_request(same):
     """Metadata, destinations, webhooks, tokens, and where a known file was uploaded to."""
     assert request_hash(same) == request_hash(FULL)
 

@@ -192,7 +192,7 @@ def _descriptions(**limits) -> dict[str, str]:
     return {spec.name: str(spec.description) for spec in made}
 
 
-def test_thresholds_are_told_as_they_are():
+def test_thresholds_are_shown_as_they_are():
     """A share below one percent is not rounded to none, and a whole one is told plainly."""
     told = _descriptions(
         rejected_rate_warn=0.004,
@@ -208,7 +208,7 @@ def test_thresholds_are_told_as_they_are():
     assert "at most 0.1% of a partition's images" in told["content_rating"]
 
 
-def test_a_threshold_that_nothing_can_pass_is_not_told():
+def test_a_threshold_that_nothing_can_pass_is_not_shown():
     """More than every row of a partition cannot be rejected."""
     told = _descriptions()
 

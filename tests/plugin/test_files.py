@@ -70,7 +70,7 @@ def test_all_in_one_run_keeps_the_files_too(project):
     assert metadata["dagster/uri"].value.endswith(f"fan_out={record.partition_key[-3:]}")
 
 
-def test_files_that_are_missing_are_told_and_do_not_stop_a_run(project):
+def test_files_that_are_missing_are_reported_and_do_not_stop_a_run(project):
     """The check warns; `failures` tells; a threshold makes it an error."""
     gone = [{"route": CDN, "kind": "status", "status": 404}]
     project.simulator.set_scenario(progress="immediate", faults=gone)

@@ -88,7 +88,7 @@ def test_an_automatic_follow_up_has_its_condition(instant):
         ([FollowUp("ratings", retries=11)], "retries: 11 is not between 0 and 10"),
     ],
 )
-def test_a_wrong_follow_up_is_told_when_the_batch_is_defined(follow_ups, said):
+def test_a_wrong_follow_up_is_reported_when_the_batch_is_defined(follow_ups, said):
     """By name, with what is allowed."""
     with pytest.raises(ConfigError, match=said):
         build_image_batch("shots", prompts="p.parquet", follow_ups=follow_ups)

@@ -48,7 +48,7 @@ def test_long_text_is_cut_with_a_mark():
     assert as_text(None) == ""
 
 
-def test_no_rows_are_said_in_words():
+def test_no_rows_are_described():
     """An empty table would look broken."""
     assert as_table(["a"], []) == "no rows"
 

@@ -54,7 +54,7 @@ def _images(project):
 
 
 @pytest.mark.parametrize("table", ["images", "failures"])
-def test_one_of_the_collected_tables_alone_is_told_with_the_other(instant, table):
+def test_one_of_the_collected_tables_alone_is_written_with_the_other(instant, table):
     """Both are written, so both are recorded for each partition, and all checks, each once."""
     instant.execute("submit", FIRST, LAST)
 

@@ -218,7 +218,7 @@ def test_connection_survives_a_fault_elsewhere(api):
     assert api.post().status_code == 201
 
 
-def test_a_fault_with_a_task_may_strike_where_no_task_is_told(api):
+def test_a_fault_with_a_task_may_strike_where_no_task_is_returned(api):
     """A list names no single task, so the error names none."""
     rule = {"kind": "server_error_with_task", "route": "GET /tasks", "task_id_field": "task_id"}
     api.server.set_scenario(faults=[rule])

@@ -25,7 +25,7 @@ def upload(api, *contents):
 
 
 @pytest.mark.parametrize("word", sorted(KINDS))
-def test_image_bytes_are_what_was_said(any_api, connect, word):
+def test_image_bytes_are_what_was_announced(any_api, connect, word):
     """An image's URL serves, without a key, a picture of the told format and size."""
     quality = {} if any_api.revision == "2026-10" else {"quality": 70}
     task = any_api.finish(output={"format": word, **quality}, size="landscape", count=2)

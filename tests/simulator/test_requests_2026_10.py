@@ -109,7 +109,7 @@ def test_what_is_documented_is_accepted(new_api, fields):
         ({"destination": "not-mine"}, [["destination"]]),
     ],
 )
-def test_what_is_wrong_is_told_by_its_path(new_api, fields, paths):
+def test_what_is_wrong_is_reported_by_its_path(new_api, fields, paths):
     """And nothing is made or held; the estimate refuses the same."""
     body = {"model": WITH_INPUTS, "prompt": "a red kite", **fields}
     answers = [
@@ -160,7 +160,7 @@ def test_nothing_unknown_is_accepted_at_any_depth(new_api, fields, paths):
     assert {issue["message"] for issue in answer.json()["error"]["issues"]} == {UNKNOWN}
 
 
-def test_every_wrong_field_is_told_at_once(new_api):
+def test_every_wrong_field_is_reported_at_once(new_api):
     """One issue for each field, and one message that holds them all."""
     answer = new_api.client.post(
         "/image/generate", json={"count": 0, "output": {"quality": 80}, "shade": 1}
@@ -270,6 +270,6 @@ def test_requests_about_one_image_are_accepted(new_api, path, body):
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "x"])
-def test_a_wrong_page_size_is_told(new_api, limit):
+def test_a_wrong_page_size_is_reported(new_api, limit):
     """By the name of its parameter."""
     assert new_api.issues(new_api.client.get("/tasks", params={"limit": limit})) == [["limit"]]

@@ -53,7 +53,7 @@ def test_a_key_does_what_its_scopes_allow(connect, scopes, refused, let_in):
     assert 403 not in {api.client.request(*route, json={}).status_code for route in let_in}
 
 
-def test_a_key_has_every_scope_unless_told_otherwise(new_api):
+def test_a_key_has_every_scope_unless_the_scenario_limits_it(new_api):
     """As a key that was made in the dashboard with all boxes ticked."""
     assert new_api.get("/me")["auth"]["api_key"]["scopes"] == ["generate", "manage", "keys"]
 
@@ -76,7 +76,7 @@ def test_scopes_may_change_under_way(connect):
     assert api.post().status_code == 403
 
 
-def test_a_key_is_told_its_spending(connect):
+def test_a_key_is_shown_its_spending(connect):
     """Its limit is told by ``/me`` with any scope, not by ``/balance``."""
     key = {
         "key": "mak_simulator",

@@ -109,7 +109,7 @@ def test_a_repetition_has_the_id_of_before_and_a_signature_of_its_own(connect, c
     assert {caught.path for caught in unsigned} == {"/custom?token=secret"}
 
 
-def test_the_address_of_a_custom_endpoint_is_not_told(connect, catcher):
+def test_the_address_of_a_custom_endpoint_is_not_shown(connect, catcher):
     """Its path may hold a secret: reads and events show scheme and host alone."""
     api = connect(revision="2026-10", webhooks=[registered(catcher)])
     custom = [{"url": "https://user:word@127.0.0.1:9/x?token=secret"}]

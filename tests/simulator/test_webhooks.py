@@ -15,7 +15,7 @@ METADATA = {"sku": "A-1", "tags": ["ü", {"n": 1}]}
 
 
 @pytest.mark.parametrize("revision", ["2026-04", "2026-08"])
-def test_a_finished_task_is_told_with_a_signature_over_the_raw_body(connect, catcher, revision):
+def test_a_finished_task_is_announced_signed_over_the_raw_body(connect, catcher, revision):
     """HMAC-SHA256 over time and bytes, keyed with the whole secret; the time is that of sending."""
     api = connect(revision=revision, webhooks=[registered(catcher)])
     task = api.finish("a red kite", metadata=METADATA)
@@ -58,7 +58,7 @@ def test_a_failed_task_tells_its_errors_in_the_newer_revision_only(connect, catc
     assert payloads["2026-08"]["errors"][0]["code"] == "GENERATION_FAILED"
 
 
-def test_the_cost_and_a_delivery_id_are_told_where_chosen(connect, catcher):
+def test_the_cost_and_a_delivery_id_are_included_where_chosen(connect, catcher):
     """Two details that only some sources know."""
     api = connect(
         webhooks=[registered(catcher)],
@@ -215,7 +215,7 @@ def test_events_may_come_late_twice_or_never(connect, catcher):
     assert lossy.server.log()["deliveries"][0]["state"] == "lost"
 
 
-def test_tasks_that_fall_due_are_told_without_anybody_asking(connect, catcher):
+def test_tasks_that_fall_due_are_announced_without_anybody_asking(connect, catcher):
     """Polling is not needed for an event to come."""
     api = connect(progress="clock", latency=5, webhooks=[registered(catcher)])
     task_id = api.create()
@@ -224,7 +224,7 @@ def test_tasks_that_fall_due_are_told_without_anybody_asking(connect, catcher):
     assert catcher.next().payload["task"]["id"] == task_id
 
 
-def test_an_endpoint_made_over_the_api_is_told_with_its_own_secret(connect, catcher):
+def test_an_endpoint_made_over_the_api_is_called_with_its_own_secret(connect, catcher):
     """The secret of its creation signs."""
     api = connect(quirks={"webhook_management": "api_key"})
     wish = {"enabled": True, "url": f"{catcher.url}/made", "events": "all"}
@@ -248,7 +248,7 @@ def test_a_changed_scenario_registers_what_it_adds(connect, catcher):
     assert len(api.server.log()["deliveries"]) == 1
 
 
-def test_analyses_are_told_too(connect, catcher):
+def test_analyses_are_announced_too(connect, catcher):
     """Ratings have events of their own."""
     api = connect(webhooks=[registered(catcher)])
     answer = api.client.post("/image/rate", json={"url": "https://a.example/1.png"})
@@ -258,7 +258,7 @@ def test_analyses_are_told_too(connect, catcher):
     assert catcher.next().payload["event"] == "task.image.rate.completed"
 
 
-def test_a_failed_analysis_is_told(connect, catcher):
+def test_a_failed_analysis_is_announced(connect, catcher):
     """With its code, as other failures."""
     api = connect(
         webhooks=[registered(catcher)], failures=[{"kind": "task", "code": "PROVIDER_ERROR"}]

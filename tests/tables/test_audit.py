@@ -106,7 +106,7 @@ def test_strangers_are_found(results, write):
     assert audit_slice(results, SLICE).n_strangers > 0
 
 
-def test_missing_table_is_said(write, store):
+def test_missing_table_is_reported(write, store):
     """An audit of tables that were never written says which is missing."""
     write({"prompt": ["a"]})
 

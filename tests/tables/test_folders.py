@@ -96,7 +96,7 @@ def test_a_folder_beside_such_a_table_is_read(place):
     assert rows_of(f"{place}/plain") == [{"prompt": "ours"}]
 
 
-def test_files_are_told_by_their_content_and_what_is_left_out_is_named(place):
+def test_files_are_recognised_by_their_content_and_what_is_left_out_is_named(place):
     """Any ending or none; what is no Parquet is named, what is hidden is not."""
     for n, name in enumerate(["1.parquet", "2.parq", "3.PARQUET", "000000_0", "5.snappy"]):
         put_at(place, f"in/{name}", {"prompt": [f"kite {n}"]})

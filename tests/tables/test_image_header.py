@@ -98,7 +98,7 @@ def test_all_else_is_no_picture(content):
     assert problem(content) == "wrong_type"
 
 
-def test_a_pixel_bomb_is_told_by_its_header():
+def test_a_pixel_bomb_is_recognised_by_its_header():
     """Nothing is decoded, and no room is made for what it claims."""
     claim = struct.pack(">II", 60_000, 60_000)
     content = picture("png")
@@ -126,7 +126,7 @@ def drawn(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
 @pytest.mark.parametrize(
     ("form", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")]
 )
-def test_the_accepted_formats_are_told_by_their_bytes(form, media_type):
+def test_the_accepted_formats_are_recognised_by_their_bytes(form, media_type):
     """JPEG, PNG and WebP, with their size in pixels."""
     header = header_of(drawn(form))
 

@@ -162,7 +162,7 @@ def no_room() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_no_more_is_told_and_leaves_no_part(tmp_path, no_room):
+def test_a_disk_that_takes_no_more_is_reported_and_leaves_no_part(tmp_path, no_room):
     """On the local disk: no file, no temporary one, and words that say what happened."""
     store = ImageStore(TableStore(str(tmp_path), "b"))
 
@@ -172,7 +172,7 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_no_part(tmp_path, no_room)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_full_disk_elsewhere_is_told_and_leaves_no_part(tmp_path):
+def test_a_full_disk_elsewhere_is_reported_and_leaves_no_part(tmp_path):
     """Nothing has the file's name, and the words say what happened."""
     store = ImageStore(Remote(f"fulldisk://{tmp_path}", "b"))
 

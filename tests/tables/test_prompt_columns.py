@@ -170,7 +170,7 @@ def test_missing_mapped_column_is_named(write):
         ("size", pa.array([b"x"]), "has type binary, size needs string"),
     ],
 )
-def test_wrong_type_of_a_column_is_said(write, column, values, hint):
+def test_wrong_type_of_a_column_is_reported(write, column, values, hint):
     """A whole column of a wrong type stops with its type and what is allowed."""
     rows = {"prompt": ["a"], column: values}
 

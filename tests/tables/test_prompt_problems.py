@@ -279,7 +279,7 @@ def test_input_that_is_no_text_fails_its_row(write):
     assert written.problems() == [("invalid_text", "inputs"), None]
 
 
-def test_first_problem_by_column_is_told(write):
+def test_first_problem_by_column_is_reported(write):
     """Of several problems the first in the order of columns is told."""
     rows = {"size": ["huge"], "prompt": [""], "count": [0]}
 
@@ -296,14 +296,14 @@ def test_unknown_model_of_a_row_is_a_problem(write):
     assert "did you mean 'v/flux'?" in written.rows()[1]["problem_message"]
 
 
-def test_rejected_row_is_told_for_each_model(write):
+def test_rejected_row_is_reported_for_each_model(write):
     """A bad row is refused once per model, so that every request is accounted for."""
     written = write({"prompt": ["", "b"]}, models=("v/m1", "v/m2"))
 
     assert written.problems() == [("empty_prompt", "prompt")] * 2 + [None] * 2
 
 
-def test_braces_in_a_value_are_told_as_they_are(write):
+def test_braces_in_a_value_are_shown_as_they_are(write):
     """A value that looks like a template is shown literally."""
     (row,) = write({"prompt": ["a"], "size": ["{size}"]}).rows()
 
@@ -505,7 +505,7 @@ def test_the_catalogue_tells_how_many_inputs_a_model_takes(write, told, n_inputs
         ({"prompt": "x" * 8193}, "prompt_too_long"),
     ],
 )
-def test_what_2026_10_does_not_do_is_told_before_it_is_sent(cells, code):
+def test_what_2026_10_does_not_do_is_reported_before_it_is_sent(cells, code):
     """A row that asks for it is refused alone, with the field's name and the way out."""
     row = {**GOOD, "model": "auto", **cells}
 
@@ -514,7 +514,7 @@ def test_what_2026_10_does_not_do_is_told_before_it_is_sent(cells, code):
     assert (problem.code, problem.field) == (code, next(iter(cells)))
 
 
-def test_a_destination_that_the_account_does_not_have_is_told_with_those_it_has(write):
+def test_a_destination_that_the_account_does_not_have_is_reported_with_those_it_has(write):
     """Mynth would refuse every row that names it."""
     rows = {"prompt": ["a", "b"], "destination": ["bukcet", "bucket"]}
 

@@ -220,7 +220,7 @@ def test_many_repeated_ids_are_counted(write):
         write({"prompt": ["p"] * 1_000, "prompt_id": ["same"] * 1_000})
 
 
-def test_equal_rows_without_ids_are_separate_wishes(write):
+def test_equal_rows_without_ids_are_separate_requests(write):
     """Rows without ids get names from what they ask for, numbered where equal."""
     names = [row.prompt_id for row in write({"prompt": ["a", "b", "a", "a"]}).planned()]
 

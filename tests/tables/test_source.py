@@ -111,7 +111,7 @@ def test_a_relative_path_is_shown_as_it_was_looked_for(tmp_path, monkeypatch):
         ("nosuch://x", "cannot open"),
     ],
 )
-def test_nothing_there_is_said(tmp_path, location, reason):
+def test_nothing_there_is_reported(tmp_path, location, reason):
     """A location without tables is an error that names it."""
     (tmp_path / "empty").mkdir()
     location = location if "://" in location else str(tmp_path / location)
@@ -123,7 +123,7 @@ def test_nothing_there_is_said(tmp_path, location, reason):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"prompt,id\na,1\n", b"PAR1" * 20])
-def test_no_parquet_is_said(tmp_path, content):
+def test_no_parquet_is_reported(tmp_path, content):
     """A file that is no Parquet is named, in words."""
     path = tmp_path / "p.parquet"
     path.write_bytes(content)
@@ -134,7 +134,7 @@ def test_no_parquet_is_said(tmp_path, content):
     assert str(path) == caught.value.path
 
 
-def test_permission_is_said(tmp_path, monkeypatch):
+def test_permission_is_reported(tmp_path, monkeypatch):
     """A file that may not be read is named; opening fails as the system would fail it."""
     path = put(tmp_path / "p.parquet", "a")
 

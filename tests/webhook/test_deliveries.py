@@ -54,7 +54,7 @@ def test_a_delivery_is_judged_as_its_file_says(post, path):
     signed_at_us = int(given["headers"]["webhook-timestamp"]) * US_PER_S
     assert world.rows(kept) == [
         (
-            f"{'signed' if is_signed else 'hint'}:{event_id}",
+            f"{'signed' if is_signed else 'unverified'}:{event_id}",
             verdict.get("type", body["type"]),
             verdict.get("task_id", body["data"]["id"]),
             given["raw"] if is_signed else None,

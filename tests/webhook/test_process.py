@@ -82,7 +82,7 @@ def test_what_was_acknowledged_survives_a_kill_and_a_replay_changes_nothing(runn
     assert kept(running) == ["tsk_0", "tsk_1", "tsk_1", "tsk_2", "tsk_3", "tsk_4", "tsk_5"]
 
 
-def test_it_ends_on_a_signal_having_said_no_secret(running):
+def test_it_ends_on_a_signal_without_logging_a_secret(running):
     """SIGTERM closes the ledger; refusals were told, secrets never."""
     assert post(f"{running.url}/wrong", b"{}").status_code == 404
     assert httpx.get(f"{running.url}/health", trust_env=False).status_code == 204

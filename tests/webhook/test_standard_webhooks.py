@@ -68,7 +68,7 @@ def test_one_event_is_one_however_often_and_to_whichever_endpoint_it_comes(post)
     assert len(world.rows()) == 1
 
 
-def test_an_event_that_comes_again_and_says_something_else_is_told(world, caplog):
+def test_an_event_that_comes_again_and_says_something_else_is_logged(world, caplog):
     """The first one stays; what two secrets or a broken sender did is for a person to see."""
     other = world.standard(BODY.replace(b"completed", b"failed"))
     with caplog.at_level(logging.WARNING, "mynth_dagster.webhook"):
@@ -249,14 +249,14 @@ def test_events_of_other_tasks_are_acknowledged_and_leave_no_trace(world, name):
     assert world.rows() == []
 
 
-def test_an_unsigned_delivery_is_a_hint_under_the_events_id(world):
+def test_an_unsigned_delivery_is_unverified_under_the_events_id(world):
     """Without its body; and it does not stand in the way of the signed event."""
     request = world.standard(BODY)
 
     assert world.statuses(unsigned(request), unsigned(request), request) == [200] * 3
     assert sorted(world.rows()) == [
-        (f"hint:{EVENT_ID}", 0, None),
         (f"signed:{EVENT_ID}", 1, BODY.decode()),
+        (f"unverified:{EVENT_ID}", 0, None),
     ]
 
 

@@ -190,7 +190,7 @@ def test_ten_deliveries_of_one_event_at_once_are_one(post):
     assert len(world.rows()) == 1
 
 
-def test_a_custom_delivery_needs_the_token_and_remains_a_hint(post):
+def test_a_custom_delivery_needs_the_token_and_remains_unverified(post):
     """Its body is not even kept: only that a task is said to be finished."""
     world = post()
     sent = [
@@ -206,16 +206,16 @@ def test_a_custom_delivery_needs_the_token_and_remains_a_hint(post):
 
     assert [answer.status_code for answer in answers] == [200, 404, 404, 404, 404, 404, 404]
     assert {answer.text for answer in answers[1:]} == {"refused\n"}
-    assert world.rows() == [(f"hint:{DONE}:tsk_1", 0, None)]
+    assert world.rows() == [(f"unverified:{DONE}:tsk_1", 0, None)]
 
 
-def test_a_hint_does_not_stand_in_the_way_of_the_signed_event(post):
+def test_an_unverified_event_does_not_stand_in_the_way_of_the_signed_event(post):
     """Whoever knows the URL cannot make us deaf."""
     world = post()
     world.send({"path": f"/custom/{TOKEN}", "content": event_body(request="forged")})
     world.deliver(BODY)
 
-    assert {row[0] for row in world.rows()} == {f"hint:{DONE}:tsk_1", f"signed:{DONE}:tsk_1"}
+    assert {row[0] for row in world.rows()} == {f"unverified:{DONE}:tsk_1", f"signed:{DONE}:tsk_1"}
 
 
 def test_without_tokens_there_are_no_custom_endpoints_and_without_secrets_no_signed_one(post):
@@ -352,7 +352,7 @@ def test_secrets_are_in_no_repr_and_in_no_log(post, caplog):
     assert not any(secret in line for secret in (SECRET, TOKEN) for line in [shown, *said])
 
 
-def test_refusals_are_told_loudly_but_not_in_a_flood(post, caplog):
+def test_refusals_are_logged_loudly_but_not_in_a_flood(post, caplog):
     """Each reason once a minute; a wrong clock is named as such."""
     world = post()
     with caplog.at_level(logging.WARNING, "mynth_dagster.webhook"):

@@ -68,7 +68,7 @@ def test_a_completed_event_tells_the_whole_task():
     ],
     ids=["on the task", "in the result", "with extras"],
 )
-def test_a_price_that_is_told_counts(changes, units):
+def test_a_price_that_is_reported_counts(changes, units):
     """Of the whole task rather than of its images."""
     assert decode(completed(**changes)).task.cost_units == units
 
@@ -159,7 +159,7 @@ def test_only_the_end_of_an_image_task_means_anything(name):
         {"data": {"event": DONE, "task": {"id": "tsk_A"}}},
     ],
 )
-def test_what_is_no_event_is_told_apart(body):
+def test_what_is_no_event_is_distinguished(body):
     """Without a name and a task there is nothing to keep."""
     assert read_head(body) is None
     assert decode(body) is None
@@ -306,7 +306,7 @@ def test_each_delivery_of_one_of_our_tasks_tells_all_of_it(path):
     ],
     ids=str,
 )
-def test_what_is_no_event_of_the_newer_form_is_told_apart(changes):
+def test_what_is_no_event_of_the_newer_form_is_distinguished(changes):
     """Texts have to be where texts are documented."""
     assert read_head({**newer(), **changes}) is None
     assert decode({**newer(), **changes}) is None

@@ -166,7 +166,7 @@ def test_an_error_about_a_shape_quotes_keys_and_never_values():
     assert "access" in str(caught.value)
 
 
-def test_an_html_page_is_told_as_text():
+def test_an_html_page_is_reported_as_text():
     """A gateway's page is an excerpt of its words, without markup, and on one line."""
     page = (
         b"<!doctype html><style>p {}</style><h1>502 Bad\nGateway</h1><!-- <b>x</b> --><p>nginx</p>"
@@ -228,7 +228,7 @@ def catalog(**entry):
         (200, catalog(displayName="M", pricing={"per_image": {}}), None),
     ],
 )
-def test_the_revision_is_told_by_the_catalogue_or_not_at_all(status, body, revision):
+def test_the_revision_is_recognised_by_the_catalogue_or_not_at_all(status, body, revision):
     """Only a spelling that all entries share counts; nothing else proves a revision."""
     assert revision_by_catalog(status, body) == revision
 
@@ -243,7 +243,7 @@ def test_the_revision_is_told_by_the_catalogue_or_not_at_all(status, body, revis
         *((200, odd, None) for odd in (None, [], {}, {"data": []}, {"estimated_cost": "0.2"})),
     ],
 )
-def test_the_revision_is_told_by_an_estimate_or_not_at_all(status, body, revision):
+def test_the_revision_is_recognised_by_an_estimate_or_not_at_all(status, body, revision):
     """Where the catalogue is kept back, the spelling of a free estimate decides."""
     assert revision_by_estimate(status, body) == revision
 
