@@ -306,25 +306,14 @@ def test_files_are_kept_where_they_are_wanted(new_shell, tmp_path, store):
     assert {path.parent for path in kept} == {folder / "kites" / "files"}
 
 
-def test_the_command_lines_process_keeps_no_memory_for_arrow():
-    """Arrow reads its pool from the environment, once, when it is imported."""
-    code = "import mynth_dagster.cli, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
-    environment = {k: v for k, v in os.environ.items() if k != "ARROW_DEFAULT_MEMORY_POOL"}
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-
-    assert done.stdout.strip() == "system"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library's own")
-def test_the_command_lines_threads_share_one_heap():
-    """None of them keeps the most that it ever used: the library counts one heap, however many."""
-    code = """
-import ctypes, threading
+SHOW_MEMORY = """
+import ctypes, sys, threading
 import mynth_dagster.cli
+import pyarrow
 
+print(pyarrow.default_memory_pool().backend_name, flush=True)
+if sys.platform != "linux":
+    sys.exit()
 libc, at_once = ctypes.CDLL(None), threading.Barrier(8)
 
 def use_memory():
@@ -339,9 +328,27 @@ out = ctypes.c_void_p(libc.fdopen(1, b"w"))
 libc.malloc_info(0, out)
 libc.fflush(out)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.count("<heap nr=") == 1
+
+@pytest.fixture(scope="module")
+def shown_memory() -> str:
+    """What a process of the command line shows of its memory, after eight threads used some."""
+    command = [sys.executable, "-c", SHOW_MEMORY]
+    environment = {k: v for k, v in os.environ.items() if k != "ARROW_DEFAULT_MEMORY_POOL"}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment
+    ).stdout
+
+
+def test_the_command_lines_process_keeps_no_memory_for_arrow(shown_memory):
+    """Arrow reads its pool from the environment, once, when it is imported."""
+    assert shown_memory.splitlines()[0] == "system"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library's own")
+def test_the_command_lines_threads_share_one_heap(shown_memory):
+    """None of them keeps the most that it ever used: the library counts one heap, however many."""
+    assert shown_memory.count("<heap nr=") == 1
 
 
 @pytest.mark.parametrize(("answer", "n_posts", "exit_code"), [("y", 8, 0), ("n", 4, 2)])
