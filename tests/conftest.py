@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import typer.testing
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from mynth_dagster.clock import Clock, SystemClock
 from mynth_dagster.limits import MIB, REVISIONS
@@ -39,6 +41,20 @@ def command_made_once() -> Iterator[None]:
     typer.testing._get_command = cache(real)
     yield
     typer.testing._get_command = real
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Dagster reads all of its migrations for each instance, to note which is the newest."""
+    real, kept = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+
+    def from_config(config: Config) -> ScriptDirectory:
+        folder = config.get_main_option("script_location")
+        return kept.get(folder) or kept.setdefault(folder, real(config))
+
+    ScriptDirectory.from_config = from_config
+    yield
+    ScriptDirectory.from_config = real
 
 
 @pytest.fixture
