@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import cycle
 
 import pytest
 
@@ -37,11 +38,14 @@ NOT_TAKEN = [
 
 def named(rule):
     """A rule's name in the report."""
-    return "-".join(str(value) for value in rule.values())
+    return "-".join(str(value) for value in rule.values()) if isinstance(rule, dict) else rule
 
 
-@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
-@pytest.mark.parametrize("rule", TAKEN, ids=named)
+# Each rule with a task list or without one, by turns; tests/faults tries both with each.
+LIST_BY_TURNS = (REVISIONS[0], REVISIONS[-1])
+
+
+@pytest.mark.parametrize(("revision", "rule"), [*zip(cycle(LIST_BY_TURNS), TAKEN)], ids=named)
 def test_a_task_whose_answer_was_lost_is_found_or_held(bench, rule):
     """With a list the run finds it while it waits; without one it is held. Never a second POST."""
     work = bench(faults=[{**rule, "every": 4}])
@@ -58,8 +62,7 @@ def test_a_task_whose_answer_was_lost_is_found_or_held(bench, rule):
     work.require_sound(20)
 
 
-@pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-1]])
-@pytest.mark.parametrize("rule", NOT_TAKEN, ids=named)
+@pytest.mark.parametrize(("revision", "rule"), [*zip(cycle(LIST_BY_TURNS), NOT_TAKEN)], ids=named)
 def test_a_request_that_came_to_nothing_is_held_all_the_same(bench, rule):
     """From here it looks like a lost answer: no evidence, no second POST."""
     work = bench(faults=[{**rule, "every": 4}])

@@ -15,7 +15,10 @@ from tests.factories import MODEL
 FAILS_TWICE = [{"first": 2, "prompt_contains": "prompt 3"}]
 
 
-@pytest.mark.parametrize(("retries", "n_images", "n_posts"), [(0, 5, 6), (1, 5, 7), (2, 6, 8)])
+@pytest.mark.parametrize(
+    ("revision", "retries", "n_images", "n_posts"),
+    [("2026-08", 0, 5, 6), ("2026-04", 1, 5, 7), ("2026-10", 2, 6, 8)],
+)
 def test_a_failed_row_is_tried_again_as_often_as_allowed(bench, retries, n_images, n_posts):
     """Within one run; each try is a generation of its own, and only the failed row is sent."""
     work = bench(failures=FAILS_TWICE)
