@@ -105,7 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bin_ = Path(folder, "venv", "bin")
         subprocess.run([sys.executable, "-m", "venv", Path(folder, "venv")], check=True)
-        install = [bin_ / "pip", "install", "--quiet", f"{ROOT}[ui]"]
+        install = [bin_ / "pip", "install", "--quiet", f"{ROOT}[ui,simulator]"]
         subprocess.run([*install, "-c", ROOT / "constraints.txt"], check=True)
         stage("install")
         (quick_start,) = [b for b in blocks(README, "python") if '"packaging"' in b][:1]

@@ -4,6 +4,7 @@ The whole error tree, split by what the caller does next.
 ```
 MynthError                        everything this package raises on purpose
 ├── ConfigError                   a setting is wrong; nothing was read, sent or spent
+│   ├── MissingExtraError         an optional part is not installed (`extra`)
 │   ├── UnsupportedFeatureError   the API revision in use has no such thing
 │   └── RevisionUnknownError      the server's responses prove no revision (`may_pass`)
 ├── TableError                    a prompt or result table is unusable; nothing was sent
@@ -63,6 +64,16 @@ class ConfigError(MynthError):
         super().__init__(f"{setting}: {reason}")
         self.setting = setting
         self.reason = reason
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """An optional part of the package is needed and not installed; names the command for it."""
+
+    def __init__(self, needed_by: str, extra: str, module: str) -> None:
+        super().__init__(
+            needed_by, f"{module} is not installed; run pip install 'mynth-dagster[{extra}]'"
+        )
+        self.extra = extra
 
 
 class UnsupportedFeatureError(ConfigError):

@@ -51,9 +51,10 @@ def simulate(
 
     Prices, sizes and timings are invented. Its log is served under /_simulator/log.
     """
-    from mynth_dagster.simulator import Scenario, ScenarioError, serve  # noqa: PLC0415 - Pillow
-
     console = Console(stderr=True)
+    with errors_as_exit_codes(console):
+        from mynth_dagster.simulator import Scenario, ScenarioError, serve  # noqa: PLC0415
+
     try:
         fields: dict[str, Any] = json.loads(scenario.read_text("utf-8")) if scenario else {}
         played = Scenario.from_dict({"revision": revision, **fields})

@@ -45,11 +45,11 @@ def webhook(
     understood, and each of the two may be of any. MYNTH_WEBHOOK_TOKEN (and
     MYNTH_WEBHOOK_TOKEN_PREVIOUS) opens the path /custom/<token> for endpoints that requests name.
     """
-    from mynth_dagster.webhook import WebhookSettings  # noqa: PLC0415 - loads a server
-    from mynth_dagster.webhook.server import serve  # noqa: PLC0415 - the same
-
     console = Console(stderr=True)
     with errors_as_exit_codes(console):
+        from mynth_dagster.webhook import WebhookSettings  # noqa: PLC0415 - an extra
+        from mynth_dagster.webhook.server import serve  # noqa: PLC0415 - the same
+
         settings = WebhookSettings(
             ledger or "", secrets=_from_environment(SECRET), tokens=_from_environment(TOKEN)
         )

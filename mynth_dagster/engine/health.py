@@ -46,6 +46,7 @@ from mynth_dagster.models.money import format_usd
 from mynth_dagster.models.receiver import RECEIVER_META, ReceiverReport
 from mynth_dagster.models.request import FOLLOW_UP_TASKS
 from mynth_dagster.models.task import IMAGE_TASK, Account
+from mynth_dagster.tables.parquet import open_file_system
 from mynth_dagster.tables.prompts import named_destinations
 from mynth_dagster.wire import AUTO_REVISION, profile_of
 from mynth_dagster.wire.events import events_of
@@ -253,6 +254,10 @@ async def examine(
 
 def _tables(root: str) -> Finding:
     if "://" in root:
+        try:
+            open_file_system(root)
+        except ConfigError as error:
+            return problem("tables", str(error), "install it, or correct --root")
         return ok("tables", f"{root} is not on this machine; it is not checked")
     folder = Path(root).absolute()
     if not folder.is_dir():

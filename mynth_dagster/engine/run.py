@@ -68,6 +68,7 @@ from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.money import NO_MONEY, Receipt, units_from_usd, usd_from_units
 from mynth_dagster.tables.columns import find_columns
+from mynth_dagster.tables.images import open_image_store
 from mynth_dagster.tables.manifest import require_same_source, write_source_mark
 from mynth_dagster.tables.prompts import PromptsSummary, write_prompts
 from mynth_dagster.tables.results import ResultsSummary
@@ -210,13 +211,16 @@ async def submit(
 
     Raises:
         UnauthorizedError: The key is refused; nothing was sent.
-        ConfigError: The key may not create tasks; nothing was sent.
+        ConfigError: The key may not create tasks, or files cannot be kept where they should be;
+            nothing was sent.
         ConfirmationNeededError: Many rows would be paid for again, without a confirmation.
         PriceUnknownError: There is a budget and not every price is known; nothing was sent.
         AccountMismatchError: The key is another account's; nothing was sent.
         LedgerMismatchError: The tables know more than the ledger; nothing was sent.
         LedgerError: The ledger failed; everything that could be recorded is.
     """
+    if work.batch.files is not None:
+        open_image_store(work.batch.files.store or session.settings.root, work.batch.name)
     require_may_generate(await session.client.check_key())
     account = await session.account.number()
     await require_right_ledger(session, work)
@@ -690,7 +694,8 @@ async def run_table(
 
     Raises:
         UnauthorizedError: The key is refused from the start; nothing was sent.
-        ConfigError: The key may not create tasks; nothing was sent.
+        ConfigError: The key may not create tasks, or files cannot be kept where they should be;
+            nothing was sent.
         ConfirmationNeededError: Many rows would be paid for again, without a confirmation.
     """
     work, slices = ImageWork(batch), batch.slices(window)

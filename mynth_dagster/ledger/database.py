@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from mynth_dagster.clock import Instant, SystemClock, block_s
 from mynth_dagster.crash_points import CrashPoint, reach
 from mynth_dagster.errors import ConfigError, LedgerUnavailableError, SchemaVersionError
+from mynth_dagster.extras import require_extra
 from mynth_dagster.ledger import schema
 from mynth_dagster.limits import LEDGER_OUTAGE_MAX_S
 
@@ -151,7 +152,8 @@ def open_engines(url: str, pause: Callable[[float], None] = block_s) -> tuple[En
     Open one engine for the only writer of this process, and one for its readers.
 
     Raises:
-        ConfigError: Not a SQLite or Postgres URL, or the file's folder does not exist.
+        ConfigError: Not a SQLite or Postgres URL, the file's folder does not exist, or the driver
+            is not installed.
         LedgerUnavailableError: The database does not answer.
         SchemaVersionError: A newer release wrote it.
     """
@@ -243,17 +245,14 @@ def hanging_settings(url: sa.URL) -> dict[str, int]:
 
 def _postgres_engine(url: sa.URL, waits: Mapping[str, int], **pool: int) -> Engine:
     """Make an engine that is durable whatever the server's settings, and gives up if it hangs."""
-    try:
-        engine = sa.create_engine(
-            url,
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            connect_args=hanging_settings(url),
-            **pool,
-        )
-    except ImportError:
-        missing = "the driver for Postgres is not installed: pip install 'mynth-dagster[postgres]'"
-        raise ConfigError("ledger_url", missing) from None
+    require_extra("postgres", "ledger_url")
+    engine = sa.create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        connect_args=hanging_settings(url),
+        **pool,
+    )
     options = str(url.query.get("options", ""))
     ours = {name: wait_ms for name, wait_ms in waits.items() if name not in options}
 

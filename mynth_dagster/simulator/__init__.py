@@ -6,9 +6,13 @@ It is an independent witness: it shares no payload code with the client that is 
 
 from __future__ import annotations
 
-from mynth_dagster.simulator.app import create_app
-from mynth_dagster.simulator.defaults import Distribution
-from mynth_dagster.simulator.scenario import (
+from mynth_dagster.extras import require_extra
+
+require_extra("simulator", "the simulator")
+
+from mynth_dagster.simulator.app import create_app  # noqa: E402
+from mynth_dagster.simulator.defaults import Distribution  # noqa: E402
+from mynth_dagster.simulator.scenario import (  # noqa: E402
     STANDARD_SECRET,
     ApiKey,
     DeliveryRules,
@@ -20,7 +24,7 @@ from mynth_dagster.simulator.scenario import (
     Scenario,
     ScenarioError,
 )
-from mynth_dagster.simulator.server import SimulatorServer, serve
+from mynth_dagster.simulator.server import SimulatorServer, serve  # noqa: E402
 
 __all__ = [
     "STANDARD_SECRET",

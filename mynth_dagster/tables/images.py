@@ -18,12 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.core import url_to_fs
-from PIL import Image
 
 from mynth_dagster.errors import ConfigError, DownloadError, MynthError, TableError
 from mynth_dagster.limits import (
@@ -35,7 +33,7 @@ from mynth_dagster.limits import (
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import KeptFile
 from mynth_dagster.tables.image_header import read_header
-from mynth_dagster.tables.parquet import as_table_errors, reason_of
+from mynth_dagster.tables.parquet import as_table_errors, open_file_system, reason_of
 from mynth_dagster.tables.results import SampleImage, add_example
 from mynth_dagster.tables.store import (
     DIGEST_CHUNK_BYTES,
@@ -48,6 +46,9 @@ from mynth_dagster.tables.store import (
     temp_name,
     write_atomically,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # A file between its URL and its name: hashed as it comes, looked at when it is whole.
 
@@ -240,14 +241,14 @@ def open_image_store(place: str, batch_name: str) -> ImageStore:
     tables = TableStore(place, batch_name)
     try:
         _ = tables.fs
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ConfigError("files.store", reason_of(error)) from error
     return ImageStore(tables)
 
 
 def read_file(uri: str) -> bytes | None:
     """The bytes of a kept file, None where it cannot be had."""
-    fs, path = url_to_fs(uri)
+    fs, path = open_file_system(uri)
     try:
         content: bytes = fs.cat_file(path)
     except Exception:  # noqa: BLE001 - a store of somebody else's fails in classes of its own
@@ -476,6 +477,8 @@ def _opened(content: bytes) -> Image.Image | None:
         # Before it is opened: a decoder makes room for whatever dimensions it is told.
         if read_header(BytesIO(content)).n_pixels > PICTURE_MAX_PIXELS:
             return None
+        from PIL import Image  # noqa: PLC0415 - an extra
+
         picture = Image.open(BytesIO(content), formats=_FORMATS)
         picture.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))  # a JPEG is decoded small at once
         return picture.convert("RGB")
@@ -484,6 +487,8 @@ def _opened(content: bytes) -> Image.Image | None:
 
 
 def _side_by_side(pictures: Sequence[Image.Image], height: int) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415 - an extra
+
     gap = 4
     widths = [max(1, round(p.width * height / p.height)) for p in pictures]
     strip = Image.new("RGB", (sum(widths) + gap * max(0, len(widths) - 1) or 1, height), "white")

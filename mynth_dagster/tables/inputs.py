@@ -21,14 +21,13 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from mynth_dagster.limits import INPUT_FILES_AT_ONCE, INPUT_FILES_REMEMBERED, RevisionLimits
 from mynth_dagster.models.request import file_identity, key_identity
 from mynth_dagster.tables.columns import SourceRows
 from mynth_dagster.tables.image_header import header_of
-from mynth_dagster.tables.parquet import reason_of
+from mynth_dagster.tables.parquet import open_file_system, reason_of
 from mynth_dagster.tables.rules import is_blank, is_url
 from mynth_dagster.tables.schemas import INPUTS_TYPE
 
@@ -79,7 +78,7 @@ class InputFiles:
         self._folder = fence or folder
         self._fence: tuple[Any, str] | None = None
         if fence is not None:
-            fs, place = url_to_fs(fence)
+            fs, place = open_file_system(fence)
             self._fence = fs, _resolved(fs, place)
         self._seen: OrderedDict[str, InputFile | BadInput] = OrderedDict()
 
@@ -108,7 +107,7 @@ class InputFiles:
                 return BadInput("input_outside_root", f"{path!r} is not below inputs_root")
             # Local paths from the root of the file system, URLs as they are given.
             is_local = urlsplit(place).scheme in _LOCAL_SCHEMES
-            full_path = str(url_to_fs(place)[1]) if is_local else place
+            full_path = str(open_file_system(place)[1]) if is_local else place
             content = _read(full_path, self._limits.upload_file_max_bytes)
         except FileNotFoundError:
             return BadInput("input_not_found", f"there is no file {path!r}")
@@ -124,7 +123,7 @@ class InputFiles:
         protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
         if "::" in path or urlsplit(path).scheme not in (_LOCAL_SCHEMES if is_local else protocols):
             return None
-        place = _resolved(fs, url_to_fs(path)[1])
+        place = _resolved(fs, open_file_system(path)[1])
         if not place.startswith(fence.rstrip("/") + "/"):
             return None
         return place if is_local else path
@@ -159,7 +158,7 @@ def judge_content(path: str, content: bytes, limits: RevisionLimits) -> InputFil
 
 def _read(path: str, most: int) -> bytes:
     """All of a file, or one byte more than may be sent; nobody waits for a pipe."""
-    fs, place = url_to_fs(path)
+    fs, place = open_file_system(path)
     if isinstance(fs, LocalFileSystem) and Path(place).exists() and not Path(place).is_file():
         raise OSError("it is no regular file")
     with fs.open(place, "rb") as file:

@@ -9,20 +9,23 @@ piece.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import types as pat
 
-from mynth_dagster.errors import TableError, TableProblem, cut
+from mynth_dagster.errors import ConfigError, TableError, TableProblem, cut
+from mynth_dagster.extras import require_extra
 from mynth_dagster.limits import MIB, READ_BATCH_BYTES, READ_BATCH_ROWS, ROW_MAX_BYTES
 
 # How many bytes the rows of a batch take, and batches cut into pieces by them.
@@ -286,7 +289,7 @@ FOREIGN_ERRORS = (
     OverflowError,
     MemoryError,  # a damaged length asks for terabytes
     NotImplementedError,
-    ImportError,  # the file system of a URL is an extra package
+    ImportError,  # what another library reads with is not installed
 )
 """What reading a damaged file was seen to raise."""
 
@@ -306,11 +309,38 @@ _REASONS_BY_ERRNO = {
 
 @contextmanager
 def as_table_errors(path: str, doing: str) -> Iterator[None]:
-    """Whatever files and Arrow raise inside becomes a `TableError` about ``path``."""
+    """
+    Whatever files and Arrow raise inside becomes a `TableError` about ``path``.
+
+    Raises:
+        ConfigError: The package for the file system of ``path`` is not installed.
+    """
     try:
         yield
+    except ImportError as exc:
+        _require_file_system(path, exc)
     except FOREIGN_ERRORS as exc:
         raise TableError(path, f"{doing}: {reason_of(exc)}") from exc
+
+
+def open_file_system(url: str) -> tuple[Any, str]:
+    """
+    Open the fsspec file system of a URL or path; return it with the path in it.
+
+    Raises:
+        ConfigError: Its package is not installed; names the command that installs it.
+    """
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as exc:
+        _require_file_system(url, exc)
+    return fs, path
+
+
+def _require_file_system(url: str, exc: ImportError) -> NoReturn:
+    if re.search(r"\bs3a?://", url):
+        require_extra("s3", url)
+    raise ConfigError(url, reason_of(exc)) from exc
 
 
 def reason_of(exc: BaseException) -> str:

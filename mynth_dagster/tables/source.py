@@ -24,7 +24,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import types as pat
 
@@ -38,6 +37,7 @@ from mynth_dagster.tables.parquet import (
     iter_row_group,
     iter_row_groups,
     kept_type,
+    open_file_system,
     open_parquet,
     reason_of,
     require_small_rows,
@@ -463,7 +463,7 @@ def open_source(location: str) -> PromptSource:
             format that is more than its files.
     """
     with as_table_errors(location, "cannot open the prompt table"):
-        fs, path = url_to_fs(location)
+        fs, path = open_file_system(location)
         if isinstance(fs, LocalFileSystem) and "://" not in location:
             location = path  # absolute: an error says where it was looked for
         files = find_files(fs, path, location)

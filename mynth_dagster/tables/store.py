@@ -21,7 +21,6 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from mynth_dagster.crash_points import CrashPoint, reach
@@ -33,6 +32,7 @@ from mynth_dagster.tables.parquet import (
     as_table_errors,
     iter_row_groups,
     n_bytes_of,
+    open_file_system,
     open_parquet,
 )
 
@@ -63,7 +63,7 @@ class TableStore:
     @cached_property
     def fs(self) -> Any:
         """The fsspec file system of the root."""
-        return url_to_fs(self.root)[0]
+        return open_file_system(self.root)[0]
 
     @property
     def is_local(self) -> bool:
@@ -72,7 +72,7 @@ class TableStore:
     @cached_property
     def batch_folder(self) -> str:
         """The folder of all tables of the batch, as a path of `fs`."""
-        root = url_to_fs(self.root)[1].rstrip("/")
+        root = open_file_system(self.root)[1].rstrip("/")
         return posixpath.join(root or "/", self.batch_name)
 
     def folder(self, table: str, slice_: Slice) -> str:

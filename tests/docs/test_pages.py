@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from importlib.metadata import metadata
 from pathlib import Path
 
 import typer
@@ -22,6 +21,7 @@ from tests.docs.markdown import (
     prose,
     read,
 )
+from tests.test_extras import PROJECT
 
 HOSTS = {
     "127.0.0.1:8787",
@@ -124,9 +124,11 @@ def test_dagsters_word_is_spelled_as_dagster_spells_it():
 def test_extras_exist(page: Path):
     """Every extra that a page tells to install is one of the package."""
     named = {
-        name for names in re.findall(r"'\.\[([^]]+)\]'", read(page)) for name in names.split(",")
+        name
+        for names in re.findall(r"'(?:\.|mynth-dagster)\[([^]]+)\]'", read(page))
+        for name in names.split(",")
     }
-    assert named <= set(metadata("mynth-dagster").get_all("Provides-Extra"))
+    assert named <= set(PROJECT["optional-dependencies"])
 
 
 def test_every_page_is_linked_from_another():

@@ -190,7 +190,7 @@ def test_simulator_shares_nothing_with_the_client():
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     ).stdout.split()
 
-    own = ("simulator", "limits", "clock", "capabilities")
+    own = ("simulator", "limits", "clock", "capabilities", "extras", "errors", "printable")
     shared = tuple(f"mynth_dagster.{name}" for name in own)
     foreign = [name for name in output if not name.startswith(shared)]
     assert foreign == []
