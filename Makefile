@@ -15,7 +15,7 @@ AS_USERS := tests/e2e tests/browser
 WRITERS := tests/writers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test e2e faults mutants writers lint types locations check bench bench-quick growth format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants writers matrix lint types locations check bench bench-quick growth format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,8 +23,8 @@ help: ## List the targets
 setup: $(STAMP) ## Install the package and its tools into .venv
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
-		|| { echo "Python 3.10 to 3.13 is needed; choose one with PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' \
+		|| { echo "Python 3.10 to 3.14 is needed; choose one with PYTHON=python3.12"; exit 1; }
 	@echo "Installing the package and its tools into $(VENV): once, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -51,6 +51,9 @@ mutants: $(STAMP) ## Break the promise on purpose and expect the tests to notice
 writers: $(STAMP) ## Read 300 Parquet files of six writers, which it installs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[writers]'
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q $(WRITERS) tests/tables/test_frames.py
+
+matrix: ## Run the quick tests on each Python that is here; DAGSTER=1.13.28 takes that release
+	$(PYTHON) -m tests.matrix $(if $(DAGSTER),--dagster $(DAGSTER))
 
 lint: $(STAMP) ## Check style and import rules
 	$(BIN)/ruff check .
@@ -89,4 +92,4 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment and the demo's files
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .demo .matrix
