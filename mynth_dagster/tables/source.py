@@ -100,8 +100,8 @@ def find_files(fs: Any, path: str, location: str) -> FoundFiles:
         return _found(fs, _below(fs, path, location), location, "the folder has no Parquet files")
     if not has_glob(path):
         raise TableError(location, "there is no such file or folder")
-    shown = _is_hidden_below(path, "")  # whoever names hidden files wants them
     base = next(folder for folder in _folders_up(path) if not has_glob(folder))
+    shown = _is_hidden_below(path, base)  # whoever names hidden files wants them
     matches = [m for m in sorted(fs.glob(path)) if shown or not _is_hidden_below(m, base)]
     files = (
         file

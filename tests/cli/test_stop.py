@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pyarrow.parquet as pq
 
@@ -10,7 +11,7 @@ from tests.cli.test_interrupted import N_ROWS, SLOTS, finish, ledger, until_acce
 
 
 def n_claimed(work) -> int:
-    with ledger(work) as connection:
+    with closing(ledger(work)) as connection:
         return int(connection.execute("SELECT count(*) FROM intents").fetchone()[0])
 
 

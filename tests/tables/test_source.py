@@ -66,6 +66,21 @@ def test_pattern_is_read(folder, pattern, expected):
     assert expected == prompts_of(open_source(f"{folder}/{pattern}"))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.parquet", ["a1", "b1", "b2"]),
+        (".hid*.parquet", ["x"]),
+        ("_temporary/*.parquet", ["x"]),
+    ],
+)
+def test_hidden_files_are_read_where_the_pattern_names_them(folder, pattern, expected):
+    """Wherever the folder itself lies: one above it may be hidden."""
+    hidden = folder.rename(folder.parent / ".data")
+
+    assert prompts_of(open_source(f"{hidden}/{pattern}")) == expected
+
+
 def test_other_file_systems_are_read():
     """Any fsspec URL is a source."""
     with fsspec.open("memory://inbox/p.parquet", "wb") as out:
