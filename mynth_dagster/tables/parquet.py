@@ -284,7 +284,7 @@ FOREIGN_ERRORS = (
     OSError,
     pa.ArrowException,
     ValueError,  # Arrow's "invalid" and bytes that are no UTF-8 are ValueErrors
-    KeyError,
+    LookupError,  # an index beyond a damaged dictionary, among others
     TypeError,
     OverflowError,
     MemoryError,  # a damaged length asks for terabytes
