@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from mynth_dagster.cli import ledger, results, run, tools, webhook
+from mynth_dagster.cli.output import CommandGroup
 
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from mynth_dagster.cli.output import say
 from mynth_dagster.client.settings import ClientSettings
-from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, RunOptions
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
-from mynth_dagster.errors import (
-    ConfigError,
-    ConfirmationNeededError,
-    MynthError,
-    PriceUnknownError,
-    TableError,
-    UnauthorizedError,
-)
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.printable import printable
 from mynth_dagster.tables.store import TableStore
 
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the tables.")]
@@ -128,84 +116,6 @@ def mapping(option: str, pairs: list[str], form: str) -> dict[str, str]:
     if bad:
         raise ConfigError(option, f"{bad[0]!r}: write it as {form}")
     return {left: right for left, _, right in split}
-
-
-# Errors as exit codes and one clear paragraph; never a traceback for what we raise ourselves.
-
-
-T = TypeVar("T")
-
-EXIT_OK = 0
-EXIT_OTHER = 1
-EXIT_INPUT = 2
-EXIT_OPEN = 3
-
-NOTHING_SENT = "Nothing was sent and nothing was charged."
-AS_FAR_AS_IT_CAME = (
-    "What was sent before is in the ledger. Run it again: only what is still missing is sent."
-)
-PAYS_AGAIN = (
-    "Leave out --force and --retry to go on: with them, the rows that this run sent again would "
-    "be paid for once more. Rows that it did not reach stay as they were."
-)
-
-_INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedError)
-
-
-@contextmanager
-def errors_as_exit_codes(
-    console: Console,
-    n_posts: Callable[[], int] = lambda: 0,
-    *,
-    options: RunOptions = DEFAULT_RUN_OPTIONS,
-) -> Iterator[None]:
-    """
-    Print errors that this package raises on purpose, and exit with their codes.
-
-    ``n_posts`` returns how many paid requests were made by then: an unusable table is an input
-    error only before the first. ``options`` is what a repetition would pay for again.
-    """
-
-    def then() -> str:
-        return f"\n{PAYS_AGAIN}" if options.pays_again and n_posts() > 0 else ""
-
-    try:
-        yield
-    except _INPUT_ERRORS as error:
-        was_sent = n_posts() > 0
-        say(console, f"{error}\n{AS_FAR_AS_IT_CAME if was_sent else NOTHING_SENT}{then()}")
-        raise typer.Exit(EXIT_OTHER if was_sent else EXIT_INPUT) from None
-    except MynthError as error:
-        say(console, f"{error}{then()}")
-        lacks_prices = isinstance(error, PriceUnknownError) and n_posts() == 0
-        raise typer.Exit(EXIT_INPUT if lacks_prices else EXIT_OTHER) from None
-    except OSError as error:
-        say(console, f"{error}\n{AS_FAR_AS_IT_CAME}{then()}")
-        raise typer.Exit(EXIT_OTHER) from None
-
-
-def ask_if_needed(console: Console, work: Callable[[RunOptions], T], options: RunOptions) -> T:
-    """Do the work; if it needs a confirmation and there is a terminal, ask, then do it."""
-    try:
-        return work(options)
-    except ConfirmationNeededError as error:
-        if not (console.is_terminal and sys.stdin.isatty()):
-            raise
-        say(console, str(error))
-        if not typer.confirm("Pay for them again?", err=True):
-            say(console, NOTHING_SENT)
-            raise typer.Exit(EXIT_INPUT) from None
-        return work(replace(options, confirm=True))
-
-
-def say(console: Console, text: str) -> None:
-    """Print plain text: data is not interpreted as markup, and lines are not wrapped."""
-    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def say_json(value: object) -> None:
-    """Print JSON on standard output, without characters that a terminal interprets."""
-    typer.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
 # Signals: the first ends the sending and lets responses in flight be recorded, the second kills.

@@ -9,29 +9,30 @@ from contextlib import closing
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mynth_dagster.cli.options import (
-    EXIT_OPEN,
-    EXIT_OTHER,
-    PAYS_AGAIN,
     BaseUrl,
     Identity,
     Ledger,
     Revision,
     Root,
     Window,
-    ask_if_needed,
     drain_on_signals,
     engine_settings,
-    errors_as_exit_codes,
     mapping,
     prices,
-    say,
-    say_json,
     written_batch,
+)
+from mynth_dagster.cli.output import (
+    EXIT_OK,
+    EXIT_OPEN,
+    EXIT_OTHER,
+    PAYS_AGAIN,
+    AsJson,
+    Output,
+    say_json,
 )
 from mynth_dagster.cli.run import stopped_early
 from mynth_dagster.client.client import MynthClient, WaitSettings, wait_for_task
@@ -73,12 +74,12 @@ def status(
     root: Root,
     ledger: Ledger = None,
     batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show, by batch and partition, what was sent, what came back and what it cost."""
-    console = Console()
+    output = Output(as_json=as_json)
     with (
-        errors_as_exit_codes(Console(stderr=True)),
+        output.errors_as_exit_codes(),
         closing(OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))) as opened,
     ):
         known = _known(opened.read, batch)
@@ -86,24 +87,25 @@ def status(
         waited_for = _waited_for(opened)
         stops = [in_words(stop) for stop in opened.stops.active()]
         ledger_id = opened.ledger_id
-    if as_json:
-        prices_usd = {
-            "ledger_id": ledger_id,
-            "api_revisions": revisions,
-            "awaited_at": waited_for,
-            "stops": stops,
-            "batches": _as_json(known),
-        }
-        say_json(prices_usd)
-        return
-    say(console, f"Ledger {ledger_id}")
-    for url, revision in revisions.items():
-        say(console, f"{url} spoke API revision {revision} at the last request")
-    for url, n in waited_for.items():
-        say(console, f"{n} tasks were made at {url}: a session there collects them")
-    for stop in stops:
-        say(console, f"Stopped: {stop}")
-    console.print(_as_table(known))
+    document = {
+        "ledger_id": ledger_id,
+        "api_revisions": revisions,
+        "awaited_at": waited_for,
+        "stops": stops,
+        "batches": _as_json(known),
+    }
+    spoke = "spoke API revision"
+    output.result(
+        document,
+        f"Ledger {ledger_id}",
+        *(f"{url} {spoke} {revision} at the last request" for url, revision in revisions.items()),
+        *(
+            f"{n} tasks were made at {url}: a session there collects them"
+            for url, n in waited_for.items()
+        ),
+        *(f"Stopped: {stop}" for stop in stops),
+        _as_table(known),
+    )
 
 
 def _waited_for(ledger: OpenLedger) -> dict[str, int]:
@@ -171,29 +173,30 @@ def receipt(
     ] = False,
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_revision: Revision = AUTO_REVISION,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Show what was quoted, reserved, charged, given back, is still held, and is not known.
 
     With --dedicated-key the API key is read from MYNTH_API_KEY, and the balance with it.
     """
-    console = Console()
-    with errors_as_exit_codes(Console(stderr=True)):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root, must_exist=True)
-        receipts = _receipts(url, batch)
-        if as_json:
-            known = {name: receipt_json(found) for name, found in receipts.items()}
-            say_json(known)
-        else:
-            for name, found in receipts.items():
-                for line in _in_lines(name, found):
-                    say(console, line)
+        receipts, comparison = _receipts(url, batch), None
         if dedicated_key:
             key = os.environ.get("MYNTH_API_KEY")
             settings = engine_settings(root, url, base_url, api_revision, key, 1)
             all_batches = sum(_receipts(url, None).values(), NO_MONEY)
-            say(Console(stderr=True), asyncio.run(_compare(settings, all_batches)))
+            comparison = asyncio.run(_compare(settings, all_batches))
+            output.note(comparison)
+        output.result(
+            {
+                "batches": {name: receipt_json(found) for name, found in receipts.items()},
+                "comparison": comparison,
+            },
+            *(line for name, found in receipts.items() for line in _in_lines(name, found)),
+        )
 
 
 def _receipts(url: str, batch: str | None) -> dict[str, Receipt]:
@@ -254,14 +257,15 @@ def task(
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_revision: Revision = AUTO_REVISION,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")] = TASK_DEADLINE_S,
+    as_json: AsJson = False,
 ) -> None:
     """
-    Wait for one task and print its images as JSON. Spends nothing, and needs no ledger.
+    Wait for one task and print its images, always as JSON. Spends nothing, and needs no ledger.
 
     A public access token is read from MYNTH_PUBLIC_ACCESS_TOKEN, the API key from MYNTH_API_KEY;
     where both are given and the token is refused, the key is used.
     """
-    with errors_as_exit_codes(Console(stderr=True)):
+    with Output(as_json=as_json).errors_as_exit_codes():
         token, key = os.environ.get(TOKEN_VARIABLE), os.environ.get("MYNTH_API_KEY")
         if not token and not key:
             reason = "neither it nor MYNTH_API_KEY is set in the environment"
@@ -335,20 +339,23 @@ def follow_up(
     api_revision: Revision = AUTO_REVISION,
     ledger: Ledger = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT,
+    as_json: AsJson = False,
 ) -> None:
     """
     Ask Mynth about each image of a batch: one paid task each, nothing asked twice.
+
+    Prints its summary as JSON, with or without --json.
 
     The API key is read from MYNTH_API_KEY.
     Exit codes: 0 every image has an answer, 2 wrong input, settings or key, 3 some have none,
     1 anything else.
     """
-    console, progress = Console(stderr=True), RunProgress()
-    progress.on_quote = lambda plan, quote: say(
-        console, f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+    output, progress = Output(as_json=as_json), RunProgress()
+    progress.on_quote = lambda plan, quote: output.note(
+        f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
     )
     options = RunOptions(retry, confirm=confirm)
-    with errors_as_exit_codes(console, lambda: progress.counts.n_posts, options=options):
+    with output.errors_as_exit_codes(lambda: progress.counts.n_posts, options=options):
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
         asked = _asked(table, level or [], effort)
@@ -363,16 +370,16 @@ def follow_up(
         def run(options: RunOptions) -> list[FollowUpSummary]:
             return run_on_loop(_follow_up(settings, work, partition, options, stop, progress))
 
-        summaries = ask_if_needed(console, run, options)
+        summaries = output.ask_if_needed(run, options)
     say_json(_summaries_in_json(summaries, stop))
     n_open = sum(summary.n_images - summary.n_answered for summary in summaries)
     if stop.reason:
         reason = stop.reason
-        say(console, stopped_early(reason.code, reason.message, reason.next_step))
+        output.note(stopped_early(reason.code, reason.message, reason.next_step))
         if options.pays_again and progress.counts.n_posts:
-            say(console, PAYS_AGAIN)
+            output.note(PAYS_AGAIN)
         raise typer.Exit(EXIT_OTHER)
-    raise typer.Exit(EXIT_OPEN if n_open else 0)
+    raise typer.Exit(EXIT_OPEN if n_open else EXIT_OK)
 
 
 def _asked(table: str, levels: list[str], effort: str | None) -> FollowUpSettings:

@@ -22,24 +22,25 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mynth_dagster.cli.options import (
-    EXIT_OK,
-    EXIT_OPEN,
-    EXIT_OTHER,
-    PAYS_AGAIN,
     BaseUrl,
     Ledger,
     Revision,
     Root,
     amount,
-    ask_if_needed,
     batch_name,
     columns,
     drain_on_signals,
     engine_settings,
-    errors_as_exit_codes,
     prices,
+)
+from mynth_dagster.cli.output import (
+    EXIT_OK,
+    EXIT_OPEN,
+    EXIT_OTHER,
+    PAYS_AGAIN,
+    AsJson,
+    Output,
     say,
-    say_json,
 )
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
@@ -49,7 +50,13 @@ from mynth_dagster.engine.reconcile import Progress
 from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
 from mynth_dagster.engine.session import run as run_on_loop
-from mynth_dagster.engine.stop import CancelToken, StopTarget, lift_stops, stop_sending
+from mynth_dagster.engine.stop import (
+    CancelToken,
+    StopTarget,
+    in_words,
+    lift_stops,
+    stop_sending,
+)
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
@@ -264,7 +271,7 @@ def run(
     confirm_above_usd: Annotated[
         str, typer.Option(help="After a change of models or defaults: pay no more again unasked.")
     ] = str(CONFIRM_ABOVE_USD),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Make images from a table of prompts. Safe to repeat: only what is missing is sent.
@@ -273,10 +280,10 @@ def run(
     Exit codes: 0 all rows accounted for, 2 wrong input, settings or key, or a confirmation is
     needed (nothing was sent), 3 rows unresolved, stalled or still under way, 1 anything else.
     """
-    console = Console(stderr=True)
-    shown = ShownProgress(console, quiet=as_json)
+    output = Output(as_json=as_json)
+    shown = ShownProgress(output.stderr, quiet=as_json)
     options = RunOptions(retry, force, frozenset(prompt_id or []), confirm)
-    with errors_as_exit_codes(console, lambda: shown.progress.counts.n_posts, options=options):
+    with output.errors_as_exit_codes(lambda: shown.progress.counts.n_posts, options=options):
         settings = engine_settings(
             root, ledger, base_url, api_revision, os.environ.get("MYNTH_API_KEY"), concurrency
         )
@@ -308,11 +315,11 @@ def run(
                 )
                 return run_on_loop(work)
 
-        report = ask_if_needed(console, make, options)
+        report = output.ask_if_needed(make, options)
     if as_json:
-        say_json(report.to_json())
+        output.result(report.to_json())
     else:
-        print_report(console, report, options)
+        print_report(output.stderr, report, options)
     raise typer.Exit(exit_code(report))
 
 
@@ -369,22 +376,25 @@ def stop(
     everything: All = False,
     reason: Annotated[str, typer.Option(help="Why; shown with the rows that are not sent.")] = "",
     ledger: Ledger = None,
+    as_json: AsJson = False,
 ) -> None:
     """
     Send nothing more, from any run on any machine, until `mynth-dagster resume`.
 
     When it returns no further row is claimed. Requests that have left are paid for, and recorded.
     """
-    with errors_as_exit_codes(Console(stderr=True)):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         target = _target(batch, partition, everything=everything)
 
-        async def work(opened: OpenLedger) -> str:
+        async def work(opened: OpenLedger) -> None:
             await stop_sending(opened, target, who=_who(), reason=reason, clock=SystemClock())
-            return (
-                f"Stopped: nothing more is sent of {target}. To go on: `{target.resume_command}`."
-            )
 
-        say(Console(), _with_ledger(ledger or ledger_url_in(root, must_exist=True), work))
+        _with_ledger(ledger or ledger_url_in(root, must_exist=True), work)
+        output.result(
+            {"stopped": str(target), "resume_command": target.resume_command},
+            f"Stopped: nothing more is sent of {target}. To go on: `{target.resume_command}`.",
+        )
 
 
 def resume(
@@ -393,22 +403,25 @@ def resume(
     partition: PartitionKey = None,
     everything: All = False,
     ledger: Ledger = None,
+    as_json: AsJson = False,
 ) -> None:
     """
     Lift a stop. The next run, which the sensor starts by itself, sends what was not sent.
     """
-    with errors_as_exit_codes(Console(stderr=True)):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         target = _target(batch, partition, everything=everything)
 
-        async def work(opened: OpenLedger) -> str:
+        async def work(opened: OpenLedger) -> tuple[list[str], list[str]]:
             lifted, left = await lift_stops(opened, target, who=_who(), clock=SystemClock())
-            summary = [f"{len(lifted)} stops lifted of {target}."]
-            summary += [f"Still stopped: {each}" for each in left]
-            if lifted and not left:
-                summary.append("The next run sends what is left; the completion sensor starts one.")
-            return "\n".join(summary)
+            return [in_words(stop) for stop in lifted], left
 
-        say(Console(), _with_ledger(ledger or ledger_url_in(root, must_exist=True), work))
+        lifted, left = _with_ledger(ledger or ledger_url_in(root, must_exist=True), work)
+        lines = [f"{len(lifted)} stops lifted of {target}."]
+        lines += [f"Still stopped: {stop}" for stop in left]
+        if lifted and not left:
+            lines.append("The next run sends what is left; the completion sensor starts one.")
+        output.result({"lifted": lifted, "still_stopped": left}, *lines)
 
 
 def _target(batch: str | None, partition: str | None, *, everything: bool) -> StopTarget:
@@ -423,8 +436,8 @@ def _who() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _with_ledger(url: str, work: Callable[[OpenLedger], Awaitable[str]]) -> str:
-    async def opened() -> str:
+def _with_ledger(url: str, work: Callable[[OpenLedger], Awaitable[T]]) -> T:
+    async def opened() -> T:
         with closing(OpenLedger.open(url)) as ledger:
             return await work(ledger)
 

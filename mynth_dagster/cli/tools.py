@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from mynth_dagster.cli.options import (
-    EXIT_INPUT,
-    EXIT_OK,
-    EXIT_OTHER,
     BaseUrl,
     Ledger,
     Revision,
     Root,
-    errors_as_exit_codes,
-    say,
-    say_json,
 )
+from mynth_dagster.cli.output import EXIT_OK, EXIT_OTHER, AsJson, Output
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.engine.health import Finding, Level, examine
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import REVISIONS
 from mynth_dagster.wire import AUTO_REVISION
 
@@ -45,23 +40,26 @@ def simulate(
         Path | None,
         typer.Option(help="File that keeps the tasks for the next time.", dir_okay=False),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """
     Run a faithful stand-in for Mynth: tasks take time, money is reserved, errors are as documented.
 
     Prices, sizes and timings are invented. Its log is served under /_simulator/log.
     """
-    console = Console(stderr=True)
-    with errors_as_exit_codes(console):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         from mynth_dagster.simulator import Scenario, ScenarioError, serve  # noqa: PLC0415
 
-    try:
-        fields: dict[str, Any] = json.loads(scenario.read_text("utf-8")) if scenario else {}
-        played = Scenario.from_dict({"revision": revision, **fields})
-        serve(played, host=host, port=port, keep=keep)
-    except (ScenarioError, ValueError, OSError) as error:
-        say(console, f"simulate: {error}")
-        raise typer.Exit(EXIT_INPUT) from None
+        def announce(url: str, line: str) -> None:
+            output.result({"url": url, "revision": played.revision}, line)
+
+        try:
+            fields: dict[str, Any] = json.loads(scenario.read_text("utf-8")) if scenario else {}
+            played = Scenario.from_dict({"revision": revision, **fields})
+            serve(played, host=host, port=port, keep=keep, announce=announce)
+        except (ScenarioError, ValueError, OSError) as error:
+            raise ConfigError("simulate", str(error)) from None
 
 
 # `mynth-dagster doctor`: check everything that a run needs.
@@ -75,7 +73,7 @@ def doctor(
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_revision: Revision = AUTO_REVISION,
     ledger: Ledger = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Check tables, ledger, API, key, clock and webhooks; sends and spends nothing.
@@ -83,7 +81,8 @@ def doctor(
     The API key is read from MYNTH_API_KEY.
     Exit codes: 0 all well or only notes, 1 a problem, 2 wrong settings.
     """
-    with errors_as_exit_codes(Console(stderr=True)):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         settings = EngineSettings(
             client=ClientSettings(
                 base_url=base_url, api_key=os.environ.get("MYNTH_API_KEY") or None
@@ -93,17 +92,14 @@ def doctor(
             api_revision=api_revision,
         )
         findings = asyncio.run(examine(settings))
-    if as_json:
-        say_json([asdict(finding) for finding in findings])
-    else:
-        _print(findings)
+    output.result(
+        {"findings": [asdict(finding) for finding in findings]},
+        *(line for finding in findings for line in _in_lines(finding)),
+    )
     has_problem = any(finding.level is Level.PROBLEM for finding in findings)
     raise typer.Exit(EXIT_OTHER if has_problem else EXIT_OK)
 
 
-def _print(findings: list[Finding]) -> None:
-    console = Console()
-    for finding in findings:
-        say(console, f"{_SIGNS[finding.level]}  {finding.subject}: {finding.message}")
-        if finding.next_step:
-            say(console, f"         next: {finding.next_step}")
+def _in_lines(finding: Finding) -> list[str]:
+    lines = [f"{_SIGNS[finding.level]}  {finding.subject}: {finding.message}"]
+    return [*lines, f"         next: {finding.next_step}"] if finding.next_step else lines

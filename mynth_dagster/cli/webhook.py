@@ -8,24 +8,20 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mynth_dagster.cli.options import (
-    EXIT_INPUT,
-    EXIT_OTHER,
     BaseUrl,
     Ledger,
     Revision,
     Root,
     engine_settings,
-    errors_as_exit_codes,
-    say,
 )
+from mynth_dagster.cli.output import EXIT_OTHER, AsJson, Output
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.health import Registration, register
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
+from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import WEBHOOK_PORT
-from mynth_dagster.printable import printable
 from mynth_dagster.wire import AUTO_REVISION
 
 SECRET, TOKEN, PREVIOUS = "MYNTH_WEBHOOK_SECRET", "MYNTH_WEBHOOK_TOKEN", "_PREVIOUS"
@@ -36,6 +32,7 @@ def webhook(
     port: Annotated[int, typer.Option(help="TCP port; 0 takes any free one.")] = WEBHOOK_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     ledger: Ledger = None,
+    as_json: AsJson = False,
 ) -> None:
     """
     Receive Mynth's webhooks into the ledger; runs and sensors then poll less.
@@ -45,8 +42,8 @@ def webhook(
     understood, and each of the two may be of any. MYNTH_WEBHOOK_TOKEN (and
     MYNTH_WEBHOOK_TOKEN_PREVIOUS) opens the path /custom/<token> for endpoints that requests name.
     """
-    console = Console(stderr=True)
-    with errors_as_exit_codes(console):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         from mynth_dagster.webhook import WebhookSettings  # noqa: PLC0415 - an extra
         from mynth_dagster.webhook.server import serve  # noqa: PLC0415 - the same
 
@@ -54,11 +51,19 @@ def webhook(
             ledger or "", secrets=_from_environment(SECRET), tokens=_from_environment(TOKEN)
         )
         settings = replace(settings, ledger_url=ledger or ledger_url_in(root))
+
+        def announce(url: str) -> None:
+            signed = ["signed events at /"] if settings.secrets else []
+            unsigned = ["unsigned ones at /custom/<token>"] if settings.tokens else []
+            output.result(
+                {"url": url, "takes_signed": bool(signed), "takes_unsigned": bool(unsigned)},
+                f"receiving webhooks at {url}: {', '.join(signed + unsigned)}",
+            )
+
         try:
-            serve(settings, host=host, port=port, announce=lambda url: _announce(settings, url))
+            serve(settings, host=host, port=port, announce=announce)
         except OSError as error:
-            say(console, f"webhook: {error}")
-            raise typer.Exit(EXIT_INPUT) from None
+            raise ConfigError("webhook", str(error)) from None
 
 
 def webhook_register(
@@ -71,6 +76,7 @@ def webhook_register(
     base_url: BaseUrl = DEFAULT_BASE_URL,
     api_revision: Revision = AUTO_REVISION,
     ledger: Ledger = None,
+    as_json: AsJson = False,
 ) -> None:
     """
     Register the receiver at Mynth, if the API key may do that; else show what to do.
@@ -81,16 +87,18 @@ def webhook_register(
     their defaults.
     The API key is read from MYNTH_API_KEY.
     """
-    with errors_as_exit_codes(Console(stderr=True)):
+    output = Output(as_json=as_json)
+    with output.errors_as_exit_codes():
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, 1)
         made = asyncio.run(_register(settings, url, webhook_id))
+    output.note(made.note or f"Webhook {made.webhook_id} is enabled for {url}.")
+    output.result(
+        {"webhook_id": made.webhook_id, "url": url, "secret": made.secret, "note": made.note},
+        *([f"{SECRET}={made.secret}"] if made.secret else []),
+    )
     if made.note:
-        say(Console(stderr=True), made.note)
         raise typer.Exit(EXIT_OTHER)
-    say(Console(stderr=True), f"Webhook {made.webhook_id} is enabled for {url}.")
-    if made.secret:
-        typer.echo(printable(f"{SECRET}={made.secret}"))
 
 
 async def _register(settings: EngineSettings, url: str, webhook_id: str | None) -> Registration:
@@ -101,10 +109,3 @@ async def _register(settings: EngineSettings, url: str, webhook_id: str | None) 
 def _from_environment(name: str) -> list[str]:
     values = (os.environ.get(name), os.environ.get(name + PREVIOUS))
     return [value for value in values if value]
-
-
-def _announce(settings: object, url: str) -> None:
-    has_secret = bool(getattr(settings, "secrets", ()))
-    has_token = bool(getattr(settings, "tokens", ()))
-    kinds = ["signed events at /"] * has_secret + ["unsigned ones at /custom/<token>"] * has_token
-    typer.echo(f"receiving webhooks at {url}: {', '.join(kinds)}")

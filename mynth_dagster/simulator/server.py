@@ -155,7 +155,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8787,
     keep: Path | None = None,
-    announce: Callable[[str], None] | None = None,
+    announce: Callable[[str, str], None] | None = None,
 ) -> None:
     """
     Serve until SIGINT or SIGTERM; call it on the main thread.
@@ -165,7 +165,8 @@ def serve(
         host: Address to listen on.
         port: TCP port.
         keep: As of `SimulatorServer`.
-        announce: Called once with one line that names URL and key; None: written to stdout.
+        announce: Called once with the URL, and a line that names it and the key; None: the line
+            is written to stdout.
 
     Raises:
         OSError: The port is taken or the address is not this machine's.
@@ -181,7 +182,7 @@ def serve(
             if announce is None:
                 print(line, flush=True)  # noqa: T201 - the one line that people wait for
             else:
-                announce(line)
+                announce(server.url, line)
             stopping.wait()
     finally:
         for number, handler in zip(signals, previous, strict=True):

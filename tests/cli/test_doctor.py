@@ -24,7 +24,8 @@ NOW_US = SystemClock().now_us()
 def look(work, *options, **env):
     """Findings by subject, and the exit code."""
     result = work.call("doctor", "--root", str(work.root), "--json", *options, **env)
-    return {entry["subject"]: entry for entry in json.loads(result.stdout)}, result.exit_code
+    findings = json.loads(result.stdout)["findings"]
+    return {entry["subject"]: entry for entry in findings}, result.exit_code
 
 
 def test_all_is_well_after_a_run(shell):
@@ -111,7 +112,7 @@ def test_a_root_that_is_no_folder_or_elsewhere(new_shell):
     said = {}
     for root in ("s3://bucket/tables", str(work.root / "nothing")):
         result = work.call("doctor", "--root", root, "--ledger", url, "--json")
-        said[root] = json.loads(result.stdout)[0]
+        said[root] = json.loads(result.stdout)["findings"][0]
 
     assert [entry["level"] for entry in said.values()] == ["ok", "problem"]
 

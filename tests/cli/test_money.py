@@ -55,7 +55,7 @@ def test_a_receipt_tells_what_mynth_charged(shell):
 
     assert shown.exit_code == 0
     assert "kites" in shown.stdout
-    kites = said["kites"]
+    kites = said["batches"]["kites"]
     assert kites["charged_usd"] == work.server.log()["totals"]["charged"] == "0.02000000"
     assert kites["refunded_usd"] == "0.01000000"
     assert Decimal(kites["reserved_usd"]) == Decimal("0.03")

@@ -15,11 +15,13 @@ from tests.docs.markdown import (
     PAGES,
     ROOT,
     anchors,
+    code_in,
     commands,
     links,
     name_of,
     prose,
     read,
+    rows,
 )
 from tests.test_extras import PROJECT
 
@@ -103,6 +105,20 @@ def test_our_commands_and_options_exist(page: Path):
         known = {option for param in named.params for option in param.opts}
         given = {word for word in rest if word.startswith("--")}
         assert given <= known, command
+
+
+def test_every_command_has_its_line():
+    """On the page of the command line, with its sub-commands."""
+    listed = {
+        name
+        for names, _ in rows(read(DOCS / "command-line.md"), "command")
+        for name in code_in(names)
+    }
+    assert listed == {
+        f"{name} {inner}".strip()
+        for name, command in COMMANDS.items()
+        for inner in getattr(command, "commands", {"": command})
+    }
 
 
 @of_each_page
