@@ -8,8 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
+LLMS = ROOT / "llms.txt"
+SKILL = ROOT / "skills" / "mynth-dagster" / "SKILL.md"
 PAGES = [
     README,
+    LLMS,
+    SKILL,
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "examples" / "README.md",
