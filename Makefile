@@ -13,9 +13,11 @@ export PYTHONDONTWRITEBYTECODE :=
 PROOFS := tests/crash tests/faults tests/webhook/test_crash.py
 AS_USERS := tests/e2e tests/browser
 WRITERS := tests/writers
+# What the site's pages are, and link to.
+SITE_SOURCES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE llms.txt docs examples skills
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test e2e faults mutants writers matrix lint types locations check bench bench-quick growth format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants writers matrix docs lint types locations check bench bench-quick growth format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -67,7 +69,13 @@ locations: $(STAMP) ## Load the code location as Dagster does
 	MYNTH_API_KEY=unused $(BIN)/dagster definitions validate -w workspace.yaml
 	MYNTH_API_KEY=unused $(BIN)/dg check defs
 
-check: lint types locations test e2e faults mutants ## Everything that CI checks
+check: lint types locations docs test e2e faults mutants ## Everything that CI checks
+
+docs: $(STAMP) ## Build the site of the pages into .site/html, with every link checked
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	rm -rf .site && mkdir -p .site/source
+	cp -R $(SITE_SOURCES) .site/source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs chromium)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
@@ -92,4 +100,4 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment and the demo's files
-	rm -rf $(VENV) .demo .matrix
+	rm -rf $(VENV) .demo .matrix .site
