@@ -17,7 +17,7 @@ WRITERS := tests/writers
 SITE_SOURCES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE llms.txt docs examples skills
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test e2e faults mutants writers matrix docs lint types locations check bench bench-quick growth format clean reference screenshots
+.PHONY: help setup demo ui test e2e faults mutants writers matrix docs dist lint types locations check bench bench-quick growth format clean reference screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -77,6 +77,12 @@ docs: $(STAMP) ## Build the site of the pages into .site/html, with every link c
 	cp -R $(SITE_SOURCES) .site/source
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+dist: $(STAMP) ## Build wheel and sdist into dist, check them, and run the README's example with each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m tests.dist dist
+
 screenshots: $(STAMP) ## Take the pages' screenshots from the running UI (needs chromium)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	BROWSER_ARTEFACTS=$(CURDIR)/.demo/artefacts $(BIN)/python -m pytest tests/browser -q
@@ -100,4 +106,4 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment and the demo's files
-	rm -rf $(VENV) .demo .matrix .site
+	rm -rf $(VENV) .demo .matrix .site dist
