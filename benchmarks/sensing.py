@@ -18,7 +18,7 @@ from mynth_dagster.engine.session import open_session, run
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.limits import SENSOR_BUDGET_S
 from mynth_dagster.models.batch import Slice
-from mynth_dagster.models.request import ImageRequest, request_hash
+from mynth_dagster.models.request import RowRequest, request_hash
 from mynth_dagster.tables.requests import PlannedRow
 
 N_TASKS = 1_000_000
@@ -75,7 +75,7 @@ def open_all(url: str, slices: list[Slice]) -> None:
 
 def rows_of(slices: list[Slice], n_rows: int) -> Iterator[tuple[Slice, PlannedRow]]:
     """So many rows, partition by partition, as runs send them."""
-    request = ImageRequest(prompt="a lighthouse", model="m/benchmark")
+    request = RowRequest(prompt="a lighthouse", model="m/benchmark")
     identity, each = request_hash(request), n_rows // len(slices)
     for slice_ in slices:
         for n in range(each):

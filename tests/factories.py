@@ -16,7 +16,7 @@ from PIL import Image
 
 from mynth_dagster.clock import ManualClock
 from mynth_dagster.models.intent import Intent, RowKey, intent_id
-from mynth_dagster.models.request import ImageRequest, request_hash
+from mynth_dagster.models.request import RowRequest, request_hash
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from mynth_dagster.models.transitions import IntentState
 
@@ -64,7 +64,7 @@ def make_intent(key: str = "p1", **fields: Any) -> Intent:
         generation=generation,
         attempt=1,
         state=IntentState.SENDING,
-        request_hash=request_hash(ImageRequest(prompt=key, model=MODEL)),
+        request_hash=request_hash(RowRequest(prompt=key, model=MODEL)),
         model=MODEL,
         n_asked=1,
         claimed_at_us=START_US,

@@ -42,7 +42,7 @@ from mynth_dagster.limits import (
     TASK_DEADLINE_S,
     TASK_MAX_BYTES,
 )
-from mynth_dagster.models.request import FollowUpRequest, ImageRequest, PaidRequest
+from mynth_dagster.models.request import FollowUpRequest, PaidRequest, RowRequest
 from mynth_dagster.models.task import (
     Account,
     Balance,
@@ -194,7 +194,7 @@ class MynthClient:
             Call("list tasks", "GET", "/tasks", params=params), decode.decode_page
         )
 
-    async def estimate(self, request: ImageRequest) -> Estimate:
+    async def estimate(self, request: RowRequest) -> Estimate:
         """Estimate what one such request will reserve; creates and charges nothing."""
         call = Call(
             "estimate", "POST", "/image/generate/estimate", content=self.encode(request, None)

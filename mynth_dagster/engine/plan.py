@@ -29,7 +29,7 @@ from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import is_retryable
 from mynth_dagster.models.intent import Intent, choose_current
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.request import ImageRequest, InputImage, PaidRequest
+from mynth_dagster.models.request import InputImage, PaidRequest, RowRequest
 from mynth_dagster.models.transitions import FINAL, HELD, RESUBMIT, SENDABLE, IntentState
 from mynth_dagster.tables.inputs import BadInput
 from mynth_dagster.tables.requests import PlannedBatch, PlannedRow
@@ -381,8 +381,8 @@ class Plan:
         self.n_again += decision.is_new_generation
         self.n_paid_again[kind] += decision.was_paid and decision.is_new_generation
         self.n_repeated += rest is not None
-        if isinstance(row.request, ImageRequest) and row.request.delivery.destination:
-            self.destinations.add(row.request.delivery.destination)
+        if isinstance(row.request, RowRequest) and row.request.routing.destination:
+            self.destinations.add(row.request.routing.destination)
         for image in row.request.inputs:
             if image.content_hash and len(self.files) < UPLOADS_AHEAD_MAX:
                 self.files.setdefault(image.content_hash, image)

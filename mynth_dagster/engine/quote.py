@@ -25,7 +25,7 @@ from mynth_dagster.ledger.queries import PartitionRow
 from mynth_dagster.limits import AUTO_MODEL
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import NOTHING, Budget, Exposure, format_usd, units_from_usd
-from mynth_dagster.models.request import ImageRequest, PaidRequest
+from mynth_dagster.models.request import PaidRequest, RowRequest
 from mynth_dagster.models.task import CatalogModel
 
 ESTIMATES_MAX = 64
@@ -145,7 +145,7 @@ async def _estimated(
 ) -> dict[PriceClass, Price]:
     found: dict[PriceClass, Price] = {}
     for kind, request in samples.items():
-        if not isinstance(request, ImageRequest):
+        if not isinstance(request, RowRequest):
             continue  # Mynth estimates images alone
         try:
             estimate = await client.estimate(_without_files(request))
@@ -156,7 +156,7 @@ async def _estimated(
     return found
 
 
-def _without_files(request: ImageRequest) -> ImageRequest:
+def _without_files(request: RowRequest) -> RowRequest:
     """Replace files by a stand-in: an estimate fetches nothing and must not see our paths."""
     inputs = (replace(image, url=PLACEHOLDER_URL) for image in request.inputs)
     return replace(request, inputs=tuple(inputs))

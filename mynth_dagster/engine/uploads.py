@@ -18,7 +18,7 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import ApiError, InvalidRequestError, UnauthorizedError
 from mynth_dagster.ledger.files import Upload
 from mynth_dagster.limits import UPLOADS_AT_ONCE
-from mynth_dagster.models.request import ImageRequest, InputImage, PaidRequest
+from mynth_dagster.models.request import InputImage, PaidRequest, RowRequest
 from mynth_dagster.tables.image_header import media_type_of
 from mynth_dagster.tables.inputs import BadInput, read_input
 
@@ -75,7 +75,7 @@ class InputUploads:
         """Return the request with the URLs of its files, or why it has to wait."""
         if not any(image.content_hash for image in request.inputs):
             return request
-        assert isinstance(request, ImageRequest)
+        assert isinstance(request, RowRequest)
         for image in request.inputs:
             if image.content_hash in self._bad:
                 return self._bad[image.content_hash]

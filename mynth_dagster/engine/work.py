@@ -13,7 +13,7 @@ from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
 from mynth_dagster.models.intent import Intent, UnresolvedIntent
 from mynth_dagster.models.money import Budget
-from mynth_dagster.models.request import ImageRequest, PaidRequest
+from mynth_dagster.models.request import PaidRequest, RowRequest
 from mynth_dagster.tables.manifest import iter_intents
 from mynth_dagster.tables.requests import (
     FROM_TABLE_KEY,
@@ -114,7 +114,7 @@ class ImageWork(Work):
                 for planned in self.iter_rows(store, self.batch.slice(window, fan_out)):
                     keys = zip(planned.request_keys, planned.request_hashes, strict=True)
                     for row in planned.rows([n for n, key in enumerate(keys) if key in wanted]):
-                        assert isinstance(row.request, ImageRequest)
+                        assert isinstance(row.request, RowRequest)
                         prompts[row.request_key, row.request_hash] = row.request.prompt
         return prompts
 

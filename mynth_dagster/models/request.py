@@ -82,7 +82,7 @@ class Rating:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Routing:
     """The parts of a request that do not change pixels; they are not part of its identity."""
 
     metadata_json: str | None = None
@@ -93,7 +93,7 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class ImageRequest:
+class RowRequest:
     """
     The request for one row's images, with the revision's defaults left open.
 
@@ -111,7 +111,7 @@ class ImageRequest:
     output_quality: int | None = None
     enhance: str | None = None
     rating: Rating | None = None
-    delivery: Delivery = Delivery()
+    routing: Routing = Routing()
 
 
 _COMPACT_ASCII = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
@@ -120,7 +120,7 @@ HASH_VERSION = 1
 """The version of `request_hash` that new intents are stored with."""
 
 
-def request_hash(request: ImageRequest, version: int = HASH_VERSION) -> str:
+def request_hash(request: RowRequest, version: int = HASH_VERSION) -> str:
     """
     Hash everything in a request that changes pixels.
 
@@ -141,7 +141,7 @@ def hash_version(stored: str) -> int:
     return int(stored.partition(":")[0])
 
 
-def _covered_v1(request: ImageRequest) -> list[object]:
+def _covered_v1(request: RowRequest) -> list[object]:
     rating = request.rating
     return [
         request.prompt,
@@ -157,7 +157,7 @@ def _covered_v1(request: ImageRequest) -> list[object]:
     ]
 
 
-_COVERED_BY_VERSION: dict[int, Callable[[ImageRequest], list[object]]] = {1: _covered_v1}
+_COVERED_BY_VERSION: dict[int, Callable[[RowRequest], list[object]]] = {1: _covered_v1}
 
 
 # A follow-up: to have an image rated, described or reviewed; `wire` spells the request.
@@ -242,7 +242,7 @@ class FollowUpRequest:
         return self.settings.kind.task_type
 
 
-PaidRequest = ImageRequest | FollowUpRequest
+PaidRequest = RowRequest | FollowUpRequest
 """What one paid request asks for."""
 
 

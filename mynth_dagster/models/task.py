@@ -236,7 +236,7 @@ class Account:
     user_id: str
     key_id: str | None = None
     scopes: frozenset[str] | None = None
-    spending: Spending | None = None
+    spending: SpendingLimit | None = None
 
     def may(self, scope: str) -> bool:
         """Whether the key has a scope; True if its scopes are not known."""
@@ -244,7 +244,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Spending:
+class SpendingLimit:
     """
     The spending limit of one key in a period, in units of 10⁻⁸ USD.
 

@@ -19,10 +19,10 @@ from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
 from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
 from mynth_dagster.models.request import (
-    Delivery,
-    ImageRequest,
     InputImage,
     PaidRequest,
+    Routing,
+    RowRequest,
     request_hash,
 )
 from mynth_dagster.tables.columns import (
@@ -107,7 +107,7 @@ def iter_planned_batches(
 
 def _planned_rows(
     rows: pa.RecordBatch,
-    make: Callable[[Sequence[Any]], ImageRequest],
+    make: Callable[[Sequence[Any]], RowRequest],
     places: Sequence[int],
 ) -> list[PlannedRow]:
     taken = rows.take(pa.array(places, pa.int32()))
@@ -126,22 +126,22 @@ def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> Non
         raise TableError(store.uri(PROMPTS, slice_), reason)
 
 
-def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], ImageRequest]:
+def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], RowRequest]:
     """
     What turns the cells of one row, in the order of `REQUEST_TYPES`, into its request.
 
     What a table has no column for (rating, webhooks) comes from the batch's defaults.
     """
-    plain = Delivery(
+    plain = Routing(
         webhook_urls=defaults.webhook_urls,
         mute_registered_webhooks=defaults.mute_registered_webhooks,
         with_token=defaults.public_access_tokens,
     )
 
-    def make(row: Sequence[Any]) -> ImageRequest:
+    def make(row: Sequence[Any]) -> RowRequest:
         prompt, negative, model, size, count, inputs, form, quality, enhance, to, metadata = row
         silent = to is None and metadata is None
-        return ImageRequest(
+        return RowRequest(
             prompt,
             negative,
             model,

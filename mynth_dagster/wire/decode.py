@@ -33,7 +33,7 @@ from mynth_dagster.models.task import (
     ListedTask,
     ModelInputs,
     RegisteredWebhook,
-    Spending,
+    SpendingLimit,
     Task,
     TaskStatus,
 )
@@ -619,13 +619,13 @@ def decode_account(operation: str, body: Any, *, revision: str) -> Account:
     )
 
 
-def _spending(fields: Mapping[str, Any]) -> Spending | None:
+def _spending(fields: Mapping[str, Any]) -> SpendingLimit | None:
     if fields.get("mode") == "unlimited":
-        return Spending()
+        return SpendingLimit()
     limit_units = money_of(fields.get("limit"))
     if limit_units is None:
         return None
-    return Spending(
+    return SpendingLimit(
         limit_units=limit_units,
         period=text_of(fields.get("period")),
         used_units=money_of(fields.get("used")),

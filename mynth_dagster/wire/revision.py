@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mynth_dagster.limits import AUTO_MODEL, INTENT_TAG_KEY, RevisionLimits
-from mynth_dagster.models.request import FollowUpRequest, ImageRequest, InputImage, Rating
+from mynth_dagster.models.request import FollowUpRequest, InputImage, Rating, RowRequest
 from mynth_dagster.models.task import Task, TaskEvent
 
 
@@ -46,7 +46,7 @@ class RevisionProfile(Protocol):
     @property
     def OWN_FIELDS(self) -> frozenset[str]: ...  # noqa: N802 - a module's constant
 
-    def encode_request(self, request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+    def encode_request(self, request: RowRequest, *, tag: str | None) -> dict[str, Any]:
         """
         The body of `POST /image/generate`.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_SIZE_BY_MODEL, AUTO_SIZE_BY_MYNTH, LIMITS_BY_REVISION
-from mynth_dagster.models.request import FollowUpRequest, ImageRequest, InputImage, Rating
+from mynth_dagster.models.request import FollowUpRequest, InputImage, Rating, RowRequest
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import decode, events
 from mynth_dagster.wire.revision import metadata_with_tag, with_present
@@ -37,9 +37,9 @@ _SIZE_OBJECTS: dict[str, dict[str, str]] = {
 _ENHANCE = {"magic": "prefer_magic", "native": "prefer_native"}
 
 
-def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+def encode_request(request: RowRequest, *, tag: str | None) -> dict[str, Any]:
     """The body of `POST /image/generate`."""
-    delivery = request.delivery
+    routing = request.routing
     output = with_present(format=request.output_format, quality=request.output_quality)
     return with_present(
         prompt=_prompt(request),
@@ -50,8 +50,8 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         inputs=[_input(image) for image in request.inputs] or None,
         content_rating=None if request.rating is None else _rating(request.rating),
         webhook=_webhook(request) or None,
-        access=None if delivery.with_token else {"pat": {"enabled": False}},
-        metadata=metadata_with_tag(delivery.metadata_json, tag),
+        access=None if routing.with_token else {"pat": {"enabled": False}},
+        metadata=metadata_with_tag(routing.metadata_json, tag),
     )
 
 
@@ -73,7 +73,7 @@ def decode_event(body: Any, *, at_us: int) -> TaskEvent | None:
     return events.decode_event(body, default_format=DEFAULT_FORMAT, at_us=at_us)
 
 
-def _prompt(request: ImageRequest) -> str | dict[str, Any]:
+def _prompt(request: RowRequest) -> str | dict[str, Any]:
     if request.negative_prompt is None and request.enhance is None:
         return request.prompt
     enhance = _ENHANCE[request.enhance] if request.enhance else False
@@ -90,7 +90,7 @@ def _rating(rating: Rating) -> dict[str, Any]:
     return with_present(enabled=True, levels=levels or None)
 
 
-def _webhook(request: ImageRequest) -> dict[str, Any]:
-    custom = [{"url": url} for url in request.delivery.webhook_urls]
-    muted = False if request.delivery.mute_registered_webhooks else None
+def _webhook(request: RowRequest) -> dict[str, Any]:
+    custom = [{"url": url} for url in request.routing.webhook_urls]
+    muted = False if request.routing.mute_registered_webhooks else None
     return with_present(enabled=muted, custom=custom or None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.request import FollowUpRequest, ImageRequest
+from mynth_dagster.models.request import FollowUpRequest, RowRequest
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import decode, events
 from mynth_dagster.wire.revision import (
@@ -38,9 +38,9 @@ DEFAULT_FORMAT = "webp"
 DEFAULT_QUALITY = 80
 
 
-def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+def encode_request(request: RowRequest, *, tag: str | None) -> dict[str, Any]:
     """The body of `POST /image/generate`."""
-    delivery = request.delivery
+    routing = request.routing
     return with_present(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -52,9 +52,9 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         inputs=[input_image(image) for image in request.inputs] or None,
         rating=None if request.rating is None else rating_levels(request.rating),
         webhook=_webhook(request) or None,
-        access=None if delivery.with_token else {"pat": {"enabled": False}},
-        metadata=metadata_with_tag(delivery.metadata_json, tag),
-        destination=delivery.destination,
+        access=None if routing.with_token else {"pat": {"enabled": False}},
+        metadata=metadata_with_tag(routing.metadata_json, tag),
+        destination=routing.destination,
     )
 
 
@@ -83,7 +83,7 @@ def _magic(enhance: str | None) -> bool | None:
     return True if enhance else None
 
 
-def _output(request: ImageRequest) -> dict[str, Any] | None:
+def _output(request: RowRequest) -> dict[str, Any] | None:
     """Both keys are required as soon as the object is there."""
     if request.output_format is None and request.output_quality is None:
         return None
@@ -91,7 +91,7 @@ def _output(request: ImageRequest) -> dict[str, Any] | None:
     return {"format": request.output_format or DEFAULT_FORMAT, "quality": quality}
 
 
-def _webhook(request: ImageRequest) -> dict[str, Any]:
-    custom = [{"url": url} for url in request.delivery.webhook_urls]
-    muted = False if request.delivery.mute_registered_webhooks else None
+def _webhook(request: RowRequest) -> dict[str, Any]:
+    custom = [{"url": url} for url in request.routing.webhook_urls]
+    muted = False if request.routing.mute_registered_webhooks else None
     return with_present(dashboard=muted, custom=custom or None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.limits import AUTO_MODEL, LIMITS_BY_REVISION, SIZE_4K_SUFFIX
-from mynth_dagster.models.request import FollowUpRequest, ImageRequest, is_data_uri
+from mynth_dagster.models.request import FollowUpRequest, RowRequest, is_data_uri
 from mynth_dagster.models.task import Task, TaskEvent
 from mynth_dagster.wire import decode, events
 from mynth_dagster.wire.revision import (
@@ -35,10 +35,10 @@ WEBHOOK_PATH = "/webhooks"
 OWN_FIELDS = frozenset({"webhook", "generate_public_access_token"})
 
 
-def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
+def encode_request(request: RowRequest, *, tag: str | None) -> dict[str, Any]:
     """The body of `POST /image/generate`."""
     _require_expressible(request)
-    delivery = request.delivery
+    routing = request.routing
     return with_present(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -50,9 +50,9 @@ def encode_request(request: ImageRequest, *, tag: str | None) -> dict[str, Any]:
         inputs=[input_image(image) for image in request.inputs] or None,
         rating=None if request.rating is None else rating_levels(request.rating),
         webhook=_webhook(request) or None,
-        generate_public_access_token=True if delivery.with_token else None,
-        metadata=metadata_with_tag(delivery.metadata_json, tag),
-        destination=delivery.destination,
+        generate_public_access_token=True if routing.with_token else None,
+        metadata=metadata_with_tag(routing.metadata_json, tag),
+        destination=routing.destination,
     )
 
 
@@ -71,7 +71,7 @@ def decode_event(body: Any, *, at_us: int) -> TaskEvent | None:
     return events.decode_event(body, default_format=None, at_us=at_us)
 
 
-def _require_expressible(request: ImageRequest) -> None:
+def _require_expressible(request: RowRequest) -> None:
     """Refuse what the server would refuse, or would charge for and not do."""
     if request.enhance == "native":
         raise _unsupported("enhance", "no provider-side enhancement: use 'magic' or none")
@@ -91,7 +91,7 @@ def _unsupported(field: str, lacks: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(field, f"revision {REVISION} has {lacks}")
 
 
-def _webhook(request: ImageRequest) -> dict[str, Any]:
-    custom = [{"url": url} for url in request.delivery.webhook_urls]
-    muted = False if request.delivery.mute_registered_webhooks else None
+def _webhook(request: RowRequest) -> dict[str, Any]:
+    custom = [{"url": url} for url in request.routing.webhook_urls]
+    muted = False if request.routing.mute_registered_webhooks else None
     return with_present(registered=muted, custom=custom or None)

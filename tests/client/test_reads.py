@@ -11,7 +11,7 @@ from mynth_dagster.client.client import ask_revision
 from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.errors import NoAnswerError, ServerFaultError, UnauthorizedError
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.models.request import Delivery, ImageRequest, Rating
+from mynth_dagster.models.request import Rating, Routing, RowRequest
 from mynth_dagster.models.task import ImageOutcome, Task, TaskStatus
 from tests.client.raw import client_of
 from tests.factories import KEY, MODEL, LeapingClock
@@ -22,13 +22,13 @@ FAILURES = [
     {"kind": "moderation", "prompt_contains": "blocked"},
 ]
 REQUESTS = [
-    ImageRequest("a plain one", model=MODEL),
-    ImageRequest("four of them", model=MODEL, count=4, size="landscape", output_format="png"),
-    ImageRequest("half of it", "rain", model=MODEL, count=4),
-    ImageRequest("this fails", model=MODEL),
-    ImageRequest("this is blocked", model=MODEL, count=2),
-    ImageRequest("a dear one", model=MODEL, rating=Rating(), enhance="magic"),
-    ImageRequest("auto", delivery=Delivery(metadata_json='{"n":1.5,"s":"é"}', with_token=True)),
+    RowRequest("a plain one", model=MODEL),
+    RowRequest("four of them", model=MODEL, count=4, size="landscape", output_format="png"),
+    RowRequest("half of it", "rain", model=MODEL, count=4),
+    RowRequest("this fails", model=MODEL),
+    RowRequest("this is blocked", model=MODEL, count=2),
+    RowRequest("a dear one", model=MODEL, rating=Rating(), enhance="magic"),
+    RowRequest("auto", routing=Routing(metadata_json='{"n":1.5,"s":"é"}', with_token=True)),
 ]
 
 
@@ -97,7 +97,7 @@ def test_a_token_reads_the_images_alone(simulator, clock, revision):
 
     async def run():
         async with client_of(server.url, revision=revision, clock=clock, api_key=KEY) as client:
-            request = ImageRequest("a", model=MODEL, count=2, delivery=Delivery(with_token=True))
+            request = RowRequest("a", model=MODEL, count=2, routing=Routing(with_token=True))
             created = (await client.create_task(client.encode(request, None))).created
         async with client_of(server.url, revision=revision, clock=clock, api_key=None) as guest:
             return await guest.get_result(created.task_id, token=created.token)
@@ -139,8 +139,8 @@ def test_account_balance_catalogue_and_estimate_are_read(simulator, clock):
                 await client.get_account(),
                 await client.get_balance(),
                 await client.get_catalog(),
-                await client.estimate(ImageRequest("a", model=MODEL)),
-                await client.estimate(ImageRequest("a")),
+                await client.estimate(RowRequest("a", model=MODEL)),
+                await client.estimate(RowRequest("a")),
             )
 
     account, balance, catalog, pinned, auto = asyncio.run(run())
@@ -238,7 +238,7 @@ def test_the_paid_call_is_never_repeated(simulator, clock, revision, kind):
 
     async def run() -> None:
         async with client_of(server.url, revision=revision, clock=clock, api_key=KEY) as client:
-            await client.create_task(client.encode(ImageRequest("a", model=MODEL), None))
+            await client.create_task(client.encode(RowRequest("a", model=MODEL), None))
 
     asyncio.run(run())
     assert server.log()["requests"] == {"POST /image/generate": 1}

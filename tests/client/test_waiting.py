@@ -14,7 +14,7 @@ from mynth_dagster.errors import (
     TaskFailedError,
     TaskFetchError,
 )
-from mynth_dagster.models.request import Delivery, ImageRequest
+from mynth_dagster.models.request import Routing, RowRequest
 from mynth_dagster.models.task import TaskStatus
 from tests.client.raw import client_of
 from tests.factories import KEY, MODEL
@@ -32,7 +32,7 @@ def wait(simulator, clock, revision):
 
         async def run():
             async with client_of(server.url, revision=revision, clock=clock, api_key=KEY) as owner:
-                request = ImageRequest("a", model=MODEL, delivery=Delivery(with_token=True))
+                request = RowRequest("a", model=MODEL, routing=Routing(with_token=True))
                 created = (await owner.create_task(owner.encode(request, None))).created
             given = {"own": created.token, "wrong": "pat_wrong", None: None}[token]
             if change:

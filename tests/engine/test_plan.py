@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mynth_dagster.engine.plan import Step, decide, price_class
-from mynth_dagster.models.request import ImageRequest, InputImage, Rating, request_hash
+from mynth_dagster.models.request import InputImage, Rating, RowRequest, request_hash
 from mynth_dagster.models.transitions import IntentState
 from tests.factories import MODEL, make_intent
 
@@ -73,7 +73,7 @@ def test_the_newest_of_equal_generations_counts():
     assert decide(HASH, [again, first]).step is Step.WAIT
 
 
-BASE = ImageRequest("a", model=MODEL)
+BASE = RowRequest("a", model=MODEL)
 
 
 @pytest.mark.parametrize(

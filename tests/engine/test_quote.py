@@ -9,7 +9,7 @@ import pytest
 
 from mynth_dagster.engine.plan import price_class
 from mynth_dagster.engine.quote import ESTIMATES_MAX, Price, Quote, build_quote, total_of
-from mynth_dagster.models.request import ImageRequest, InputImage
+from mynth_dagster.models.request import InputImage, RowRequest
 from tests.client.raw import client_of
 from tests.factories import KEY, MODEL
 
@@ -35,7 +35,7 @@ def quote(simulator, clock):
     return quote
 
 
-REQUEST = ImageRequest("a", model=MODEL)
+REQUEST = RowRequest("a", model=MODEL)
 
 
 def test_the_estimate_is_exact_for_a_pinned_model(quote):
@@ -60,7 +60,7 @@ def test_quotes_add_up_only_where_all_are_known(units, total):
 
 def test_an_automatic_model_has_an_upper_bound(quote):
     """What is held is known, what it will cost is not."""
-    built, _ = quote(ImageRequest("a"))
+    built, _ = quote(RowRequest("a"))
 
     assert built.total_units == 10 * 20_000_000
     assert not built.is_exact
@@ -69,7 +69,7 @@ def test_an_automatic_model_has_an_upper_bound(quote):
 @pytest.mark.parametrize("fault", [{"status": 403, "code": "forbidden"}, {"status": 404}])
 def test_without_estimates_the_catalogue_prices(quote, fault):
     """Count, inputs and 4k are priced as the catalogue says; a note tells why."""
-    request = ImageRequest("a", model=MODEL, count=3, inputs=(InputImage("https://x/y.png"),))
+    request = RowRequest("a", model=MODEL, count=3, inputs=(InputImage("https://x/y.png"),))
     built, server = quote(request, faults=[{"route": ESTIMATE, "kind": "status", **fault}])
 
     async def catalog():
@@ -101,9 +101,7 @@ def test_the_old_revision_has_only_configured_prices(quote):
 
 def test_an_unknown_price_is_unknown_and_never_zero(quote):
     """The total is not known as soon as one price is not, and the note names the model."""
-    built, _ = quote(
-        REQUEST, ImageRequest("a"), revision="2026-04", prices={MODEL: Decimal("0.02")}
-    )
+    built, _ = quote(REQUEST, RowRequest("a"), revision="2026-04", prices={MODEL: Decimal("0.02")})
 
     assert built.total_units is None
     assert built.price_of(REQUEST) == 2_000_000
@@ -113,7 +111,7 @@ def test_an_unknown_price_is_unknown_and_never_zero(quote):
 def test_many_price_classes_are_priced_by_one_request(quote):
     """A table with more classes than are worth asking for uses the catalogue."""
     requests = [
-        ImageRequest("a", model=MODEL, count=n % 20 + 1, inputs=(InputImage("u"),) * (n // 20))
+        RowRequest("a", model=MODEL, count=n % 20 + 1, inputs=(InputImage("u"),) * (n // 20))
         for n in range(ESTIMATES_MAX + 1)
     ]
     built, server = quote(*requests)
@@ -125,7 +123,7 @@ def test_many_price_classes_are_priced_by_one_request(quote):
 def test_an_automatic_model_without_an_estimate_holds_what_is_documented(quote):
     """Twenty cents an image, as an upper bound; earlier revisions do not say."""
     closed = [{"route": ESTIMATE, "kind": "status", "status": 403, "code": "insufficient_scope"}]
-    auto = ImageRequest("a", count=3)
+    auto = RowRequest("a", count=3)
 
     built, _ = quote(auto, faults=closed)
     before, _ = quote(auto, revision="2026-08", faults=closed)

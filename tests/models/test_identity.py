@@ -21,19 +21,19 @@ from mynth_dagster.models.intent import (
     shard_of,
 )
 from mynth_dagster.models.request import (
-    Delivery,
     FollowUpKind,
-    ImageRequest,
     InputImage,
     Rating,
     RatingLevel,
+    Routing,
+    RowRequest,
     hash_version,
     request_hash,
 )
 from mynth_dagster.models.transitions import IntentState
 from tests.factories import LEDGER_ID, make_intent
 
-FULL = ImageRequest(
+FULL = RowRequest(
     prompt="ein Drachen, é 凧 🪁",
     negative_prompt="rain",
     model="m/x",
@@ -54,7 +54,7 @@ GOLDEN_SHARDS = [4, 1, 4, 7, 2, 2, 5, 7, 4, 2, 0, 3]
 
 def test_hashes_of_the_first_version_never_change():
     """An upgrade must never pay for a table again: these values are for ever."""
-    assert request_hash(ImageRequest("a red kite"), 1) == GOLDEN_PLAIN
+    assert request_hash(RowRequest("a red kite"), 1) == GOLDEN_PLAIN
     assert request_hash(FULL, 1) == GOLDEN_FULL
 
 
@@ -83,7 +83,7 @@ def test_what_changes_pixels_is_another_request(changed):
 @pytest.mark.parametrize(
     "same",
     [
-        replace(FULL, delivery=Delivery('{"a":1}', "bucket", ("https://x",), with_token=True)),
+        replace(FULL, routing=Routing('{"a":1}', "bucket", ("https://x",), with_token=True)),
         replace(FULL, inputs=(FULL.inputs[0], InputImage("another-url", identity="sha:1"))),
     ],
 )
@@ -120,13 +120,13 @@ KEYS = st.text(max_size=30)
 @given(KEYS, KEYS, KEYS, st.integers(1, 99))
 def test_a_tag_goes_round_and_fits(batch, window, key, generation):
     """At most 80 bytes of ASCII, and read back as what it was."""
-    stored = request_hash(ImageRequest(key))
+    stored = request_hash(RowRequest(key))
     tag = make_tag(intent_id(LEDGER_ID, RowKey(batch, window, key), generation), stored, LEDGER_ID)
 
     assert len(str(tag).encode("ascii")) <= INTENT_TAG_MAX_BYTES
     assert parse_tag(str(tag)) == tag
     assert tag.matches(stored)
-    assert not tag.matches(request_hash(ImageRequest(key + "x")))
+    assert not tag.matches(request_hash(RowRequest(key + "x")))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.models.batch import PROMPT_COLUMNS, RequestDefaults, Slice
-from mynth_dagster.models.request import ImageRequest, InputImage
+from mynth_dagster.models.request import InputImage, RowRequest
 from mynth_dagster.tables.store import IMAGES, PROMPTS
 from tests.tables.outcomes import image
 
@@ -37,7 +37,7 @@ def test_metadata_may_be_struct_map_or_json(write, column, expected):
     (row,) = write({"prompt": ["a"], "metadata": column}).planned()
 
     expected = expected or '{"é":"ü","n":10000000000000000000001}'
-    assert expected == row.request.delivery.metadata_json
+    assert expected == row.request.routing.metadata_json
 
 
 def test_inputs_may_carry_roles(write):
@@ -200,7 +200,7 @@ def test_columns_without_values_may_have_no_type(write):
 
     (row,) = write(pa.Table.from_pandas(frame)).planned()
 
-    assert ImageRequest("a") == row.request
+    assert RowRequest("a") == row.request
 
 
 UUID_TEXT = "12345678-1234-5678-1234-567812345678"

@@ -12,7 +12,7 @@ from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.limits import LIMITS_BY_REVISION
 from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
 from mynth_dagster.models.intent import shard_of
-from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rating, request_hash
+from mynth_dagster.models.request import InputImage, Rating, Routing, RowRequest, request_hash
 from mynth_dagster.models.task import CatalogModel, Offers
 from mynth_dagster.tables import prompts as prompts_module
 from mynth_dagster.tables.prompts import write_prompts
@@ -53,7 +53,7 @@ def test_all_columns_reach_the_request(write):
 
     (row,) = write(rows).planned()
 
-    expected = ImageRequest(
+    expected = RowRequest(
         prompt="a kite",
         negative_prompt="rain",
         model="v/m",
@@ -63,7 +63,7 @@ def test_all_columns_reach_the_request(write):
         output_format="png",
         output_quality=90,
         enhance="magic",
-        delivery=Delivery(metadata_json='{"sku":1.5}', destination="my-bucket"),
+        routing=Routing(metadata_json='{"sku":1.5}', destination="my-bucket"),
     )
     assert expected == row.request
     assert (row.prompt_id, row.request_key, row.row_index) == ("7", "7@v/m", 0)
@@ -89,7 +89,7 @@ def test_defaults_fill_what_a_row_leaves_open(write):
         {"prompt": ["a", "a"], "size": [" ", "2:3"], "count": [None, 1]}, defaults=defaults
     ).planned()
 
-    expected = ImageRequest(
+    expected = RowRequest(
         prompt="a",
         negative_prompt="rain",
         size="1:1",
@@ -98,7 +98,7 @@ def test_defaults_fill_what_a_row_leaves_open(write):
         output_quality=80,
         enhance="magic",
         rating=Rating(),
-        delivery=Delivery(
+        routing=Routing(
             destination="bucket", webhook_urls=("https://x/hook",), mute_registered_webhooks=True
         ),
     )

@@ -11,7 +11,7 @@ from mynth_dagster.client.settings import ClientSettings
 from mynth_dagster.clock import ManualClock
 from mynth_dagster.errors import ConfigError, UnsupportedFeatureError
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.models.request import Delivery, ImageRequest, InputImage, Rating, RatingLevel
+from mynth_dagster.models.request import InputImage, Rating, RatingLevel, Routing, RowRequest
 from mynth_dagster.wire import PROFILES, profile_of
 
 NO_TOKEN = {"access": {"pat": {"enabled": False}}}
@@ -111,14 +111,14 @@ SPELLINGS = [
         id="size and count",
     ),
     pytest.param(
-        {"delivery": Delivery(webhook_urls=(URL,), mute_registered_webhooks=True)},
+        {"routing": Routing(webhook_urls=(URL,), mute_registered_webhooks=True)},
         {"prompt": "a", "webhook": {"enabled": False, "custom": [{"url": URL}]}},
         {"prompt": "a", "webhook": {"dashboard": False, "custom": [{"url": URL}]}},
         {"prompt": "a", "webhook": {"registered": False, "custom": [{"url": URL}]}},
         id="webhooks",
     ),
     pytest.param(
-        {"delivery": Delivery(destination="bucket", metadata_json='{"é":[1]}')},
+        {"routing": Routing(destination="bucket", metadata_json='{"é":[1]}')},
         {"prompt": "a", "metadata": {"é": [1]}},
         {"prompt": "a", "destination": "bucket", "metadata": {"é": [1]}},
         SAME,
@@ -132,7 +132,7 @@ SPELLINGS = [
 def test_a_request_is_spelled_exactly_as_the_revision_has_it(revision, asked, r04, r08, r10):
     """Nothing is sent that was not asked for, apart from our refusal of a token."""
     expected = {"2026-04": r04, "2026-08": r08, "2026-10": r08 if r10 is SAME else r10}[revision]
-    request = ImageRequest(prompt="a", model="m", **asked)
+    request = RowRequest(prompt="a", model="m", **asked)
 
     if expected is UnsupportedFeatureError:
         with pytest.raises(UnsupportedFeatureError, match=next(iter(asked))):
@@ -153,7 +153,7 @@ def test_a_request_is_spelled_exactly_as_the_revision_has_it(revision, asked, r0
 )
 def test_what_2026_10_lacks_is_refused_by_its_name_before_it_is_sent(asked, field):
     """The server would refuse these, or charge for them and not do them."""
-    request = ImageRequest(**{"prompt": "a", "model": "m", **asked})
+    request = RowRequest(**{"prompt": "a", "model": "m", **asked})
 
     with pytest.raises(UnsupportedFeatureError, match=f"^{field}: revision 2026-10 has no "):
         PROFILES["2026-10"].encode_request(request, tag=None)
@@ -163,8 +163,7 @@ def test_what_2026_10_lacks_is_refused_by_its_name_before_it_is_sent(asked, fiel
 def test_a_token_is_declined_unless_it_is_wanted(revision):
     """A task that is read with the key needs no token."""
     wanted, not_wanted = (
-        ImageRequest(prompt="a", delivery=Delivery(with_token=is_wanted))
-        for is_wanted in (True, False)
+        RowRequest(prompt="a", routing=Routing(with_token=is_wanted)) for is_wanted in (True, False)
     )
 
     added = {
@@ -181,7 +180,7 @@ def test_a_token_is_declined_unless_it_is_wanted(revision):
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_our_tag_lies_beside_the_users_metadata(revision):
     """The tag adds one key and leaves the user's as they are."""
-    request = ImageRequest(prompt="a", delivery=Delivery(metadata_json='{"job":7}'))
+    request = RowRequest(prompt="a", routing=Routing(metadata_json='{"job":7}'))
 
     body = PROFILES[revision].encode_request(request, tag="int_x.h.led_y")
 
@@ -192,7 +191,7 @@ def test_the_bytes_are_compact_utf8():
     """What is measured against the 2 KB of metadata is what is sent."""
     client = MynthClient(ClientSettings(), PROFILES["2026-10"], ManualClock())
 
-    raw = client.encode(ImageRequest(prompt="é"), None)
+    raw = client.encode(RowRequest(prompt="é"), None)
 
     assert raw == '{"prompt":"é","model":"auto","count":1}'.encode()
     assert json.loads(raw)["prompt"] == "é"
