@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster import MynthTables
+from mynth_dagster.errors import ConfigError, TableError
 from tests.plugin.conftest import DAILY
 
 IMAGES = dg.AssetKey(["shots", "images"])
@@ -106,20 +107,120 @@ def test_missing_partition_is_an_error_that_names_it(made):
     assert "no table yet for 2026-11-21|000" in str(failure.step_failure_data.error)
 
 
-def test_writing_is_refused():
-    """Only the batch's own assets write its tables."""
+def _kept(value, annotation, tmp_path, **partitions):
+    """What a downstream asset reads of what an upstream one returned, over all partitions."""
+
+    @dg.asset(io_manager_key="tables", **partitions)
+    def prompts(context):
+        return value(context.partition_key) if partitions else value
+
+    ins = {"prompts": dg.AssetIn(input_manager_key="tables", dagster_type=annotation)}
+
+    @dg.asset(ins=ins)
+    def typed(prompts) -> None:
+        SEEN["read"] = prompts
+
+    resources = {"tables": MynthTables(root=str(tmp_path))}
+    with dg.DagsterInstance.ephemeral() as instance:
+        for key in partitions["partitions_def"].get_partition_keys() if partitions else [None]:
+            dg.materialize([prompts], instance=instance, resources=resources, partition_key=key)
+        assert dg.materialize(
+            [prompts, typed], instance=instance, resources=resources, selection=[typed]
+        ).success
+    return SEEN["read"]
+
+
+FRAME = pd.DataFrame({"prompt_id": ["a", "b"], "prompt": ["a kite", "a boat"]})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: FRAME,
+        lambda: pa.Table.from_pandas(FRAME),
+        lambda: pa.Table.from_pandas(FRAME).to_reader(),
+    ],
+    ids=["pandas", "arrow", "reader"],
+)
+@pytest.mark.parametrize("form", [pd.DataFrame, pa.Table, pads.Dataset])
+def test_assets_of_ones_own_are_kept_in_any_form(made, form, tmp_path):
+    """What one asset returns as one library's table another reads as the other's."""
+    read = _kept(made(), form, tmp_path)
+
+    assert isinstance(read, form)
+    table = read.to_table() if form is pads.Dataset else read
+    rows = table if form is pd.DataFrame else table.to_pandas()
+    assert list(rows["prompt"]) == ["a kite", "a boat"]
+    (file,) = tmp_path.rglob("*.parquet")
+    assert file == tmp_path / "prompts" / "part-0.parquet"
+
+
+@pytest.mark.parametrize("name", ["DataFrame", "LazyFrame"])
+def test_polars_is_taken_and_given(name, tmp_path):
+    """Where it is installed; its annotation asks for it."""
+    polars = pytest.importorskip("polars")
+    read = _kept(polars.DataFrame({"prompt": ["a kite"]}), getattr(polars, name), tmp_path)
+    assert read.lazy().collect()["prompt"].to_list() == ["a kite"]
+
+
+def test_partitions_of_ones_own_are_one_table_whatever_a_day_lacks(tmp_path):
+    """A day whose column has no values does not break the others."""
+    days = dg.StaticPartitionsDefinition(["2026-11-18", "2026-11-19", "2026-11-20"])
+
+    def frame(day):
+        colour = {"2026-11-18": [None], "2026-11-19": ["red"], "2026-11-20": [""]}[day]
+        return pd.DataFrame({"prompt": [f"a kite of {day}"], "colour": colour})
+
+    read = _kept(frame, pd.DataFrame, tmp_path, partitions_def=days)
+
+    assert [row or "" for row in read["colour"].fillna("")] == ["", "red", ""]
+    assert sorted(file.stem for file in tmp_path.rglob("*.parquet")) == days.get_partition_keys()
+
+
+def test_one_table_for_several_partitions_is_refused(tmp_path):
+    """Which rows would be whose nobody could say."""
+    days = dg.StaticPartitionsDefinition(["a", "b"])
+
+    @dg.asset(
+        io_manager_key="tables", partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run()
+    )
+    def prompts():
+        return FRAME
+
+    resources = {"tables": MynthTables(root=str(tmp_path))}
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        refused = pytest.raises(ConfigError, match="returned one table for 2 partitions")
+        with refused:
+            dg.materialize([prompts], instance=instance, resources=resources, tags=tags)
+
+
+def test_what_is_no_table_is_refused_by_its_type(tmp_path):
+    """Before any file is written."""
+    with pytest.raises(TableError, match="it is a list; a DataFrame or an Arrow table is needed"):
+        _kept([1, 2], pd.DataFrame, tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_kept_prompts_feed_a_batch(instant):
+    """The same IO manager between an asset that makes prompts and the batch that reads them."""
 
     @dg.asset(io_manager_key="tables")
-    def other() -> int:
-        return 1
+    def catalogue() -> pd.DataFrame:
+        return FRAME
 
-    tables = MynthTables(root="data")
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize(
-            [other], resources={"tables": tables}, instance=instance, raise_on_error=False
-        )
+    batch = instant.definitions(
+        prompts=dg.AssetIn("catalogue", input_manager_key="tables"), partitions_def=None, fan_out=1
+    )
+    tables = {"tables": MynthTables(root=str(instant.folder / "data"))}
+    defs = dg.Definitions.merge(batch, dg.Definitions(assets=[catalogue], resources=tables))
+    job = defs.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(
+        instance=instant.instance, asset_selection=[catalogue.key]
+    ).success
 
-    assert not result.success
+    assert instant.execute("all", defs=defs).success
+    assert instant.n_accepted == 2
 
 
 def _put_notes(project, notes) -> None:
