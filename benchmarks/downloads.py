@@ -42,7 +42,8 @@ from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
-from mynth_dagster.models.batch import Batch, FileSettings, Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import Delivery, Files, ImageRequest
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.tables.source import source_from_arrow
@@ -122,7 +123,7 @@ async def _submit(arguments: argparse.Namespace, url: str, root: Path) -> None:
     async with open_session(_settings(url, root)) as session:
         await run_table(
             session,
-            Batch(name="b", models=(MODEL,)),
+            Batch("b", request=ImageRequest(models=[MODEL])),
             source,
             window="",
             stop=CancelToken(),
@@ -155,9 +156,9 @@ async def _download(arguments: argparse.Namespace) -> None:
     """In the process that is measured."""
     child = json.loads(arguments.child)
     batch = Batch(
-        name="b",
-        models=(MODEL,),
-        files=FileSettings(child["store"], concurrency=child["files"]),
+        "b",
+        request=ImageRequest(models=[MODEL]),
+        delivery=Delivery(files=Files(store=child["store"], concurrency=child["files"])),
     )
     async with open_session(_settings(child["url"], Path(child["root"]))) as session:
         fsspec.core.url_to_fs(child["store"])  # its libraries are no memory of a download
@@ -203,7 +204,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1632)
     parser.add_argument("--prompts", help="Parquet file with a column prompt or Prompt")
     parser.add_argument("--store", choices=["folder", "s3", "both"], default="both")
-    parser.add_argument("--concurrency", type=int, default=FileSettings().concurrency)
+    parser.add_argument("--concurrency", type=int, default=Files().concurrency)
     parser.add_argument("--file-mib", type=int, help="files of this size instead of real ones")
     parser.add_argument("--no-kill", action="store_true", help="one run to its end")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -15,7 +15,7 @@ MODULES = {
     "the engine": "import mynth_dagster.engine.run",
     "dagster alone": "import dagster",
     "a code location": "from mynth_dagster import build_image_batch; "
-    "build_image_batch('b', prompts='p.parquet', models=['m/x'], shards=8)",
+    "build_image_batch('b', prompts='p.parquet', fan_out=8)",
 }
 MEASURE = """
 import json, pathlib, time

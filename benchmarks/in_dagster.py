@@ -25,6 +25,7 @@ from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_settings import ImageRequest
 from mynth_dagster.tables.source import open_source
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ def _shares(took_s: Sequence[float], without_s: Sequence[float] | None = None) -
 
 
 def _imports() -> None:
-    import mynth_dagster.plugin.assets  # noqa: F401, PLC0415 - takes seconds
+    import mynth_dagster.plugin.definitions  # noqa: F401, PLC0415 - takes seconds
 
 
 def by_engine(url: str, path: str) -> float:
     """Seconds for the phases, without Dagster."""
-    batch = Batch(name="b", models=("m/benchmark",), shards=N_PARTITIONS)
+    batch = Batch("b", request=ImageRequest(models=["m/benchmark"]), fan_out=N_PARTITIONS)
 
     async def work() -> None:
         settings = ours.settings_for(url, path, None, 128)
@@ -98,7 +99,10 @@ def by_dagster(url: str, path: str) -> float:
     settings: dict[str, Any] = {"base_url": url, "api_revision": "2026-08"}
     mynth = MynthResource(api_key="mak_benchmark", root=path, **settings)
     batch = build_image_batch(
-        "b", prompts=f"{path}/prompts.parquet", models=["m/benchmark"], shards=N_PARTITIONS
+        "b",
+        prompts=f"{path}/prompts.parquet",
+        request=ImageRequest(models=["m/benchmark"]),
+        fan_out=N_PARTITIONS,
     )
     defs = dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": mynth}))
     return _seconds_of_jobs(defs)

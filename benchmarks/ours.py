@@ -16,14 +16,16 @@ from mynth_dagster.engine.run import RunProgress, prepare, run_table, submit
 from mynth_dagster.engine.session import EngineSettings, open_session, run
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.work import ImageWork
-from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_settings import ImageRequest
 from mynth_dagster.tables.source import open_source
 
 ROWS_WRITTEN_AT_ONCE = 100_000
 BATCH = Batch(
-    name="b",
-    models=("m/benchmark",),
-    defaults=RequestDefaults(size="landscape", output_format="webp", output_quality=80),
+    "b",
+    request=ImageRequest(
+        models=["m/benchmark"], size="landscape", output_format="webp", output_quality=80
+    ),
 )
 
 

@@ -70,7 +70,7 @@ def check(path: str) -> int:
     for batch in source.batches():
         rows = normalise(batch, found)
         columns = completed(rows, BATCH)
-        columns["model"] = repeated(BATCH.models[0], pa.string(), rows.n_rows)
+        columns["model"] = repeated(BATCH.request.models[0], pa.string(), rows.n_rows)
         assert not find_problems(columns, ALLOWED, constant=constant_columns(rows, BATCH))
         n_rows += rows.n_rows
     return n_rows

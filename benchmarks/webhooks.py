@@ -43,7 +43,8 @@ from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.models.batch import Batch, RequestDefaults
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_settings import ImageRequest, Prompts
 from mynth_dagster.simulator import STANDARD_SECRET, SimulatorServer
 from mynth_dagster.simulator.scenario import Scenario
 from mynth_dagster.tables.source import open_source
@@ -109,10 +110,10 @@ def run_once(server: SimulatorServer, root: Path, ledger_url: str, prompts: str)
         ClientSettings(base_url=server.url, api_key="mak_simulator"), ledger_url, str(root)
     )
     batch = Batch(
-        name="b",
-        models=(MODEL,),
-        columns=_columns(prompts),
-        defaults=RequestDefaults(output_format="webp"),  # of 2026-10 alone the provider chooses
+        "b",
+        Prompts(columns=_columns(prompts)),
+        # of 2026-10 alone the provider chooses the format
+        ImageRequest(models=[MODEL], output_format="webp"),
     )
 
     async def run() -> None:

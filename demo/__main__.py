@@ -32,7 +32,7 @@ def main() -> int:
     place.make()
     n_prompts = write_prompts(place.prompts)
     window = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    slices = Batch("packaging", shards=SHARDS).slices(window)
+    slices = Batch("packaging", fan_out=SHARDS).slices(window)
     console.print(f"{n_prompts} prompts × 2 models, partition {window} × {SHARDS} shards")
     with ExitStack() as running:
         url = running.enter_context(simulator(place))

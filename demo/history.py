@@ -15,7 +15,7 @@ from demo.prompts import write_prompts
 from demo.services import Place
 from mynth_dagster.models.batch import Batch
 
-BATCH = Batch("packaging", shards=4)
+BATCH = Batch("packaging", fan_out=4)
 
 
 def run_nights(place: Place, base_url: str, sizes: Sequence[int]) -> list[str]:

@@ -242,6 +242,8 @@ SENSOR_BUDGET_S = 30.0  # no request starts later; Dagster drops a tick after 60
 SENSOR_READ_TIMEOUT_S = 10.0  # of each request of a tick, the first and the last beside these 30
 DRAIN_GRACE_S = 20.0  # how long a cancelled run waits for the answers in flight
 
+SENSOR_INTERVAL_S = 30
+SHARDS_MAX = 1000
 THUMBNAILS_MAX = 24  # shown of one partition
 THUMBNAIL_PX = 160  # longer side
 THUMBNAIL_MAX_BYTES = 4 * KIB  # of one WebP file; quality is lowered until it fits

@@ -9,7 +9,7 @@ import os
 import dagster as dg
 import pandas as pd
 
-from mynth_dagster import MynthResource, MynthTables, build_image_batch
+from mynth_dagster import Delivery, ImageRequest, MynthResource, MynthTables, build_image_batch
 
 MODELS = [
     "google/gemini-3.1-flash-image",
@@ -59,10 +59,9 @@ defs = dg.Definitions.merge(
     build_image_batch(
         "heroes",
         prompts="prompts.parquet",
-        models=MODELS,
+        request=ImageRequest(models=MODELS),
         fan_out="model",
-        wait="run",
-        previews=8,
+        delivery=Delivery(wait="run", previews=8),
     ),
     dg.Definitions(
         assets=[ranking],

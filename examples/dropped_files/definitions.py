@@ -9,7 +9,7 @@ import os
 
 import dagster as dg
 
-from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster import Delivery, ImageRequest, MynthResource, build_image_batch
 
 mynth = MynthResource(
     api_key=dg.EnvVar("MYNTH_API_KEY"),
@@ -20,10 +20,9 @@ defs = dg.Definitions.merge(
     build_image_batch(
         "drops",
         prompts="inbox/{window}.parquet",
-        models=["black-forest-labs/flux.2-dev"],
-        windows=dg.DynamicPartitionsDefinition(name="drops"),
-        wait="run",
-        previews=12,
+        request=ImageRequest(models=["black-forest-labs/flux.2-dev"]),
+        partitions_def=dg.DynamicPartitionsDefinition(name="drops"),
+        delivery=Delivery(wait="run", previews=12),
     ),
     dg.Definitions(resources={"mynth": mynth}, executor=dg.in_process_executor),
 )

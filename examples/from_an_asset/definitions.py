@@ -10,7 +10,14 @@ import os
 import dagster as dg
 import pandas as pd
 
-from mynth_dagster import MynthResource, MynthTables, build_image_batch, eager_any_date
+from mynth_dagster import (
+    Delivery,
+    ImageRequest,
+    MynthResource,
+    MynthTables,
+    build_image_batch,
+    eager_any_date,
+)
 
 DAILY = dg.DailyPartitionsDefinition("2026-11-01")
 
@@ -43,10 +50,10 @@ defs = dg.Definitions.merge(
     build_image_batch(
         "jams",
         prompts=dg.AssetKey(["catalogue", "products"]),
-        models=["black-forest-labs/flux.2-dev"],
-        windows=DAILY,
-        shards=2,
-        previews=6,
+        request=ImageRequest(models=["black-forest-labs/flux.2-dev"]),
+        partitions_def=DAILY,
+        fan_out=2,
+        delivery=Delivery(previews=6),
     ),
     dg.Definitions(
         assets=[products, report],

@@ -1,10 +1,10 @@
-"""Everything in ten lines of Python: no YAML, no partitions, one run that waits."""
+"""Everything in a dozen lines of Python: no YAML, no partitions, a sensor that collects."""
 
 import os
 
 import dagster as dg
 
-from mynth_dagster import MynthResource, RequestDefaults, build_image_batch
+from mynth_dagster import Delivery, ImageRequest, MynthResource, build_image_batch
 
 url = os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787")
 mynth = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), base_url=url, root="tables")
@@ -12,9 +12,8 @@ defs = dg.Definitions.merge(
     build_image_batch(
         "postcards",
         prompts="prompts.parquet",
-        models=["recraft/recraft-v4"],
-        defaults=RequestDefaults(size="3:2", count=2),
-        previews=8,
+        request=ImageRequest(models=["recraft/recraft-v4"], size="3:2", count=2),
+        delivery=Delivery(previews=8),
     ),
     dg.Definitions(resources={"mynth": mynth}, executor=dg.in_process_executor),
 )

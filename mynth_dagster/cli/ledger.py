@@ -31,8 +31,8 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.followups.follow_ups import FollowUpWork
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import EVERY_FOLLOW_UP
 from mynth_dagster.models.money import format_usd
-from mynth_dagster.models.request import FollowUpKind, FollowUpSettings
 from mynth_dagster.tables.manifest import LedgerMark, read_mark, write_mark
 from mynth_dagster.tables.store import PROMPTS, TableStore
 from mynth_dagster.wire import AUTO_REVISION
@@ -106,7 +106,7 @@ def rebuild_ledger(
 
 async def _rebuild(settings: EngineSettings, batch: Batch) -> Rebuilt:
     async with open_session(settings) as session:
-        follow_ups = [FollowUpWork(batch, FollowUpSettings(kind)) for kind in FollowUpKind]
+        follow_ups = [FollowUpWork(batch, one) for one in EVERY_FOLLOW_UP]
         return await rebuild(session, batch, follow_ups)
 
 

@@ -20,6 +20,7 @@ from mynth_dagster.engine.session import EngineSettings, ledger_url_in
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_settings import Prompts
 from mynth_dagster.tables.store import TableStore
 
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the tables.")]
@@ -54,7 +55,7 @@ def written_batch(
     Raises:
         TableError: The folders have several names, and none is named.
     """
-    batch = Batch(name=name, identity=identity, **fields)
+    batch = Batch(name, Prompts(identity=identity), **fields)
     called = window or TableStore(root, name).window_dimension(table)
     return replace(batch, window_dimension=called) if called else batch
 

@@ -19,6 +19,7 @@ from mynth_dagster.cli.options import (
     Revision,
     Root,
     Window,
+    amount,
     drain_on_signals,
     engine_settings,
     mapping,
@@ -56,14 +57,14 @@ from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.queries import Queries, StateCount
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.batch_settings import FollowUp, Spending
 from mynth_dagster.models.money import (
     NO_MONEY,
     Receipt,
-    budget_from_usd,
     format_usd,
     usd_from_units,
 )
-from mynth_dagster.models.request import KINDS_BY_TABLE, FollowUpSettings, RatingLevel
+from mynth_dagster.models.request import RatingLevel
 from mynth_dagster.models.task import Task
 from mynth_dagster.printable import printable
 from mynth_dagster.tables.store import IMAGES, TableStore
@@ -358,13 +359,24 @@ def follow_up(
     with output.errors_as_exit_codes(lambda: progress.counts.n_posts, options=options):
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
-        asked = _asked(table, level or [], effort)
-        prices_usd = prices(price_usd or [])
+        levels = mapping("--level", level or [], "value=description")
+        fields: dict[str, Any] = {
+            "table": table,
+            "levels": [RatingLevel(value, description) for value, description in levels.items()],
+            "effort": effort,
+            "budget_usd": {"batch": amount("--budget-usd", budget_usd)} if budget_usd else {},
+            "retries": retries,
+        }
+        follow_up = FollowUp(**fields)
         images = written_batch(
-            root, batch, IMAGES, window=window, identity=identity, prices_usd=prices_usd
+            root,
+            batch,
+            IMAGES,
+            window=window,
+            identity=identity,
+            spending=Spending(prices_usd=prices(price_usd or [])),
         )
-        budget = budget_from_usd({"batch": budget_usd} if budget_usd else {})
-        work = FollowUpWork(images, asked, budget, retries)
+        work = FollowUpWork(images, follow_up)
         stop = CancelToken()
 
         def run(options: RunOptions) -> list[FollowUpSummary]:
@@ -380,14 +392,6 @@ def follow_up(
             output.note(PAYS_AGAIN)
         raise typer.Exit(EXIT_OTHER)
     raise typer.Exit(EXIT_OPEN if n_open else EXIT_OK)
-
-
-def _asked(table: str, levels: list[str], effort: str | None) -> FollowUpSettings:
-    if table not in KINDS_BY_TABLE:
-        raise ConfigError("TABLE", f"{table!r} is none of {', '.join(KINDS_BY_TABLE)}")
-    scale = mapping("--level", levels, "value=description")
-    own = tuple(RatingLevel(value, description) for value, description in scale.items())
-    return FollowUpSettings(KINDS_BY_TABLE[table], own, effort)
 
 
 async def _follow_up(

@@ -60,8 +60,15 @@ from mynth_dagster.engine.stop import (
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
-from mynth_dagster.models.batch import Batch, FileSettings, RequestDefaults
-from mynth_dagster.models.money import Receipt, budget_from_usd, format_usd
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_settings import (
+    Delivery,
+    Files,
+    ImageRequest,
+    Prompts,
+    Spending,
+)
+from mynth_dagster.models.money import Receipt, format_usd
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import rows_in_words
 from mynth_dagster.tables.source import open_source
@@ -289,17 +296,19 @@ def run(
         )
         wanted = Batch(
             name=batch or batch_name(prompts),
-            models=tuple(model or ["auto"]),
-            columns=columns(column or []),
-            defaults=RequestDefaults(size=size, count=count),
-            deadline_s=deadline,
+            prompts=Prompts(columns=columns(column or []), inputs_root=inputs_root),
+            request=ImageRequest(models=model or ["auto"], size=size, count=count),
+            spending=Spending(
+                prices_usd=prices(price_usd or []),
+                confirm_above_usd=amount("--confirm-above-usd", confirm_above_usd),
+                budget_usd={"batch": amount("--budget-usd", budget_usd)} if budget_usd else {},
+                retries=retries,
+            ),
+            delivery=Delivery(
+                deadline_s=deadline,
+                files=Files(store=files_store or "") if files or files_store else None,
+            ),
             window_dimension="partition",
-            retries=retries,
-            files=FileSettings(files_store or "") if files or files_store else None,
-            inputs_root=inputs_root,
-            prices_usd=prices(price_usd or []),
-            confirm_above_usd=amount("--confirm-above-usd", confirm_above_usd),
-            budget=budget_from_usd({"batch": budget_usd} if budget_usd else {}),
         )
 
         def make(options: RunOptions) -> RunReport:

@@ -109,7 +109,7 @@ async def _write(
     session: Session, batch: Batch, slice_: Slice, tables: Collection[str]
 ) -> ResultsSummary:
     name = batch.ledger_name
-    with_tokens = batch.defaults.public_access_tokens
+    with_tokens = batch.delivery.public_access_tokens
     row = await asyncio.to_thread(session.ledger.read.partition, name, slice_)
     return await asyncio.to_thread(
         write_results,
@@ -127,7 +127,8 @@ async def _write(
 def _url_lifetime_us(session: Session, batch: Batch) -> int | None:
     """Return the batch's setting, else the revision's lifetime; None where neither is known."""
     documented_s = session.client.profile.LIMITS.url_lifetime_s
-    lifetime_s = documented_s if batch.url_lifetime_s is None else batch.url_lifetime_s
+    known_s = batch.delivery.url_lifetime_s
+    lifetime_s = documented_s if known_s is None else known_s
     return None if lifetime_s is None else round(lifetime_s * US_PER_S)
 
 

@@ -26,7 +26,8 @@ from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ApiError, DownloadError, MynthError
 from mynth_dagster.limits import DOWNLOAD_TRIES, THUMBNAIL_DOWNLOADS
-from mynth_dagster.models.batch import Batch, FileSettings, Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import Files
 from mynth_dagster.models.failure import Download, KeptFile
 from mynth_dagster.models.task import Task
 from mynth_dagster.tables.images import (
@@ -63,7 +64,7 @@ class Fetcher:
         session: Session,
         store: ImageStore,
         slice_: Slice,
-        settings: FileSettings,
+        settings: Files,
         stop: CancelToken,
     ) -> None:
         self._session, self._store, self._slice = session, store, slice_
@@ -240,7 +241,7 @@ class _Keeper:
 
     def __init__(self, session: Session, batch: Batch, slice_: Slice, stop: CancelToken) -> None:
         self._session, self._slice, self._stop = session, slice_, stop
-        self._settings = batch.files or FileSettings()
+        self._settings = batch.delivery.files or Files()
         self.store = open_image_store(self._settings.store or session.settings.root, batch.name)
         self.counts = DownloadCounts()
         self._named: dict[str, str] = {}

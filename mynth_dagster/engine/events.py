@@ -218,7 +218,7 @@ class _Worker:
             await self.session.ledger.record_dispute(intent.intent_id, task_id, now)
             return None
         is_own_batch = intent.row.batch == self.work.ledger_name
-        deadline_s = self.work.batch.deadline_s if is_own_batch else TASK_DEADLINE_S
+        deadline_s = self.work.batch.delivery.deadline_s if is_own_batch else TASK_DEADLINE_S
         now = self.session.clock.instant()
         observed = await self.session.ledger.observe(
             Observation.of_intent(Source.WEBHOOK, intent, task_id, now, deadline_s=deadline_s)

@@ -130,7 +130,7 @@ async def resolve_unresolved(
     oldest_seq = min(unresolved.claimed_seq for unresolved in open_)
     searching = ListSearch(
         session,
-        deadline_s=work.batch.deadline_s,
+        deadline_s=work.batch.delivery.deadline_s,
         page_size=page_size,
         older_than_seq=oldest_seq,
     )

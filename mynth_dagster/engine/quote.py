@@ -216,7 +216,8 @@ async def quote_each(
     for plan in plans.values():
         samples = {**plan.samples, **samples}
         n_requests += plan.n_requests
-    quote = await build_quote(session.client, samples, n_requests, work.batch.prices_usd)
+    prices_usd = work.batch.spending.prices_usd
+    quote = await build_quote(session.client, samples, n_requests, prices_usd)
     return {slice_: (plan, _part_of(quote, plan)) for slice_, plan in plans.items()}
 
 

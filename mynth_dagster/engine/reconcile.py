@@ -330,7 +330,7 @@ async def _moving(session: Session, name: str) -> dict[Place, Moving]:
 
 
 def _is_behind(batch: Batch, row: PartitionRow, counts: Moving) -> bool:
-    shown = row.collected if batch.files is None else min(row.collected, row.downloaded)
+    shown = row.collected if batch.delivery.files is None else min(row.collected, row.downloaded)
     return shown < row.version or counts.n_finished > 0
 
 

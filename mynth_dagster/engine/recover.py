@@ -89,7 +89,7 @@ async def _require_newest_known(session: Session, batch: Batch) -> None:
         return
     walk = ListSearch(
         session,
-        deadline_s=batch.deadline_s,
+        deadline_s=batch.delivery.deadline_s,
         page_size=profile.LIMITS.list_page_max,
         older_than_seq=await session.ledger.newest_seq() + 1,
     )

@@ -63,10 +63,10 @@ from mynth_dagster.engine.submit import (
 )
 from mynth_dagster.engine.uploads import InputUploads
 from mynth_dagster.engine.work import ImageWork, Work
-from mynth_dagster.errors import UnauthorizedError, name_some
+from mynth_dagster.errors import RunStoppedError, UnauthorizedError, name_some
 from mynth_dagster.ledger import Stopped
 from mynth_dagster.models.batch import Batch, Slice
-from mynth_dagster.models.money import NO_MONEY, Receipt, units_from_usd, usd_from_units
+from mynth_dagster.models.money import NO_MONEY, Receipt, format_usd, units_from_usd, usd_from_units
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.images import open_image_store
 from mynth_dagster.tables.manifest import require_same_source, write_source_mark
@@ -90,6 +90,22 @@ class SubmitReport:
     api_revision: str
     settled: ResolveResult = NOTHING_RESOLVED
     stopped: StopReason | None = None
+
+    def require_all_sent(self, left: str) -> None:
+        """
+        Do nothing if every row was sent; ``left`` says how much was not.
+
+        Raises:
+            RunStoppedError: Why not, what was created, and what to do next.
+        """
+        if self.stopped is not None:
+            raise RunStoppedError(
+                self.stopped.code,
+                f"{self.stopped.message} {self.counts.n_accepted} tasks were created; {left}",
+                money=f"{format_usd(self.counts.reserved_units)} reserved by this run, nothing for "
+                "the rows that are left.",
+                next_step=self.stopped.next_step,
+            )
 
 
 async def prepare(
@@ -124,8 +140,8 @@ async def prepare(
         write_source_mark(store, whole_window, source)
         asyncio.run_coroutine_threadsafe(_raise(session, batch, summaries), loop).result()
 
-    found = await asyncio.to_thread(find_columns, source, batch.columns)
-    names_storage = batch.defaults.destination is not None or "destination" in found.ours
+    found = await asyncio.to_thread(find_columns, source, batch.prompts.columns)
+    names_storage = batch.request.destination is not None or "destination" in found.ours
     summaries = await asyncio.to_thread(
         write_prompts,
         source,
@@ -160,7 +176,8 @@ async def draft_quote(
 ) -> tuple[Plan, Quote]:
     """Plan and price a submission of these partitions; nothing is sent."""
     plan = await build_plan(session, work, slices, options)
-    quote = await build_quote(session.client, plan.samples, plan.n_requests, work.batch.prices_usd)
+    prices_usd = work.batch.spending.prices_usd
+    quote = await build_quote(session.client, plan.samples, plan.n_requests, prices_usd)
     notes = await asyncio.to_thread(_from_table, session, work, plan)
     notes += await _missing_destinations(session, plan)
     return plan, replace(quote, notes=(*quote.notes, *notes)) if notes else quote
@@ -219,8 +236,8 @@ async def submit(
         LedgerMismatchError: The tables know more than the ledger; nothing was sent.
         LedgerError: The ledger failed; everything that could be recorded is.
     """
-    if work.batch.files is not None:
-        open_image_store(work.batch.files.store or session.settings.root, work.batch.name)
+    if work.batch.delivery.files is not None:
+        open_image_store(work.batch.delivery.files.store or session.settings.root, work.batch.name)
     require_may_generate(await session.client.check_key())
     account = await session.account.number()
     await require_right_ledger(session, work)
@@ -288,7 +305,7 @@ async def _require_confirmed(
         facts = await asyncio.to_thread(session.ledger.read.facts, f"{prefix}{window}")
         before.update({f"{window}{rest}": value for rest, value in facts.items()})
     changed = [slice_ for slice_ in slices if before.get(_place(slice_)) != now]
-    limit_units = units_from_usd(work.batch.confirm_above_usd)
+    limit_units = units_from_usd(work.batch.spending.confirm_above_usd)
     stake = Stake(paid_again_units(plan, quote), limit_units) if changed else NOTHING_AT_STAKE
     require_confirmed(options, plan.paid, quote.total_units, stake)
     for slice_ in changed if not options.prompt_ids else []:
@@ -705,7 +722,7 @@ async def run_table(
     progress.on_prepared(prepared)
     quotes: list[Quote] = []
     submitter = f"command line {os.urandom(4).hex()}"
-    for options_now in (options, *[DEFAULT_RUN_OPTIONS] * batch.retries):
+    for options_now in (options, *[DEFAULT_RUN_OPTIONS] * batch.spending.retries):
         try:
             submitted = await submit_and_wait(
                 session,
@@ -747,7 +764,7 @@ async def _files(
     progress: RunProgress,
 ) -> list[FilesReport]:
     """The files of the images, where the batch keeps any."""
-    if batch.files is None or stop.is_cancelled:
+    if batch.delivery.files is None or stop.is_cancelled:
         return []
     progress.on_phase("download")
     return [await keep_files(session, batch, slice_, stop=stop) for slice_ in slices]

@@ -107,7 +107,7 @@ class ResponseRecorder:
             intent,
             created.task_id,
             now,
-            deadline_s=self._work.batch.deadline_s,
+            deadline_s=self._work.batch.delivery.deadline_s,
             reserved_units=created.reserved_units,
         )
         kept = self._session.ledger.enqueue(observation)
@@ -124,7 +124,7 @@ class ResponseRecorder:
             await self.unknown(intent, Unknown(error))
             return
         reach(CrashPoint.ANSWER_COMMITTED)
-        if created.token is not None and self._work.defaults.public_access_tokens:
+        if created.token is not None and self._work.delivery.public_access_tokens:
             lifetime_us = session.client.profile.LIMITS.token_lifetime_s * US_PER_S
             token = PublicAccessToken(created.token, recording.seen_at_us + lifetime_us)
             await session.ledger.save_token(created.task_id, token)

@@ -91,7 +91,7 @@ def read_webhook_health(ledger: Ledger, batch_name: str) -> WebhookHealth:
 
 async def webhook_health(session: Session, work: Work) -> WebhookHealth:
     """Return what polling may rely on: nothing if no endpoint gets the events of its tasks."""
-    if work.defaults.mute_registered_webhooks and not work.defaults.webhook_urls:
+    if work.delivery.mute_registered_webhooks and not work.delivery.webhook_urls:
         return WebhookHealth()
     return await asyncio.to_thread(read_webhook_health, session.ledger, work.ledger_name)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from mynth_dagster.engine.session import Session
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import Delivery
 from mynth_dagster.models.intent import Intent, UnresolvedIntent
 from mynth_dagster.models.money import Budget
 from mynth_dagster.models.request import PaidRequest, RowRequest
@@ -34,7 +35,7 @@ class Work(ABC):
         ledger_name: Their name in the ledger, where they have money and states of their own.
         result_table: The table that remembers their intents.
         settings: A hash of what makes other requests of rows that stay as they are.
-        defaults: What a request asks for where its row says nothing.
+        delivery: How its results come.
         budget: Caps on their money; rows beyond them are not sent.
         retries: How often a row whose task failed is asked for again by itself.
         is_known_by_mark: Whether a ledger that the tables' mark calls right has them, too.
@@ -44,7 +45,7 @@ class Work(ABC):
     ledger_name: str
     result_table: str
     settings: str
-    defaults: RequestDefaults
+    delivery: Delivery
     budget: Budget
     retries: int
     is_known_by_mark: bool
@@ -86,9 +87,9 @@ class ImageWork(Work):
             ledger_name=batch.ledger_name,
             result_table=TASKS,
             settings=settings_of(batch),
-            defaults=batch.defaults,
-            budget=batch.budget,
-            retries=batch.retries,
+            delivery=batch.delivery,
+            budget=batch.spending.budget,
+            retries=batch.spending.retries,
             is_known_by_mark=True,
         )
 

@@ -22,19 +22,11 @@ from mynth_dagster.engine.work import Work
 from mynth_dagster.errors import UnsupportedFeatureError
 from mynth_dagster.followups.tables import FollowUpSummary, write_follow_ups
 from mynth_dagster.ledger.queries import SliceLookup
-from mynth_dagster.models.batch import (
-    Batch,
-    RequestDefaults,
-    Slice,
-    follow_up_name,
-    require_sound_follow_up,
-    require_sound_retries,
-)
+from mynth_dagster.models.batch import Batch, Slice, follow_up_name
+from mynth_dagster.models.batch_settings import Delivery, FollowUp, require_sound_follow_up
 from mynth_dagster.models.intent import Intent, RowKey, UnresolvedIntent
-from mynth_dagster.models.money import NO_BUDGET, Budget
 from mynth_dagster.models.request import (
     FollowUpRequest,
-    FollowUpSettings,
     PaidRequest,
     follow_up_hash,
     follow_up_key,
@@ -110,36 +102,21 @@ _IMAGE_COLUMNS = ["prompt_id", "request_key", "image_index", "intent_id", "mynth
 
 
 class FollowUpWork(Work):
-    """
-    What is asked about the images of a batch.
+    """What is asked about the images of a batch."""
 
-    Args:
-        budget: Caps on its money, beside those of the images.
-        retries: How often a follow-up that failed is asked for again by itself.
-
-    Raises:
-        ConfigError: So many retries are not allowed.
-    """
-
-    def __init__(
-        self,
-        batch: Batch,
-        follow_up: FollowUpSettings,
-        budget: Budget = NO_BUDGET,
-        retries: int = 0,
-    ) -> None:
-        require_sound_retries(retries)
+    def __init__(self, batch: Batch, follow_up: FollowUp) -> None:
+        settings = follow_up.settings
         super().__init__(
             batch,
-            ledger_name=follow_up_name(batch.ledger_name, follow_up.kind),
-            result_table=follow_up.kind.table,
-            settings=hashlib.sha256(repr(follow_up).encode("utf-8")).hexdigest()[:16],
-            defaults=RequestDefaults(),
-            budget=budget,
-            retries=retries,
+            ledger_name=follow_up_name(batch.ledger_name, settings.kind),
+            result_table=settings.kind.table,
+            settings=hashlib.sha256(repr(settings).encode("utf-8")).hexdigest()[:16],
+            delivery=Delivery(),
+            budget=follow_up.budget,
+            retries=follow_up.retries,
             is_known_by_mark=False,  # a rebuilt ledger may know the images alone
         )
-        self.follow_up = follow_up
+        self.follow_up = settings
 
     def iter_rows(self, store: TableStore, slice_: Slice) -> Iterator[PlannedBatch]:
         """The images of a partition; those in the user's own storage without a URL are left out."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from typing import Any
 
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import MONEY_SCALE
@@ -190,7 +191,7 @@ class Budget:
 NO_BUDGET = Budget()
 
 
-def budget_from_usd(amounts: Mapping[str, Decimal | str]) -> Budget:
+def budget_from_usd(amounts: Mapping[Any, Decimal | str]) -> Budget:
     """
     Make a budget of caps in USD by scope: `partition`, `window`, `batch`.
 

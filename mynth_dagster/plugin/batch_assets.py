@@ -9,9 +9,9 @@ from types import MappingProxyType
 import dagster as dg
 
 from mynth_dagster.models.batch import Batch
-from mynth_dagster.plugin.checks import DEFAULT_LIMITS, CheckLimits
-from mynth_dagster.plugin.follow_ups import FollowUp, tables_of
+from mynth_dagster.models.batch_settings import Checks, FollowUp
 from mynth_dagster.plugin.partitions import BatchPartitions
+from mynth_dagster.plugin.settings import Execution
 from mynth_dagster.tables.source import PromptSource
 from mynth_dagster.tables.store import IMAGES
 
@@ -27,44 +27,41 @@ class BatchAssets:
     Args:
         open_window: From the key of a window to its prompts.
         checks: What the checks allow.
-        n_previews: Thumbnails made of each partition while collecting.
-        freshness: How old `images` may be.
-        pools: Concurrency pools by phase: `prepare`, `submit`, `collect`, `download`.
         origin: Where the batch is written down, for the UI's link to the code.
-        follow_ups: What is asked of Mynth about the images.
-        auto_resubmit: Whether the sensor may ask for runs that send rows again.
-        keys: Keys of tables that an override moved.
+        upstream: The asset that the prompts come from, if they do.
+        keys: Keys of tables that a translator moved.
     """
 
     batch: Batch
     partitions: BatchPartitions
     open_window: Callable[[str], PromptSource]
-    checks: CheckLimits = DEFAULT_LIMITS
-    n_previews: int = 0
-    freshness: dg.FreshnessPolicy | None = None
-    pools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    checks: Checks
+    execution: Execution
     origin: dg.CodeReferencesMetadataValue | None = None
     upstream: dg.AssetIn | None = None
-    follow_ups: tuple[FollowUp, ...] = ()
-    auto_resubmit: bool = True
     keys: Mapping[str, dg.AssetKey] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The last parts of the assets' keys: the tables, and `files` where they are kept."""
-        files = () if self.batch.files is None else (FILES,)
-        return (*TABLES, *files, *tables_of(self.follow_ups))
+        files = () if self.batch.delivery.files is None else (FILES,)
+        return (*TABLES, *files, *self.follow_up_tables)
+
+    @property
+    def follow_up_tables(self) -> tuple[str, ...]:
+        """The tables of the follow-ups."""
+        return tuple(one.table for one in self.batch.request.follow_ups)
 
     def follow_up(self, table: str) -> FollowUp | None:
         """What is asked about the images in this table; None where it is no such table."""
-        return next((asked for asked in self.follow_ups if asked.table == table), None)
+        return next((one for one in self.batch.request.follow_ups if one.table == table), None)
 
     def has_pictures(self, table: str) -> bool:
         """Whether the page of this table's asset begins with thumbnails."""
-        return table == IMAGES and self.n_previews > 0
+        return table == IMAGES and self.batch.delivery.previews > 0
 
     def key(self, table: str) -> dg.AssetKey:
-        """`<batch>/<table>` or `<batch>/files`, unless an override moved it."""
+        """`<batch>/<table>` or `<batch>/files`, unless a translator moved it."""
         return self.keys.get(table) or dg.AssetKey([self.batch.name, table])
 
     @property

@@ -8,66 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 import dagster as dg
 
-from mynth_dagster.errors import ConfigError, name_some
+from mynth_dagster.errors import name_some
 from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.batch_settings import Checks
 from mynth_dagster.models.money import format_usd, units_from_usd, usd_from_units
 from mynth_dagster.plugin.metadata import failure_rate, name_rows
 from mynth_dagster.tables.audit import Audit
 from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import UNRATED, ResultsSummary, add_example
-
-# The limits of the checks.
-
-
-@dataclass(frozen=True)
-class CheckLimits:
-    """
-    What the checks allow. Rates are shares, 0 to 1, each of one partition.
-
-    Args:
-        rejected_rate_warn: More rejected prompt rows than this share is a warning …
-        rejected_rate_error: … and more than this an error.
-        failure_rate_warn: More of the images asked for missing than this share is a warning …
-        failure_rate_error: … and more than this an error.
-        missing_file_rate_warn: More images without a file is a warning …
-        missing_file_rate_error: … and more than this an error; judged where files are kept.
-        budget_usd_per_window: USD that all partitions of one window together may be charged;
-            None: the batch's own cap on a window, else there is no such check. It judges
-            afterwards and stops nothing.
-        forbidden_levels: Levels of the content rating that no image may have.
-        unrated_share_warn: More images whose rating failed than this share is a warning.
-    """
-
-    rejected_rate_warn: float = 0.0
-    rejected_rate_error: float = 1.0
-    failure_rate_warn: float = 0.05
-    failure_rate_error: float = 0.5
-    missing_file_rate_warn: float = 0.0
-    missing_file_rate_error: float = 1.0
-    budget_usd_per_window: Decimal | None = None
-    forbidden_levels: tuple[str, ...] = ()
-    unrated_share_warn: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("rejected_rate", "failure_rate", "missing_file_rate"):
-            warn, error = getattr(self, f"{name}_warn"), getattr(self, f"{name}_error")
-            if not 0 <= warn <= error <= 1:
-                reason = f"{warn} and {error}: 0 ≤ {name}_warn ≤ {name}_error ≤ 1 is needed"
-                raise ConfigError(f"checks.{name}_warn", reason)
-        if not 0 <= self.unrated_share_warn <= 1:
-            raise ConfigError("checks.unrated_share_warn", "a share from 0 to 1 is needed")
-        budget = self.budget_usd_per_window
-        if budget is not None and not (budget.is_finite() and budget > 0):
-            raise ConfigError("checks.budget_usd_per_window", f"{budget} is not above 0")
-
-
-DEFAULT_LIMITS = CheckLimits()
 
 
 def percent(share: float) -> str:
@@ -180,7 +133,7 @@ _ERROR, _WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
 def check_specs(
-    key: Callable[[str], dg.AssetKey], limits: CheckLimits, *, rated: bool = False
+    key: Callable[[str], dg.AssetKey], limits: Checks, *, rated: bool = False
 ) -> list[dg.AssetCheckSpec]:
     """
     Make the specs of all checks of a batch; ``key`` gives the key of a table's asset.
@@ -255,7 +208,7 @@ def check_specs(
 
 
 def prompts_valid(
-    prompts: dg.AssetKey, summaries: Sequence[PromptsSummary], limits: CheckLimits
+    prompts: dg.AssetKey, summaries: Sequence[PromptsSummary], limits: Checks
 ) -> dg.AssetCheckResult:
     """Check that few enough rows were rejected."""
     rates = {s.slice: s.n_rejected / s.n_rows if s.n_rows else 0.0 for s in summaries}
@@ -271,7 +224,7 @@ def prompts_valid(
 
 
 def failures_few(
-    failures: dg.AssetKey, summaries: Sequence[ResultsSummary], limits: CheckLimits
+    failures: dg.AssetKey, summaries: Sequence[ResultsSummary], limits: Checks
 ) -> dg.AssetCheckResult:
     """Check that few enough of the requested images are missing."""
     rates = {summary.slice: failure_rate(summary) for summary in summaries}
@@ -287,7 +240,7 @@ def failures_few(
 
 
 def files_kept(
-    files: dg.AssetKey, summaries: Sequence[FilesSummary], limits: CheckLimits
+    files: dg.AssetKey, summaries: Sequence[FilesSummary], limits: Checks
 ) -> dg.AssetCheckResult:
     """Check that the images have their files."""
     rates = {s.slice: s.n_missing / s.n_images if s.n_images else 0.0 for s in summaries}
@@ -331,7 +284,7 @@ def nothing_open(failures: dg.AssetKey, summaries: Sequence[ResultsSummary]) -> 
 
 
 def within_budget(
-    images: dg.AssetKey, charged_by_window: Mapping[str, int], limits: CheckLimits
+    images: dg.AssetKey, charged_by_window: Mapping[str, int], limits: Checks
 ) -> dg.AssetCheckResult:
     """Check that no window was charged more than allowed; charges in units of 10⁻⁸ USD."""
     assert limits.budget_usd_per_window is not None

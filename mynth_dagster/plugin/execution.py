@@ -8,6 +8,7 @@ nothing can be awaited, and paid responses in flight would be lost.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,25 +23,25 @@ from mynth_dagster.engine.download import FilesReport, Thumbnails, keep_files, m
 from mynth_dagster.engine.plan import build_plan
 from mynth_dagster.engine.quote import quote_each
 from mynth_dagster.engine.reconcile import Progress, wait_until_idle
-from mynth_dagster.engine.run import SubmitReport, collect, prepare, submit
+from mynth_dagster.engine.run import RunProgress, SubmitReport, collect, prepare, submit
 from mynth_dagster.engine.session import Session
 from mynth_dagster.engine.stop import CancelToken, StopReason, passing_reason
 from mynth_dagster.engine.submit import SubmitCounts
 from mynth_dagster.engine.work import ImageWork
-from mynth_dagster.errors import MynthError, RunStoppedError, name_some
-from mynth_dagster.followups.tables import FollowUpSummary
+from mynth_dagster.errors import MynthError, name_some
+from mynth_dagster.followups.follow_ups import FollowUpWork, follow_up_images
 from mynth_dagster.limits import THUMBNAILS_BUDGET_S
 from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import FollowUp
 from mynth_dagster.models.money import Receipt, format_usd
 from mynth_dagster.plugin import checks, metadata
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.checks import ACCOUNTED_FOR, content_rated
 from mynth_dagster.plugin.failing import NOTHING_SENT, in_words, is_passing
-from mynth_dagster.plugin.follow_ups import FollowUp, run_follow_up, told_of
 from mynth_dagster.plugin.metadata import Metadata, written_columns
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.resource import MynthResource, Notices, run_watch
-from mynth_dagster.plugin.run_options import wishes_of
+from mynth_dagster.plugin.run_options import options_of_run
 from mynth_dagster.tables.audit import Audit, audit_slice
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import ResultsSummary
@@ -58,6 +59,9 @@ from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableSt
 
 
 Done = Mapping[Slice, Metadata]
+DATA_DIGEST = "mynth/data_digest"
+"""In the metadata of a table: what its rows hash to. Dagster's data version is made of it."""
+DATA_VERSION_TAG = "dagster/data_version"
 
 
 def record_all(
@@ -83,7 +87,12 @@ def record_all(
             if key is not None:
                 context.add_asset_metadata(values, asset_key=asset, partition_key=key)
         whole = _of_whole(next(iter(by_slice.values()))) if partitions.definition is None else None
-        yield dg.MaterializeResult(asset_key=asset, metadata=whole, check_results=of_asset)
+        yield dg.MaterializeResult(
+            asset_key=asset,
+            metadata=whole,
+            check_results=of_asset,
+            data_version=_data_version(by_slice.values()),
+        )
 
 
 def record_some(
@@ -101,7 +110,7 @@ def record_some(
                     asset_key=asset,
                     partition=partitions.key_of(slice_),
                     metadata=values if partitions.definition else _of_whole(values),
-                    tags=partitions.tags_of(slice_),
+                    tags={**partitions.tags_of(slice_), **_version_tag(values)},
                 )
             )
 
@@ -116,6 +125,26 @@ def record_some(
             blocking=context.assets_def.get_spec_for_check_key(key).blocking,
         )
         context.log_event(evaluation)
+
+
+def _data_version(recorded: Iterable[Metadata]) -> dg.DataVersion | None:
+    """
+    Return the version of what a run made: of its partition, or of all of them together.
+
+    Dagster takes one for a run. So a partition that stayed as it was is new where another of its
+    run changed: what depends on it is run once too often, and never too seldom.
+    """
+    digests = [str(values.get(DATA_DIGEST, "")) for values in recorded]
+    if not all(digests):
+        return None
+    if len(digests) > 1:
+        digests = [hashlib.sha256(" ".join(digests).encode()).hexdigest()]
+    return dg.DataVersion(digests[0][:16]) if digests else None
+
+
+def _version_tag(values: Metadata) -> dict[str, str]:
+    version = _data_version([values])
+    return {} if version is None else {DATA_VERSION_TAG: version.value}
 
 
 def _key_of(check: dg.AssetCheckResult) -> dg.AssetCheckKey:
@@ -171,7 +200,9 @@ def recording_part_way(
         reason = passing_reason(error)
         if reason is not None and on_outage is not None:
             on_outage(reason)
-        is_resumed = reason is not None and on_outage is not None and assets.auto_resubmit
+        is_resumed = (
+            reason is not None and on_outage is not None and assets.batch.spending.auto_resubmit
+        )
         next_step = _SENSOR_GOES_ON if is_resumed else ""
         raise dg.Failure(
             in_words(error, money=_money(counts), next_step=next_step) + then,
@@ -259,6 +290,7 @@ class Landed:
     audit: Audit
     schemas: Mapping[str, pa.Schema]
     thumbnails: Thumbnails
+    digests: Mapping[str, str]
 
     def metadata(self, assets: BatchAssets, table: str) -> metadata.Metadata:
         """Return what the UI shows of the partition, of `images` or `failures`."""
@@ -273,7 +305,7 @@ class Landed:
             assets.key,
             below_pictures=assets.has_pictures(table),
         )
-        return {**shown, **columns}
+        return {**shown, **columns, DATA_DIGEST: self.digests[table]}
 
 
 class Landing:
@@ -292,20 +324,24 @@ class Landing:
             table: await asyncio.to_thread(self._store.read_schema, table, summary.slice)
             for table in (IMAGES, FAILURES)
         }
+        digests = {
+            table: await asyncio.to_thread(self._store.data_digest, table, summary.slice)
+            for table in (IMAGES, FAILURES)
+        }
         thumbnails = await make_thumbnails(
             self._session,
             self._assets.batch,
             summary.slice,
-            summary.images[: self._assets.n_previews],
+            summary.images[: self._assets.batch.delivery.previews],
             budget_s=self._until_s - self._session.clock.elapsed_s(),
         )
         name = self._assets.batch.ledger_name
         read = self._session.ledger.read
         receipt = await asyncio.to_thread(read.receipt, name, [summary.slice])
-        return Landed(summary, receipt, audit, schemas, thumbnails)
+        return Landed(summary, receipt, audit, schemas, thumbnails, digests)
 
 
-async def prompts_told(
+async def _prompts_shown(
     session: Session, assets: BatchAssets, written: Sequence[PromptsSummary]
 ) -> dict[Slice, metadata.Metadata]:
     """Return what the UI shows of prompt tables just written, with the price of sending them."""
@@ -320,11 +356,12 @@ async def prompts_told(
             **metadata.prompts_metadata(summary),
             **metadata.quote_metadata(*quotes[summary.slice]),
             **written_columns(PROMPTS, schema, assets.key),
+            DATA_DIGEST: await asyncio.to_thread(store.data_digest, PROMPTS, summary.slice),
         }
     return by_slice
 
 
-def tasks_told(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadata:
+def _tasks_shown(assets: BatchAssets, summary: ResultsSummary) -> metadata.Metadata:
     """Return what the UI shows of a partition that was sent."""
     return {
         **metadata.tasks_metadata(summary),
@@ -364,7 +401,7 @@ def prepare_prompts(
             source = await asyncio.to_thread(assets.open_window, window)
             written = await prepare(session, assets.batch, source, window=window, wanted=wanted)
             summaries.extend(written)
-            done.update(await prompts_told(session, assets, written))
+            done.update(await _prompts_shown(session, assets, written))
 
     def judge() -> list[dg.AssetCheckResult]:
         return [checks.prompts_valid(assets.key("prompts"), summaries, assets.checks)]
@@ -373,7 +410,7 @@ def prepare_prompts(
     waits = will_send(context, assets)
     on_outage = later(mynth, assets, slices, code=NOT_PREPARED) if waits else None
     with recording_part_way(context, assets, tables, slices, judge, on_outage=on_outage):
-        mynth.run(work)
+        mynth.in_session(work)
     yield from record_all(context, assets.partitions, tables, checks=judge())
 
 
@@ -383,16 +420,17 @@ def submit_tasks(
     """Send what is missing in the run's partitions."""
     slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
     batch, done, counts = assets.batch, dict[Slice, metadata.Metadata](), SubmitCounts()
-    wishes = wishes_of(context)
+    options = options_of_run(context)
 
     async def work(session: Session) -> SubmitReport:
+        store = TableStore(session.settings.root, batch.name)
         report = await submit(
             session,
             ImageWork(batch),
             slices,
             submitter=context.run.run_id,
             stop=stop,
-            options=await wishes.of(session, batch.ledger_name),
+            options=await options.of(session, batch.ledger_name),
             counts=counts,
             on_quote=lambda plan, quote: notices.put(
                 lambda: context.log.info(
@@ -402,11 +440,13 @@ def submit_tasks(
         )
         for slice_ in slices:
             if await _is_sent(session, batch, slice_, report):
-                done[slice_] = tasks_told(assets, await write_tasks(session, batch, slice_))
+                summary = await write_tasks(session, batch, slice_)
+                digest = await asyncio.to_thread(store.data_digest, TASKS, slice_)
+                done[slice_] = {**_tasks_shown(assets, summary), DATA_DIGEST: digest}
         return report
 
     tables = {assets.key("tasks"): done}
-    on_outage = None if wishes.options.prompt_ids else later(mynth, assets, slices)
+    on_outage = None if options.options.prompt_ids else later(mynth, assets, slices)
     with recording_part_way(
         context,
         assets,
@@ -414,10 +454,10 @@ def submit_tasks(
         slices,
         counts=counts,
         on_outage=on_outage,
-        then=wishes.how_to_go_on,
+        then=options.how_to_go_on,
     ):
-        report = mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
-        _require_all_sent(report, done, slices)
+        report = mynth.in_session(work, stop=stop, notices=notices, watch=run_watch(context))
+        report.require_all_sent(_left(slices, done))
     context.add_output_metadata(metadata.submission_metadata(report))
     yield from record_all(context, assets.partitions, tables)
 
@@ -453,7 +493,7 @@ def collect_results(
     }
     with recording_part_way(context, assets, tables, slices, judge):
         try:
-            mynth.run(work, stop=stop, notices=notices, watch=run_watch(context))
+            mynth.in_session(work, stop=stop, notices=notices, watch=run_watch(context))
         finally:
             for slice_, one in landed.items():
                 _observe_tasks(context, assets, one)
@@ -475,7 +515,7 @@ def _judged(
     ]
     if limits.budget_usd_per_window is not None:
         results.append(checks.within_budget(images, charged, limits))
-    if assets.batch.defaults.rating is not None:
+    if assets.batch.request.rating is not None:
         forbidden, share_warn = limits.forbidden_levels, limits.unrated_share_warn
         results.append(content_rated(images, summaries, forbidden, share_warn))
     return results
@@ -500,7 +540,7 @@ def keep_image_files(
 
     tables = {assets.key(FILES): done}
     with recording_part_way(context, assets, tables, slices, judge):
-        mynth.run(work, stop=stop, watch=run_watch(context))
+        mynth.in_session(work, stop=stop, watch=run_watch(context))
     yield from record_all(context, assets.partitions, tables, checks=judge())
 
 
@@ -508,22 +548,42 @@ def ask_about_images(
     context: dg.AssetExecutionContext,
     mynth: MynthResource,
     assets: BatchAssets,
-    asked: FollowUp,
+    follow_up: FollowUp,
 ) -> Iterator[Result]:
-    """Ask what was not asked yet about the images of the run's partitions."""
-    slices = assets.partitions.in_run(context)
-    wishes = wishes_of(context)
-    landed: dict[Slice, FollowUpSummary] = {}
-    tables: dict[dg.AssetKey, dict[Slice, metadata.Metadata]] = {assets.key(asked.table): {}}
-    counts, then = SubmitCounts(), wishes.how_to_go_on
+    """Ask what was not asked yet about the images of the run's partitions; wait, and write."""
+    slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
+    options, progress = options_of_run(context), RunProgress()
+    progress.on_quote = lambda plan, quote: notices.put(
+        lambda: context.log.info(
+            f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
+        )
+    )
+    of_images, table = FollowUpWork(assets.batch, follow_up), follow_up.table
+    landed: dict[Slice, Metadata] = {}
+
+    async def work(session: Session) -> None:
+        store = TableStore(session.settings.root, assets.batch.name)
+        summaries = follow_up_images(
+            session,
+            of_images,
+            slices,
+            submitter=context.run.run_id,
+            stop=stop,
+            progress=progress,
+            options=await options.of(session, of_images.ledger_name),
+        )
+        async for summary in summaries:
+            landed[summary.slice] = {
+                **metadata.follow_up_metadata(summary),
+                DATA_DIGEST: await asyncio.to_thread(store.data_digest, table, summary.slice),
+            }
+
+    tables = {assets.key(table): landed}
+    counts, then = SubmitCounts(), options.how_to_go_on
     with recording_part_way(context, assets, tables, slices, counts=counts, then=then):
-        try:
-            progress = run_follow_up(context, mynth, asked.of(assets.batch), slices, wishes, landed)
-        finally:
-            for slice_, summary in landed.items():
-                tables[assets.key(asked.table)][slice_] = told_of(summary)
+        mynth.in_session(work, stop=stop, notices=notices, watch=run_watch(context))
         if progress.report is not None:
-            _require_all_sent(progress.report, landed, slices)
+            progress.report.require_all_sent(_left(slices, landed))
     yield from record_all(context, assets.partitions, tables)
 
 
@@ -539,9 +599,9 @@ def execute(
     context: dg.AssetExecutionContext, phase: str, mynth: MynthResource, assets: BatchAssets
 ) -> Iterator[Result]:
     """The body of `prepare`, `submit`, `collect`, `download`, or of a follow-up."""
-    asked = assets.follow_up(phase)
-    if asked is not None:
-        yield from ask_about_images(context, mynth, assets, asked)
+    follow_up = assets.follow_up(phase)
+    if follow_up is not None:
+        yield from ask_about_images(context, mynth, assets, follow_up)
     else:
         yield from _BODIES[phase](context, mynth, assets)
 
@@ -553,21 +613,9 @@ async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: Submit
     return (await build_plan(session, ImageWork(batch), [slice_])).n_to_send == 0
 
 
-def _require_all_sent(
-    report: SubmitReport, done: Mapping[Slice, object], slices: Sequence[Slice]
-) -> None:
-    stopped = report.stopped
-    if stopped is None:
-        return
-    left = len(slices) - len(done)
-    raise RunStoppedError(
-        stopped.code,
-        f"{stopped.message} {report.counts.n_accepted} tasks were created; "
-        f"{left} of {len(slices)} partitions have rows left to send.",
-        money=f"{format_usd(report.counts.reserved_units)} reserved by this run, nothing for "
-        "the rows that are left.",
-        next_step=stopped.next_step,
-    )
+def _left(slices: Sequence[Slice], done: Mapping[Slice, object]) -> str:
+    n_left = len(slices) - len(done)
+    return f"{n_left} of {len(slices)} partitions have rows left to send."
 
 
 def _observe_tasks(context: dg.AssetExecutionContext, assets: BatchAssets, landed: Landed) -> None:

@@ -107,17 +107,18 @@ def _stamp(entry: Mapping[str, Any]) -> str:
 
 
 def build_file_sensor(
-    assets: BatchAssets, folder: PromptFolder, *, name: str, job: str, interval_s: int
+    assets: BatchAssets, folder: PromptFolder, *, job: str
 ) -> dg.SensorDefinition:
     """Build the sensor `<batch>_new_files`; off by default, since it leads to spending."""
 
     @dg.sensor(
-        name=name,
+        name=f"{assets.batch.name}_new_files",
         job_name=job,
-        minimum_interval_seconds=interval_s,
+        minimum_interval_seconds=assets.batch.delivery.sensor_interval_s,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Adds a partition for each new file in {folder.folder} and runs {job} for it; "
         "again when a file changes.",
+        owners=list(assets.execution.owners),
     )
     def files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return evaluate(context, assets, folder)

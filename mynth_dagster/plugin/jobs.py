@@ -22,7 +22,6 @@ from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.money import format_usd
 from mynth_dagster.plugin.batch_assets import FILES, BatchAssets
 from mynth_dagster.plugin.failing import NOTHING_SENT, errors_as_failures
-from mynth_dagster.plugin.follow_ups import tables_of
 from mynth_dagster.plugin.metadata import as_table, as_text
 from mynth_dagster.plugin.resource import MynthResource
 from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG, run_options_from
@@ -67,8 +66,10 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
             job_name(name, doing),
             selection=FittingAssets(assets, *tables),
             config=asked if doing == "retry" else None,
-            executor_def=dg.in_process_executor,
+            executor_def=assets.execution.executor,
             description=_DESCRIPTIONS[doing],
+            tags=dict(assets.execution.tags),
+            owners=list(assets.execution.owners),
         )
         for doing, tables in _tables(assets).items()
     ]
@@ -77,16 +78,14 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
 def _tables(assets: BatchAssets) -> dict[str, tuple[str, ...]]:
     """Return the tables that each job makes; files come with collections, if they are kept."""
     files = (FILES,) if FILES in assets.names else ()
-    follow_ups = tables_of(assets.follow_ups)
+    follow_ups = assets.follow_up_tables
     tables = dict(_TABLES)
     tables["collect"] += files
     tables["all"] += (*files, *follow_ups)
     return {**tables, "follow_up": follow_ups} if follow_ups else tables
 
 
-def build_schedule(
-    assets: BatchAssets, *, cron: str, phase: str, per_partition: bool
-) -> dg.ScheduleDefinition:
+def build_schedule(assets: BatchAssets, *, cron: str, phase: str) -> dg.ScheduleDefinition:
     """
     Build the schedule of the last closed window: one run over its whole fan-out, or one each.
 
@@ -105,9 +104,10 @@ def build_schedule(
         execution_timezone=windows.timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=f"Runs {name} for the last closed window.",
+        owners=list(assets.execution.owners),
     )
     def nightly(context: dg.ScheduleEvaluationContext) -> Any:
-        return _requests(assets, windows, context.scheduled_execution_time, per_partition)
+        return _requests(assets, windows, context.scheduled_execution_time)
 
     return nightly
 
@@ -116,14 +116,13 @@ def _requests(
     assets: BatchAssets,
     windows: dg.TimeWindowPartitionsDefinition,
     now: datetime,
-    per_partition: bool,  # noqa: FBT001
 ) -> Any:
     closed = windows.get_prev_partition_window(now)
     if closed is None:
         return dg.SkipReason("no window is closed yet")
     window = windows.get_partition_key_for_timestamp(closed.start.timestamp())
     slices = assets.batch.slices(window)
-    if per_partition or len(slices) == 1:
+    if assets.execution.is_run_per_partition or len(slices) == 1:
         return [dg.RunRequest(run_key=s.key, partition_key=s.key) for s in slices]
     return dg.RunRequest(run_key=window, tags=assets.partitions.range_tags(slices))
 
@@ -171,14 +170,13 @@ STOP_CONFIG = {
 """The launchpad's fields of `<batch>__stop`."""
 
 
-def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefinition]:
+def build_operations(assets: BatchAssets) -> list[dg.JobDefinition]:
     """Build the jobs `<batch>_quote`, `<batch>_resolve` and `<batch>_stop`."""
     return [
         _job(
             assets,
-            resource_key,
             "quote",
-            tell_quote,
+            show_quote,
             RUN_OPTIONS_CONFIG,
             "A dry run: shows what `submit` would send of a partition and what it would reserve, "
             "with the same launchpad fields. Sends nothing and spends nothing; `prompts` must be "
@@ -187,7 +185,6 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
         ),
         _job(
             assets,
-            resource_key,
             "resolve",
             resolve_in_doubt,
             SETTLE_CONFIG,
@@ -196,7 +193,6 @@ def build_operations(assets: BatchAssets, resource_key: str) -> list[dg.JobDefin
         ),
         _job(
             assets,
-            resource_key,
             "stop",
             stop_or_resume,
             STOP_CONFIG,
@@ -214,7 +210,6 @@ Operation = Callable[[dg.OpExecutionContext, MynthResource, BatchAssets], None]
 
 def _job(
     assets: BatchAssets,
-    resource_key: str,
     doing: str,
     work: Operation,
     config: Any,
@@ -223,6 +218,7 @@ def _job(
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
 ) -> dg.JobDefinition:
     """Build a job of one operation, in the process of its run."""
+    resource_key = assets.execution.resource_key
 
     @dg.op(
         name=f"{assets.batch.name}__{doing}",
@@ -238,6 +234,8 @@ def _job(
         partitions_def=partitions_def,
         executor_def=dg.in_process_executor,
         description=description,
+        tags=dict(assets.execution.tags),
+        owners=list(assets.execution.owners),
     )
     def job() -> None:
         operation()
@@ -270,7 +268,7 @@ def stop_or_resume(
     context.add_output_metadata({"mynth/stopped": dg.MetadataValue.md(text)})
 
 
-def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:
+def show_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: BatchAssets) -> None:
     """Log and record what a submission of the run's partitions would do."""
     slices = assets.partitions.in_run(context)
     options = run_options_from(context.op_config)
@@ -282,7 +280,7 @@ def tell_quote(context: dg.OpExecutionContext, mynth: MynthResource, assets: Bat
             for slice_, (plan, quote) in quotes.items()
         ]
 
-    rows = mynth.run(work)
+    rows = mynth.in_session(work)
     heads = ("partition", "rows to send", "would reserve")
     context.add_output_metadata({"mynth/quote": dg.MetadataValue.md(as_table(heads, rows))})
     for partition, n_rows, price in rows:
@@ -303,7 +301,7 @@ def resolve_in_doubt(
         return await asyncio.to_thread(list_held, session.ledger, name, now_us=now_us)
 
     with errors_as_failures(money=_changed(done), rerun=_RERUN):
-        left = mynth.run(work)
+        left = mynth.in_session(work)
     for line in done:
         context.log.info(line)
     context.add_output_metadata(

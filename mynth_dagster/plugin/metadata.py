@@ -20,9 +20,11 @@ from mynth_dagster.engine.plan import Plan
 from mynth_dagster.engine.quote import Quote
 from mynth_dagster.engine.run import SubmitReport
 from mynth_dagster.errors import cut
+from mynth_dagster.followups.tables import FollowUpSummary
 from mynth_dagster.limits import GALLERY_MAX_CHARS, INLINE_MARKDOWN_MAX_CHARS, TABLE_ROWS_MAX
 from mynth_dagster.models.money import NO_MONEY, Receipt, format_usd, usd_from_units
 from mynth_dagster.printable import printable
+from mynth_dagster.tables.catalogue import Catalogue
 from mynth_dagster.tables.images import draw_strip
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import FailureKind, ResultsSummary, SampleImage
@@ -249,6 +251,30 @@ def files_metadata(report: FilesReport) -> Metadata:
         "mynth/taken_in": counts.n_taken_in,
         "mynth/download_s": round(report.seconds, 1),
     }
+
+
+def follow_up_metadata(summary: FollowUpSummary) -> Metadata:
+    """What the UI shows of one partition of `ratings`, `alt_texts` or `reviews`."""
+    answers = {f"mynth/images_{answer}": n for answer, n in summary.by_answer.items()}
+    return {
+        "dagster/partition_row_count": summary.n_images,
+        "dagster/uri": dg.MetadataValue.text(summary.uri),
+        "mynth/answered": summary.n_answered,
+        "mynth/states": dg.MetadataValue.json(summary.by_status),
+        "mynth/charged_usd": float(usd_from_units(summary.charged_units)),
+        **answers,
+    }
+
+
+def catalogue_metadata(catalogue: Catalogue, models: Sequence[str]) -> Metadata:
+    """What the UI shows of the prices of a batch's models, as they were last read."""
+    rows = []
+    for model in models:
+        price = catalogue.prices_usd.get(model)
+        known = "not listed" if model not in catalogue.prices_usd else "not known"
+        rows.append((as_text(model), known if price is None else f"{price:f}"))
+    heads = ("model", f"USD per image on {catalogue.read_at[:10]}")
+    return {"mynth/prices": dg.MetadataValue.md(as_table(heads, rows))}
 
 
 def failure_rate(summary: ResultsSummary) -> float:

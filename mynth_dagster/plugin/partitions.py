@@ -119,7 +119,10 @@ class BatchPartitions:
         fan_out = dg.StaticPartitionsDefinition(keys)
         if self.windows is None:
             return fan_out
-        dimensions = {self.batch.window_dimension: self.windows, self.batch.fan_out: fan_out}
+        dimensions = {
+            self.batch.window_dimension: self.windows,
+            self.batch.fan_out_dimension: fan_out,
+        }
         return dg.MultiPartitionsDefinition(dimensions)
 
     @property

@@ -43,7 +43,7 @@ def run_options_from(config: Mapping[str, Any]) -> RunOptions:
 
 
 @dataclass(frozen=True)
-class RunsWishes:
+class OptionsOfRun:
     """The options of a run, and the run that first had them."""
 
     options: RunOptions
@@ -65,10 +65,10 @@ GO_ON = (
 )
 
 
-def wishes_of(context: dg.AssetExecutionContext) -> RunsWishes:
+def options_of_run(context: dg.AssetExecutionContext) -> OptionsOfRun:
     """Read the launchpad's options of this run."""
     options = run_options_from(context.op_execution_context.op_config)
-    return RunsWishes(options, _first_try(context.instance, context.run))
+    return OptionsOfRun(options, _first_try(context.instance, context.run))
 
 
 def _first_try(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -114,20 +114,20 @@ class Tick:
     stops: Sequence[str] = ()
 
 
-def build_sensor(
-    assets: BatchAssets, resource_key: str, jobs: Sequence[Any], *, interval_s: int
-) -> dg.SensorDefinition:
+def build_sensor(assets: BatchAssets, jobs: Sequence[Any]) -> dg.SensorDefinition:
     """Build the sensor `<batch>_completion`, running by default."""
     names = {job_name(assets.batch.name, doing) for doing in ("submit", "collect")}
+    resource_key = assets.execution.resource_key
 
     @dg.sensor(
         name=f"{assets.batch.name}_completion",
         jobs=[job for job in jobs if job.name in names],
-        minimum_interval_seconds=interval_s,
+        minimum_interval_seconds=assets.batch.delivery.sensor_interval_s,
         required_resource_keys={resource_key},
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Polls Mynth for finished tasks and collects partitions that are idle. "
         "Starts a run that sends rows again where a rate limit or an outage has passed.",
+        owners=list(assets.execution.owners),
     )
     def completion(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return evaluate(context, getattr(context.resources, resource_key), assets)
@@ -139,7 +139,11 @@ def evaluate(
     context: dg.SensorEvaluationContext, mynth: MynthResource, assets: BatchAssets
 ) -> dg.SensorResult:
     """Evaluate one tick."""
-    asked = list(previous_resubmits(context.instance, assets)) if assets.auto_resubmit else []
+    asked = (
+        list(previous_resubmits(context.instance, assets))
+        if assets.batch.spending.auto_resubmit
+        else []
+    )
 
     async def work(session: Session) -> Tick:
         watched, is_complete = await partition_status(
@@ -151,7 +155,9 @@ def evaluate(
             if p.auto_resubmit is not None
         ]
         unsent = (
-            await choose_due(session, assets.batch, rows, asked) if assets.auto_resubmit else []
+            await choose_due(session, assets.batch, rows, asked)
+            if assets.batch.spending.auto_resubmit
+            else []
         )
         silence = (await webhook_health(session, ImageWork(assets.batch))).problem
         for run_id, status in _over(context.instance, watched).items():
@@ -164,7 +170,7 @@ def evaluate(
         return Tick(watched, unsent, is_complete, silence, unreported, stops)
 
     try:
-        tick = mynth.run(work, settings=_in_a_hurry(mynth.engine_settings()))
+        tick = mynth.in_session(work, settings=_in_a_hurry(mynth.engine_settings()))
     except MynthError as error:
         return dg.SensorResult(skip_reason=tick_in_words(error))
     active = active_runs(context.instance, assets)

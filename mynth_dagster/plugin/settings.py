@@ -1,248 +1,311 @@
-"""The models of a `defs.yaml`: each field's meaning, and its value for `build_image_batch`."""
+"""
+The settings that Dagster alone knows, and the settings of a batch as fields of a `defs.yaml`.
 
-from collections.abc import Callable
+Every field of a `defs.yaml` may be a template; its meaning, type and range come from the class that
+Python uses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
-from typing import Literal
+from decimal import Decimal
+from functools import cache, reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import dagster as dg
-from pydantic import Field
+from dagster.components.resolved.base import resolve_fields
+from dagster.components.resolved.core_models import (
+    MultiRunBackfillPolicyModel,
+    SingleRunBackfillPolicyModel,
+    resolve_backfill_policy,
+)
+from dagster.components.resolved.form_config import ComponentFormConfig
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import FileSettings, RequestDefaults
-from mynth_dagster.models.request import Rating, RatingLevel
-from mynth_dagster.plugin.checks import CheckLimits
-from mynth_dagster.plugin.follow_ups import FollowUp
+from mynth_dagster.models.batch_settings import Freshness, Prompts, Settings
+from mynth_dagster.models.request import KINDS_BY_TABLE, Rating
 
-Amount = str | float
-"""An amount in USD; Dagster's templates turn a text that looks like a number into one."""
-
-_LIMITS = CheckLimits()
-_FILES = FileSettings()
-_TIME_WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition]] = {
-    "hourly": dg.HourlyPartitionsDefinition,
-    "daily": dg.DailyPartitionsDefinition,
-    "weekly": dg.WeeklyPartitionsDefinition,
-    "monthly": dg.MonthlyPartitionsDefinition,
+PHASES = {
+    "prepare": ("prompts",),
+    "submit": ("tasks",),
+    "collect": ("images", "failures"),
+    "download": ("files",),
+    **{table: (table,) for table in KINDS_BY_TABLE},
+}
+"""The steps of a batch, and the tables that each materializes."""
+DEFAULT_POOLS = {
+    "submit": "mynth_submit",
+    "collect": "mynth_collect",
+    "download": "mynth_download",
 }
 
 
-class WindowsModel(dg.Model, dg.Resolvable):
-    """The windows of a batch: time windows, or keys of your own."""
+class Execution(Settings):
+    """How Dagster runs the work: runs, pools, tags, processes, owners."""
 
-    type: Literal["hourly", "daily", "weekly", "monthly", "static", "files"] = Field(
-        description="A time window; static: keys of your own; files: one partition for each file "
-        "that appears, where prompts is a path such as inbox/{window}.parquet."
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    backfill_policy: dg.BackfillPolicy = Field(
+        default=dg.BackfillPolicy.single_run(),
+        description="`single_run`: one run for all partitions that are asked for together, which "
+        "works on them in parallel; `multi_run`: a run for so many partitions each. The schedule "
+        "follows it, too.",
+    )
+    pool: str | Mapping[str, str] | None = Field(
+        default=None,
+        description="One concurrency pool for all that talks to Mynth, or pools by step: `submit`, "
+        "`collect`, `download`, `prepare`. Left out: `mynth_submit`, `mynth_collect` and "
+        "`mynth_download`, which limit nothing until the instance gives them a limit.",
+    )
+    op_tags: Mapping[str, Any] = Field(
+        default={}, description="Tags of the operations, such as `dagster-k8s/config`."
+    )
+    executor: dg.ExecutorDefinition = Field(
+        default=dg.in_process_executor,
+        description="Of the jobs: `in_process`, in which the steps of a run share one process, or "
+        "`multiprocess`.",
+    )
+    owners: Sequence[str] = Field(
+        default=(),
+        description="Owners of assets, jobs, sensors and schedule: `team:studio`, an e-mail "
+        "address.",
+    )
+    tags: Mapping[str, str] = Field(
+        default={}, description="Tags of the assets and of the jobs' runs."
+    )
+    resource_key: str = Field(default="mynth", description="Key of the `MynthResource`.")
+
+    @field_validator("pool")
+    @classmethod
+    def _known_steps(cls, pool: str | Mapping[str, str] | None) -> str | Mapping[str, str] | None:
+        unknown = sorted(set(pool) - set(PHASES)) if isinstance(pool, Mapping) else []
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(PHASES)}")
+        return pool
+
+    def pool_of(self, phase: str) -> str | None:
+        """The concurrency pool of a step."""
+        if isinstance(self.pool, str):
+            return None if phase == "prepare" else self.pool
+        return (DEFAULT_POOLS if self.pool is None else self.pool).get(phase)
+
+    @property
+    def is_run_per_partition(self) -> bool:
+        return self.backfill_policy.max_partitions_per_run == 1
+
+
+def freshness_policy(freshness: Freshness | None) -> dg.FreshnessPolicy | None:
+    """
+    Make Dagster's policy.
+
+    Raises:
+        ConfigError: The cron expression or its time zone is none.
+    """
+    if freshness is None:
+        return None
+    if freshness.fail_after_hours is not None:
+        warn = freshness.warn_after_hours
+        return dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=freshness.fail_after_hours),
+            warn_window=None if warn is None else timedelta(hours=warn),
+        )
+    assert freshness.deadline_cron is not None
+    try:
+        return dg.FreshnessPolicy.cron(
+            deadline_cron=freshness.deadline_cron,
+            lower_bound_delta=timedelta(hours=freshness.lower_bound_hours),
+            timezone=freshness.timezone,
+        )
+    except Exception as error:  # noqa: BLE001 - whatever Dagster finds wrong
+        reason = f"{freshness.deadline_cron!r} in {freshness.timezone!r}: {error}"
+        raise ConfigError("checks.freshness", reason) from None
+
+
+# Settings as fields of YAML: the same class, with types that YAML can write.
+
+
+def in_yaml(settings: type[Settings], description: str) -> dg.Resolver:
+    """Return what makes a field of YAML out of a class of settings."""
+    twin = _twin(settings)
+    return dg.Resolver(
+        twin.resolve_from_model, model_field_type=twin.model(), description=description
+    )
+
+
+class _Twin(dg.Model, dg.Resolvable):
+    """A class of settings as YAML writes it; resolved, it is the class itself."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    settings: ClassVar[type[Settings]]
+
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Settings:
+        return cls.settings(**resolve_fields(model, cls, context))
+
+
+def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
+    return context.resolve_value(value)
+
+
+@cache
+def _twin(settings: type[Settings]) -> type[_Twin]:
+    fields: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        annotation = _written(field.rebuild_annotation())
+        if not _mentions(annotation, _Twin):
+            resolver = _OWN_RESOLVERS.get((settings.__name__, name))
+            # A constraint is within the type: beside it, it would be applied to templates, too.
+            resolver = resolver or dg.Resolver(_rendered, model_field_type=annotation)
+            annotation = Annotated[field.annotation, resolver]
+        fields[name] = (annotation, Field(default=field.default, description=field.description))
+    twin = create_model(
+        settings.__name__, __base__=_Twin, __module__=__name__, __doc__=settings.__doc__, **fields
+    )
+    twin.settings = settings
+    return twin
+
+
+def _written(annotation: Any) -> Any:
+    """Return the type of what stands in YAML for a value of this type."""
+    by_type = {Decimal: float | str, Rating: bool | Rating}
+    origin, args = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return _twin(annotation)
+    if annotation in by_type or origin is Literal or not args:
+        return by_type.get(annotation, annotation)
+    if origin is Annotated:
+        written = _written(args[0])
+        return annotation if written == args[0] else written
+    written = tuple(_written(arg) for arg in args)
+    if origin in (Union, UnionType):
+        return reduce(or_, written)
+    return dict[written] if len(args) == 2 else Sequence[written[0]]  # type: ignore[misc, valid-type]
+
+
+def _mentions(annotation: Any, *types: type) -> bool:
+    """Whether one of these types, or a subclass, is anywhere in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, types):
+        return True
+    return any(_mentions(arg, *types) for arg in get_args(annotation))
+
+
+def prompts_in_yaml(description: str, form: ComponentFormConfig) -> dg.Resolver:
+    """Return what makes `Prompts` of a path, or of its fields."""
+    twin = _twin(Prompts)
+
+    def resolve(context: dg.ResolutionContext, written: Any) -> Prompts:
+        if isinstance(written, str):
+            return Prompts(location=written)
+        prompts = twin.resolve_from_model(context, written)
+        assert isinstance(prompts, Prompts)
+        return prompts
+
+    written = str | twin.model()
+    return dg.Resolver(resolve, model_field_type=written, description=description, form_config=form)
+
+
+def _executor(_: dg.ResolutionContext, name: str) -> dg.ExecutorDefinition:
+    by_name = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+    if name not in by_name:
+        raise ConfigError("execution.executor", f"{name!r} is none of {', '.join(by_name)}")
+    return by_name[name]
+
+
+_OWN_RESOLVERS = {
+    ("Execution", "backfill_policy"): dg.Resolver(
+        resolve_backfill_policy,
+        model_field_type=SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel,
+    ),
+    ("Execution", "executor"): dg.Resolver(
+        _executor,
+        model_field_type=Literal["in_process", "multiprocess"],  # type: ignore[arg-type]
+    ),
+}
+
+
+# Partitions as Dagster's own YAML writes them, with two more of its definitions.
+
+
+class PartitionsModel(dg.Model, dg.Resolvable):
+    """The windows of a batch, in the words of Dagster's own `partitions_def`."""
+
+    type: Literal["hourly", "daily", "weekly", "monthly", "time_window", "static", "dynamic"] = (
+        Field(
+            description="A time window; `static`: keys of your own; `dynamic`: one partition for "
+            "each file that appears, where `prompts` is a path such as `inbox/{window}.parquet`."
+        )
     )
     start_date: str | None = Field(
         default=None, description="First window of a time type, such as 2026-11-01."
     )
-    timezone: str = Field(default="UTC", description="IANA name of the windows' time zone.")
-    end_offset: int = Field(
-        default=0, description="1: the window that is going on now is a partition already."
+    end_date: str | None = Field(default=None, description="Where the windows end.")
+    timezone: str | None = Field(default=None, description="IANA name; left out: UTC.")
+    minute_offset: int | None = Field(default=None, description="Minute at which a window begins.")
+    hour_offset: int | None = Field(
+        default=None, description="Hour at which a day, week or month begins."
     )
-    keys: list[str] = Field(default_factory=list, description="The partition keys of static.")
+    day_offset: int | None = Field(default=None, description="Day at which a week or month begins.")
+    end_offset: int | None = Field(
+        default=None, description="1: the window that is going on now is a partition already."
+    )
+    fmt: str | None = Field(default=None, description="Of `time_window`: format of the keys.")
+    cron_schedule: str | None = Field(
+        default=None, description="Of `time_window`: when windows begin."
+    )
+    partition_keys: Sequence[str] | None = Field(default=None, description="The keys of `static`.")
+    name: str | None = Field(
+        default=None, description="Of `dynamic`: the name of the set; left out: `<batch>_files`."
+    )
 
-    def definition(self, batch: str) -> dg.PartitionsDefinition:
-        """Dagster's definition of these windows."""
-        if self.type == "files":
-            return dg.DynamicPartitionsDefinition(name=f"{batch}_files")
-        if self.type == "static":
-            if not self.keys:
-                raise ConfigError("windows.keys", "static windows need keys")
-            return dg.StaticPartitionsDefinition(self.keys)
-        if self.start_date is None:
-            raise ConfigError("windows.start_date", f"{self.type} windows need a start date")
-        make = _TIME_WINDOWS[self.type]
+    def definition(self, batch: str) -> dg.PartitionsDefinition[Any]:
+        """
+        Make Dagster's definition.
+
+        Raises:
+            ConfigError: A field is missing, is none of this type, or has no sense.
+        """
+        make, takes, needs = _PARTITIONS[self.type]
+        given = {
+            name: value
+            for name, value in self.model_dump(exclude={"type"}).items()
+            if value is not None
+        }
+        for name in needs:
+            if name not in given:
+                reason = f"type {self.type} needs {name}"
+                raise ConfigError(f"partitions_def.{name}", reason)
+        for name, value in given.items():
+            if name not in takes:
+                reason = f"{value!r}: type {self.type} has {', '.join(takes)}"
+                raise ConfigError(f"partitions_def.{name}", reason)
+        if self.type == "dynamic":
+            given.setdefault("name", f"{batch}_files")
+        elif self.type == "time_window":
+            given["start"], given["end"] = given.pop("start_date"), given.pop("end_date", None)
         try:
-            return make(self.start_date, timezone=self.timezone, end_offset=self.end_offset)
-        except ValueError as error:
-            raise ConfigError("windows.start_date", f"{self.start_date!r}: {error}") from None
-        except (LookupError, OSError, dg.DagsterError) as error:
-            raise ConfigError("windows.timezone", f"{self.timezone!r}: {error}") from None
+            return make(**given)
+        except Exception as error:  # noqa: BLE001 - whatever Dagster or its calendar finds wrong
+            what = ", ".join(f"{name} {value!r}" for name, value in given.items())
+            raise ConfigError("partitions_def", f"{what}: {error}") from None
 
 
-class RatingLevelModel(dg.Model, dg.Resolvable):
-    """One level of a custom content rating."""
-
-    value: str = Field(description="The level's name, such as nsfw.")
-    description: str = Field(description="What an image of this level shows.")
-
-
-class DefaultsModel(dg.Model, dg.Resolvable):
-    """The values of columns that a row leaves empty."""
-
-    negative_prompt: str | None = Field(default=None, description="What to avoid.")
-    size: str | None = Field(default=None, description="A preset, a ratio, …_4k, or auto.")
-    count: int = Field(default=1, description="Images per row.")
-    output_format: str | None = Field(default=None, description="png, jpg or webp.")
-    output_quality: int | None = Field(
-        default=None, description="Up to 100; revision 2026-10 has none."
-    )
-    enhance: str | None = Field(default=None, description="magic or native, as the revision has.")
-    rating: bool = Field(default=False, description="Rate each image's content.")
-    rating_levels: list[RatingLevelModel] = Field(
-        default_factory=list, description="Own levels, 2 to 7; none: Mynth's sfw and nsfw."
-    )
-    destination: str | None = Field(default=None, description="Name of a destination at Mynth.")
-    webhook_urls: list[str] = Field(default_factory=list, description="Up to five endpoints.")
-    mute_registered_webhooks: bool = Field(
-        default=False, description="Do not call the webhooks registered at Mynth."
-    )
-    public_access_tokens: bool = Field(
-        default=False,
-        description="Write each task's public access token to tasks, so that browsers may poll; "
-        "the tokens are secrets.",
-    )
-
-    def values(self) -> RequestDefaults:
-        """As `build_image_batch` takes them."""
-        fields = self.model_dump(exclude={"rating", "rating_levels", "webhook_urls"})
-        levels = tuple(RatingLevel(level.value, level.description) for level in self.rating_levels)
-        rating = Rating(levels) if self.rating or levels else None
-        return RequestDefaults(**fields, rating=rating, webhook_urls=tuple(self.webhook_urls))
-
-
-class FilesModel(dg.Model, dg.Resolvable):
-    """Where the files of images are kept, and which are refused."""
-
-    store: str = Field(
-        default=_FILES.store,
-        description="Folder or fsspec URL under which they are kept; empty: the root of the "
-        "tables.",
-    )
-    concurrency: int = Field(
-        default=_FILES.concurrency,
-        description="Downloads at once, 1 to 64; about 7 MiB of memory each, 25 with an "
-        "object store.",
-    )
-    max_bytes: int = Field(default=_FILES.max_bytes, description="A larger file is refused.")
-    max_pixels: int = Field(
-        default=_FILES.max_pixels, description="An image of more pixels is refused."
-    )
-
-    def settings(self) -> FileSettings:
-        """As `build_image_batch` takes them."""
-        return FileSettings(**self.model_dump())
-
-
-class FollowUpModel(dg.Model, dg.Resolvable):
-    """One follow-up of each image, as an asset of its own: a paid task for each image."""
-
-    table: Literal["ratings", "alt_texts", "reviews"] = Field(
-        description="ratings, alt_texts or reviews: what is asked, and the last part of the "
-        "asset's key."
-    )
-    levels: list[RatingLevelModel] = Field(
-        default_factory=list, description="Own levels of ratings, 2 to 7; none: sfw and nsfw."
-    )
-    effort: Literal["low", "high"] | None = Field(
-        default=None, description="Of reviews, low or high; left out: as Mynth does."
-    )
-    budget_usd: dict[str, Amount] = Field(
-        default_factory=dict,
-        description="Caps in USD by partition, window and batch, beside those of the images; "
-        "needs prices_usd of image.rate, image.alt or image.review.",
-    )
-    retries: int = Field(
-        default=0, description="How often a follow-up that failed is asked for again by itself."
-    )
-    automatic: bool = Field(
-        default=False,
-        description="Request the asset, and pay for it, whenever its images have landed. Dagster's "
-        "sensor default_automation_condition_sensor does this; it is off until you switch it on.",
-    )
-
-    def values(self) -> FollowUp:
-        """As `build_image_batch` takes them."""
-        levels = tuple(RatingLevel(level.value, level.description) for level in self.levels)
-        caps = {s: usd_from_setting("follow_ups", cap) for s, cap in self.budget_usd.items()}
-        return FollowUp(self.table, levels, self.effort, caps, self.retries, self.automatic)
-
-
-class ChecksModel(dg.Model, dg.Resolvable):
-    """What the checks allow before they warn or fail."""
-
-    rejected_rate_warn: float = Field(
-        default=_LIMITS.rejected_rate_warn,
-        description="Share of a partition's rows, 0 to 1; more rejected rows are a warning.",
-    )
-    rejected_rate_error: float = Field(
-        default=_LIMITS.rejected_rate_error, description="The same share; more are an error."
-    )
-    failure_rate_warn: float = Field(
-        default=_LIMITS.failure_rate_warn,
-        description="Share of the images that a partition's valid rows ask for, 0 to 1; more "
-        "missing ones are a warning.",
-    )
-    failure_rate_error: float = Field(
-        default=_LIMITS.failure_rate_error, description="The same share; more are an error."
-    )
-    missing_file_rate_warn: float = Field(
-        default=_LIMITS.missing_file_rate_warn,
-        description="Share of a partition's images, 0 to 1; more without a file are a warning.",
-    )
-    missing_file_rate_error: float = Field(
-        default=_LIMITS.missing_file_rate_error,
-        description="The same share; more are an error.",
-    )
-    budget_usd_per_window: Amount | None = Field(
-        default=None,
-        description="USD that a window may be charged in all its partitions, such as 25.00. "
-        "Judged afterwards; it stops nothing. Left out: the window's cap in budget_usd.",
-    )
-
-    forbidden_levels: list[str] = Field(
-        default_factory=list,
-        description="Levels of the content rating that no image may have, such as nsfw.",
-    )
-    unrated_share_warn: float = Field(
-        default=_LIMITS.unrated_share_warn,
-        description="Share of a partition's images, 0 to 1; more images whose rating failed are a "
-        "warning.",
-    )
-
-    def limits(self) -> CheckLimits:
-        """As `build_image_batch` takes them."""
-        fields = self.model_dump(exclude={"budget_usd_per_window", "forbidden_levels"})
-        budget = self.budget_usd_per_window
-        name = "checks.budget_usd_per_window"
-        return CheckLimits(
-            **fields,
-            forbidden_levels=tuple(self.forbidden_levels),
-            budget_usd_per_window=None if budget is None else usd_from_setting(name, budget),
-        )
-
-
-class FreshnessModel(dg.Model, dg.Resolvable):
-    """How old `images` may be."""
-
-    fail_after_hours: float = Field(description="Hours without new images that are a failure.")
-    warn_after_hours: float | None = Field(
-        default=None, description="Hours that are a warning; fewer than fail_after_hours."
-    )
-
-    def policy(self) -> dg.FreshnessPolicy:
-        """Dagster's policy."""
-        warn, fail = self.warn_after_hours, self.fail_after_hours
-        if fail * 60 <= 1 or (warn is not None and not 1 < warn * 60 < fail * 60):
-            reason = f"{warn} and {fail}: a minute < warn_after_hours < fail_after_hours"
-            raise ConfigError("freshness", reason)
-        return dg.FreshnessPolicy.time_window(
-            fail_window=timedelta(hours=fail),
-            warn_window=None if warn is None else timedelta(hours=warn),
-        )
-
-
-def usd_from_setting(setting: str, amount: Amount | Decimal) -> Decimal:
-    """
-    Parse an amount that a user wrote.
-
-    Raises:
-        ConfigError: It is not a number; names the setting.
-    """
-    try:
-        return Decimal(str(amount))
-    except InvalidOperation:
-        reason = f"{amount!r} is no amount in USD; amounts are written as 0.04"
-        raise ConfigError(setting, reason) from None
+_OF_TIME = ("start_date", "end_date", "timezone", "minute_offset")
+_OF_DAYS = (*_OF_TIME, "hour_offset", "end_offset")
+_PARTITIONS: Mapping[
+    str, tuple[Callable[..., dg.PartitionsDefinition[Any]], Sequence[str], Sequence[str]]
+] = {
+    "hourly": (dg.HourlyPartitionsDefinition, (*_OF_TIME, "end_offset"), ("start_date",)),
+    "daily": (dg.DailyPartitionsDefinition, _OF_DAYS, ("start_date",)),
+    "weekly": (dg.WeeklyPartitionsDefinition, (*_OF_DAYS, "day_offset"), ("start_date",)),
+    "monthly": (dg.MonthlyPartitionsDefinition, (*_OF_DAYS, "day_offset"), ("start_date",)),
+    "time_window": (
+        dg.TimeWindowPartitionsDefinition,
+        ("start_date", "end_date", "timezone", "fmt", "cron_schedule", "end_offset"),
+        ("start_date", "fmt", "cron_schedule"),
+    ),
+    "static": (dg.StaticPartitionsDefinition, ("partition_keys",), ("partition_keys",)),
+    "dynamic": (dg.DynamicPartitionsDefinition, ("name",), ()),
+}
+"""By type: Dagster's class, the fields that it takes, and those that it needs."""

@@ -25,16 +25,20 @@ _WINDOWS_COMPARED = 60
 """The number of windows that are compared with the upstream asset's when a batch is defined."""
 
 
-def upstream_from(prompts: str | dg.AssetKey | dg.AssetIn) -> dg.AssetIn | None:
+def upstream_from(asset: Any) -> dg.AssetIn | None:
     """
     Return the asset that the prompts come from; None if they lie in files.
 
     Raises:
         ConfigError: Something is set that an input of a batch cannot have.
     """
-    if isinstance(prompts, str):
+    if asset is None:
         return None
-    found = dg.AssetIn(key=prompts) if isinstance(prompts, dg.AssetKey) else prompts
+    if isinstance(asset, str):
+        asset = dg.AssetKey.from_user_string(asset)
+    found = dg.AssetIn(key=asset) if isinstance(asset, dg.AssetKey) else asset
+    if not isinstance(found, dg.AssetIn):
+        raise ConfigError("prompts.asset", f"{asset!r} is neither a key nor an AssetIn")
     if not isinstance(found.key, dg.AssetKey):
         raise ConfigError("prompts", "an AssetIn needs the key of the asset")
     if found.metadata or found.key_prefix or _has_type(found):
@@ -67,7 +71,7 @@ def with_upstream(
             wanted = _keys_of_window(context, assets, window)
             values = _values_for(loaded, wanted, keys, f"{name} {window}".strip())
             tables = [as_arrow(value, name) for value in values]
-        id_column = assets.batch.columns.get("prompt_id") or "prompt_id"
+        id_column = assets.batch.prompts.columns.get("prompt_id") or "prompt_id"
         return source_from_arrow(_as_one(tables, name, id_column), f"{name} {window}".strip())
 
     return replace(assets, open_window=open_window)
@@ -209,7 +213,7 @@ def _misfit(assets: BatchAssets, graph: Any, name: str) -> str:
     if isinstance(mapping, dg.TimeWindowPartitionMapping) and assets.partitions.is_product:
         return (
             f"a TimeWindowPartitionMapping to {name} joins windows alone, and this batch has "
-            f"each window in a partition per {assets.batch.fan_out}: leave one of both away"
+            f"each window in a partition per {assets.batch.fan_out_dimension}: leave one away"
         )
     try:
         mapping.validate_partition_mapping(theirs, ours)

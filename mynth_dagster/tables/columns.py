@@ -17,7 +17,7 @@ from pyarrow import types as pat
 
 from mynth_dagster.errors import TableError, TableProblem, cut
 from mynth_dagster.limits import PROMPT_ID_MAX_BYTES
-from mynth_dagster.models.batch import PROMPT_COLUMNS
+from mynth_dagster.models.batch_settings import PROMPT_COLUMNS
 from mynth_dagster.tables.parquet import is_list, is_text, plain_type, why_not_kept
 from mynth_dagster.tables.rules import HAS_NUL, RowProblem, has_nul, is_blank, nearest
 from mynth_dagster.tables.schemas import INPUTS_TYPE, REQUEST_TYPES, carried_names

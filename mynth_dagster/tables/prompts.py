@@ -31,9 +31,8 @@ from mynth_dagster.models.batch import (
     MODEL_DIMENSION,
     Batch,
     Slice,
-    require_within_limits,
-    shard_keys,
 )
+from mynth_dagster.models.batch_settings import require_within_limits
 from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.task import NOTHING_LISTED, Offers
 from mynth_dagster.tables.columns import FoundColumns, SourceRows, find_columns
@@ -117,7 +116,7 @@ def write_prompts(
     allowed = _allowed(batch, limits, offers)
     _require_sound_batch(batch, allowed)
     slices = _require_slices(batch, window, wanted)
-    columns = find_columns(source, batch.columns)
+    columns = find_columns(source, batch.prompts.columns)
     notes = (*source.notes, *columns.notes)
     summaries: list[PromptsSummary] = []
     with staged_tables(store) as staging:
@@ -150,7 +149,6 @@ class FanOut:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._keys = batch.fan_out_keys
-        self._shard_keys = shard_keys(batch.shards)
 
     def split(self, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of each slice that has any, under its fan-out key."""
@@ -166,7 +164,7 @@ class FanOut:
     def _keys_of(self, rows: pa.RecordBatch) -> Sequence[str]:
         if self._batch.fan_out != MODEL_DIMENSION:
             ids = rows.column("prompt_id").to_pylist()
-            return [self._shard_keys[shard_of(name, self._batch.shards)] for name in ids]
+            return [self._keys[shard_of(name, len(self._keys))] for name in ids]
         # A row of another model has no slice of its own: it is accounted for in the first.
         known, first = set(self._keys), self._keys[0]
         models = rows.column("model").to_pylist()
@@ -222,7 +220,7 @@ def _open_tables(
             PROMPTS,
             slice_,
             schema_of(PROMPTS, columns.carried_schema),
-            footer={SETTINGS_KEY: settings_hash(batch.defaults), FROM_TABLE_KEY: from_table},
+            footer={SETTINGS_KEY: settings_hash(batch.request), FROM_TABLE_KEY: from_table},
             row_group_rows=row_group_rows,
             row_group_bytes=min(READ_BATCH_BYTES, KEPT_BACK_MAX_BYTES // n_slices),
         )
@@ -242,7 +240,7 @@ def _require_slices(batch: Batch, window: str, wanted: Sequence[Slice] | None) -
     return [slice_ for slice_ in slices if slice_ in chosen]
 
 
-def require_sound_defaults(batch: Batch) -> None:
+def require_sound_settings(batch: Batch) -> None:
     """
     Check what can be known of a batch before its server is asked for anything.
 
@@ -261,19 +259,19 @@ def require_sound_defaults(batch: Batch) -> None:
 
 def _allowed(batch: Batch, limits: RevisionLimits, offers: Offers = NOTHING_LISTED) -> Allowed:
     """What the rows of a batch are judged by."""
-    fan_out_models = batch.models if batch.fan_out == MODEL_DIMENSION else None
-    return Allowed(limits, offers, fan_out_models, batch.check_capabilities)
+    fan_out_models = tuple(batch.request.models) if batch.fan_out == MODEL_DIMENSION else None
+    return Allowed(limits, offers, fan_out_models, batch.request.check_capabilities)
 
 
 def _require_sound_batch(batch: Batch, allowed: Allowed) -> None:
     """A model or default that no row could use is a fault of the settings, not of the rows."""
-    require_within_limits(batch.defaults, allowed.limits)
-    columns = completed(SourceRows(len(batch.models)), batch)
+    require_within_limits(batch.request, batch.delivery, allowed.limits)
+    columns = completed(SourceRows(len(batch.request.models)), batch)
     columns = {name: columns[name] for name in columns if name not in ("prompt", "inputs")}
-    columns["model"] = pa.array(batch.models, pa.string())
+    columns["model"] = pa.array(batch.request.models, pa.string())
     problems = sorted(find_problems(columns, allowed).values(), key=lambda p: p.field != "model")
     if problems:
         problem = problems[0]
-        setting = "models" if problem.field == "model" else f"defaults.{problem.field}"
+        setting = "request.models" if problem.field == "model" else f"request.{problem.field}"
         message = f"{problem.message}. Nothing was sent and nothing was charged."
         raise ConfigError(setting, message)

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mynth_dagster.errors import TableError, TableProblem
-from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import ImageRequest
 from mynth_dagster.models.failure import is_readable
 from mynth_dagster.models.intent import request_key
 from mynth_dagster.models.request import (
@@ -92,7 +93,7 @@ def iter_planned_batches(
             the batch has now.
     """
     require_same_settings(store, slice_, batch)
-    make = request_maker(batch.defaults)
+    make = request_maker(batch)
     batches = store.iter_batches(
         PROMPTS,
         slice_,
@@ -121,21 +122,22 @@ def _planned_rows(
 def require_same_settings(store: TableStore, slice_: Slice, batch: Batch) -> None:
     """Stop where the batch's defaults changed since its prompt table was written."""
     written = store.read_metadata(PROMPTS, slice_).get(SETTINGS_KEY)
-    if written != settings_hash(batch.defaults):
+    if written != settings_hash(batch.request):
         reason = "it was written under other defaults than the batch has now: materialize prompts"
         raise TableError(store.uri(PROMPTS, slice_), reason)
 
 
-def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], RowRequest]:
+def request_maker(batch: Batch) -> Callable[[Sequence[Any]], RowRequest]:
     """
     What turns the cells of one row, in the order of `REQUEST_TYPES`, into its request.
 
-    What a table has no column for (rating, webhooks) comes from the batch's defaults.
+    What a table has no column for (rating, webhooks) comes from the batch's settings.
     """
+    delivery, rating = batch.delivery, batch.request.rating
     plain = Routing(
-        webhook_urls=defaults.webhook_urls,
-        mute_registered_webhooks=defaults.mute_registered_webhooks,
-        with_token=defaults.public_access_tokens,
+        webhook_urls=tuple(delivery.webhook_urls),
+        mute_registered_webhooks=delivery.mute_registered_webhooks,
+        with_token=delivery.public_access_tokens,
     )
 
     def make(row: Sequence[Any]) -> RowRequest:
@@ -151,20 +153,20 @@ def request_maker(defaults: RequestDefaults) -> Callable[[Sequence[Any]], RowReq
             form,
             quality,
             enhance,
-            defaults.rating,
+            rating,
             plain if silent else replace(plain, destination=to, metadata_json=metadata),
         )
 
     return make
 
 
-def settings_hash(defaults: RequestDefaults) -> str:
+def settings_hash(request: ImageRequest) -> str:
     """What the rows were completed with; says whether a table is still the batch's."""
-    rating = defaults.rating
+    rating = request.rating
     text = json.dumps(
         [
-            [defaults.negative_prompt, defaults.size, defaults.count, defaults.output_format],
-            [defaults.output_quality, defaults.enhance, defaults.destination],
+            [request.negative_prompt, request.size, request.count, request.output_format],
+            [request.output_quality, request.enhance, request.destination],
             None
             if rating is None
             else [[level.value, level.description] for level in rating.levels],
@@ -175,7 +177,8 @@ def settings_hash(defaults: RequestDefaults) -> str:
 
 def settings_of(batch: Batch) -> str:
     """What rows that stay as they are become other requests by: models, defaults, columns."""
-    own = [sorted(batch.models), settings_hash(batch.defaults), sorted(batch.columns.items())]
+    request, columns = batch.request, batch.prompts.columns
+    own = [sorted(request.models), settings_hash(request), sorted(columns.items())]
     return hashlib.sha256(repr(own).encode("utf-8")).hexdigest()[:16]
 
 
@@ -197,12 +200,12 @@ class RequestRows:
     def __init__(
         self, source: PromptSource, batch: Batch, columns: FoundColumns, allowed: Allowed
     ) -> None:
-        self._files = InputFiles(allowed.limits, source.folder, batch.inputs_root)
+        self._files = InputFiles(allowed.limits, source.folder, batch.prompts.inputs_root)
         self._source, self._batch, self._columns, self._allowed = source, batch, columns, allowed
         self._schema = schema_of(PROMPTS, columns.carried_schema)
         self._derived = DerivedIds()
         self._hashes: list[pa.Array] = []  # of names, 8 bytes each until all are there
-        self._make = request_maker(batch.defaults)
+        self._make = request_maker(batch)
         self._rows = self._iterate()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -307,7 +310,7 @@ class RequestRows:
 
         None instead of places: each source row is one request row.
         """
-        models = self._batch.models
+        models = self._batch.request.models
         own = rows.columns.get("model")
         if len(models) == 1:
             if own is None:
@@ -361,7 +364,7 @@ def completed(rows: SourceRows, batch: Batch) -> dict[str, pa.Array]:
     """All columns of a request but the model, with the batch's defaults where a row is silent."""
     columns = {}
     for name, kind in REQUEST_TYPES.items():
-        default, own = getattr(batch.defaults, name, None), rows.columns.get(name)
+        default, own = getattr(batch.request, name, None), rows.columns.get(name)
         if own is None:
             is_off = name == "enhance" and default == OFF
             columns[name] = repeated(None if is_off else default, kind, rows.n_rows)

@@ -141,6 +141,16 @@ class TableStore:
         ):
             return parquet.schema_arrow
 
+    def data_digest(self, table: str, slice_: Slice) -> str:
+        """Identify the rows of a table: equal rows of the same release are equal bytes."""
+        path = self.path(table, slice_)
+        with self._reading(table, slice_):
+            # The footer is left out: the ledger's version in it may rise while the rows stay.
+            with open_parquet(self.fs, path) as parquet:
+                n_footer_bytes = parquet.metadata.serialized_size + _PARQUET_TAIL_BYTES
+            n_data_bytes = self.fs.size(path) - n_footer_bytes
+            return _digest(self.fs, path, n_data_bytes)
+
     def read_metadata(self, table: str, slice_: Slice) -> dict[str, str]:
         """Our keys in the footer: `mynth:version`, `mynth:schema` and what else we wrote."""
         footer = self.read_schema(table, slice_).metadata or {}
@@ -195,6 +205,19 @@ DIGEST_CHUNK_BYTES = 1024 * 1024
 ROW_GROUP_ROWS = READ_BATCH_ROWS  # a reader holds one decoded, the writer one plain
 _TEMP_PREFIX = ".part-0."
 _TEMP_SUFFIX = ".tmp"
+
+
+_PARQUET_TAIL_BYTES = 8  # the length of the footer, and PAR1
+
+
+def _digest(fs: Any, path: str, n_bytes: int | None = None) -> str:
+    """Hash a file, or its first bytes."""
+    digest, n_left = hashlib.sha256(), fs.size(path) if n_bytes is None else n_bytes
+    with fs.open(path, "rb") as file:
+        while n_left > 0 and (chunk := file.read(min(DIGEST_CHUNK_BYTES, n_left))):
+            digest.update(chunk)
+            n_left -= len(chunk)
+    return digest.hexdigest()
 
 
 class StagedTable:
@@ -270,14 +293,7 @@ class StagedTable:
                 return True
             if self._fs.size(self._temp_path) != self._fs.size(self._final_path):
                 return True
-            return self._digest(self._temp_path) != self._digest(self._final_path)
-
-    def _digest(self, path: str) -> bytes:
-        digest = hashlib.sha256()
-        with self._fs.open(path, "rb") as file:
-            while chunk := file.read(DIGEST_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.digest()
+            return _digest(self._fs, self._temp_path) != _digest(self._fs, self._final_path)
 
     def publish(self) -> None:
         """Give the table its name; a reader sees the old rows until here and the new ones after."""

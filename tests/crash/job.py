@@ -30,7 +30,8 @@ from mynth_dagster.crash_points import EVENT
 from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import CancelToken
-from mynth_dagster.models.batch import Batch, FileSettings
+from mynth_dagster.models.batch import Batch
+from mynth_dagster.models.batch_settings import Delivery, Files, ImageRequest
 from mynth_dagster.tables.source import source_from_arrow
 from tests.factories import KEY, MODEL, WITH_INPUTS
 from tests.releases import next_release
@@ -109,14 +110,16 @@ class Job:
             poll_interval_max_s=0.05,
         )
         source = source_from_arrow(pa.Table.from_pylist(self._rows()), "prompts")
-        files = replace(FILES, store=self.store) if self.keeps_files else None
+        files = FILES.model_copy(update={"store": self.store}) if self.keeps_files else None
         self._listen(None)
         async with open_session(settings, clock=ShiftedClock(self.shift_s)) as session:
             self._listen(session)
             return await run_table(
                 session,
                 Batch(
-                    name=self.batch, models=(WITH_INPUTS if self.inputs else MODEL,), files=files
+                    self.batch,
+                    request=ImageRequest(models=[WITH_INPUTS if self.inputs else MODEL]),
+                    delivery=Delivery(files=files),
                 ),
                 source,
                 window=self.window,
@@ -171,7 +174,7 @@ def _run_here(job: Job) -> None:
     asyncio.run(job.run())
 
 
-FILES = FileSettings(concurrency=3)
+FILES = Files(concurrency=3)
 BEFORE_SESSION = ("BACKED_UP", "MIGRATING", "SPOOL_TAKEN_IN")
 
 

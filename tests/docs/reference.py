@@ -6,29 +6,44 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
 
 from mynth_dagster import (
     Batch,
-    FileSettings,
+    BatchQuote,
+    BatchResults,
+    BatchStatus,
+    Checks,
+    Delivery,
+    Execution,
+    Files,
     FollowUp,
+    Freshness,
+    ImageRequest,
+    MynthAssets,
     MynthImagesComponent,
     MynthResource,
+    MynthTableProps,
     MynthTables,
+    MynthTranslator,
+    Prompts,
     Rating,
     RatingLevel,
-    RequestDefaults,
+    Spending,
     build_image_batch,
+    mynth_assets,
 )
 from mynth_dagster.plugin import settings
-from mynth_dagster.plugin.assets import _PAID, PHASES
+from mynth_dagster.plugin.assets import _PAID
 from mynth_dagster.plugin.batch_assets import BatchAssets
-from mynth_dagster.plugin.checks import CheckLimits, check_specs
+from mynth_dagster.plugin.checks import check_specs
 from mynth_dagster.plugin.jobs import SETTLE_CONFIG, STOP_CONFIG, build_jobs, build_operations
 from mynth_dagster.plugin.partitions import BatchPartitions
 from mynth_dagster.plugin.run_options import RUN_OPTIONS_CONFIG
+from mynth_dagster.plugin.settings import PHASES
 from mynth_dagster.tables.source import open_source
 from tests.docs.markdown import DOCS
 
@@ -45,36 +60,64 @@ TABLES_WORDS = (
     "Hands the tables to assets downstream; [how](tables.md#where-they-lie), with the metadata "
     "`columns` and `allow_missing_partitions` of an input."
 )
-IN_PYTHON: Mapping[type, str] = {
-    RequestDefaults: "What `defaults` takes, in Python.",
-    Rating: "What `rating` takes among the defaults, in Python.",
-    RatingLevel: "One of the `levels` of a `Rating` or a `FollowUp`.",
-    FollowUp: "What `follow_ups` takes, in Python.",
-    FileSettings: "What `files` takes, in Python.",
-    CheckLimits: "The thresholds of `checks`, in Python.",
-    Batch: "What `build_image_batch` makes of most of its arguments.",
+SETTINGS: Mapping[type, str] = {
+    Prompts: "`prompts`; a path alone stands for its `location`, in Python a key for its `asset`.",
+    ImageRequest: "`request`",
+    Spending: "`spending`",
+    Delivery: "`delivery`",
+    Checks: "`checks`",
+    Execution: "`execution`",
+    FollowUp: "Each entry of `request.follow_ups`.",
+    Files: "`delivery.files`",
+    Freshness: "`checks.freshness`",
 }
+"""The settings of a batch, in Python and in YAML."""
+VALUES: Mapping[type, str] = {
+    Rating: "`request.rating`; in YAML also `true`.",
+    RatingLevel: "One of the `levels` of a `Rating` or a `FollowUp`.",
+    Batch: "What the methods of a `MynthResource` take, and what a translator reads.",
+    BatchQuote: "What `MynthResource.quote` returns.",
+    BatchStatus: "What `MynthResource.status` returns.",
+    BatchResults: "What `MynthResource.collect` returns.",
+    MynthTableProps: "What a `MynthTranslator` is given.",
+}
+METHODS = ("quote", "submit", "wait", "collect", "status", "run")
 
 
 def render() -> str:
     """The whole page."""
     parts = [
         HEAD,
-        _section("`MynthResource`", MynthResource, "One for all batches."),
-        "## `build_image_batch`\n\nOne call for each batch.\n",
+        "## `build_image_batch`\n",
+        _summary(build_image_batch),
+        "These are the arguments of `mynth_assets`, too, and the fields of a `defs.yaml`.\n",
         _table(ARGUMENTS, _arguments(build_image_batch)),
-        *_parts_in_python(),
+        *(
+            part
+            for kind, words in SETTINGS.items()
+            for part in (_section(f"`{kind.__name__}`", kind, f"{_summary(kind)} {words}"),)
+        ),
+        f"## `mynth_assets`\n\n{_summary(mynth_assets)}\n",
+        _table(ARGUMENTS, _arguments(build_image_batch)),
+        f"## `MynthAssets`\n\n{_summary(MynthAssets)}\n",
+        f"## `MynthTranslator`\n\n{_summary(MynthTranslator)}\n",
+        _section("`MynthResource`", MynthResource, "One for all batches."),
+        _table(("method", "what it does"), map(_method, METHODS)),
+        *(
+            part
+            for kind, words in VALUES.items()
+            for part in (
+                _section(f"`{kind.__name__}`", None, words),
+                _table(ARGUMENTS, _arguments(kind)),
+            )
+        ),
         _section("`MynthTables`", MynthTables, TABLES_WORDS),
         _section(
             "`MynthImagesComponent`", MynthImagesComponent, "The attributes of a `defs.yaml`."
         ),
-        _section("`windows`", settings.WindowsModel, "", level=3),
-        _section("`defaults`", settings.DefaultsModel, "", level=3),
-        _section("`files`", settings.FilesModel, "", level=3),
-        _section("`follow_ups`", settings.FollowUpModel, "Of each entry:", level=3),
-        _section("`rating_levels` and `levels`", settings.RatingLevelModel, "Of each entry:", 3),
-        _section("`checks`", settings.ChecksModel, "", level=3),
-        _section("`freshness`", settings.FreshnessModel, "", level=3),
+        _section(
+            "`partitions_def`", settings.PartitionsModel, "In YAML; each type has its own.", level=3
+        ),
         "## Jobs\n",
         _table(("job", "what it does"), _jobs()),
         f"## Launchpad\n\nOf {_paid_ops()}, and of `<batch>__quote`:\n",
@@ -89,15 +132,15 @@ def render() -> str:
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
-def _parts_in_python() -> list[str]:
-    return [
-        part
-        for kind, words in IN_PYTHON.items()
-        for part in (
-            _section(f"`{kind.__name__}`", None, words),
-            _table(ARGUMENTS, _arguments(kind)),
-        )
-    ]
+def _summary(value: Any) -> str:
+    """The first paragraph of a docstring."""
+    return re.sub(r"\s+", " ", (inspect.getdoc(value) or "").split("\n\n")[0])
+
+
+def _method(name: str) -> tuple[str, str]:
+    method = getattr(MynthResource, name)
+    names = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
+    return f"`{name}({', '.join(names)})`", _summary(method)
 
 
 def _section(title: str, model: Any, words: str, level: int = 2) -> str:
@@ -121,8 +164,7 @@ def _fields(model: Any) -> list[tuple[str, str, str]]:
 def _default(field: Any) -> str:
     if field.is_required():
         return "required"
-    made = field.default_factory() if field.default_factory else field.default
-    return "as below" if isinstance(made, dg.Model) else f"`{made!r}`"
+    return _spelled(field.default_factory() if field.default_factory else field.default)
 
 
 def _arguments(function: Callable[..., Any]) -> list[tuple[str, str, str]]:
@@ -149,7 +191,13 @@ def _spelled(default: Any) -> str:
         return "required"
     if isinstance(default, Mapping):
         return f"`{dict(default)!r}`"
-    is_plain = default is None or isinstance(default, str | int | float | tuple)
+    if isinstance(default, Decimal):
+        return f"`{default}`"
+    if isinstance(default, dg.BackfillPolicy):
+        return "`single_run`"
+    if isinstance(default, dg.ExecutorDefinition):
+        return f"`{default.name}`"
+    is_plain = default is None or isinstance(default, str | int | float | tuple | list)
     return f"`{default!r}`" if is_plain else f"`{type(default).__name__}()`"
 
 
@@ -167,9 +215,10 @@ def _config(fields: dict[str, dg.Field]) -> list[tuple[str, str, str]]:
 
 
 def _assets() -> BatchAssets:
-    batch = Batch("b")
-    follow_ups = (FollowUp("ratings"),)
-    return BatchAssets(batch, BatchPartitions(batch, None), open_source, follow_ups=follow_ups)
+    batch = Batch("b", request=ImageRequest(follow_ups=[FollowUp(table="ratings")]))
+    return BatchAssets(
+        batch, BatchPartitions(batch, None), open_source, checks=Checks(), execution=Execution()
+    )
 
 
 def _paid_ops() -> str:
@@ -182,13 +231,13 @@ def _paid_ops() -> str:
 
 def _jobs() -> list[tuple[str, str]]:
     assets = _assets()
-    jobs = [*build_jobs(assets), *build_operations(assets, "mynth")]
+    jobs = [*build_jobs(assets), *build_operations(assets)]
     return [(f"`<batch>_{job.name.removeprefix('b_')}`", job.description) for job in jobs]
 
 
 def _checks() -> list[tuple[str, ...]]:
-    limits = CheckLimits(
-        budget_usd_per_window=settings.usd_from_setting("budget", 25),
+    limits = Checks(
+        budget_usd_per_window=Decimal(25),
         forbidden_levels=("`forbidden_levels`",),
     )
     return [

@@ -14,19 +14,19 @@ import pytest
 
 import mynth_dagster
 from mynth_dagster import (
-    CheckLimits,
-    FileSettings,
+    Checks,
+    Delivery,
+    Files,
     FollowUp,
+    ImageRequest,
     MynthResource,
-    Rating,
-    RequestDefaults,
     build_image_batch,
 )
 from mynth_dagster.engine.quote import BUDGET_EXCEEDED
 from mynth_dagster.engine.stop import CANCELLED
 from mynth_dagster.errors import PriceUnknownError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.batch import PROMPT_COLUMNS
+from mynth_dagster.models.batch_settings import PROMPT_COLUMNS
 from mynth_dagster.models.failure import _WORDS_BY_STATUS, NEVER_BETTER, next_for
 from mynth_dagster.models.request import FollowUpKind
 from mynth_dagster.models.transitions import FINAL, HELD, MOVING, TRANSITIONS, Event, IntentState
@@ -253,9 +253,9 @@ def test_reference_says_something_of_every_field():
 
 
 def _is_given_fields(name: str) -> bool:
-    """Whether users call it with something; errors are raised for them."""
+    """Whether users call it with something; errors are raised, and `MynthAssets` made, for them."""
     value = getattr(mynth_dagster, name)
-    if isinstance(value, type) and issubclass(value, BaseException):
+    if isinstance(value, type) and issubclass(value, BaseException | list):
         return False
     return bool(inspect.signature(value).parameters)
 
@@ -272,14 +272,13 @@ def test_reference_has_each_public_name_with_its_fields(name: str):
 
 def test_reference_has_each_job_and_check_that_a_batch_can_have():
     """With everything switched on that adds one."""
-    rated = RequestDefaults(rating=Rating())
-    limits = CheckLimits(budget_usd_per_window=Decimal(25))
+    request = ImageRequest(rating=True, follow_ups=[FollowUp(table="ratings")])
+    limits = Checks(budget_usd_per_window=Decimal(25))
     batch = build_image_batch(
         "shots",
         prompts="prompts.parquet",
-        defaults=rated,
-        files=FileSettings(),
-        follow_ups=[FollowUp("ratings")],
+        request=request,
+        delivery=Delivery(files=Files()),
         checks=limits,
     )
     mynth = MynthResource(api_key="mak_unused", root="data")

@@ -24,7 +24,7 @@ DEADLINE_S = 100
 LOCATION = """
 import os
 import dagster as dg
-from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster import Delivery, ImageRequest, MynthResource, build_image_batch
 
 mynth = MynthResource(
     api_key=dg.EnvVar("MYNTH_API_KEY"),
@@ -35,10 +35,10 @@ defs = dg.Definitions.merge(
     build_image_batch(
         "night",
         prompts=os.environ["PROMPTS"],
-        models=["black-forest-labs/flux.2-dev"],
-        windows=dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24"),
-        shards=4,
-        sensor_interval_s=5,
+        request=ImageRequest(models=["black-forest-labs/flux.2-dev"]),
+        partitions_def=dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24"),
+        fan_out=4,
+        delivery=Delivery(sensor_interval_s=5),
     ),
     dg.Definitions(resources={"mynth": mynth}),
 )

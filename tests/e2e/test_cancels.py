@@ -26,7 +26,7 @@ import sys
 
 import dagster as dg
 
-from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster import ImageRequest, MynthResource, build_image_batch
 
 mynth = MynthResource(
     api_key=dg.EnvVar("MYNTH_API_KEY"),
@@ -35,7 +35,9 @@ mynth = MynthResource(
     concurrency=4,
 )
 batch = build_image_batch(
-    "night", prompts=os.environ["PROMPTS"], models=["black-forest-labs/flux.2-dev"]
+    "night",
+    prompts=os.environ["PROMPTS"],
+    request=ImageRequest(models=["black-forest-labs/flux.2-dev"]),
 )
 steps_apart = dg.define_asset_job(
     "steps_apart",

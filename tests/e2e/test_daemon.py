@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.transitions import IntentState
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.store import TableStore
 from tests.ageing import make_older
+from tests.batches import make_batch
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("daemon")]
 
@@ -42,7 +42,7 @@ def test_sensor_collects_what_a_run_submitted(deployment):
     assert log["duplicate_intents"] == []
     assert deployment.recorded("tasks") == SHARDS
     store = TableStore(str(deployment.data), "night")
-    audits = [audit_slice(store, s) for s in Batch("night", shards=4).slices("2026-11-21")]
+    audits = [audit_slice(store, s) for s in make_batch("night", fan_out=4).slices("2026-11-21")]
     assert sum(audit.n_rows for audit in audits) == 1632
     assert all(audit.passed for audit in audits)
     images = ds.dataset(deployment.data / "night" / "images", partitioning="hive")
@@ -88,7 +88,7 @@ def test_killed_run_pays_nothing_twice_and_loses_nothing(deployment):
     log = deployment.simulator.log()
     assert log["duplicate_intents"] == []
     ledger = Ledger.open(f"sqlite:///{deployment.data / 'mynth-ledger.db'}")
-    slices = Batch("night", shards=4).slices("2026-11-21")
+    slices = make_batch("night", fan_out=4).slices("2026-11-21")
     attached = ledger.read.awaited("night", slices, None)
     in_doubt = ledger.read.unresolved(
         "night", slices, [IntentState.SENDING, IntentState.UNRESOLVED]

@@ -62,9 +62,9 @@ def test_new_project_materializes_a_scaffolded_batch(
     pq.write_table(pa.table({"prompt": ["a kite", "a boat"]}), project / "prompts.parquet")
     _type(project, _tool("dg"), "check", "defs")
     good = written.read_text("utf-8")
-    written.write_text(good.replace("shards: 4", "shards: 4000"), "utf-8")
+    written.write_text(good.replace("fan_out: 4", "fan_out: 4000"), "utf-8")
     said = _type(project, _tool("dg"), "check", "defs", fails=True)
-    assert "shards: 4000 is not between 1 and 1000" in said
+    assert "fan_out: 4000 is neither 1 to 1000 shards" in said
     written.write_text(good, "utf-8")
 
     monkeypatch.chdir(project)

@@ -22,9 +22,9 @@ from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, Session, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.limits import TASK_DEADLINE_S
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
+from tests.batches import make_batch
 from tests.factories import KEY, MODEL, LeapingClock
 
 TABLES = ("tasks", "images", "failures")
@@ -66,7 +66,7 @@ class Bench:
         **fields: Any,
     ) -> RunReport:
         """One run of the batch over these prompts, or over so many."""
-        batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
+        batch = make_batch(**{"name": "b", "models": (MODEL,), **fields})
 
         async def once() -> RunReport:
             table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(prompts(rows))

@@ -23,6 +23,7 @@ from mynth_dagster.webhook.app import WebhookSettings, admit
 from mynth_dagster.wire.decode import parse_json
 from mynth_dagster.wire.events import read_head
 from mynth_dagster.wire.signatures import Stamp, sign, sign_standard
+from tests.batches import make_batch
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL
 
@@ -33,7 +34,7 @@ SETTINGS = WebhookSettings("sqlite:///x.db", ["wbs_simulator", NEW_SECRET], ["t"
 
 def batch(**fields: Any) -> Batch:
     """The batch of these tests."""
-    return Batch(**{"name": "b", "models": (MODEL,), **fields})
+    return make_batch(**{"name": "b", "models": (MODEL,), **fields})
 
 
 def in_session(bench: Bench, work: Callable[[Session], Awaitable[T]], **settings: Any) -> T:

@@ -8,7 +8,7 @@ import pytest
 
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.errors import AccountMismatchError, ConfigError
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
 
@@ -59,7 +59,7 @@ def test_the_sensor_stops_too(paid):
 
     async def tick() -> None:
         async with work.session(api_key=FOREIGN) as session:
-            await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            await partition_status(session, make_batch("b", models=(MODEL,)), budget_s=40)
 
     with pytest.raises(AccountMismatchError):
         asyncio.run(tick())
@@ -104,7 +104,7 @@ def test_the_same_key_is_known_without_asking(paid):
 
     async def tick() -> None:
         async with work.session() as session:
-            await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            await partition_status(session, make_batch("b", models=(MODEL,)), budget_s=40)
 
     asyncio.run(tick())
 

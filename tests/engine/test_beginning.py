@@ -6,10 +6,10 @@ import asyncio
 
 from mynth_dagster.clock import US_PER_S
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, KEPT_US, RunOptions, resume_options
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.factories import MODEL
 
-BATCH = Batch(name="b", models=(MODEL,))
+BATCH = make_batch("b", models=(MODEL,))
 
 
 def utter(work, wish: str, options: RunOptions) -> int | None:

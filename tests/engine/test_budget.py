@@ -30,7 +30,7 @@ def test_nothing_is_sent_beyond_the_cap(priced):
     """Money for seven of twenty rows: seven are paid, thirteen are withheld and say why."""
     work = priced()
 
-    report = work.run(20, budget=budget_from_usd({"batch": "0.075"}), **PRICES)
+    report = work.run(20, budget_usd={"batch": "0.075"}, **PRICES)
 
     assert (report.images, report.withheld, report.stopped) == (7, 13, "budget_exceeded")
     assert charged(work) == Decimal("0.07")
@@ -45,11 +45,11 @@ def test_nothing_is_sent_beyond_the_cap(priced):
 def test_more_money_sends_the_rest_and_nothing_twice(priced):
     """The same command with a higher cap goes on where it stopped."""
     work = priced()
-    work.run(20, budget=budget_from_usd({"batch": "0.07"}), **PRICES)
+    work.run(20, budget_usd={"batch": "0.07"}, **PRICES)
 
-    again = work.run(20, budget=budget_from_usd({"batch": "0.07"}), **PRICES)
+    again = work.run(20, budget_usd={"batch": "0.07"}, **PRICES)
     assert again.posts_sent == 0
-    rest = work.run(20, budget=budget_from_usd({"batch": "0.20"}), **PRICES)
+    rest = work.run(20, budget_usd={"batch": "0.20"}, **PRICES)
 
     assert (rest.images, rest.posts_sent, rest.stopped) == (20, 13, None)
     assert charged(work) == Decimal("0.20")
@@ -60,7 +60,7 @@ def test_a_partitions_cap_stops_that_partition_alone(priced):
     """Shards with room go on; only the full ones have withheld rows."""
     work = priced()
 
-    report = work.run(40, shards=4, budget=budget_from_usd({"partition": "0.09"}), **PRICES)
+    report = work.run(40, fan_out=4, budget_usd={"partition": "0.09"}, **PRICES)
 
     by_shard = work.query("SELECT fan_out, count(*) FROM intents GROUP BY fan_out")
     assert max(n for _, n in by_shard) == 9
@@ -75,12 +75,12 @@ def test_a_partitions_cap_stops_that_partition_alone(priced):
 def test_failed_tasks_give_their_money_back_to_the_budget(priced):
     """What Mynth refunds can be spent by the next run."""
     work = priced(failures=[{"share": 0.5}])
-    budget = budget_from_usd({"batch": "0.10"})
+    budget_usd = {"batch": "0.10"}
 
-    first = work.run(20, budget=budget, **PRICES)
+    first = work.run(20, budget_usd=budget_usd, **PRICES)
     assert charged(work) == Decimal("0.01") * first.images < Decimal("0.10")
     work.server.set_scenario(failures=())
-    second = work.run(20, budget=budget, **PRICES)
+    second = work.run(20, budget_usd=budget_usd, **PRICES)
 
     assert second.posts_sent == 10 - first.images
     assert charged(work) == Decimal("0.10")
@@ -90,7 +90,7 @@ def test_rows_in_doubt_keep_their_money(priced):
     """A lost answer may have been charged: the cap counts it until that is known."""
     work = priced(faults=[{"kind": "lost_answer", "first": 4}, NO_LIST])
 
-    report = work.run(20, budget=budget_from_usd({"batch": "0.10"}), **PRICES)
+    report = work.run(20, budget_usd={"batch": "0.10"}, **PRICES)
 
     assert (report.unresolved, report.images) == (4, 6)
     assert charged(work) == Decimal("0.10")
@@ -100,15 +100,15 @@ def test_rows_in_doubt_keep_their_money(priced):
 def test_a_charge_above_the_quote_stops_the_next_run(priced):
     """Prices that went up are counted as charged, and no more is sent under the old cap."""
     work = priced()
-    work.run(5, budget=budget_from_usd({"batch": "0.12"}), **PRICES)
+    work.run(5, budget_usd={"batch": "0.12"}, **PRICES)
     work.server.set_scenario(prices_usd={"black-forest-labs/flux.2-dev": "0.03"})
 
     cheap = {"prices_usd": {"black-forest-labs/flux.2-dev": Decimal("0.01")}}
     if work.server.scenario.revision == "2026-04":
-        second = work.run(8, budget=budget_from_usd({"batch": "0.12"}), **cheap)
+        second = work.run(8, budget_usd={"batch": "0.12"}, **cheap)
         assert second.posts_sent == 3
         assert charged(work) == Decimal("0.14")
-    third = work.run(12, budget=budget_from_usd({"batch": "0.12"}), **cheap)
+    third = work.run(12, budget_usd={"batch": "0.12"}, **cheap)
 
     assert third.stopped == "budget_exceeded"
     assert third.posts_sent <= 2
@@ -130,14 +130,14 @@ def test_an_unknown_price_under_a_budget_is_an_error_before_spending(bench):
 def test_auto_is_reserved_at_its_ceiling_and_released(new_bench):
     """The estimate is an upper bound: held while the task runs, then only the cost counts."""
     work = new_bench(progress="clock", latency=5, auto_ceiling_usd="0.20")
-    budget = budget_from_usd({"batch": "0.65"})
+    budget_usd = {"batch": "0.65"}
 
-    first = work.run(10, models=("auto",), budget=budget)
+    first = work.run(10, models=("auto",), budget_usd=budget_usd)
 
     assert first.posts_sent == 3
     assert first.receipt.reserved == units_from_usd("0.60")
     assert first.receipt.charged + first.receipt.refunded == first.receipt.reserved
-    second = work.run(10, models=("auto",), budget=budget)
+    second = work.run(10, models=("auto",), budget_usd=budget_usd)
     assert second.posts_sent >= 1
     assert charged(work) <= Decimal("0.65")
 

@@ -15,17 +15,19 @@ from PIL import Image
 from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ConfigError, TableError
-from mynth_dagster.models.batch import Batch, FileSettings, Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.batch_settings import Files
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.store import TableStore
+from tests.batches import make_batch
 
 CDN = "GET /cdn/:file"
-FILES = FileSettings()
+FILES = Files()
 
 
 def keep(bench, *, stop=None, settings=None, session=None, **fields):
     """What a run does for the files of the one partition."""
-    batch = Batch(name="b", files=FileSettings(**(settings or {})), **fields)
+    batch = make_batch("b", files=Files(**(settings or {})), **fields)
 
     async def kept():
         async with bench.session(**(session or {})) as opened:
@@ -118,7 +120,7 @@ def test_files_may_lie_elsewhere(new_bench):
     work = new_bench()
     elsewhere = work.folder / "pictures"
 
-    work.run(3, files=FileSettings(store=str(elsewhere)))
+    work.run(3, files=Files(store=str(elsewhere)))
 
     paths = {Path(row["file_path"]).parent for row in work.table("images")}
     assert paths == {elsewhere / "b" / "files"}
@@ -208,7 +210,7 @@ def test_files_beyond_the_limits_are_refused(new_bench, settings, code):
     """By announced length and by their own header."""
     work = new_bench()
 
-    work.run(2, files=FileSettings(**settings))
+    work.run(2, files=Files(**settings))
 
     assert failed(work) == {code: 2}
     assert files_of(work) == []

@@ -80,7 +80,7 @@ def test_the_event_of_a_failed_task_fails_its_row(bench):
 
 def test_tables_are_those_of_a_polled_run(bench, tmp_path):
     """Row by row: only the second in which a task ended is told less exactly."""
-    of = batch(defaults=replace(batch().defaults, count=2))
+    of = batch(count=2)
     told = bench(progress="manual", failures=FAILURES)
     send_all(told, 12, of)
     told.server.complete()

@@ -12,7 +12,7 @@ from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.work import ImageWork
 from mynth_dagster.errors import PollFetchError
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.engine.bench import NO_LIST, Bench
 from tests.factories import MODEL
 
@@ -158,7 +158,7 @@ def test_looking_for_evidence_keeps_to_its_time(new_bench):
 
     async def look() -> ResolveResult:
         async with work.session() as session:
-            batch = Batch(name="b", models=(MODEL,))
+            batch = make_batch("b", models=(MODEL,))
             now_s = session.clock.elapsed_s()
             return await resolve_unresolved(
                 session, ImageWork(batch), batch.slices(), until_s=now_s

@@ -24,36 +24,35 @@ from mynth_dagster.errors import (
 )
 from mynth_dagster.followups.follow_ups import FollowUpWork, follow_up_images
 from mynth_dagster.followups.tables import FollowUpSummary, shaped_answer
-from mynth_dagster.models.batch import Batch, RequestDefaults
-from mynth_dagster.models.money import budget_from_usd
-from mynth_dagster.models.request import FollowUpKind, FollowUpSettings, RatingLevel
+from mynth_dagster.models.batch_settings import EVERY_FOLLOW_UP, FollowUp
+from mynth_dagster.models.request import FollowUpKind, RatingLevel
 from mynth_dagster.tables.schemas import schema_of
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
 
-RATE, ALT, REVIEW = (FollowUpSettings(kind) for kind in FollowUpKind)
+RATE, ALT, REVIEW = EVERY_FOLLOW_UP
 ALL = [RATE, ALT, REVIEW]
-TWO = RequestDefaults(count=2)
+TWO = {"count": 2}
 MINUTE_S = 60.0
 
 
 def ask(
     work: Bench,
-    settings: FollowUpSettings = RATE,
+    follow_up: FollowUp = RATE,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
     *,
     progress: RunProgress | None = None,
     prices: dict[str, Any] | None = None,
-    **own: Any,
 ) -> FollowUpSummary:
     """One run that asks about the images of the bench's batch."""
-    images = Batch(name="b", models=(MODEL,), prices_usd=prices or {})
+    images = make_batch("b", models=(MODEL,), prices_usd=prices or {})
 
     async def once() -> FollowUpSummary:
         async with work.session() as session:
             found = follow_up_images(
                 session,
-                FollowUpWork(images, settings, **own),
+                FollowUpWork(images, follow_up),
                 images.slices(),
                 submitter="test",
                 stop=CancelToken(),
@@ -79,7 +78,7 @@ def made(new_bench):
 
     def make(n_rows: int = 6, **scenario: Any) -> Bench:
         work = new_bench(**scenario)
-        work.run(n_rows, defaults=TWO)
+        work.run(n_rows, **TWO)
         return work
 
     return make
@@ -91,31 +90,31 @@ def send_later(work: Bench) -> None:
     work.run(1, name="later")
 
 
-@pytest.mark.parametrize("settings", ALL, ids=lambda s: s.kind.value)
-def test_each_image_is_followed_up_once(made, settings):
+@pytest.mark.parametrize("follow_up", ALL, ids=lambda one: one.table)
+def test_each_image_is_followed_up_once(made, follow_up):
     """And asked about nothing again by a second run, which writes the same bytes."""
     work = made()
-    summary = ask(work, settings)
+    summary = ask(work, follow_up)
     assert (summary.n_images, summary.n_answered) == (12, 12)
     urls = {row["mynth_url"] for row in work.table("images")}
-    assert n_asked_by_url(work, settings.kind) == dict.fromkeys(urls, 1)
+    assert n_asked_by_url(work, follow_up.settings.kind) == dict.fromkeys(urls, 1)
 
-    (file,) = (work.root / "b" / settings.kind.table).rglob("*.parquet")
+    (file,) = (work.root / "b" / follow_up.table).rglob("*.parquet")
     before = file.read_bytes()
-    ask(work, settings)
-    assert n_asked_by_url(work, settings.kind).total() == 12
+    ask(work, follow_up)
+    assert n_asked_by_url(work, follow_up.settings.kind).total() == 12
     assert file.read_bytes() == before
 
 
 def test_answers_stand_beside_their_images(made):
     """Each table has its own columns, and the keys to join with `images`."""
     work = made(2)
-    for settings in ALL:
-        ask(work, settings)
+    for follow_up in ALL:
+        ask(work, follow_up)
 
     images = [(row["request_key"], row["image_index"]) for row in work.table("images")]
-    for settings in ALL:
-        rows = work.table(settings.kind.table)
+    for follow_up in ALL:
+        rows = work.table(follow_up.table)
         assert [(row["request_key"], row["image_index"]) for row in rows] == images
         assert {row["status"] for row in rows} == {"completed"}
         assert all(row["cost_usd"] > 0 for row in rows)
@@ -135,14 +134,14 @@ def test_own_levels_and_effort_are_part_of_the_request(made):
     levels = (RatingLevel("calm", "quiet"), RatingLevel("wild", "loud"))
     ask(work, RATE)
     with pytest.raises(ConfirmationNeededError):
-        ask(work, FollowUpSettings(FollowUpKind.RATE, levels))
+        ask(work, FollowUp(table="ratings", levels=levels))
     assert n_asked_by_url(work).total() == 2
-    ask(work, FollowUpSettings(FollowUpKind.RATE, levels), RunOptions(confirm=True))
+    ask(work, FollowUp(table="ratings", levels=levels), RunOptions(confirm=True))
     assert n_asked_by_url(work).total() == 4
     assert {row["level"] for row in work.table("ratings")} <= {"calm", "wild"}
 
-    ask(work, FollowUpSettings(FollowUpKind.REVIEW, effort="low"))
-    ask(work, FollowUpSettings(FollowUpKind.REVIEW, effort="low"))
+    ask(work, FollowUp(table="reviews", effort="low"))
+    ask(work, FollowUp(table="reviews", effort="low"))
     assert n_asked_by_url(work, FollowUpKind.REVIEW).total() == 2
 
 
@@ -150,7 +149,7 @@ def test_only_new_images_are_asked_about(made):
     """Rows that were added, and rows that were paid for again."""
     work = made(3)
     ask(work)
-    work.run(5, defaults=TWO)
+    work.run(5, **TWO)
     assert ask(work).n_images == 10
     assert n_asked_by_url(work).total() == 10
 
@@ -192,8 +191,8 @@ def test_a_task_that_fails_is_a_row_with_a_next_step(made):
 def test_a_budget_of_its_own_stops_it(made):
     """Money spent on images does not count, money spent on follow-ups does."""
     work = made(3)
-    budget = budget_from_usd({"batch": "0.0005"})
-    summary = ask(work, budget=budget, prices={"image.rate": "0.0002"})
+    capped = FollowUp(table="ratings", budget_usd={"batch": "0.0005"})
+    summary = ask(work, capped, prices={"image.rate": "0.0002"})
 
     assert n_asked_by_url(work).total() == 2
     withheld = [row for row in work.table("ratings") if row["status"] == "withheld"]
@@ -224,27 +223,34 @@ def test_the_older_revision_has_no_such_tasks(bench):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("fields", "message"),
     [
-        (FollowUpSettings(FollowUpKind.REVIEW, effort="huge"), "none of low, high"),
-        (FollowUpSettings(FollowUpKind.ALT, effort="low"), "only reviews have an effort"),
-        (FollowUpSettings(FollowUpKind.ALT, (RatingLevel("a", "b"),)), "only ratings"),
-        (FollowUpSettings(FollowUpKind.RATE, (RatingLevel("a", "b"),)), "2 to 7"),
+        ({"table": "thumbs"}, "'thumbs': should be 'ratings', 'alt_texts' or 'reviews'"),
+        ({"table": "reviews", "effort": "huge"}, "'huge': should be 'low' or 'high'"),
+        ({"table": "alt_texts", "effort": "low"}, "only reviews have an effort"),
+        ({"table": "alt_texts", "levels": [RatingLevel("a", "b")]}, "only ratings have levels"),
+        ({"table": "ratings", "retries": 11}, "11: should be less than or equal to 10"),
     ],
 )
-def test_a_question_that_mynth_does_not_know_is_refused(made, settings, said):
-    """With the setting, the value and what is allowed; nothing is sent."""
+def test_a_follow_up_that_is_none_is_refused_where_it_is_written(fields, message):
+    """With the setting, the value and what is allowed."""
+    with pytest.raises(ConfigError, match=message):
+        FollowUp(**fields)
+
+
+def test_a_scale_that_mynth_does_not_know_is_refused_before_anything_is_sent(made):
+    """With the setting, the value and what is allowed."""
     work = made(1)
-    with pytest.raises(ConfigError, match=said):
-        ask(work, settings)
-    assert n_asked_by_url(work, settings.kind).total() == 0
+    with pytest.raises(ConfigError, match="2 to 7"):
+        ask(work, FollowUp(table="ratings", levels=[RatingLevel("a", "b")]))
+    assert n_asked_by_url(work).total() == 0
 
 
 def test_two_lost_follow_ups_of_one_image_are_left_to_a_person(made):
     """Whose task is whose cannot be told: none is attached, none is cleared, none is sent again."""
     work = made(1)
     scales = [
-        FollowUpSettings(FollowUpKind.RATE, (RatingLevel("a", word), RatingLevel("b", word)))
+        FollowUp(table="ratings", levels=[RatingLevel("a", word), RatingLevel("b", word)])
         for word in ("first", "second")
     ]
     lost = {"route": "POST /image/rate", "kind": "lost_answer"}
@@ -324,8 +330,8 @@ def test_a_rebuilt_ledger_asks_about_no_image_again(made):
 
     async def again() -> None:
         async with work.session() as session:
-            batch = Batch(name="b", models=(MODEL,))
-            await rebuild(session, batch, [FollowUpWork(batch, settings) for settings in ALL])
+            batch = make_batch("b", models=(MODEL,))
+            await rebuild(session, batch, [FollowUpWork(batch, follow_up) for follow_up in ALL])
 
     asyncio.run(again())
     assert ask(work).n_answered == 6

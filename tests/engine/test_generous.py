@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mynth_dagster.cli.run import print_report
-from mynth_dagster.models.batch import RequestDefaults, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.tables.audit import audit_slice
 from mynth_dagster.tables.store import TableStore
 from tests.engine.edge import HostileEdge, of_tasks
@@ -26,9 +26,7 @@ def test_images_beyond_the_number_asked_for_are_shown_counted_and_reported(new_b
     """Nothing is thrown away, and the row is accounted for."""
     work = new_bench()
 
-    report = work.run(
-        4, transport=HostileEdge(of_tasks(twice)), defaults=RequestDefaults(count=count)
-    )
+    report = work.run(4, transport=HostileEdge(of_tasks(twice)), count=count)
 
     assert (report.images, report.images_asked) == (8 * count, 4 * count)
     assert report.images_beyond_asked == report.to_json()["images_beyond_asked"] == 4 * count

@@ -9,12 +9,12 @@ import pytest
 
 from mynth_dagster.engine.lost_responses import resolve_unresolved
 from mynth_dagster.engine.work import ImageWork
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.engine.bench import NO_LIST, Bench
 from tests.engine.edge import Change, HostileEdge, of_list, of_tasks, without_tag
 from tests.factories import MODEL
 
-BATCH = Batch(name="b", models=(MODEL,))
+BATCH = make_batch("b", models=(MODEL,))
 LOST_ANSWERS = [{"kind": "lost_answer", "every": 4, "first": 20}, NO_LIST]
 LOST_REQUESTS = [{"kind": "reset", "every": 4, "first": 20}, NO_LIST]
 DAY_S = 86_400.0

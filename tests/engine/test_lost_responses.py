@@ -24,8 +24,8 @@ from mynth_dagster.engine.lost_responses import (
 )
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.work import ImageWork
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.intent import KnownTask, StrangeTask, Trail, UnresolvedIntent, Walk
+from tests.batches import make_batch
 from tests.engine.bench import NO_LIST, Bench
 from tests.factories import KEY, MODEL, LeapingClock, make_intent
 
@@ -216,7 +216,7 @@ def test_page_sizes_take_turns():
 
 LIST, FULL = "GET /tasks", "GET /tasks/:id"
 LOST = [{"kind": "reset", "every": 4, "first": 20}]
-BATCH = Batch(name="b", models=(MODEL,))
+BATCH = make_batch("b", models=(MODEL,))
 MINUTE_S = 60.0
 
 
@@ -226,7 +226,7 @@ def look(work: Bench, **fields) -> ResolveResult:
     async def once() -> ResolveResult:
         async with work.session() as session:
             return await resolve_unresolved(
-                session, ImageWork(replace(BATCH, **fields)), BATCH.slices()
+                session, ImageWork(make_batch(models=(MODEL,), **fields)), BATCH.slices()
             )
 
     return asyncio.run(once())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -32,7 +31,7 @@ N_LOSSES = 4
 @pytest.mark.parametrize("older", ["2026-04", "2026-08"])
 def test_newer_events_finish_what_was_sent_under_an_older_revision(bench_of, tmp_path, older):
     """The server changed its revision meanwhile: only losses are read, and no table differs."""
-    of = batch(defaults=replace(batch().defaults, count=2))
+    of = batch(count=2)
     told = bench_of(revision=older, progress="manual", failures=FAILURES)
     send_all(told, 12, of)
     told.server.set_scenario(revision="2026-10")
@@ -74,7 +73,7 @@ def test_what_comes_in_both_forms_has_one_effect(bench_of):
 @pytest.mark.parametrize("lie", ["failed", "fewer images"])
 def test_an_event_that_would_be_a_rows_loss_is_confirmed_by_one_reading(new_bench, lie):
     """Its signature proves who sent it, and not that it is so."""
-    of = batch(defaults=replace(batch().defaults, count=2))
+    of = batch(count=2)
     work_bench = new_bench(progress="manual")
     send_all(work_bench, 3, of)
     work_bench.server.complete()

@@ -11,10 +11,10 @@ from mynth_dagster.engine.reconcile import in_stages, partition_status
 from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.ledger.queries import Moving
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.factories import MODEL
 
-BATCH = Batch(name="b", models=(MODEL,), shards=6)
+BATCH = make_batch("b", models=(MODEL,), fan_out=6)
 PLACES = [("", f"{n:03d}") for n in range(6)]
 
 
@@ -55,7 +55,7 @@ def test_ticks_that_are_too_short_reach_every_partition_in_turn(new_bench, clock
     def cancel_before_waiting(phase: str) -> None:
         stop.is_cancelled = phase == "wait"
 
-    work.run(60, stop=stop, progress=RunProgress(on_phase=cancel_before_waiting), shards=6)
+    work.run(60, stop=stop, progress=RunProgress(on_phase=cancel_before_waiting), fan_out=6)
     work.server.complete()
 
     async def read_slowly(session, batch, slices):

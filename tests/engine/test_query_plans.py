@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch import Slice
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import MODEL
 
@@ -51,7 +52,7 @@ def scans(path: str, seen: dict[str, Any]) -> list[tuple[str, str]]:
 def _tick(work: Bench) -> None:
     async def once() -> None:
         async with work.session() as session:
-            await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=5)
+            await partition_status(session, make_batch("b", models=(MODEL,)), budget_s=5)
 
     asyncio.run(once())
 

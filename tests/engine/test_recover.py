@@ -11,7 +11,7 @@ from mynth_dagster.engine.recover import Rebuilt, rebuild
 from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ApiError, LedgerMismatchError, TableError
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import MODEL
 
@@ -25,7 +25,7 @@ def lose_ledger(work: Bench) -> None:
 def make_anew(work: Bench, **fields) -> Rebuilt:
     async def once() -> Rebuilt:
         async with work.session() as session:
-            return await rebuild(session, Batch(**{"name": "b", "models": (MODEL,), **fields}), [])
+            return await rebuild(session, make_batch(**{"models": (MODEL,), **fields}), [])
 
     return asyncio.run(once())
 
@@ -37,14 +37,14 @@ def test_a_ledger_made_anew_knows_every_row_of_the_tables(bench):
         failures=[{"prompt_contains": "prompt 4"}],
         faults=[{**refused, "prompt_contains": "prompt 5"}],
     )
-    work.run(8, shards=3)
+    work.run(8, fan_out=3)
     images, failures = work.table("images"), work.table("failures")
     before = {row["task_id"] for row in work.table("tasks")}
     n_posts = work.n_posts
     lose_ledger(work)
 
-    found = make_anew(work, shards=3)
-    report = work.run(8, shards=3)
+    found = make_anew(work, fan_out=3)
+    report = work.run(8, fan_out=3)
 
     assert (found.n_from_tables, found.n_from_list, found.n_unplaced) == (8, 0, 0)
     assert (report.posts_sent, work.n_posts) == (0, n_posts)
@@ -123,21 +123,21 @@ def test_a_half_made_ledger_does_not_spend(half_made):
 def test_a_rebuild_may_be_repeated_at_any_of_its_steps(new_bench):
     """Each step puts back what is not there yet: a repetition finds nothing more to do."""
     work = new_bench()
-    work.run(6, shards=2)
+    work.run(6, fan_out=2)
     lose_ledger(work)
-    make_anew(work, shards=2)
+    make_anew(work, fan_out=2)
     engine = sa.create_engine(work.ledger_url)
     with engine.begin() as connection:
         before = connection.execute(sa.text("SELECT * FROM intents ORDER BY 1")).all()
         connection.execute(sa.text("UPDATE partitions SET submitter = 'rebuild'"))
 
-    found = make_anew(work, shards=2)
+    found = make_anew(work, fan_out=2)
 
     with engine.begin() as connection:
         assert connection.execute(sa.text("SELECT * FROM intents ORDER BY 1")).all() == before
     engine.dispose()
     assert (found.n_from_tables, found.n_from_list, found.n_unplaced) == (0, 0, 0)
-    assert work.run(6, shards=2).posts_sent == 0
+    assert work.run(6, fan_out=2).posts_sent == 0
 
 
 def test_a_wrong_window_is_reported_before_anything_is_written(new_bench):

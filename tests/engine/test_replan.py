@@ -17,8 +17,8 @@ from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, Retry, RunOptio
 from mynth_dagster.engine.run import prepare, submit
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.engine.work import ImageWork
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
+from tests.batches import make_batch
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL
 
@@ -27,7 +27,7 @@ ROWS = prompts(12)
 
 def plan(work: Bench, *, row_by_row: bool = False, **fields: Any) -> Plan:
     """What the next run of the batch would do with the prompts as they lie there."""
-    batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
+    batch = make_batch(**{"name": "b", "models": (MODEL,), **fields})
     named = frozenset(row["prompt_id"] for row in work.table("prompts"))
 
     async def look() -> Plan:
@@ -47,7 +47,7 @@ def planned(work: Bench, **fields: Any) -> Plan:
 
 def only_prepare(work: Bench, wanted: Sequence[str] | None = None, **fields: Any) -> None:
     """Write the prompts, or those of the shards that are wanted, and do nothing more."""
-    batch = Batch(name="b", models=(MODEL,), **fields)
+    batch = make_batch("b", models=(MODEL,), **fields)
     source = source_from_arrow(pa.Table.from_pylist(ROWS), "prompts")
     slices = None if wanted is None else [batch.slice("", shard) for shard in wanted]
 
@@ -104,22 +104,22 @@ def test_a_row_that_was_asked_for_twice_is_done(new_bench):
 def test_a_row_that_moved_is_moved_and_not_sent(new_bench):
     """Another number of shards: told once with its new place, and from then on done there."""
     work = new_bench()
-    work.run(ROWS, shards=2)
+    work.run(ROWS, fan_out=2)
     before = work.query("SELECT prompt_id, fan_out FROM intents")
 
-    assert work.run(ROWS, shards=5).posts_sent == 0
+    assert work.run(ROWS, fan_out=5).posts_sent == 0
     assert work.query("SELECT prompt_id, fan_out FROM intents") != before
-    assert planned(work, shards=5).moved == []
-    assert planned(work, shards=5).rows == {Step.DONE: 12}
+    assert planned(work, fan_out=5).moved == []
+    assert planned(work, fan_out=5).rows == {Step.DONE: 12}
     assert work.n_posts == 12
 
 
 def test_a_row_that_lies_in_an_old_and_a_new_shard_is_sent_once(new_bench):
     """The number of shards grew, and only the new ones' prompts were written since."""
     work = new_bench()
-    only_prepare(work, shards=2)
-    only_prepare(work, ["002", "003"], shards=4)
-    batch = Batch(name="b", models=(MODEL,), shards=4)
+    only_prepare(work, fan_out=2)
+    only_prepare(work, ["002", "003"], fan_out=4)
+    batch = make_batch("b", models=(MODEL,), fan_out=4)
     assert len(work.table("prompts")) > len(ROWS)
 
     async def send() -> None:
@@ -138,11 +138,11 @@ def test_a_row_that_lies_in_an_old_and_a_new_shard_is_sent_once(new_bench):
 def test_rows_are_known_to_have_moved_before_they_are(new_bench):
     """The prompts lie in their new places, the ledger has them in the old ones."""
     work = new_bench()
-    work.run(ROWS, shards=2)
+    work.run(ROWS, fan_out=2)
     before = dict(work.query("SELECT intent_id, fan_out FROM intents"))
-    only_prepare(work, shards=5)
+    only_prepare(work, fan_out=5)
 
-    found = planned(work, shards=5)
+    found = planned(work, fan_out=5)
 
     assert found.rows == {Step.DONE: 12}
     assert {name for name, _ in found.moved} <= set(before)

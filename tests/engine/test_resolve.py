@@ -16,8 +16,8 @@ from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
+from tests.batches import make_batch
 
 LOST = {"kind": "lost_answer", "prompt_contains": "lost"}
 MODEL = "black-forest-labs/flux.2-dev"
@@ -45,7 +45,7 @@ class Table:
         async with open_session(self.settings) as session:
             return await run_table(
                 session,
-                Batch("shots", models=(MODEL,)),
+                make_batch("shots", models=(MODEL,)),
                 open_source(str(self.folder / "p.parquet")),
                 window="",
                 stop=CancelToken(),

@@ -8,8 +8,8 @@ import pytest
 
 from mynth_dagster.engine.plan import RunOptions
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.money import units_from_usd
+from tests.batches import make_batch
 from tests.factories import MODEL
 
 FAILS_TWICE = [{"first": 2, "prompt_contains": "prompt 3"}]
@@ -52,12 +52,10 @@ def test_what_would_fail_again_is_not_tried_again(new_bench):
 
 def test_retries_keep_within_the_budget(new_bench):
     """A retry is a request like any other: no money, no retry."""
-    from mynth_dagster.models.money import budget_from_usd  # noqa: PLC0415
-
     model = "black-forest-labs/flux.2-dev"
     work = new_bench(prices_usd={model: "0.01"}, failures=FAILS_TWICE)
 
-    report = work.run(6, retries=2, budget=budget_from_usd({"batch": "0.05"}))
+    report = work.run(6, retries=2, budget_usd={"batch": "0.05"})
 
     assert report.images <= 5
     assert report.stopped == "budget_exceeded"
@@ -78,4 +76,4 @@ def test_a_persons_retry_is_sent_once(new_bench):
 def test_retries_have_a_bound():
     """A table that fails for ever must not be paid for for ever."""
     with pytest.raises(ConfigError, match="between 0 and 10"):
-        Batch(name="b", retries=11)
+        make_batch("b", retries=11)

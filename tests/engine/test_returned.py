@@ -7,7 +7,6 @@ import json
 import pytest
 
 from mynth_dagster.engine.run import RunProgress
-from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from tests.factories import KEY, MODEL, delete_destinations
 
@@ -22,7 +21,7 @@ def one(**cells):
 def test_each_image_has_a_level_of_the_scale_asked_for(bench, levels):
     """The vendor's own scale, or up to seven levels of ours."""
     work = bench()
-    work.run(one(count=5), defaults=RequestDefaults(rating=Rating(levels)))
+    work.run(one(count=5), rating=Rating(levels))
 
     found = {row["rating_level"] for row in work.table("images")}
     assert found <= ({level.value for level in levels} or {"sfw", "nsfw"})
@@ -32,7 +31,7 @@ def test_each_image_has_a_level_of_the_scale_asked_for(bench, levels):
 def test_a_rating_that_fails_leaves_the_image(new_bench):
     """It is delivered and paid for; the code of the failed rating stands beside it."""
     work = new_bench(unratable="kite")
-    report = work.run(one(), defaults=RequestDefaults(rating=Rating()))
+    report = work.run(one(), rating=Rating())
 
     (row,) = work.table("images")
     assert report.images == 1

@@ -8,7 +8,7 @@ import pytest
 
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.run import RunProgress
-from mynth_dagster.models.batch import Batch
+from tests.batches import make_batch
 from tests.engine.bench import NO_LIST
 from tests.factories import MODEL
 
@@ -60,7 +60,7 @@ def test_the_sensor_follows_a_server_that_changed(bench_of):
     async def tick() -> tuple[int, int]:
         async with work.session() as session:
             (seen,), _ = await partition_status(
-                session, Batch(name="b", models=(MODEL,)), budget_s=40
+                session, make_batch("b", models=(MODEL,)), budget_s=40
             )
             return seen.n_finished, seen.n_pending
 

@@ -16,9 +16,9 @@ from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import ConfirmationNeededError
-from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.models.transitions import FINAL, IntentState
 from mynth_dagster.tables.source import open_source
+from tests.batches import make_batch
 from tests.factories import make_intent
 
 MODEL = "black-forest-labs/flux.2-dev"
@@ -105,7 +105,7 @@ class Table:
             async with open_session(self.settings) as session:
                 return await run_table(
                     session,
-                    Batch("shots", **{"models": (MODEL,), **batch}),
+                    make_batch("shots", **{"models": (MODEL,), **batch}),
                     open_source(str(self.folder / "p.parquet")),
                     window="",
                     stop=CancelToken(),
@@ -154,7 +154,7 @@ def test_changed_default_stops_before_paying_again(table):
     """A new size for 150 paid rows is refused with figures and price, until confirmed."""
     table.write([f"a kite, number {index}" for index in range(150)])
     table.run()
-    square = {"defaults": RequestDefaults(size="square")}
+    square = {"size": "square"}
 
     with pytest.raises(ConfirmationNeededError, match="150 of 150 in all") as refused:
         table.run(**square)
@@ -181,7 +181,7 @@ def test_second_model_is_paid_for_alone(table):
     [
         ({"models": ("recraft/recraft-v4",)}, "20 of 20 in all"),
         ({"models": ("auto",)}, "20 of 20 in all"),
-        ({"defaults": RequestDefaults(size="square")}, "20 of 20 in all"),
+        ({"size": "square"}, "20 of 20 in all"),
         ({"columns": {"prompt": "other"}}, "20 of 20 in all"),
     ],
     ids=["other model", "no model", "default", "column"],
@@ -207,7 +207,7 @@ def test_small_sum_can_be_named(table):
     """What `confirm_above_usd` allows is paid without a word, and not a cent more."""
     table.write([f"a kite, number {index}" for index in range(5)])
     table.run()
-    square = {"defaults": RequestDefaults(size="square")}
+    square = {"size": "square"}
 
     with pytest.raises(ConfirmationNeededError):
         table.run(**square, confirm_above_usd=Decimal("0.04"))

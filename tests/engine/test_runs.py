@@ -11,7 +11,6 @@ from mynth_dagster.engine.run import RunProgress
 from mynth_dagster.engine.session import open_session
 from mynth_dagster.engine.stop import CANCELLED, CancelToken, StopReason
 from mynth_dagster.errors import ConfigError, ConfirmationNeededError, UnauthorizedError
-from mynth_dagster.models.batch import RequestDefaults
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL
 
@@ -92,10 +91,10 @@ def test_prompts_times_models_are_one_request_each(new_bench):
 def test_another_number_of_shards_pays_nothing(new_bench):
     """Eight shards become sixteen: the rows move, their tasks stay."""
     work = new_bench()
-    work.run(60, shards=8)
+    work.run(60, fan_out=8)
     images = {row["image_id"] for row in work.table("images")}
 
-    report = work.run(60, shards=16)
+    report = work.run(60, fan_out=16)
 
     assert report.posts_sent == 0
     assert work.n_posts == 60
@@ -113,7 +112,7 @@ def test_a_refused_run_leaves_the_reason_of_the_one_before(new_bench):
     work.run(150, stop=stop)
 
     with pytest.raises(ConfirmationNeededError):
-        work.run(150, defaults=RequestDefaults(size="square"))
+        work.run(150, size="square")
 
     assert work.query("SELECT stop_code, submitter FROM partitions") == [("rate_limited", None)]
 

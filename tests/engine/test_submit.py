@@ -23,9 +23,9 @@ from mynth_dagster.errors import LedgerUnavailableError
 from mynth_dagster.ledger import Ledger
 from mynth_dagster.ledger.claims import Claim, Claimed
 from mynth_dagster.ledger.queries import Queries
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import Scenario, SimulatorServer
 from mynth_dagster.tables.source import open_source, source_from_arrow
+from tests.batches import make_batch
 from tests.engine.bench import Bench, prompts
 from tests.factories import MODEL, LeapingClock, write_parquet
 
@@ -234,7 +234,7 @@ def test_an_interrupted_submission_records_what_was_in_flight(new_bench):
     """Cancelled from outside, in the middle: no row is left `sending`."""
     work = new_bench(response_delay_s=0.0)
     source = source_from_arrow(pa.Table.from_pylist(prompts(200)), "prompts")
-    batch, counts = Batch(name="b", models=(MODEL,)), SubmitCounts()
+    batch, counts = make_batch("b", models=(MODEL,)), SubmitCounts()
 
     async def interrupt() -> None:
         async with work.session() as session:
@@ -268,7 +268,7 @@ def test_two_runs_of_one_partition_at_once_share_the_rows(new_bench):
     work = new_bench()
 
     async def both() -> list[int]:
-        batch = Batch(name="b", models=(MODEL,))
+        batch = make_batch("b", models=(MODEL,))
         table = write_parquet(work.folder / "prompts.parquet", prompts(100))
         async with work.session() as first, work.session() as second:
             await prepare(first, batch, open_source(table), window="")

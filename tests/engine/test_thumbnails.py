@@ -9,7 +9,8 @@ import pytest
 
 from mynth_dagster.engine import download
 from mynth_dagster.engine.download import make_thumbnails
-from mynth_dagster.models.batch import Batch, FileSettings, Slice
+from mynth_dagster.models.batch import Batch, Slice
+from mynth_dagster.models.batch_settings import Files
 from mynth_dagster.tables.results import SampleImage
 
 SLICE, BATCH = Slice(), Batch("b")
@@ -107,7 +108,7 @@ def test_no_images_need_no_thumbnails(collected):
 def test_kept_files_need_no_second_download(new_bench):
     """Where the files of images are kept, thumbnails are made of these."""
     bench = new_bench()
-    bench.run(3, files=FileSettings())
+    bench.run(3, files=Files())
     images = [
         replace(image, file_uri=row["file_path"])
         for image, row in zip(_images(bench), bench.table("images"), strict=True)

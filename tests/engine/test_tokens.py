@@ -5,9 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from mynth_dagster.models.batch import RequestDefaults
-
-ON = RequestDefaults(public_access_tokens=True)
+ON = {"public_access_tokens": True}
 RESULT = {"2026-04": "results", "2026-08": "result", "2026-10": "result"}
 LIVES_S = {"2026-04": 3600, "2026-08": 7200, "2026-10": 3600}
 
@@ -27,7 +25,7 @@ def test_no_token_is_asked_for_or_kept_by_default(bench):
 def test_a_batch_that_asks_for_them_hands_them_out(bench):
     """One for each task, with the time until which it is good; and a re-run keeps them."""
     work = bench()
-    work.run(3, defaults=ON)
+    work.run(3, **ON)
     before = work.bytes_of_tables()
 
     revision = work.server.scenario.revision
@@ -40,7 +38,7 @@ def test_a_batch_that_asks_for_them_hands_them_out(bench):
         lives_s = (row["token_expires_at"] - row["submitted_at"]).total_seconds()
         assert lives_s == LIVES_S[revision]
 
-    work.run(3, defaults=ON)
+    work.run(3, **ON)
     assert work.bytes_of_tables() == before
 
 
@@ -48,7 +46,7 @@ def test_turning_them_on_or_off_pays_for_nothing_again(bench):
     """They are no part of the wish; rows that were sent without have none."""
     work = bench()
     work.run(3)
-    assert work.run(3, defaults=ON).posts_sent == 0
+    assert work.run(3, **ON).posts_sent == 0
     assert {row["public_access_token"] for row in work.table("tasks")} == {None}
 
 
@@ -57,10 +55,10 @@ def test_a_token_that_could_not_be_made_costs_no_second_task(new_bench, how):
     """Told as an error with the task's id, or by a token that is missing: the task is followed."""
     work = new_bench(quirks={"token_failure": how}, faults=[{"kind": "token_failed", "count": 2}])
 
-    report = work.run(5, defaults=ON)
+    report = work.run(5, **ON)
 
     assert (report.images, report.posts_sent, report.unresolved) == (5, 5, 0)
     tokens = [row["public_access_token"] for row in work.table("tasks")]
     assert tokens.count(None) == 2
-    assert work.run(5, defaults=ON).posts_sent == 0
+    assert work.run(5, **ON).posts_sent == 0
     work.require_sound(5)

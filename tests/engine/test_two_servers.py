@@ -21,8 +21,8 @@ from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import AccountMismatchError
 from mynth_dagster.ledger.events import WebhookEvent
 from mynth_dagster.ledger.queries import AccountRow
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL
 
@@ -35,7 +35,7 @@ def tick(work: Bench, url: str) -> None:
 
     async def once() -> None:
         async with work.session(base_url=url) as session:
-            await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            await partition_status(session, make_batch("b", models=(MODEL,)), budget_s=40)
 
     asyncio.run(once())
 
@@ -113,7 +113,7 @@ def test_finished_tasks_that_another_server_has_do_not_keep_the_sensor_busy(two)
 
     async def once() -> list[tuple[int, int]]:
         async with work.session(base_url=other.url) as session:
-            seen, _ = await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+            seen, _ = await partition_status(session, make_batch("b", models=(MODEL,)), budget_s=40)
             return [(p.n_pending, p.n_finished) for p in seen]
 
     assert asyncio.run(once()) == [(3, 0)]

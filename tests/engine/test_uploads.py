@@ -16,8 +16,8 @@ from httpx_aiohttp import AiohttpTransport
 from mynth_dagster.engine import uploads as module
 from mynth_dagster.engine.run import RunProgress, run_table
 from mynth_dagster.engine.stop import CancelToken
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import open_source
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import KEY, MODEL, WITH_INPUTS, draw_input, write_parquet
 
@@ -231,7 +231,7 @@ def test_paths_start_at_the_folder_of_the_table(new_bench, files):
     work = new_bench()
     rows = rows_with([f.name for f in files[:2]], 2)
     table = write_parquet(files[0].parent / "p.parquet", rows)
-    batch = Batch(name="b", models=(WITH_INPUTS,))
+    batch = make_batch("b", models=(WITH_INPUTS,))
 
     async def once():
         async with work.session() as session:

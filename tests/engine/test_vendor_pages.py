@@ -22,7 +22,6 @@ from mynth_dagster.errors import (
     TaskFailedError,
     UnauthorizedError,
 )
-from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.request import Rating, RatingLevel
 from mynth_dagster.tables.rules import n_bytes_with_tag
 from tests.engine.bench import Bench
@@ -107,12 +106,12 @@ def test_five_custom_endpoints_are_allowed(old, n_endpoints, is_taken):
     """Five are sent along with the request, six are a wrong setting."""
     work = old()
     urls = tuple(f"http://127.0.0.1:9/{n}" for n in range(n_endpoints))
-    defaults = RequestDefaults(webhook_urls=urls)
+    endpoints = {"webhook_urls": urls}
     if is_taken:
-        assert work.run(1, defaults=defaults).posts_sent == 1
+        assert work.run(1, **endpoints).posts_sent == 1
         return
     with pytest.raises(ConfigError, match="6 endpoints; at most 5"):
-        work.run(1, defaults=defaults)
+        work.run(1, **endpoints)
     assert work.n_posts == 0
 
 
@@ -145,7 +144,7 @@ def levels(n: int, value: int = 3, description: int = 5) -> Rating:
 def test_custom_levels_within_the_limits_rate_each_image(old, rating):
     """Two to seven levels, values to 24 and descriptions to 150 characters."""
     work = old()
-    work.run(2, defaults=RequestDefaults(rating=rating))
+    work.run(2, rating=rating)
     found = {row["rating_level"] for row in work.table("images")}
     assert found <= {level.value for level in rating.levels}
     assert found
@@ -156,7 +155,7 @@ def test_custom_levels_beyond_the_limits_are_a_wrong_setting(old, rating):
     """Nothing is sent."""
     work = old()
     with pytest.raises(ConfigError, match="allowed"):
-        work.run(2, defaults=RequestDefaults(rating=rating))
+        work.run(2, rating=rating)
     assert work.n_posts == 0
 
 
@@ -179,7 +178,7 @@ def test_unauthorized_is_reported_with_status_code_and_body(old):
 def test_a_token_out_of_its_place_is_unauthorized(bench, where):
     """On an owner-only endpoint, and for another task than its own."""
     work = bench()
-    work.run(2, defaults=RequestDefaults(public_access_tokens=True))
+    work.run(2, public_access_tokens=True)
     first, second = work.table("tasks")
     path = f"/tasks/{first['task_id']}"
     path = path if where == "owner's endpoint" else f"/tasks/{second['task_id']}/status"

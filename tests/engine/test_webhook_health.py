@@ -79,13 +79,13 @@ def test_a_batch_that_silences_webhooks_is_polled_as_ever(bench):
     """Unless it names endpoints of its own."""
     work = bench(progress="manual")
     announce_first(work)
-    muted = replace(batch().defaults, mute_registered_webhooks=True)
-    own = replace(muted, webhook_urls=("https://a.example/",))
+    muted = {"mute_registered_webhooks": True}
+    own = {**muted, "webhook_urls": ("https://a.example/",)}
 
     async def are_on(session: Session) -> list[bool]:
         healths = [
-            await webhook_health(session, ImageWork(batch(defaults=defaults)))
-            for defaults in (batch().defaults, muted, own)
+            await webhook_health(session, ImageWork(batch(**settings)))
+            for settings in ({}, muted, own)
         ]
         return [health.are_on(session.clock.now_us()) for health in healths]
 

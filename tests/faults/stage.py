@@ -10,8 +10,8 @@ from typing import Any
 
 from mynth_dagster.engine.reconcile import partition_status
 from mynth_dagster.engine.run import RunReport
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.simulator import SimulatorServer
+from tests.batches import make_batch
 from tests.engine.bench import Bench
 from tests.factories import MODEL, LeapingClock
 from tests.faults.invariants import Scene, check_all, check_monotone, final_states
@@ -38,7 +38,7 @@ class Stage(Bench):
 
         async def once() -> None:
             async with self.session() as session:
-                await partition_status(session, Batch(name="b", models=(MODEL,)), budget_s=40)
+                await partition_status(session, make_batch("b", models=(MODEL,)), budget_s=40)
 
         asyncio.run(once())
 

@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.models.batch import RequestDefaults
 from tests.faults.stage import MINUTE_S
 
 GENERATE = "POST /image/generate"
@@ -212,7 +211,7 @@ def test_every_revision_gives_the_same_tables(simulator, clock, tmp_path):
             clock=clock, revision=revision, failures=[{"prompt_contains": "prompt 2"}], seed=3
         )
         work = Stage(server, clock, folder)
-        work.run(6, defaults=RequestDefaults(output_format="png"))
+        work.run(6, output_format="png")
         columns = ("prompt_id", "image_index", "width", "height", "format", "cost_usd", "model")
         images = [tuple(row[name] for name in columns) for row in work.table("images")]
         failed = [

@@ -13,13 +13,13 @@ import pytest
 from mynth_dagster.crash_points import EVENT
 from mynth_dagster.engine.run import RunProgress, collect, prepare
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.tables.source import source_from_arrow
+from tests.batches import make_batch
 from tests.engine.bench import prompts
 from tests.factories import MODEL
 from tests.faults.stage import MINUTE_S, Stage
 
-BATCH = Batch(name="b", models=(MODEL,))
+BATCH = make_batch("b", models=(MODEL,))
 
 
 def both(*operations) -> list[Any]:

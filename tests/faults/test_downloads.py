@@ -16,13 +16,14 @@ from mynth_dagster.engine.download import keep_files
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import DOWNLOAD_PACE_AFTER_S, REDIRECTS_MAX
-from mynth_dagster.models.batch import FileSettings, Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.batch_settings import Files
 from tests.engine.post import batch, deliver, events, finish, in_session, outcomes, send_all
 from tests.engine.test_download import keep
 from tests.faults.front import Front, Visit
 
 CDN = "GET /cdn/:file"
-FILES = FileSettings()
+FILES = Files()
 CANARY = "s3cr3t_signature_91c2e5"
 KEY = "mak_canary_7f3a91c2e5b84d06"
 
@@ -206,7 +207,7 @@ def test_bodies_that_lie_are_not_kept(new_stage, lie):
     answer, code, n_tries = LIES[lie]
     work = new_stage()
     with Front(work.server, answer) as front:
-        settings = FileSettings(max_bytes=1_000_000)
+        settings = Files(max_bytes=1_000_000)
         work.run(2, files=settings, settings=through(front))
 
         assert failed(work) == {code: 2}
@@ -316,7 +317,7 @@ def test_a_store_without_room_leaves_the_tables_and_goes_on_afterwards(new_stage
     work = new_stage()
     work.run(6)
     before = work.scene.bytes_of_tables()
-    settings = FileSettings(store="oneway://shop", concurrency=2)
+    settings = Files(store="oneway://shop", concurrency=2)
     OneWay.has_room = False
 
     with pytest.raises(TableError, match="the disk is full"):

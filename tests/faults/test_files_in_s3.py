@@ -20,7 +20,7 @@ from PIL import Image
 
 from mynth_dagster.errors import TableError
 from mynth_dagster.limits import UPLOAD_PART_BYTES
-from mynth_dagster.models.batch import FileSettings
+from mynth_dagster.models.batch_settings import Files
 from tests.crash.job import Job
 from tests.faults.front import Front
 from tests.faults.invariants import Scene
@@ -28,7 +28,7 @@ from tests.faults.s3 import BUCKET, objects_in, running_s3, unfinished_in
 
 CDN = "GET /cdn/:file"
 CONCURRENCY = 3
-STORE = FileSettings(store=f"s3://{BUCKET}/pictures", concurrency=CONCURRENCY)
+STORE = Files(store=f"s3://{BUCKET}/pictures", concurrency=CONCURRENCY)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_bucket_that_is_not_there_is_reported(new_stage, s3):
     work = new_stage()
 
     with pytest.raises(TableError, match=r"nowhere|bucket"):
-        work.run(2, files=FileSettings(store="s3://nowhere"))
+        work.run(2, files=Files(store="s3://nowhere"))
 
     assert work.query("SELECT count(*) FROM downloads") == [(0,)]
 

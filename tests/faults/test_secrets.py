@@ -6,7 +6,6 @@ import traceback
 
 import pytest
 
-from mynth_dagster.models.batch import RequestDefaults
 from tests.faults.test_network import ASTRAY
 
 CANARY = "mak_canary_7f3a91c2e5b84d06"
@@ -54,7 +53,7 @@ def test_the_key_is_in_no_exception(new_stage, everything_logged, scenario):
 def test_a_token_is_in_no_log_and_no_report(stage, everything_logged):
     """Handed out in `tasks` because the batch asked for it, and nowhere else."""
     work = stage(faults=[{"every": 3, "kind": "reset"}])
-    report = work.run(9, defaults=RequestDefaults(public_access_tokens=True))
+    report = work.run(9, public_access_tokens=True)
 
     tokens = {row["public_access_token"] for row in work.table("tasks")} - {None}
     said = "\n".join(everything_logged.lines) + repr(report) + repr(report.to_json())

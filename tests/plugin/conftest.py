@@ -15,9 +15,11 @@ import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
-from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster import MynthResource, mynth_assets
 from mynth_dagster.ledger import Ledger
+from mynth_dagster.plugin.assets import plain_body
 from mynth_dagster.simulator import SimulatorServer
+from tests.batches import grouped
 
 MODEL = "black-forest-labs/flux.2-dev"
 DAILY = dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24")
@@ -57,11 +59,12 @@ class Project:
         settings: dict[str, Any] = {
             "prompts": str(self.folder / "prompts.parquet"),
             "models": [MODEL],
-            "windows": DAILY,
-            "shards": 2,
+            "partitions_def": DAILY,
+            "fan_out": 2,
             **changes,
         }
-        batch = build_image_batch("shots", **settings)
+        body = settings.pop("body", plain_body)
+        batch = mynth_assets("shots", **grouped(settings))(body).definitions
         shared = dg.Definitions(resources={"mynth": self.resource})
         return dg.Definitions.merge(batch, shared)
 

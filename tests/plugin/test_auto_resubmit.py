@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from mynth_dagster.ledger import Ledger
-from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.transitions import IntentState
 from tests.ageing import make_older
+from tests.batches import make_batch
 
 DAY = "2026-11-19"
 FIRST, LAST = f"{DAY}|000", f"{DAY}|001"
@@ -27,7 +27,7 @@ def _clear(project) -> int:
     """As two walks over the task list would: what is in doubt was not accepted."""
     ledger = Ledger.open(_url(project))
     try:
-        slices = Batch("shots", shards=2).slices(DAY)
+        slices = make_batch("shots", fan_out=2).slices(DAY)
         doubts = ledger.read.unresolved("shots", slices, [IntentState.UNRESOLVED])
         return asyncio.run(ledger.mark_not_accepted(doubts, "nothing was found"))
     finally:

@@ -30,10 +30,14 @@ class Evaluator:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
         self.cursor = None
+        self.n_landed = 0
 
-    def land(self, *partitions: str) -> None:
+    def land(self, *partitions: str, rows: str = "") -> None:
+        """Report partitions; ``rows`` stands for what is in their tables, by default new ones."""
         for partition in partitions:
-            event = dg.AssetMaterialization(IMAGES, partition=partition)
+            self.n_landed += 1
+            tags = {"dagster/data_version": rows or str(self.n_landed)}
+            event = dg.AssetMaterialization(IMAGES, partition=partition, tags=tags)
             self.instance.report_runless_asset_event(event)
 
     def requested(self) -> set[str]:
@@ -83,4 +87,16 @@ def test_late_images_ask_again(daemon):
 
     daemon.land("2026-11-19|000")
 
+    assert daemon.requested() == {"2026-11-19"}
+
+
+def test_table_that_is_written_again_as_it_was_wakes_nobody(daemon):
+    """Only other rows make a report old."""
+    daemon.land("2026-11-19|000", "2026-11-19|001", rows="a")
+    assert daemon.requested() == {"2026-11-19"}
+
+    daemon.land("2026-11-19|000", rows="a")
+    assert daemon.requested() == set()
+
+    daemon.land("2026-11-19|000", rows="b")
     assert daemon.requested() == {"2026-11-19"}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import dagster as dg
 import pytest
 
-from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster import MynthResource, Prompts, Spending, build_image_batch
 from mynth_dagster.errors import ConfigError
+from tests.batches import grouped
 
 FILES = dg.DynamicPartitionsDefinition(name="drops")
 DAILY = dg.DailyPartitionsDefinition("2026-11-18", end_date="2026-11-24")
 
 
 def _definitions(**settings):
-    batch = build_image_batch("shots", **{"prompts": "p.parquet", **settings})
+    batch = build_image_batch("shots", **grouped({"prompts": "p.parquet", **settings}))
     resource = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), root="data")
     return dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": resource}))
 
@@ -24,7 +27,7 @@ def _graph(**settings):
 
 def test_batch_has_the_four_tables_in_one_group_in_order():
     """prompts leads to tasks, and tasks to images and failures, all in the batch's group."""
-    graph = _graph(windows=DAILY, shards=2)
+    graph = _graph(partitions_def=DAILY, fan_out=2)
 
     parents = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
@@ -43,11 +46,11 @@ def test_batch_has_the_four_tables_in_one_group_in_order():
     ("settings", "keys"),
     [
         ({}, None),
-        ({"shards": 2}, ["000", "001"]),
+        ({"fan_out": 2}, ["000", "001"]),
         ({"fan_out": "model", "models": ["a/x", "b/y"]}, ["a/x", "b/y"]),
-        ({"windows": dg.StaticPartitionsDefinition(["de", "fr"])}, ["de", "fr"]),
+        ({"partitions_def": dg.StaticPartitionsDefinition(["de", "fr"])}, ["de", "fr"]),
         (
-            {"windows": dg.StaticPartitionsDefinition(["de"]), "shards": 2},
+            {"partitions_def": dg.StaticPartitionsDefinition(["de"]), "fan_out": 2},
             ["de|000", "de|001"],
         ),
     ],
@@ -69,7 +72,9 @@ def test_operation_names_are_public():
 
 def test_cap_on_a_window_is_checked_too():
     """Where no other sum is said, the check judges by the batch's own cap."""
-    defs = build_image_batch("shots", prompts="p.parquet", budget_usd={"window": "12.50"})
+    defs = build_image_batch(
+        "shots", prompts="p.parquet", spending=Spending(budget_usd={"window": Decimal("12.50")})
+    )
 
     told = {spec.name: spec.description for assets in defs.assets for spec in assets.check_specs}
     assert "at most $12.50 together" in told["within_budget"]
@@ -86,7 +91,7 @@ def test_two_batches_of_one_name_do_not_load(prompts):
 
 def test_definitions_load():
     """Dagster itself accepts the whole batch once the resource is there."""
-    defs = _definitions(windows=DAILY, shards=4, schedule="0 2 * * *")
+    defs = _definitions(partitions_def=DAILY, fan_out=4, schedule="0 2 * * *")
 
     dg.Definitions.validate_loadable(defs)
 
@@ -94,23 +99,23 @@ def test_definitions_load():
 @pytest.mark.parametrize(
     ("settings", "setting"),
     [
-        ({"shards": 0}, "shards"),
+        ({"fan_out": 0}, "fan_out"),
         ({"fan_out": "moon"}, "fan_out"),
-        ({"models": []}, "models"),
-        ({"wait": "never"}, "wait"),
-        ({"columns": {"colour": "x"}}, "columns"),
+        ({"models": []}, "ImageRequest.models"),
+        ({"wait": "never"}, "Delivery.wait"),
+        ({"columns": {"colour": "x"}}, "Prompts.columns"),
         ({"prompts": "{window}.parquet"}, "prompts"),
-        ({"prompts": "{window}/p.parquet", "windows": FILES}, "prompts"),
+        ({"prompts": "{window}/p.parquet", "partitions_def": FILES}, "prompts"),
         ({"prompts": dg.AssetIn()}, "prompts"),
-        ({"previews": 25}, "previews"),
-        ({"pools": {"sending": "x"}}, "pools"),
-        ({"windows": FILES, "schedule": "0 2 * * *"}, "schedule"),
+        ({"prompts": Prompts()}, "prompts"),
+        ({"previews": 25}, "Delivery.previews"),
+        ({"partitions_def": FILES, "schedule": "0 2 * * *"}, "schedule"),
         ({"schedule": "0 2 * * *"}, "schedule"),
     ],
 )
 def test_wrong_settings_are_named(settings, setting):
     """A wrong setting is refused when the definitions load, by its name."""
     with pytest.raises(ConfigError) as refused:
-        build_image_batch("shots", **{"prompts": "p.parquet", **settings})
+        build_image_batch("shots", **grouped({"prompts": "p.parquet", **settings}))
 
     assert refused.value.setting == setting

@@ -11,7 +11,7 @@ from mynth_dagster.errors import ConfigError
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.failure import MoneyOutcome
 from mynth_dagster.plugin import checks
-from mynth_dagster.plugin.checks import CheckLimits
+from mynth_dagster.plugin.checks import Checks
 from mynth_dagster.tables.images import FilesSummary
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import FailureKind, ResultsSummary
@@ -35,7 +35,7 @@ def _prompts(window: str, n_rejected: int) -> PromptsSummary:
 )
 def test_failure_rate_warns_then_fails(n_failures, passed, severity):
     """Two thresholds, each inclusive; a good partition does not hide a bad one."""
-    limits = CheckLimits(failure_rate_warn=0.1, failure_rate_error=0.5)
+    limits = Checks(failure_rate_warn=0.1, failure_rate_error=0.5)
     summaries = [_results("a", 100), _results("b", 10 - n_failures, n_failures)]
 
     result = checks.failures_few(KEY, summaries, limits)
@@ -49,7 +49,7 @@ def test_failure_rate_warns_then_fails(n_failures, passed, severity):
 
 def test_rejected_rows_warn():
     """By default one bad prompt is a warning, however many are good."""
-    result = checks.prompts_valid(KEY, [_prompts("a", 0), _prompts("b", 1)], CheckLimits())
+    result = checks.prompts_valid(KEY, [_prompts("a", 0), _prompts("b", 1)], Checks())
 
     assert not result.passed
     assert result.severity is WARN
@@ -103,7 +103,7 @@ def test_codes_of_failed_downloads_are_counted_over_all_partitions():
         FilesSummary(Slice("b"), 9, 7, 1, {"too_slow": 2}, {"too_slow": ["p2", "p3"]}),
     ]
 
-    told = checks.files_kept(KEY, summaries, CheckLimits()).metadata["mynth/codes"].value
+    told = checks.files_kept(KEY, summaries, Checks()).metadata["mynth/codes"].value
 
     assert told == "3 too_slow, as in p1, p2, p3; 2 no_url, as in p4"
 
@@ -111,7 +111,7 @@ def test_codes_of_failed_downloads_are_counted_over_all_partitions():
 @pytest.mark.parametrize(("charged", "passed"), [(500_000_000, True), (500_000_001, False)])
 def test_budget_is_judged_by_window(charged, passed):
     """To the last unit of 10⁻⁸ USD."""
-    limits = CheckLimits(budget_usd_per_window=Decimal(5))
+    limits = Checks(budget_usd_per_window=Decimal(5))
 
     result = checks.within_budget(KEY, {"a": 1, "b": charged}, limits)
 
@@ -121,7 +121,7 @@ def test_budget_is_judged_by_window(charged, passed):
 
 def test_each_check_says_what_to_do():
     """The description names the threshold and the next step; the budget is there if wanted."""
-    limits = CheckLimits(budget_usd_per_window=Decimal("25.50"))
+    limits = Checks(budget_usd_per_window=Decimal("25.50"))
     specs = checks.check_specs(lambda table: dg.AssetKey(["shots", table]), limits)
 
     by_name = {spec.name: spec for spec in specs}
@@ -136,14 +136,14 @@ def test_each_check_says_what_to_do():
     assert [spec.name for spec in specs if spec.blocking] == ["every_prompt_accounted_for"]
     assert "$25.50" in by_name["within_budget"].description
     assert all("If " in spec.description for spec in specs)
-    assert len(checks.check_specs(dg.AssetKey, CheckLimits())) == 5
+    assert len(checks.check_specs(dg.AssetKey, Checks())) == 5
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"failure_rate_warn": 0.6}, "failure_rate_warn"),
-        ({"failure_rate_error": 1.5}, "failure_rate_warn"),
+        ({"failure_rate_error": 1.5}, "failure_rate_error"),
         ({"rejected_rate_warn": -0.1}, "rejected_rate_warn"),
         ({"budget_usd_per_window": Decimal(0)}, "budget_usd_per_window"),
         ({"budget_usd_per_window": Decimal("NaN")}, "budget_usd_per_window"),
@@ -152,7 +152,7 @@ def test_each_check_says_what_to_do():
 def test_impossible_limits_are_refused(settings, said):
     """By the name of the field and what is allowed."""
     with pytest.raises(ConfigError, match=said):
-        CheckLimits(**settings)
+        Checks(**settings)
 
 
 def test_an_evaluation_of_a_partition_hides_that_of_the_run():
@@ -187,7 +187,7 @@ def test_an_evaluation_of_a_partition_hides_that_of_the_run():
 def _descriptions(**limits) -> dict[str, str]:
     """What each check of a batch is for, on one line."""
     made = checks.check_specs(
-        lambda table: dg.AssetKey(["shots", table]), CheckLimits(**limits), rated=True
+        lambda table: dg.AssetKey(["shots", table]), Checks(**limits), rated=True
     )
     return {spec.name: str(spec.description) for spec in made}
 

@@ -41,7 +41,7 @@ def dropped(project):
     folder = project.folder / "inbox"
     folder.mkdir()
     project.simulator.set_scenario(progress="immediate")
-    settings = {"prompts": str(folder / "drop_{window}.parquet"), "windows": FILES}
+    settings = {"prompts": str(folder / "drop_{window}.parquet"), "partitions_def": FILES}
     defs = project.definitions(**settings, wait="run")
 
     def tick(cursor=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pyarrow.dataset as ds
 
-from mynth_dagster import CheckLimits, FileSettings
+from mynth_dagster import Checks, Files
 from mynth_dagster.plugin.batch_assets import TABLES
 from tests.plugin.test_sensor import FIRST, LAST
 
@@ -15,7 +15,7 @@ KEY = dg.AssetKey(["shots", "files"])
 
 
 def _with_files(project, **changes):
-    return project.definitions(**{"files": FileSettings(), **changes})
+    return project.definitions(**{"files": Files(), **changes})
 
 
 def _n_fetched(project) -> int:
@@ -76,7 +76,7 @@ def test_files_that_are_missing_are_reported_and_do_not_stop_a_run(project):
     project.simulator.set_scenario(progress="immediate", faults=gone)
 
     warned = project.execute("all", FOUR[0], defs=_with_files(project))
-    strict = CheckLimits(missing_file_rate_error=0.0)
+    strict = Checks(missing_file_rate_error=0.0)
     failed = project.execute("all", FOUR[0], defs=_with_files(project, checks=strict))
 
     assert warned.success

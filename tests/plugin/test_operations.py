@@ -6,10 +6,9 @@ import dagster as dg
 import pytest
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.plugin.assets import Overrides
 
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
-ONE = {"windows": None, "shards": 1}
+ONE = {"partitions_def": None, "fan_out": 1}
 
 
 def _run(project, job, config, defs=None, **kwargs):
@@ -203,13 +202,13 @@ def test_a_failed_job_says_why_money_and_next_step(project, settings, job, confi
 
 
 def test_an_error_outside_of_the_work_fails_in_the_same_words(project):
-    """Also one of a body that a subclass of the component brings along."""
+    """Also one of a body of the user's own."""
 
-    def execute(context, phase, mynth, assets):
+    def body(context, mynth):
         yield from ()
         raise ConfigError("studio", "is closed")
 
-    defs = project.definitions(**ONE, overrides=Overrides(execute=execute))
+    defs = project.definitions(**ONE, body=body)
 
     said = _why(project.execute("submit", defs=defs))
 

@@ -7,7 +7,7 @@ from collections import Counter
 import dagster as dg
 import pytest
 
-from mynth_dagster import FileSettings
+from mynth_dagster import Files
 
 DAY = "2026-11-19"
 LANDED, LEFT = f"{DAY}|000", f"{DAY}|001"
@@ -106,7 +106,7 @@ def test_a_later_run_that_lands_them_passes(instant):
 )
 def test_prompts_and_files_are_judged_part_way_too(instant, phase, table, check, left):
     """A day without prompts, or without room for its files, is named."""
-    defs = instant.definitions(files=FileSettings())
+    defs = instant.definitions(files=Files())
     if table == "prompts":
         instant.write_prompts(["a kite"] * 3, f"{DAY}.parquet")
         prompts = str(instant.folder / "{window}.parquet")

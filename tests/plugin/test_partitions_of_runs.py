@@ -35,25 +35,25 @@ def _message(result):
     [
         ({}, DAYS, ("000", "001"), [(f"{day}|000", f"{day}|001") for day in DAYS]),
         (
-            {"shards": 3},
+            {"fan_out": 3},
             DAYS,
             ("000", "001"),
             [(f"{DAYS[0]}|{shard}", f"{DAYS[2]}|{shard}") for shard in ("000", "001")],
         ),
         (
-            {"shards": 1, "fan_out": "model", "models": MODELS},
+            {"fan_out": "model", "models": MODELS},
             DAYS[1:],
             MODELS,
             [(f"{day}|{MODELS[0]}", f"{day}|{MODELS[1]}") for day in DAYS[1:]],
         ),
         (
-            {"windows": FILES},
+            {"partitions_def": FILES},
             ("monday", "tuesday", "friday"),
             ("000", "001"),
             [("monday|000", "tuesday|001"), ("friday|000", "friday|001")],
         ),
-        ({"shards": 1}, DAYS, [""], [(DAYS[0], DAYS[2])]),
-        ({"windows": None}, [""], ("000", "001"), [("000", "001")]),
+        ({"fan_out": 1}, DAYS, [""], [(DAYS[0], DAYS[2])]),
+        ({"partitions_def": None}, [""], ("000", "001"), [("000", "001")]),
     ],
     ids=["by window", "by shard", "models", "files", "windows alone", "shards alone"],
 )

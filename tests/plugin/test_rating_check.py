@@ -6,9 +6,9 @@ import dagster as dg
 import pytest
 
 from mynth_dagster.errors import ConfigError
-from mynth_dagster.models.batch import RequestDefaults, Slice
+from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.request import Rating, RatingLevel
-from mynth_dagster.plugin.checks import CheckLimits, content_rated
+from mynth_dagster.plugin.checks import Checks, content_rated
 from mynth_dagster.tables.results import ResultsSummary
 
 KEY = dg.AssetKey(["shots", "images"])
@@ -68,17 +68,17 @@ def test_partitions_without_images_pass():
 def test_a_share_that_is_none_is_refused():
     """With the name of the setting."""
     with pytest.raises(ConfigError, match="unrated_share_warn"):
-        CheckLimits(unrated_share_warn=1.5)
+        Checks(unrated_share_warn=1.5)
 
 
 def test_the_levels_of_a_run_are_judged(instant):
     """Own levels come back with each image, and the check sees them."""
     instant.write_prompts([f"prompt {n}" for n in range(40)])
     defs = instant.definitions(
-        windows=None,
-        shards=1,
-        defaults=RequestDefaults(rating=LEVELS),
-        checks=CheckLimits(forbidden_levels=("wild",)),
+        partitions_def=None,
+        fan_out=1,
+        rating=LEVELS,
+        checks=Checks(forbidden_levels=("wild",)),
     )
     result = instant.execute("all", defs=defs)
 

@@ -39,7 +39,7 @@ def test_all_in_one_run_waits_and_collects(project):
 
 def test_another_table_under_the_name_of_a_batch_is_refused_before_paying(instant):
     """As in a second code location that has the same root: it would replace the first's results."""
-    one = {"windows": None, "shards": 1}
+    one = {"partitions_def": None, "fan_out": 1}
     instant.execute("all", defs=instant.definitions(**one))
     other = instant.write_prompts(["a blue kite"], "other.parquet")
 
@@ -116,7 +116,7 @@ def test_rejected_rows_reach_the_failure_table(project):
     """A blank prompt fails its row alone, is never sent, and is listed with its money."""
     project.write_prompts(["a kite", "   ", None])
     project.simulator.set_scenario(progress="immediate")
-    defs = project.definitions(windows=None, shards=1)
+    defs = project.definitions(partitions_def=None, fan_out=1)
 
     assert project.execute("all", defs=defs).success
 

@@ -7,8 +7,10 @@ from datetime import datetime, timezone
 import dagster as dg
 import pytest
 
-from mynth_dagster import MynthResource, build_image_batch
+from mynth_dagster import Execution, MynthResource, build_image_batch
+from tests.batches import grouped
 
+PER_PARTITION = Execution(backfill_policy=dg.BackfillPolicy.multi_run())
 NIGHT = datetime(2026, 11, 22, 1, 30, tzinfo=timezone.utc)
 
 
@@ -16,9 +18,9 @@ def _requests(**settings):
     batch = build_image_batch(
         "shots",
         prompts="p.parquet",
-        windows=dg.DailyPartitionsDefinition("2026-11-18"),
+        partitions_def=dg.DailyPartitionsDefinition("2026-11-18"),
         schedule="30 1 * * *",
-        **settings,
+        **grouped(settings),
     )
     resource = MynthResource(api_key="mak_x", root="data")
     defs = dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": resource}))
@@ -31,7 +33,7 @@ def _requests(**settings):
 
 def test_one_run_covers_the_last_closed_day():
     """At night one request asks for yesterday's whole fan-out by range tags."""
-    _, (request,) = _requests(shards=3)
+    _, (request,) = _requests(fan_out=3)
 
     assert request.tags["dagster/asset_partition_range_start"] == "2026-11-21|000"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-11-21|002"
@@ -39,8 +41,8 @@ def test_one_run_covers_the_last_closed_day():
 
 
 def test_fleet_gets_one_run_per_partition():
-    """With runs per partition every shard is a request of its own."""
-    _, requests = _requests(shards=3, runs="per_partition")
+    """With a backfill policy of one partition a run every shard is a request of its own."""
+    _, requests = _requests(fan_out=3, execution=PER_PARTITION)
 
     keys = [request.partition_key for request in requests]
     assert keys == ["2026-11-21|000", "2026-11-21|001", "2026-11-21|002"]

@@ -6,11 +6,11 @@ import dagster as dg
 import pyarrow.dataset as pads
 import pytest
 
-from mynth_dagster.models.batch import FileSettings
+from mynth_dagster.models.batch_settings import Files
 from tests.plugin.conftest import range_tags
 
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
-ONE = {"windows": None, "shards": 1}
+ONE = {"partitions_def": None, "fan_out": 1}
 CHECKS = {
     "every_prompt_accounted_for": "images",
     "failure_rate": "failures",
@@ -95,7 +95,7 @@ def test_checks_are_judged_whatever_is_selected(instant, selection):
 
 def test_assets_downstream_of_one_table_follow_it(instant):
     """`images` and `files` without `failures` are one run."""
-    settings = {**ONE, "files": FileSettings()}
+    settings = {**ONE, "files": Files()}
     instant.execute("submit", defs=instant.definitions(**settings))
 
     selection = dg.AssetSelection.assets(_key("images"), _key("files"))

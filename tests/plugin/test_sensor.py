@@ -146,7 +146,7 @@ def test_vanished_partition_is_reported_never_requested(project):
     project.execute("submit", FIRST)
     project.simulator.complete()
     shrunk = project.definitions(
-        windows=dg.DailyPartitionsDefinition("2026-11-20", end_date="2026-11-24")
+        partitions_def=dg.DailyPartitionsDefinition("2026-11-20", end_date="2026-11-24")
     )
 
     tick = project.tick(shrunk)
@@ -225,7 +225,7 @@ def test_active_run_over_vanished_shards_does_not_stop_the_tick(project):
     project.execute("submit", FIRST)
     project.simulator.complete()
     project.instance.create_run_for_job(
-        project.definitions(shards=4).resolve_job_def("shots_collect"),
+        project.definitions(fan_out=4).resolve_job_def("shots_collect"),
         tags=range_tags("2026-11-19|002", "2026-11-19|003"),
         status=dg.DagsterRunStatus.STARTED,
     )

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mynth_dagster.plugin.checks import CheckLimits
+from mynth_dagster.plugin.checks import Checks
 
 FIRST, LAST = "2026-11-19|000", "2026-11-19|001"
-ONE = {"windows": None, "shards": 1}
+ONE = {"partitions_def": None, "fan_out": 1}
 
 
 def _shown(project, table, partition=None):
@@ -136,7 +136,7 @@ def test_worst_partition_decides_the_failure_rate(instant):
     instant.simulator.set_scenario(
         progress="immediate", failures=[{"kind": "refused", "prompt_contains": "number 3"}]
     )
-    limits = CheckLimits(failure_rate_warn=0.0)
+    limits = Checks(failure_rate_warn=0.0)
 
     result = instant.execute("all", FIRST, LAST, defs=instant.definitions(checks=limits))
 
@@ -150,7 +150,7 @@ def test_worst_partition_decides_the_failure_rate(instant):
 
 def test_budget_counts_the_whole_window(instant):
     """A shard collected alone is judged with what its day was charged before."""
-    limits = CheckLimits(budget_usd_per_window=Decimal("0.11"))
+    limits = Checks(budget_usd_per_window=Decimal("0.11"))
     defs = instant.definitions(checks=limits)
 
     first = _evaluations(instant.execute("all", FIRST, defs=defs))["within_budget"]

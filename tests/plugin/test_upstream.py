@@ -49,7 +49,7 @@ def test_unpartitioned_asset_feeds_a_batch(project, form):
     def products():
         return form(ROWS)
 
-    defs = _project_definitions(project, products, windows=None, shards=1)
+    defs = _project_definitions(project, products, partitions_def=None, fan_out=1)
     resources = {"io_manager": dg.InMemoryIOManager()}
     defs = dg.Definitions.merge(defs, dg.Definitions(resources=resources))
 
@@ -116,7 +116,7 @@ def test_other_values_are_refused_by_name(project):
     def products():
         return ["a kite"]
 
-    defs = _project_definitions(project, products, windows=None, shards=1)
+    defs = _project_definitions(project, products, partitions_def=None, fan_out=1)
 
     result = _materialize(project, defs)
 
@@ -181,7 +181,7 @@ def test_window_gets_all_upstream_partitions_within_it(project, shards):
         ("2026-11-01", "2026-11-08") if shards == 1 else ("2026-11-01|000", "2026-11-08|001")
     )
 
-    found = _run_over(project, _by(NOVEMBER), first, last, windows=WEEKLY, shards=shards)
+    found = _run_over(project, _by(NOVEMBER), first, last, partitions_def=WEEKLY, fan_out=shards)
 
     assert {week: sorted(prompts) for week, prompts in found.items()} == {
         "2026-11-01": _kites(f"2026-11-0{day}" for day in range(1, 8)),
@@ -192,14 +192,16 @@ def test_window_gets_all_upstream_partitions_within_it(project, shards):
 
 def test_hours_make_a_day(project):
     """A day has the rows of its 24 hours."""
-    found = _run_over(project, _by(HOURLY), "2026-11-19", windows=DAILY, shards=1)
+    found = _run_over(project, _by(HOURLY), "2026-11-19", partitions_def=DAILY, fan_out=1)
 
     assert sorted(found["2026-11-19"]) == _kites(f"2026-11-19-{hour:02d}:00" for hour in range(24))
 
 
 def test_every_region_of_a_day_is_read(project):
     """Where the asset has a dimension more, a day has the rows of all its partitions."""
-    found = _run_over(project, _by(REGIONS), "2026-11-19", "2026-11-20", windows=DAILY, shards=1)
+    found = _run_over(
+        project, _by(REGIONS), "2026-11-19", "2026-11-20", partitions_def=DAILY, fan_out=1
+    )
 
     assert {day: sorted(prompts) for day, prompts in found.items()} == {
         day: _kites([f"{day}|eu", f"{day}|us"]) for day in ("2026-11-19", "2026-11-20")
@@ -236,7 +238,13 @@ def test_each_window_of_a_range_gets_what_the_mapping_says(project, mapping, exp
     prompts = dg.AssetIn(CATALOGUE, partition_mapping=mapping)
 
     found = _run_over(
-        project, _by(DAILY), "2026-11-19", "2026-11-20", prompts=prompts, windows=DAILY, shards=1
+        project,
+        _by(DAILY),
+        "2026-11-19",
+        "2026-11-20",
+        prompts=prompts,
+        partitions_def=DAILY,
+        fan_out=1,
     )
 
     assert {day: sorted(rows) for day, rows in found.items()} == {
@@ -246,7 +254,7 @@ def test_each_window_of_a_range_gets_what_the_mapping_says(project, mapping, exp
 
 def test_batch_without_windows_reads_every_partition(project):
     """Without windows and fan-out all partitions of the asset are one table."""
-    found = _run_over(project, _by(NOVEMBER), None, windows=None, shards=1)
+    found = _run_over(project, _by(NOVEMBER), None, partitions_def=None, fan_out=1)
 
     assert len(found["None"]) == 22
 
@@ -254,27 +262,32 @@ def test_batch_without_windows_reads_every_partition(project):
 @pytest.mark.parametrize(
     ("theirs", "settings", "mapping", "reason"),
     [
-        (DAILY, {"windows": HOURLY, "shards": 1}, None, "belong to several windows"),
-        (DAILY, {"windows": HOURLY, "shards": 2}, None, "belong to several windows"),
+        (DAILY, {"partitions_def": HOURLY, "fan_out": 1}, None, "belong to several windows"),
+        (DAILY, {"partitions_def": HOURLY, "fan_out": 2}, None, "belong to several windows"),
         (
             DAILY,
-            {"windows": HOURLY, "shards": 1},
+            {"partitions_def": HOURLY, "fan_out": 1},
             dg.TimeWindowPartitionMapping(),
             "belong to several windows",
         ),
-        (MONTHLY, {"windows": DAILY, "shards": 1}, None, "belong to several windows"),
-        (WEEKLY, {"windows": MONTHLY, "shards": 1}, None, "belong to several windows"),
+        (MONTHLY, {"partitions_def": DAILY, "fan_out": 1}, None, "belong to several windows"),
+        (WEEKLY, {"partitions_def": MONTHLY, "fan_out": 1}, None, "belong to several windows"),
         (
             dg.DailyPartitionsDefinition("2026-11-01", hour_offset=6),
-            {"windows": DAILY, "shards": 1},
+            {"partitions_def": DAILY, "fan_out": 1},
             None,
             "belong to several windows",
         ),
-        (DAILY, {"windows": None, "shards": 2}, None, "do not fit"),
-        (REGIONS, {"windows": DAILY, "shards": 2}, None, "is partitioned by date and region"),
+        (DAILY, {"partitions_def": None, "fan_out": 2}, None, "do not fit"),
+        (
+            REGIONS,
+            {"partitions_def": DAILY, "fan_out": 2},
+            None,
+            "is partitioned by date and region",
+        ),
         (
             DAILY,
-            {"windows": DAILY, "shards": 2},
+            {"partitions_def": DAILY, "fan_out": 2},
             dg.TimeWindowPartitionMapping(start_offset=-1),
             "joins windows alone",
         ),

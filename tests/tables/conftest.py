@@ -24,6 +24,7 @@ from mynth_dagster.tables.requests import PlannedRow, iter_planned_batches
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.source import source_from_arrow
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS, TableStore
+from tests.batches import make_batch
 from tests.tables.outcomes import NOW_US, SLICE, rows_of
 
 START_US = 1_795_000_000_000_000
@@ -156,7 +157,7 @@ def write(store, limits) -> Callable[..., Written]:
     def write_rows(rows: Any, *, window: str = "", **settings: Any) -> Written:
         names = {"limits": limits, "store": store, "offers": NOTHING_LISTED, "wanted": None}
         given = {name: settings.pop(name, default) for name, default in names.items()}
-        batch = Batch("shop", **settings)
+        batch = make_batch("shop", **settings)
         table = rows if isinstance(rows, pa.Table) else pa.table(rows)
         source = source_from_arrow(table, "rows")
         summaries = write_prompts(source, batch=batch, window=window, **given)

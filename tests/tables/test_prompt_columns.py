@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from mynth_dagster.errors import TableError
-from mynth_dagster.models.batch import PROMPT_COLUMNS, RequestDefaults, Slice
+from mynth_dagster.models.batch import Slice
+from mynth_dagster.models.batch_settings import PROMPT_COLUMNS
 from mynth_dagster.models.request import InputImage, RowRequest
 from mynth_dagster.tables.store import IMAGES, PROMPTS
 from tests.tables.outcomes import image
@@ -19,7 +20,7 @@ def test_enhancement_may_be_boolean(write, column):
     """True asks for magic, False for none even against the default, null for the default."""
     rows = {"prompt": ["a"] * 3, column: [True, False, None]}
 
-    planned = write(rows, defaults=RequestDefaults(enhance="magic")).planned()
+    planned = write(rows, enhance="magic").planned()
 
     assert [row.request.enhance for row in planned] == ["magic", None, "magic"]
 
@@ -243,9 +244,7 @@ def test_names_of_rows_may_be_written_as_other_engines_do(write, values, expecte
 @pytest.mark.parametrize("column", ["count", "output_quality"])
 def test_whole_numbers_may_be_written_as_other_engines_do(write, values, column):
     """Floats of pandas, decimals and text of folders; what is missing is the default."""
-    defaults = RequestDefaults(count=7, output_quality=7)
-
-    planned = write({"prompt": ["a", "b"], column: values}, defaults=defaults).planned()
+    planned = write({"prompt": ["a", "b"], column: values}, count=7, output_quality=7).planned()
 
     assert [getattr(row.request, column) for row in planned] == [3, 7]
 

@@ -14,7 +14,6 @@ from mynth_dagster.limits import (
     LIMITS_BY_REVISION,
     PROMPT_ID_MAX_BYTES,
 )
-from mynth_dagster.models.batch import RequestDefaults
 from mynth_dagster.models.failure import _OF_THE_SERVER
 from mynth_dagster.models.task import NOTHING_LISTED, CatalogModel, ModelInputs, Offers
 from mynth_dagster.tables.rules import RULES, Allowed, find_problems
@@ -237,11 +236,8 @@ def test_id_that_no_index_keeps_fails_its_row(write):
 @pytest.mark.parametrize("setting", [{"models": ("v/m\0",)}, {"negative_prompt": "a\0"}])
 def test_default_that_no_database_keeps_is_refused(write, setting):
     """A NUL in the batch's own settings is a fault of the settings."""
-    defaults = RequestDefaults(**setting) if "models" not in setting else RequestDefaults()
-    models = setting.get("models", ("auto",))
-
     with pytest.raises(ConfigError, match=r"NUL character.*Nothing was sent"):
-        write({"prompt": ["a"]}, models=models, defaults=defaults)
+        write({"prompt": ["a"]}, **setting)
 
 
 def carried_forms(*raw: bytes) -> dict[str, pa.Array]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mynth_dagster.errors import ConfigError, TableError
 from mynth_dagster.limits import LIMITS_BY_REVISION
-from mynth_dagster.models.batch import Batch, RequestDefaults, Slice
+from mynth_dagster.models.batch import Batch, Slice
 from mynth_dagster.models.intent import shard_of
 from mynth_dagster.models.request import InputImage, Rating, Routing, RowRequest, request_hash
 from mynth_dagster.models.task import CatalogModel, Offers
@@ -19,6 +19,7 @@ from mynth_dagster.tables.prompts import write_prompts
 from mynth_dagster.tables.schemas import OUR_COLUMNS, schema_of
 from mynth_dagster.tables.source import open_source, source_from_arrow
 from mynth_dagster.tables.store import PROMPTS, TableStore
+from tests.batches import make_batch
 from tests.tables.outcomes import iter_planned_rows
 
 PARTI = Path(__file__).parents[3] / "shared/data/parti_prompts.parquet"
@@ -72,21 +73,21 @@ def test_all_columns_reach_the_request(write):
 
 def test_defaults_fill_what_a_row_leaves_open(write):
     """Where a row is silent or blank the batch's defaults count, also in the hash."""
-    defaults = RequestDefaults(
-        negative_prompt="rain",
-        size="1:1",
-        count=2,
-        output_format="png",
-        output_quality=80,
-        enhance="magic",
-        rating=Rating(),
-        destination="bucket",
-        webhook_urls=("https://x/hook",),
-        mute_registered_webhooks=True,
-    )
+    defaults = {
+        "negative_prompt": "rain",
+        "size": "1:1",
+        "count": 2,
+        "output_format": "png",
+        "output_quality": 80,
+        "enhance": "magic",
+        "rating": Rating(),
+        "destination": "bucket",
+        "webhook_urls": ("https://x/hook",),
+        "mute_registered_webhooks": True,
+    }
 
     silent, spoken = write(
-        {"prompt": ["a", "a"], "size": [" ", "2:3"], "count": [None, 1]}, defaults=defaults
+        {"prompt": ["a", "a"], "size": [" ", "2:3"], "count": [None, 1]}, **defaults
     ).planned()
 
     expected = RowRequest(
@@ -141,7 +142,7 @@ def test_shards_follow_the_prompt_id(write):
     """A row's shard depends on its id alone, so all models of a prompt share it."""
     rows = {"prompt": ["p"] * 40, "prompt_id": range(40)}
 
-    written = write(rows, shards=4, models=("v/m1", "v/m2"))
+    written = write(rows, fan_out=4, models=("v/m1", "v/m2"))
 
     for summary in written.summaries:
         for row in written.rows(summary.slice):
@@ -152,12 +153,12 @@ def test_shards_follow_the_prompt_id(write):
 def test_only_wanted_slices_are_written(write, store):
     """Some slices of a window may be written alone, with the very same bytes."""
     rows = {"prompt": ["p"] * 300, "prompt_id": range(300)}
-    written = write(rows, shards=3)
+    written = write(rows, fan_out=3)
     path = Path(store.path(PROMPTS, written.summaries[1].slice))
     whole = path.read_bytes()
     path.unlink()
 
-    again = write(rows, shards=3, wanted=[written.summaries[1].slice])
+    again = write(rows, fan_out=3, wanted=[written.summaries[1].slice])
 
     assert [written.summaries[1]] == again.summaries
     assert whole == path.read_bytes()
@@ -166,23 +167,23 @@ def test_only_wanted_slices_are_written(write, store):
 def test_unknown_slice_is_refused(write):
     """A slice that the batch has not is a fault of the caller."""
     with pytest.raises(ConfigError, match="no partition of this batch"):
-        write({"prompt": ["a"]}, shards=2, wanted=[Slice("", "007")])
+        write({"prompt": ["a"]}, fan_out=2, wanted=[Slice("", "007")])
 
 
 def test_many_slices_need_few_open_files(write, monkeypatch):
     """A window with more slices than files may be open is written in several passes."""
     rows = {"prompt": ["p"] * 60, "prompt_id": range(60)}
-    expected = [summary.n_rows for summary in write(rows, shards=7).summaries]
+    expected = [summary.n_rows for summary in write(rows, fan_out=7).summaries]
     monkeypatch.setattr(prompts_module, "WRITERS_OPEN_MAX", 2)
 
-    assert expected == [summary.n_rows for summary in write(rows, shards=7).summaries]
+    assert expected == [summary.n_rows for summary in write(rows, fan_out=7).summaries]
 
 
 def test_slices_without_rows_become_empty_tables(write, store):
     """An empty source is fine: each slice gets a typed table without rows."""
     rows = {"prompt": pa.array([], pa.string()), "kept": pa.array([], pa.int8())}
 
-    written = write(rows, shards=2)
+    written = write(rows, fan_out=2)
 
     assert [summary.n_rows for summary in written.summaries] == [0, 0]
     schema = store.read_schema(PROMPTS, written.summaries[1].slice)
@@ -233,9 +234,7 @@ def test_derived_names_do_not_depend_on_the_batch(write):
     rows = {"prompt": ["a"], "size": ["1:1"]}
 
     (plain,) = write(rows).planned()
-    (other,) = write(
-        {**rows, "kept": [1]}, models=("v/m",), defaults=RequestDefaults(count=3)
-    ).planned()
+    (other,) = write({**rows, "kept": [1]}, models=("v/m",), count=3).planned()
     (edited,) = write({**rows, "size": ["2:3"]}).planned()
 
     assert plain.prompt_id == other.prompt_id != edited.prompt_id
@@ -246,11 +245,7 @@ def test_changed_defaults_stop_the_plan(write, store):
     write({"prompt": ["a"]})
 
     with pytest.raises(TableError, match="other defaults"):
-        list(
-            iter_planned_rows(
-                store, Slice(), batch=Batch("shop", defaults=RequestDefaults(count=2))
-            )
-        )
+        list(iter_planned_rows(store, Slice(), batch=make_batch("shop", count=2)))
 
 
 def test_missing_table_stops_the_plan(store):
@@ -264,9 +259,9 @@ def test_missing_table_stops_the_plan(store):
     [
         ({"models": ("v/mm",)}, "models: Mynth lists no model 'v/mm'; did you mean 'v/m'"),
         ({"models": ("a@b",)}, "models"),
-        ({"defaults": RequestDefaults(size="huge")}, "defaults.size: 'huge' is no size"),
-        ({"defaults": RequestDefaults(count=0)}, "defaults.count: 0 images"),
-        ({"defaults": RequestDefaults(enhance="native")}, "defaults.enhance"),
+        ({"size": "huge"}, "request.size: 'huge' is no size"),
+        ({"count": 0}, "request.count: 0 images"),
+        ({"enhance": "native"}, "request.enhance"),
     ],
 )
 def test_settings_that_no_row_can_use_are_refused(write, settings, complaint):
@@ -316,7 +311,7 @@ def test_real_prompts_are_split_over_shards(store):
     """The public prompt set loses and doubles no row over eight shards."""
     if not PARTI.exists():
         pytest.skip(f"the prompt set is not at {PARTI}")
-    batch = Batch("shop", shards=8)
+    batch = make_batch("shop", fan_out=8)
 
     summaries = write_prompts(
         open_source(str(PARTI)),
@@ -349,7 +344,7 @@ def named(rows, **settings) -> list[tuple]:
             "size": pa.array([size for _, size in rows], pa.string()),
         }
     )
-    batch = Batch("shop", **settings)
+    batch = make_batch("shop", **settings)
     store = TableStore("memory://named", "shop")
     summaries = write_prompts(
         source_from_arrow(table, "rows"),
@@ -387,7 +382,7 @@ def test_fan_out_is_a_partition(rows, shards, n_models, by_model):
     """Whatever the fan-out, each row is asked of each model in exactly one slice."""
     models = tuple(f"v/m{number}" for number in range(n_models))
     whole = named(rows, models=models)
-    settings_ = {"fan_out": "model"} if by_model else {"shards": shards}
+    settings_ = {"fan_out": "model"} if by_model else {"fan_out": shards}
 
     parts = named(rows, models=models, **settings_)
 

@@ -15,6 +15,7 @@ from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.task import ImageOutcome
 from mynth_dagster.tables.results import write_results
 from mynth_dagster.tables.store import FAILURES, IMAGES, PROMPTS, TASKS
+from tests.batches import make_batch
 from tests.tables.outcomes import iter_planned_rows
 
 WINDOWS = ("2026-11-21", "2026-11-22")
@@ -22,15 +23,15 @@ COST = 1_234_567_890_00000001  # beyond what a float holds exactly
 TOTAL = Decimal("1234567890.00000001")
 
 
-@pytest.fixture(params=[{"shards": 2}, {"models": ("v/m1", "v/m2"), "fan_out": "model"}, {}])
+@pytest.fixture(params=[{"fan_out": 2}, {"models": ("v/m1", "v/m2"), "fan_out": "model"}, {}])
 def batch(request) -> Batch:
-    return Batch("shop", **request.param)
+    return make_batch("shop", **request.param)
 
 
 @pytest.fixture
 def root(write, store, known, batch, tmp_path):
     """All tables of two windows; a row's own column is called like a folder."""
-    settings = {"models": batch.models, "fan_out": batch.fan_out, "shards": batch.shards}
+    settings = {"models": batch.request.models, "fan_out": batch.fan_out}
     rows = {"prompt_id": ["x", "y"], "prompt": ["a", "b"], "date": ["d", "d"], "model": [None] * 2}
     for window in WINDOWS:
         written = write(rows, window=window, **settings)
@@ -48,7 +49,7 @@ def root(write, store, known, batch, tmp_path):
 @pytest.mark.parametrize("table", [PROMPTS, TASKS, IMAGES, FAILURES])
 def test_every_reader_sees_all_rows(root, batch, table):
     """A folder of partitions is one table to each reader."""
-    per_window = len(batch.models) * (2 if table == PROMPTS else 1)
+    per_window = len(batch.request.models) * (2 if table == PROMPTS else 1)
     folder = root / table
 
     counts = {

@@ -112,7 +112,7 @@ def test_empty_prompt_table_makes_empty_results(write, collect):
 
 def test_slices_name_their_fan_out(write, known, store):
     """The shard column of `tasks` is the key of the slice, not of the intent."""
-    written = write({"prompt": ["a"], "prompt_id": ["x"]}, shards=2)
+    written = write({"prompt": ["a"], "prompt_id": ["x"]}, fan_out=2)
     (row,) = written.planned()
     known.add(row, images=[image(0)], fan_out="009")
     (home,) = [summary.slice for summary in written.summaries if summary.n_rows]

@@ -19,9 +19,9 @@ from mynth_dagster.engine.run import RunProgress, RunReport, run_table
 from mynth_dagster.engine.session import EngineSettings, open_session
 from mynth_dagster.engine.stop import CancelToken
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.models.batch import Batch, RequestDefaults
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.source import source_from_arrow
+from tests.batches import make_batch
 from tests.engine.bench import Bench, prompts
 from tests.factories import KEY, MODEL, LeapingClock
 from tests.webhook.process import TOKEN, Receiver, receiver, receiver_thread
@@ -44,7 +44,7 @@ class World(Bench):
     async def run_now(self, n_rows: int, **fields: Any) -> RunReport:
         client = ClientSettings(base_url=self.server.url, api_key=KEY, concurrency=8)
         settings = EngineSettings(client, self.ledger_url, str(self.root), poll_interval_min_s=0.2)
-        batch = Batch(**{"name": "b", "models": (MODEL,), **fields})
+        batch = make_batch(**{"name": "b", "models": (MODEL,), **fields})
         source = source_from_arrow(pa.Table.from_pylist(prompts(n_rows)), "prompts")
         async with open_session(settings, clock=SystemClock()) as session:
             return await run_table(
@@ -152,10 +152,10 @@ def test_endpoints_of_the_batch_itself_are_confirmed_by_one_reading_each(world):
     """Unsigned: the token opens the door, the task is asked."""
     with receiver_thread(world.ledger_url) as url:
         endpoints = (f"{url}/custom/{TOKEN}",)
-        own = RequestDefaults(webhook_urls=endpoints, mute_registered_webhooks=True)
-        asyncio.run(world.run_now(5, defaults=own))
+        own = {"webhook_urls": endpoints, "mute_registered_webhooks": True}
+        asyncio.run(world.run_now(5, **own))
         before = world.n_reads
-        asyncio.run(world.run_now(N_ROWS, defaults=own))
+        asyncio.run(world.run_now(N_ROWS, **own))
 
     assert world.n_reads - before <= N_ROWS - 5 + 3
     world.require_complete(N_ROWS)
