@@ -6,22 +6,29 @@ import asyncio
 import os
 import re
 import signal
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
+from functools import wraps
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 
 from mynth_dagster.cli.output import say
-from mynth_dagster.client.settings import ClientSettings
+from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in
 from mynth_dagster.engine.stop import CANCELLED, CancelToken
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.limits import CONCURRENCY_DEFAULT
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_settings import Prompts
 from mynth_dagster.tables.store import TableStore
+from mynth_dagster.wire import AUTO_REVISION
+
+Options = TypeVar("Options")
 
 Root = Annotated[str, typer.Option("--root", help="Folder or URL of the tables.")]
 Ledger = Annotated[
@@ -44,6 +51,54 @@ Window = Annotated[
 Identity = Annotated[
     str | None, typer.Option("--identity", help="The batch's identity, if it has one.")
 ]
+
+
+# Options of commands that have many: a dataclass whose fields typer reads.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Where Mynth, the tables and the ledger are."""
+
+    root: Root
+    base_url: BaseUrl = DEFAULT_BASE_URL
+    api_revision: Revision = AUTO_REVISION
+    ledger: Ledger = None
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT
+
+    def engine_settings(self) -> EngineSettings:
+        """As `engine_settings`, with the key of the environment."""
+        key = os.environ.get("MYNTH_API_KEY")
+        return engine_settings(
+            self.root, self.ledger, self.base_url, self.api_revision, key, self.concurrency
+        )
+
+
+def takes(kind: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Have a command take its options as one value of a dataclass."""
+
+    def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
+        hints = get_type_hints(kind, include_extras=True)
+
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            command(kind(**given))
+
+        with_options.__annotations__ = hints
+        with_options.__signature__ = Signature(  # type: ignore[attr-defined]
+            [
+                Parameter(
+                    field.name,
+                    Parameter.KEYWORD_ONLY,
+                    default=Parameter.empty if field.default is MISSING else field.default,
+                    annotation=hints[field.name],
+                )
+                for field in fields(kind)  # type: ignore[arg-type]
+            ]
+        )
+        return with_options
+
+    return decorate
 
 
 def written_batch(

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from mynth_dagster.cli.options import (
     BaseUrl,
+    Connection,
     Identity,
     Ledger,
     Revision,
@@ -24,6 +26,7 @@ from mynth_dagster.cli.options import (
     engine_settings,
     mapping,
     prices,
+    takes,
     written_batch,
 )
 from mynth_dagster.cli.output import (
@@ -55,7 +58,7 @@ from mynth_dagster.followups.follow_ups import FollowUpWork, follow_up_images
 from mynth_dagster.followups.tables import FollowUpSummary
 from mynth_dagster.ledger import Ledger as OpenLedger
 from mynth_dagster.ledger.queries import Queries, StateCount
-from mynth_dagster.limits import CONCURRENCY_DEFAULT, TASK_DEADLINE_S
+from mynth_dagster.limits import TASK_DEADLINE_S
 from mynth_dagster.models.batch import Slice
 from mynth_dagster.models.batch_settings import FollowUp, Spending
 from mynth_dagster.models.money import (
@@ -310,38 +313,68 @@ def _task_in_json(found: Task) -> dict[str, Any]:
 # `mynth-dagster follow-up`: have the images of a batch rated, described or reviewed.
 
 
-def follow_up(
-    table: Annotated[str, typer.Argument(help="ratings, alt_texts or reviews.")],
-    root: Root,
-    batch: Annotated[str, typer.Option(help="Name of the batch.")],
-    partition: Annotated[str, typer.Option(help="Key of the partition.")] = "",
+@dataclass(frozen=True, kw_only=True)
+class FollowUpArguments(Connection):
+    """The options of `mynth-dagster follow-up`."""
+
+    table: Annotated[str, typer.Argument(help="ratings, alt_texts or reviews.")]
+    batch: Annotated[str, typer.Option(help="Name of the batch.")]
+    partition: Annotated[str, typer.Option(help="Key of the partition.")] = ""
     level: Annotated[
         list[str] | None, typer.Option(help="value=description of an own level of ratings.")
-    ] = None,
-    effort: Annotated[str | None, typer.Option(help="Of reviews: low or high.")] = None,
-    window: Window = None,
-    identity: Identity = None,
+    ] = None
+    effort: Annotated[str | None, typer.Option(help="Of reviews: low or high.")] = None
+    window: Window = None
+    identity: Identity = None
     retries: Annotated[
         int, typer.Option(help="How often a failed follow-up is asked for again by itself.")
-    ] = 0,
+    ] = 0
     retry: Annotated[
         Retry, typer.Option(help="Finished follow-ups to ask for again; each is paid for anew.")
-    ] = Retry.NONE,
+    ] = Retry.NONE
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Yes, pay again for a large part of the images.")
-    ] = False,
+    ] = False
     budget_usd: Annotated[
         str | None, typer.Option(help="The most that it may cost, over all runs; needs prices.")
-    ] = None,
+    ] = None
     price_usd: Annotated[
         list[str] | None, typer.Option(help="image.rate=USD, image.alt=USD or image.review=USD.")
-    ] = None,
-    base_url: BaseUrl = DEFAULT_BASE_URL,
-    api_revision: Revision = AUTO_REVISION,
-    ledger: Ledger = None,
-    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT,
-    as_json: AsJson = False,
-) -> None:
+    ] = None
+    as_json: AsJson = False
+
+    @property
+    def work(self) -> FollowUpWork:
+        """
+        What is asked about the images of the batch.
+
+        Raises:
+            ConfigError: An option is wrong.
+            TableError: The windows of the batch have several names.
+        """
+        levels = mapping("--level", self.level or [], "value=description")
+        cap = {"batch": amount("--budget-usd", self.budget_usd)} if self.budget_usd else {}
+        fields: dict[str, Any] = {
+            "table": self.table,
+            "levels": [RatingLevel(value, description) for value, description in levels.items()],
+            "effort": self.effort,
+            "budget_usd": cap,
+            "retries": self.retries,
+        }
+        follow_up = FollowUp(**fields)
+        images = written_batch(
+            self.root,
+            self.batch,
+            IMAGES,
+            window=self.window,
+            identity=self.identity,
+            spending=Spending(prices_usd=prices(self.price_usd or [])),
+        )
+        return FollowUpWork(images, follow_up)
+
+
+@takes(FollowUpArguments)
+def follow_up(arguments: FollowUpArguments) -> None:
     """
     Ask Mynth about each image of a batch: one paid task each, nothing asked twice.
 
@@ -351,32 +384,13 @@ def follow_up(
     Exit codes: 0 every image has an answer, 2 wrong input, settings or key, 3 some have none,
     1 anything else.
     """
-    output, progress = Output(as_json=as_json), RunProgress()
+    output, progress = Output(as_json=arguments.as_json), RunProgress()
     progress.on_quote = lambda plan, quote: output.note(
         f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
     )
-    options = RunOptions(retry, confirm=confirm)
+    options = RunOptions(arguments.retry, confirm=arguments.confirm)
     with output.errors_as_exit_codes(lambda: progress.counts.n_posts, options=options):
-        key = os.environ.get("MYNTH_API_KEY")
-        settings = engine_settings(root, ledger, base_url, api_revision, key, concurrency)
-        levels = mapping("--level", level or [], "value=description")
-        fields: dict[str, Any] = {
-            "table": table,
-            "levels": [RatingLevel(value, description) for value, description in levels.items()],
-            "effort": effort,
-            "budget_usd": {"batch": amount("--budget-usd", budget_usd)} if budget_usd else {},
-            "retries": retries,
-        }
-        follow_up = FollowUp(**fields)
-        images = written_batch(
-            root,
-            batch,
-            IMAGES,
-            window=window,
-            identity=identity,
-            spending=Spending(prices_usd=prices(price_usd or [])),
-        )
-        work = FollowUpWork(images, follow_up)
+        settings, work, partition = arguments.engine_settings(), arguments.work, arguments.partition
         stop = CancelToken()
 
         def run(options: RunOptions) -> list[FollowUpSummary]:

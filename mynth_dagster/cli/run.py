@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import typer
@@ -22,16 +22,15 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mynth_dagster.cli.options import (
-    BaseUrl,
+    Connection,
     Ledger,
-    Revision,
     Root,
     amount,
     batch_name,
     columns,
     drain_on_signals,
-    engine_settings,
     prices,
+    takes,
 )
 from mynth_dagster.cli.output import (
     EXIT_OK,
@@ -42,7 +41,6 @@ from mynth_dagster.cli.output import (
     Output,
     say,
 )
-from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.plan import DEFAULT_RUN_OPTIONS, Plan, Retry, RunOptions
 from mynth_dagster.engine.quote import Quote
@@ -59,7 +57,7 @@ from mynth_dagster.engine.stop import (
 )
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.ledger import Ledger as OpenLedger
-from mynth_dagster.limits import CONCURRENCY_DEFAULT, CONFIRM_ABOVE_USD, TASK_DEADLINE_S
+from mynth_dagster.limits import CONFIRM_ABOVE_USD, TASK_DEADLINE_S
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_settings import (
     Delivery,
@@ -72,7 +70,6 @@ from mynth_dagster.models.money import Receipt, format_usd
 from mynth_dagster.tables.prompts import PromptsSummary
 from mynth_dagster.tables.results import rows_in_words
 from mynth_dagster.tables.source import open_source
-from mynth_dagster.wire import AUTO_REVISION
 
 # The progress and the result of a run on a terminal.
 
@@ -222,64 +219,90 @@ def print_report(
         say(console, PAYS_AGAIN)
 
 
-def run(
-    prompts: Annotated[
-        str, typer.Argument(help="Parquet file, folder or pattern; any fsspec URL.")
-    ],
-    root: Root,
-    batch: Annotated[str | None, typer.Option(help="Name; by default the table's.")] = None,
-    partition: Annotated[str, typer.Option(help="Key of this run's partition.")] = "",
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(Connection):
+    """The options of `mynth-dagster run`."""
+
+    prompts: Annotated[str, typer.Argument(help="Parquet file, folder or pattern; any fsspec URL.")]
+    batch: Annotated[str | None, typer.Option(help="Name; by default the table's.")] = None
+    partition: Annotated[str, typer.Option(help="Key of this run's partition.")] = ""
     model: Annotated[
         list[str] | None, typer.Option(help="Model id; several: each prompt is sent to each.")
-    ] = None,
-    count: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
-    size: Annotated[str | None, typer.Option(help="A preset, a ratio, …_4k, or auto.")] = None,
-    base_url: BaseUrl = DEFAULT_BASE_URL,
-    api_revision: Revision = AUTO_REVISION,
-    ledger: Ledger = None,
-    concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT,
+    ] = None
+    count: Annotated[int, typer.Option(help="Images per prompt.")] = 1
+    size: Annotated[str | None, typer.Option(help="A preset, a ratio, …_4k, or auto.")] = None
     deadline: Annotated[
         float, typer.Option(help="Seconds to wait for a task before it counts as stalled.")
-    ] = TASK_DEADLINE_S,
+    ] = TASK_DEADLINE_S
     column: Annotated[
         list[str] | None,
         typer.Option(help="ours=theirs, such as prompt=caption_en; count= where it is your own."),
-    ] = None,
+    ] = None
     budget_usd: Annotated[
         str | None, typer.Option(help="The most this batch may cost, over all its runs.")
-    ] = None,
+    ] = None
     price_usd: Annotated[
         list[str] | None, typer.Option(help="model=USD per image, where Mynth gives no price.")
-    ] = None,
+    ] = None
     inputs_root: Annotated[
         str | None, typer.Option(help="Folder of input files; none is read outside of it.")
-    ] = None,
+    ] = None
     files: Annotated[
         bool, typer.Option("--files", help="Keep the files of images too, in the root.")
-    ] = False,
+    ] = False
     files_store: Annotated[
         str | None, typer.Option(help="Keep them under this folder or fsspec URL instead.")
-    ] = None,
+    ] = None
     retries: Annotated[
         int, typer.Option(help="How often a row whose task failed is sent again automatically.")
-    ] = 0,
+    ] = 0
     retry: Annotated[
         Retry, typer.Option(help="Finished rows to send again; each is paid for again.")
-    ] = Retry.NONE,
+    ] = Retry.NONE
     force: Annotated[
         bool, typer.Option("--force", help="Ask for every finished row again, delivered or not.")
-    ] = False,
+    ] = False
     prompt_id: Annotated[
         list[str] | None, typer.Option(help="Send only this row; may be given several times.")
-    ] = None,
+    ] = None
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Yes, pay again for rows that were paid before.")
-    ] = False,
+    ] = False
     confirm_above_usd: Annotated[
         str, typer.Option(help="After a change of models or defaults: pay no more again unasked.")
-    ] = str(CONFIRM_ABOVE_USD),
-    as_json: AsJson = False,
-) -> None:
+    ] = str(CONFIRM_ABOVE_USD)
+    as_json: AsJson = False
+
+    @property
+    def of_batch(self) -> Batch:
+        """
+        The batch.
+
+        Raises:
+            ConfigError: An option is wrong.
+        """
+        keeps_files = self.files or self.files_store
+        cap = {"batch": amount("--budget-usd", self.budget_usd)} if self.budget_usd else {}
+        return Batch(
+            self.batch or batch_name(self.prompts),
+            Prompts(columns=columns(self.column or []), inputs_root=self.inputs_root),
+            ImageRequest(models=self.model or ["auto"], size=self.size, count=self.count),
+            Spending(
+                prices_usd=prices(self.price_usd or []),
+                confirm_above_usd=amount("--confirm-above-usd", self.confirm_above_usd),
+                budget_usd=cap,  # type: ignore[arg-type]
+                retries=self.retries,
+            ),
+            Delivery(
+                deadline_s=self.deadline,
+                files=Files(store=self.files_store or "") if keeps_files else None,
+            ),
+            window_dimension="partition",
+        )
+
+
+@takes(RunArguments)
+def run(arguments: RunArguments) -> None:
     """
     Make images from a table of prompts. Safe to repeat: only what is missing is sent.
 
@@ -287,45 +310,19 @@ def run(
     Exit codes: 0 all rows accounted for, 2 wrong input, settings or key, or a confirmation is
     needed (nothing was sent), 3 rows unresolved, stalled or still under way, 1 anything else.
     """
-    output = Output(as_json=as_json)
-    shown = ShownProgress(output.stderr, quiet=as_json)
-    options = RunOptions(retry, force, frozenset(prompt_id or []), confirm)
+    output = Output(as_json=arguments.as_json)
+    shown = ShownProgress(output.stderr, quiet=arguments.as_json)
+    chosen = frozenset(arguments.prompt_id or [])
+    options = RunOptions(arguments.retry, arguments.force, chosen, arguments.confirm)
     with output.errors_as_exit_codes(lambda: shown.progress.counts.n_posts, options=options):
-        settings = engine_settings(
-            root, ledger, base_url, api_revision, os.environ.get("MYNTH_API_KEY"), concurrency
-        )
-        wanted = Batch(
-            name=batch or batch_name(prompts),
-            prompts=Prompts(columns=columns(column or []), inputs_root=inputs_root),
-            request=ImageRequest(models=model or ["auto"], size=size, count=count),
-            spending=Spending(
-                prices_usd=prices(price_usd or []),
-                confirm_above_usd=amount("--confirm-above-usd", confirm_above_usd),
-                budget_usd={"batch": amount("--budget-usd", budget_usd)} if budget_usd else {},
-                retries=retries,
-            ),
-            delivery=Delivery(
-                deadline_s=deadline,
-                files=Files(store=files_store or "") if files or files_store else None,
-            ),
-            window_dimension="partition",
-        )
+        settings, batch = arguments.engine_settings(), arguments.of_batch
 
         def make(options: RunOptions) -> RunReport:
             with shown:
-                work = _run(
-                    settings,
-                    wanted,
-                    prompts,
-                    partition,
-                    options,
-                    shown.progress,
-                    is_same_batch=batch is not None,
-                )
-                return run_on_loop(work)
+                return run_on_loop(_run(arguments, settings, batch, options, shown.progress))
 
         report = output.ask_if_needed(make, options)
-    if as_json:
+    if arguments.as_json:
         output.result(report.to_json())
     else:
         print_report(output.stderr, report, options)
@@ -333,16 +330,13 @@ def run(
 
 
 async def _run(
+    arguments: RunArguments,
     settings: EngineSettings,
     batch: Batch,
-    prompts: str,
-    window: str,
     options: RunOptions,
     progress: RunProgress,
-    *,
-    is_same_batch: bool,
 ) -> RunReport:
-    source = await asyncio.to_thread(open_source, prompts)
+    source = await asyncio.to_thread(open_source, arguments.prompts)
     stop = CancelToken()
     drain_on_signals(stop)
     async with open_session(settings) as session:
@@ -350,11 +344,11 @@ async def _run(
             session,
             batch,
             source,
-            window=window,
+            window=arguments.partition,
             stop=stop,
             progress=progress,
             options=options,
-            is_same_batch=is_same_batch,
+            is_same_batch=arguments.batch is not None,
         )
 
 

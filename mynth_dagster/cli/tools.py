@@ -18,12 +18,15 @@ from mynth_dagster.cli.options import (
     Root,
 )
 from mynth_dagster.cli.output import EXIT_OK, EXIT_OTHER, AsJson, Output
+from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
+from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.health import Finding, Level, examine
-from mynth_dagster.engine.session import EngineSettings, ledger_url_in
+from mynth_dagster.engine.session import EngineSettings, find_revision, ledger_url_in
 from mynth_dagster.errors import ConfigError
 from mynth_dagster.limits import REVISIONS
-from mynth_dagster.wire import AUTO_REVISION
+from mynth_dagster.tables.catalogue import Catalogue, write_catalogue
+from mynth_dagster.wire import AUTO_REVISION, profile_of
 
 
 def simulate(
@@ -103,3 +106,50 @@ def doctor(
 def _in_lines(finding: Finding) -> list[str]:
     lines = [f"{_SIGNS[finding.level]}  {finding.subject}: {finding.message}"]
     return [*lines, f"         next: {finding.next_step}"] if finding.next_step else lines
+
+
+# `mynth-dagster catalogue`: keep the models and their prices beside the tables.
+
+
+def catalogue(
+    root: Root,
+    base_url: BaseUrl = DEFAULT_BASE_URL,
+    api_revision: Revision = AUTO_REVISION,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Read Mynth's models and prices, and keep them in the root; sends and spends nothing.
+
+    Definitions show the prices of a batch's models from there, without a network.
+
+    The API key is read from MYNTH_API_KEY, if there is one: the catalogue needs none.
+    Exit codes: 0 kept, 2 wrong settings, or an API without a catalogue, 1 anything else.
+    """
+    output = Output(as_json=as_json)
+
+    async def refresh() -> Catalogue:
+        key, clock = os.environ.get("MYNTH_API_KEY"), SystemClock()
+        settings = ClientSettings(base_url=base_url, api_key=key or None)
+        revision = api_revision
+        if revision == AUTO_REVISION:
+            revision = await find_revision(settings)
+        profile = profile_of(revision)
+        if not profile.HAS_CATALOG:
+            raise ConfigError("--api-revision", f"API revision {revision} has no catalogue")
+        client = MynthClient(settings, profile, clock)
+        try:
+            models = await client.get_catalog()
+        finally:
+            await client.aclose()
+        return await asyncio.to_thread(
+            write_catalogue, root, models, api_revision=revision, now_us=clock.now_us()
+        )
+
+    with output.errors_as_exit_codes():
+        kept = asyncio.run(refresh())
+    prices = {name: price and str(price) for name, price in kept.prices_usd.items()}
+    output.result(
+        {"read_at": kept.read_at, "api_revision": kept.api_revision, "prices_usd": prices},
+        *(f"{name}: {price or 'price not known'}" for name, price in prices.items()),
+        f"{len(prices)} models, USD per image, kept in {root}",
+    )
