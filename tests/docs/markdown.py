@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -42,6 +43,11 @@ def prose(page: Path) -> str:
 def blocks(page: Path, language: str) -> list[str]:
     """The code blocks in one language, in order."""
     return [body for found, body in _FENCE.findall(read(page)) if found == language]
+
+
+def execute(snippet: str, names: dict[str, Any]) -> None:
+    """Run a snippet as a file of its reader would: annotations are real objects there."""
+    exec(compile(snippet, "<snippet>", "exec", dont_inherit=True), names)
 
 
 def commands(page: Path) -> list[str]:

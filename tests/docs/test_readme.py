@@ -11,12 +11,25 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from dagster.components.testing import create_defs_folder_sandbox
 from typer.testing import CliRunner
 
+from mynth_dagster import MynthImagesComponent
 from mynth_dagster.cli.main import app
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.schemas import schema_of
-from tests.docs.markdown import DOCS, README, blocks, code_in, commands, read, rows, section
+from tests.docs.markdown import (
+    DOCS,
+    README,
+    blocks,
+    code_in,
+    commands,
+    execute,
+    read,
+    rows,
+    section,
+)
 
 SIMULATOR_URL = "http://127.0.0.1:8787"
 START_TAG = "dagster/asset_partition_range_start"
@@ -60,7 +73,7 @@ def test_quick_start_runs(
     mynth = simulator()
     monkeypatch.setenv("MYNTH_API_KEY", "mak_simulator")
     names: dict[str, Any] = {}
-    exec(blocks(README, "python")[0].replace(SIMULATOR_URL, mynth.url), names)
+    execute(blocks(README, "python")[0].replace(SIMULATOR_URL, mynth.url), names)
     assert sum(isinstance(value, dg.Definitions) for value in names.values()) == 1
     defs = names["defs"]
     partitions = defs.resolve_job_def("packaging_all").partitions_def
@@ -74,14 +87,32 @@ def test_quick_start_runs(
             assert job.execute_in_process(tags=tags, instance=instance).success
         assert mynth.log()["totals"]["accepted"] == 2
 
-        exec(by_folder.replace("2026-11-21", day), names)
+        execute(by_folder.replace("2026-11-21", day), names)
         assert names["one_day"].num_rows == 2
-        exec(by_asset, names)
+        execute(by_asset, names)
         everything = dg.Definitions.merge(defs, names["downstream"])
         reading = everything.resolve_implicit_global_asset_job_def()
         assert reading.execute_in_process(
             instance=instance, asset_selection=[dg.AssetKey("report")], partition_key=day
         ).success
+
+
+def test_quick_start_is_the_same_batch_in_yaml():
+    """In at most 15 lines of Python and 10 of YAML: the same assets, and a schedule besides."""
+    (python, _), (written,) = blocks(README, "python"), blocks(README, "yaml")
+    assert len(python.splitlines()) <= 15
+    assert len(written.splitlines()) <= 10
+    names: dict[str, Any] = {}
+    execute(python, names)
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(
+            component_cls=MynthImagesComponent, defs_yaml_contents=yaml.safe_load(written)
+        )
+        with sandbox.load_component_and_build_defs(defs_path=path) as (_, defs):
+            in_yaml = {spec.key: spec.partitions_def for spec in defs.resolve_all_asset_specs()}
+            assert [schedule.name for schedule in defs.schedules] == ["packaging_nightly"]
+    in_python = {spec.key: spec.partitions_def for spec in names["defs"].resolve_all_asset_specs()}
+    assert in_yaml == in_python
 
 
 def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServer]):
@@ -99,5 +130,5 @@ def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServe
 def test_example_test_passes(tmp_path: Path):
     """The test that users are told to write passes."""
     names: dict[str, Any] = {}
-    exec(blocks(README, "python")[1], names)
+    execute(blocks(README, "python")[1], names)
     names["test_every_prompt_becomes_one_image"](tmp_path)
