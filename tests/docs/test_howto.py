@@ -196,6 +196,29 @@ def test_asset_of_the_howto_sends_its_table(
     assert server.log()["totals"]["accepted"] == 2
 
 
+def test_prompts_that_are_kept_feed_the_batch_of_the_howto(
+    howtos: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simulator: Callable[..., SimulatorServer],
+):
+    """The asset is materialized, then the batch reads what was kept."""
+    monkeypatch.chdir(tmp_path)
+    server = simulator()
+    mynth = MynthResource(api_key="mak_simulator", root="tables", base_url=server.url)
+    resources = dg.Definitions(resources={"mynth": mynth})
+    defs = dg.Definitions.merge(howtos["chairs"], howtos["kept"], resources)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        everything = defs.resolve_implicit_global_asset_job_def()
+        made = everything.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("catalogue")]
+        )
+        assert made.success
+        assert defs.resolve_job_def("chairs_all").execute_in_process(instance=instance).success
+    assert server.log()["totals"]["accepted"] == 1
+
+
 def test_howto_has_each_method_of_the_resource():
     """Those that take a batch, in the order in which they are called."""
     told = [code_in(name)[0] for name, *_ in rows(read(HOWTO), "method")]
