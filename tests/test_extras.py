@@ -29,10 +29,14 @@ WITHOUT_EXTRAS = f"import sys; sys.modules.update(dict.fromkeys({ALL_MODULES!r})
 COMMAND = WITHOUT_EXTRAS + "from mynth_dagster.cli.main import main; main()"
 DEFINITIONS = """
 import dagster as dg
-from mynth_dagster import FileSettings, FollowUp, MynthResource, build_image_batch
+from mynth_dagster import Delivery, Files, FollowUp, ImageRequest, MynthResource
+from mynth_dagster import build_image_batch
 
 batch = build_image_batch(
-    "shots", prompts="p.parquet", files=FileSettings(), follow_ups=[FollowUp("ratings")]
+    "shots",
+    prompts="p.parquet",
+    request=ImageRequest(follow_ups=[FollowUp(table="ratings")]),
+    delivery=Delivery(files=Files()),
 )
 defs = dg.Definitions.merge(batch, dg.Definitions(resources={"mynth": MynthResource(root=".")}))
 assert dg.AssetKey(["shots", "files"]) in defs.resolve_all_asset_keys()
@@ -91,6 +95,15 @@ def test_definitions_load_without_extras():
     loaded = without_extras(WITHOUT_EXTRAS + DEFINITIONS)
 
     assert loaded.returncode == 0, loaded.stderr
+
+
+def test_previews_name_their_extra_when_the_batch_is_defined():
+    """The location does not load, so that no run pays for images that nobody can show."""
+    with_previews = DEFINITIONS.replace("files=Files()", "previews=12")
+    loaded = without_extras(WITHOUT_EXTRAS + with_previews)
+
+    assert "delivery.previews: PIL is not installed" in loaded.stderr
+    assert "pip install 'mynth-dagster[files]'" in loaded.stderr
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,7 @@ class Delivery(Settings):
     )
     deadline_s: float = Field(
         default=TASK_DEADLINE_S,
-        gt=0,
+        ge=0,
         description="Seconds after acceptance at which a pending task counts as stalled.",
     )
     sensor_interval_s: int = Field(

@@ -62,10 +62,7 @@ def _resource_twin() -> Any:
 
 def _resource(context: dg.ResolutionContext, model: BaseModel) -> MynthResource:
     fields = resolve_fields(model, _resource_twin(), context)
-    named = {"api_key_env": "MYNTH_API_KEY", **fields}
-    return shared_resource(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in named.items()}
-    )
+    return MynthResource(**{"api_key_env": "MYNTH_API_KEY", **fields})
 
 
 _RESOURCE_IN_YAML = dg.Resolver(
@@ -190,7 +187,9 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
             translator=Translator(),
         )(body)
         self._require_own_resource_key(context)
-        resources = {} if self.resource is None else {self.execution.resource_key: self.resource}
+        resources = {}
+        if self.resource is not None:
+            resources[self.execution.resource_key] = shared_resource(self.resource)
         return dg.Definitions.merge(assets.definitions, dg.Definitions(resources=resources))
 
     def get_asset_spec(self, props: MynthTableProps) -> dg.AssetSpec:

@@ -12,6 +12,7 @@ from typing import Literal
 import dagster as dg
 
 from mynth_dagster.errors import ConfigError
+from mynth_dagster.extras import require_extra
 from mynth_dagster.models.batch import Batch
 from mynth_dagster.models.batch_settings import Checks, Delivery, ImageRequest, Prompts, Spending
 from mynth_dagster.models.money import usd_from_units
@@ -165,6 +166,8 @@ def mynth_assets(
         window_dimension=_window_dimension(partitions_def),
     )
     require_sound_settings(batch)
+    if delivery.previews:
+        require_extra("files", "delivery.previews")
     if checks.budget_usd_per_window is None and spending.budget.window_units is not None:
         cap = usd_from_units(spending.budget.window_units)
         checks = checks.model_copy(update={"budget_usd_per_window": cap})

@@ -118,7 +118,7 @@ def build_file_sensor(
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Adds a partition for each new file in {folder.folder} and runs {job} for it; "
         "again when a file changes.",
-        owners=list(assets.execution.owners),
+        owners=list(assets.execution.owners) or None,
     )
     def files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return evaluate(context, assets, folder)

@@ -69,7 +69,7 @@ def build_jobs(assets: BatchAssets) -> list[Any]:
             executor_def=assets.execution.executor,
             description=_DESCRIPTIONS[doing],
             tags=dict(assets.execution.tags),
-            owners=list(assets.execution.owners),
+            owners=list(assets.execution.owners) or None,
         )
         for doing, tables in _tables(assets).items()
     ]
@@ -104,7 +104,7 @@ def build_schedule(assets: BatchAssets, *, cron: str, phase: str) -> dg.Schedule
         execution_timezone=windows.timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=f"Runs {name} for the last closed window.",
-        owners=list(assets.execution.owners),
+        owners=list(assets.execution.owners) or None,
     )
     def nightly(context: dg.ScheduleEvaluationContext) -> Any:
         return _requests(assets, windows, context.scheduled_execution_time)
@@ -235,7 +235,7 @@ def _job(
         executor_def=dg.in_process_executor,
         description=description,
         tags=dict(assets.execution.tags),
-        owners=list(assets.execution.owners),
+        owners=list(assets.execution.owners) or None,
     )
     def job() -> None:
         operation()

@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import dagster as dg
@@ -555,12 +554,11 @@ def _source_of(prompts: Any, name: str) -> PromptSource:
     return source_from_arrow(as_arrow(prompts, name), name)
 
 
-@lru_cache
-def shared_resource(**connection: Any) -> MynthResource:
-    """
-    Return one object for equal settings: Dagster refuses two different ones under one key.
+_SHARED: dict[str, MynthResource] = {}
 
-    Args:
-        connection: Fields by name; a list as a tuple, since settings are compared by hash.
-    """
-    return MynthResource(**connection)
+
+def shared_resource(resource: MynthResource) -> MynthResource:
+    """Return one object for equal settings: Dagster refuses two different ones under one key."""
+    if type(resource) is not MynthResource:
+        return resource  # of a user's own class, who knows what makes two of them equal
+    return _SHARED.setdefault(repr(resource.model_dump()), resource)

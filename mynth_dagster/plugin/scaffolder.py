@@ -25,7 +25,8 @@ attributes:
   # spending: {budget_usd: {window: 25.00, batch: 500.00}, retries: 1}
   # wait: sensor (the run ends after sending and a sensor collects) or run (the run waits).
   # files: {} downloads every image beside the tables, {store: "s3://bucket"} elsewhere.
-  delivery: {wait: sensor, previews: 12}
+  # previews: 12 shows thumbnails in the UI, with pip install 'mynth-dagster[files]'.
+  delivery: {wait: sensor}
   # What the checks allow, as shares of a partition; how old images may be.
   # checks: {failure_rate_warn: 0.05, freshness: {fail_after_hours: 30}}
   # Cron expression, for the last closed window.

@@ -127,7 +127,7 @@ def build_sensor(assets: BatchAssets, jobs: Sequence[Any]) -> dg.SensorDefinitio
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Polls Mynth for finished tasks and collects partitions that are idle. "
         "Starts a run that sends rows again where a rate limit or an outage has passed.",
-        owners=list(assets.execution.owners),
+        owners=list(assets.execution.owners) or None,
     )
     def completion(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return evaluate(context, getattr(context.resources, resource_key), assets)

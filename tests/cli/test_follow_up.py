@@ -39,7 +39,7 @@ def test_own_levels_are_given_one_by_one(made):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["thumbs"], "none of ratings, alt_texts, reviews"),
+        (["thumbs"], "should be 'ratings', 'alt_texts' or 'reviews'"),
         (["ratings", "--level", "calm"], "value=description"),
         (["ratings", "--effort", "low"], "only reviews have an effort"),
         (["reviews", "--partition", "2026-01-01"], "has no images under"),

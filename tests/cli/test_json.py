@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -35,6 +36,7 @@ WORKING: dict[tuple[str, ...], tuple[list[str], set[str]]] = {
     ("account", "adopt"): (["--root", "ROOT"], {"number"}),
     ("account", "list"): (["--root", "ROOT"], {"accounts"}),
     ("doctor",): (["--root", "ROOT"], {"findings"}),
+    ("catalogue",): (["--root", "ROOT"], {"read_at", "api_revision", "prices_usd"}),
     ("follow-up",): (["alt_texts", "--root", "ROOT", "--batch", "kites"], {"answered", "tables"}),
     ("ledger", "adopt"): (["--root", "ROOT", "--batch", "kites"], {"batch", "ledger"}),
     ("ledger", "rebuild"): (
@@ -108,7 +110,8 @@ def test_an_error_is_a_document(command: tuple[str, ...], ran: Shell, tmp_path: 
     """With the exit code that the same error has without `--json`, and what became of the money."""
     elsewhere = {"ROOT": str(tmp_path / "kites.parquet")}  # a file is no root
     arguments = [*command, *(elsewhere.get(word, word) for word in WORKING[command][0])]
-    arguments += ["--ledger", "sqlite:////nowhere/ledger.db"]
+    if command != ("catalogue",):  # the only one that looks at no ledger
+        arguments += ["--ledger", "sqlite:////nowhere/ledger.db"]
 
     result, plain = ran.call(*arguments, "--json"), ran.call(*arguments)
 
@@ -164,6 +167,7 @@ def test_a_server_prints_one_document_when_it_is_ready(
         while lines[-1].rstrip() != "}":
             assert lines[-1], "it ended"
             lines.append(server.stdout.readline())
+        assert httpx.get(document("".join(lines))["url"]).status_code  # it serves
         server.send_signal(signal.SIGTERM)
         lines.append(server.stdout.read())
 

@@ -61,19 +61,19 @@ TABLES_WORDS = (
     "`columns` and `allow_missing_partitions` of an input."
 )
 SETTINGS: Mapping[type, str] = {
-    Prompts: "`prompts`; a path alone stands for its `location`, in Python a key for its `asset`.",
-    ImageRequest: "`request`",
-    Spending: "`spending`",
-    Delivery: "`delivery`",
-    Checks: "`checks`",
-    Execution: "`execution`",
+    Prompts: "The value of `prompts`, where a path alone stands for its `location`.",
+    ImageRequest: "The value of `request`.",
+    Spending: "The value of `spending`.",
+    Delivery: "The value of `delivery`.",
+    Checks: "The value of `checks`.",
+    Execution: "The value of `execution`.",
     FollowUp: "Each entry of `request.follow_ups`.",
-    Files: "`delivery.files`",
-    Freshness: "`checks.freshness`",
+    Files: "The value of `delivery.files`.",
+    Freshness: "The value of `checks.freshness`.",
 }
 """The settings of a batch, in Python and in YAML."""
 VALUES: Mapping[type, str] = {
-    Rating: "`request.rating`; in YAML also `true`.",
+    Rating: "The value of `request.rating`, where `true` stands for Mynth's own levels.",
     RatingLevel: "One of the `levels` of a `Rating` or a `FollowUp`.",
     Batch: "What the methods of a `MynthResource` take, and what a translator reads.",
     BatchQuote: "What `MynthResource.quote` returns.",
@@ -95,7 +95,7 @@ def render() -> str:
         *(
             part
             for kind, words in SETTINGS.items()
-            for part in (_section(f"`{kind.__name__}`", kind, f"{_summary(kind)} {words}"),)
+            for part in (_section(f"`{kind.__name__}`", kind, f"{_summary(kind)}\n{words}"),)
         ),
         f"## `mynth_assets`\n\n{_summary(mynth_assets)}\n",
         _table(ARGUMENTS, _arguments(build_image_batch)),
@@ -144,7 +144,8 @@ def _method(name: str) -> tuple[str, str]:
 
 
 def _section(title: str, model: Any, words: str, level: int = 2) -> str:
-    lines = [f"{'#' * level} {title}", *(["", words] if words else []), ""]
+    sentences = re.sub(r"(?<=[a-z0-9`]\.) (?=[A-Z`])", "\n", words)
+    lines = [f"{'#' * level} {title}", *(["", sentences] if words else []), ""]
     return "\n".join(lines) + ("" if model is None else "\n" + _table(FIELDS, _fields(model)))
 
 
@@ -155,8 +156,10 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _fields(model: Any) -> list[tuple[str, str, str]]:
+    """Each field with its default; what is said of it in YAML counts where there is no other."""
+    in_yaml = model.model().model_fields if issubclass(model, dg.Component) else {}
     return [
-        (f"`{name}`", _default(field), field.description or "")
+        (f"`{name}`", _default(field), field.description or in_yaml[name].description or "")
         for name, field in model.model_fields.items()
     ]
 

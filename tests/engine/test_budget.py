@@ -8,7 +8,7 @@ import pytest
 
 from mynth_dagster.errors import ConfigError, PriceUnknownError
 from mynth_dagster.models.intent import shard_of
-from mynth_dagster.models.money import Budget, budget_from_usd, units_from_usd
+from mynth_dagster.models.money import budget_from_usd, units_from_usd
 from tests.engine.bench import NO_LIST, Bench
 
 FREE = (("POST /image/generate/estimate", 0), ("GET /models", 2))
@@ -121,7 +121,7 @@ def test_an_unknown_price_under_a_budget_is_an_error_before_spending(bench):
     )
 
     with pytest.raises(PriceUnknownError, match=r"flux\.2-dev.*nothing was sent") as caught:
-        work.run(5, budget=Budget(batch_units=10**9))
+        work.run(5, budget_usd={"batch": "10"})
 
     assert "prices_usd" in str(caught.value)
     assert work.n_posts == 0

@@ -75,5 +75,5 @@ def test_a_persons_retry_is_sent_once(new_bench):
 
 def test_retries_have_a_bound():
     """A table that fails for ever must not be paid for for ever."""
-    with pytest.raises(ConfigError, match="between 0 and 10"):
+    with pytest.raises(ConfigError, match="retries: 11: should be less than or equal to 10"):
         make_batch("b", retries=11)

@@ -530,3 +530,16 @@ def test_prices_of_the_kept_catalogue_are_shown_without_a_network(tmp_path):
     assert "other" not in shown()
     (tmp_path / "_catalogue.json").write_text("{")
     assert shown() is None
+
+
+def test_python_and_yaml_components_of_equal_connections_load_together(tmp_path):
+    """One resource stands for both, however each was written."""
+    in_yaml = _load({**ATTRIBUTES, "resource": {"root": str(tmp_path)}})
+    component = MynthImagesComponent(
+        name="posters",
+        prompts=Prompts(location="p.parquet"),
+        resource=MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), root=str(tmp_path)),
+    )
+
+    both = dg.Definitions.merge(in_yaml, component.build_defs(None))
+    dg.Definitions.validate_loadable(both)
