@@ -22,7 +22,13 @@ from mynth_dagster.plugin.definitions import mynth_assets
 from mynth_dagster.plugin.metadata import catalogue_metadata
 from mynth_dagster.plugin.resource import MynthResource, shared_resource
 from mynth_dagster.plugin.scaffolder import MynthImagesScaffolder
-from mynth_dagster.plugin.settings import Execution, PartitionsModel, in_yaml, prompts_in_yaml
+from mynth_dagster.plugin.settings import (
+    Execution,
+    Partitions,
+    field_in_yaml,
+    in_yaml,
+    prompts_in_yaml,
+)
 from mynth_dagster.plugin.translator import MynthTableProps, MynthTranslator
 from mynth_dagster.tables.catalogue import read_catalogue
 
@@ -39,25 +45,19 @@ _Resource = TypeAliasType("_Resource", MynthResource)
 @cache
 def _resource_twin() -> Any:
     """Return the fields of a `MynthResource` that may stand in YAML: all but the key itself."""
-    fields: dict[str, Any] = {
-        name: (field.annotation, Field(default=field.get_default(), description=field.description))
+    key = "Environment variable that holds the API key; the key itself never stands here."
+    described = {
+        name: (field.annotation, field.description or "", field.default)
         for name, field in MynthResource.model_fields.items()
-        if name not in ("api_key", "api_key_env", "root")
+        if name != "api_key"
     }
-    return create_model(
-        "MynthResource",
-        __base__=(dg.Model, dg.Resolvable),
-        root=(str, Field(description=MynthResource.model_fields["root"].description)),
-        api_key_env=(
-            str,
-            Field(
-                default="MYNTH_API_KEY",
-                description="Environment variable that holds the API key; the key itself never "
-                "stands here.",
-            ),
-        ),
-        **fields,
-    )
+    described["api_key_env"] = (str, key, "MYNTH_API_KEY")
+    fields: dict[str, Any] = {
+        name: (Annotated[kind, field_in_yaml(kind, description)], default)
+        for name, (kind, description, default) in described.items()
+    }
+    fields["root"] = fields["root"][0]  # which has no default
+    return create_model("MynthResource", __base__=(dg.Model, dg.Resolvable), **fields)
 
 
 def _resource(context: dg.ResolutionContext, model: BaseModel) -> MynthResource:
@@ -71,11 +71,10 @@ _RESOURCE_IN_YAML = dg.Resolver(
     description="The connection to Mynth, and where tables and ledger lie. Left out: your own "
     "MynthResource under execution.resource_key is used.",
 )
-_PARTITIONS_IN_YAML = dg.Resolver(
-    PartitionsModel.resolve_from_model,
-    model_field_type=PartitionsModel.model(),
-    description="Windows of time, files or other keys, in the words of Dagster's own YAML. Left "
-    "out: the batch has only its fan-out.",
+_PARTITIONS_IN_YAML = in_yaml(
+    Partitions,
+    "Windows of time, files or other keys, in the words of Dagster's own YAML. Left out: the batch "
+    "has only its fan-out.",
 )
 
 
@@ -92,9 +91,10 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
 
     name: Annotated[
         str,
-        dg.Resolver.default(
-            description="Prefix of the asset keys and name of their group.",
-            form_config=ComponentFormConfig(placeholder="shots", id_source=True),
+        field_in_yaml(
+            str,
+            "Prefix of the asset keys and name of their group.",
+            ComponentFormConfig(placeholder="shots", id_source=True),
         ),
     ]
     prompts: Annotated[
@@ -108,9 +108,9 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
         _Request,
         in_yaml(ImageRequest, "What is asked of Mynth: models, sizes, counts, follow-ups."),
     ] = Field(default_factory=ImageRequest)
-    partitions_def: Annotated[
-        dg.PartitionsDefinition | PartitionsModel | None, _PARTITIONS_IN_YAML
-    ] = None
+    partitions_def: Annotated[dg.PartitionsDefinition | Partitions | None, _PARTITIONS_IN_YAML] = (
+        None
+    )
     fan_out: Annotated[
         int | Literal["model"],
         dg.Resolver.default(
@@ -162,7 +162,7 @@ class MynthImagesComponent(dg.Component, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the batch, and its resource if it is given."""
         partitions_def = self.partitions_def
-        if isinstance(partitions_def, PartitionsModel):
+        if isinstance(partitions_def, Partitions):
             partitions_def = partitions_def.definition(self.name)
         component = self
 

@@ -145,8 +145,30 @@ class _Twin(dg.Model, dg.Resolvable):
         return cls.settings(**resolve_fields(model, cls, context))
 
 
-def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
-    return context.resolve_value(value)
+def render(context: dg.ResolutionContext, value: Any) -> Any:
+    """
+    Render the templates in a value.
+
+    Text without a template stays as it is: Dagster would make a number of "2024" or "1_000".
+    """
+    if isinstance(value, str):
+        return context.resolve_value(value) if "{{" in value or "{%" in value else value
+    if isinstance(value, Mapping):
+        return {key: render(context.at_path(key), part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [render(context.at_path(index), part) for index, part in enumerate(value)]
+    return value
+
+
+def field_in_yaml(written: Any, description: str, form: ComponentFormConfig | None = None) -> Any:
+    """Return what makes a plain field of YAML, of this type or a template."""
+    return dg.Resolver(
+        render,
+        model_field_type=written,
+        description=description,
+        form_config=form,
+        inject_before_resolve=False,
+    )
 
 
 @cache
@@ -157,7 +179,7 @@ def _twin(settings: type[Settings]) -> type[_Twin]:
         if not _mentions(annotation, _Twin):
             resolver = _OWN_RESOLVERS.get((settings.__name__, name))
             # A constraint is within the type: beside it, it would be applied to templates, too.
-            resolver = resolver or dg.Resolver(_rendered, model_field_type=annotation)
+            resolver = resolver or field_in_yaml(annotation, field.description or "")
             annotation = Annotated[field.annotation, resolver]
         fields[name] = (annotation, Field(default=field.default, description=field.description))
     twin = create_model(
@@ -197,13 +219,19 @@ def prompts_in_yaml(description: str, form: ComponentFormConfig) -> dg.Resolver:
 
     def resolve(context: dg.ResolutionContext, written: Any) -> Prompts:
         if isinstance(written, str):
-            return Prompts(location=written)
+            return Prompts(location=render(context, written))
         prompts = twin.resolve_from_model(context, written)
         assert isinstance(prompts, Prompts)
         return prompts
 
     written = str | twin.model()
-    return dg.Resolver(resolve, model_field_type=written, description=description, form_config=form)
+    return dg.Resolver(
+        resolve,
+        model_field_type=written,
+        description=description,
+        form_config=form,
+        inject_before_resolve=False,
+    )
 
 
 def _executor(_: dg.ResolutionContext, name: str) -> dg.ExecutorDefinition:
@@ -228,7 +256,7 @@ _OWN_RESOLVERS = {
 # Partitions as Dagster's own YAML writes them, with two more of its definitions.
 
 
-class PartitionsModel(dg.Model, dg.Resolvable):
+class Partitions(Settings):
     """The windows of a batch, in the words of Dagster's own `partitions_def`."""
 
     type: Literal["hourly", "daily", "weekly", "monthly", "time_window", "static", "dynamic"] = (
@@ -280,7 +308,11 @@ class PartitionsModel(dg.Model, dg.Resolvable):
             if name not in takes:
                 reason = f"{value!r}: type {self.type} has {', '.join(takes)}"
                 raise ConfigError(f"partitions_def.{name}", reason)
-        if self.type == "dynamic":
+        if self.type == "static":
+            given["partition_keys"] = list(
+                given["partition_keys"]
+            )  # as Dagster's own YAML gives them
+        elif self.type == "dynamic":
             given.setdefault("name", f"{batch}_files")
         elif self.type == "time_window":
             given["start"], given["end"] = given.pop("start_date"), given.pop("end_date", None)

@@ -116,7 +116,7 @@ def render() -> str:
             "`MynthImagesComponent`", MynthImagesComponent, "The attributes of a `defs.yaml`."
         ),
         _section(
-            "`partitions_def`", settings.PartitionsModel, "In YAML; each type has its own.", level=3
+            "`partitions_def`", settings.Partitions, "In YAML; each type has its own.", level=3
         ),
         "## Jobs\n",
         _table(("job", "what it does"), _jobs()),

@@ -543,3 +543,24 @@ def test_python_and_yaml_components_of_equal_connections_load_together(tmp_path)
 
     both = dg.Definitions.merge(in_yaml, component.build_defs(None))
     dg.Definitions.validate_loadable(both)
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path, monkeypatch):
+    """Keys, names and folders are what was written; only templates are rendered."""
+    monkeypatch.chdir(tmp_path)
+    defs = _load(
+        {
+            "name": "2024",
+            "prompts": {"location": "1_000", "identity": "2026_11", "columns": {"prompt_id": "7"}},
+            "partitions_def": {"type": "static", "partition_keys": ["2024", "2026_11", "1e3"]},
+            "execution": {"tags": {"cost_centre": "4711"}},
+            "resource": {"root": "2025"},
+        }
+    )
+
+    specs = {spec.key.path[-1]: spec for assets in defs.assets for spec in assets.specs}
+    assert set(specs) == {"prompts", "tasks", "images", "failures"}
+    assert specs["prompts"].key.path[0] == "2024"
+    assert specs["prompts"].partitions_def.get_partition_keys() == ["2024", "2026_11", "1e3"]
+    assert specs["prompts"].tags["cost_centre"] == "4711"
+    assert defs.resources["mynth"].root == "2025"
