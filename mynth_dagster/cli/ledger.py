@@ -20,7 +20,7 @@ from mynth_dagster.cli.options import (
     engine_settings,
     written_batch,
 )
-from mynth_dagster.cli.output import AsJson, Output
+from mynth_dagster.cli.output import AsJson, CommandOutput
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.clock import SystemClock
 from mynth_dagster.engine.recover import Rebuilt, rebuild
@@ -45,7 +45,7 @@ BatchName = Annotated[str, typer.Option("--batch", help="Name of the batch.")]
 @app.command("show")
 def show(root: Root, batch: BatchName, ledger: Ledger = None, as_json: AsJson = False) -> None:
     """Show which ledger the tables of a batch know, and which one is here."""
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         here = asyncio.run(_mark_of(ledger or ledger_url_in(root, must_exist=True)))
         known = read_mark(TableStore(root, batch))
@@ -63,7 +63,7 @@ def adopt(root: Root, batch: BatchName, ledger: Ledger = None, as_json: AsJson =
 
     Rows that it does not know are then sent, and paid for, although they may have been before.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         here = asyncio.run(_mark_of(ledger or ledger_url_in(root)))
         write_mark(TableStore(root, batch), here)
@@ -89,7 +89,7 @@ def rebuild_ledger(
 
     The API key is read from MYNTH_API_KEY.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root)
         key = os.environ.get("MYNTH_API_KEY")
@@ -145,7 +145,7 @@ def resolve(
 
     The API key is read from MYNTH_API_KEY, for --attach alone.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root, must_exist=True)
         choice = _one_of(attach=attach_task is not None, resubmit=resubmit, abandon=abandon)
@@ -177,7 +177,7 @@ def _one_of(**chosen: bool) -> str | None:
     return names[0] if names else None
 
 
-def _list(output: Output, url: str, batch: str | None) -> None:
+def _list(output: CommandOutput, url: str, batch: str | None) -> None:
     with closing(OpenLedger.open(url)) as opened:
         if batch is not None:
             opened.read.require_batch(batch)
@@ -247,7 +247,7 @@ account_app = typer.Typer(no_args_is_help=True, help="The accounts and keys that
 @account_app.command("list")
 def list_accounts(root: Root, ledger: Ledger = None, as_json: AsJson = False) -> None:
     """List the keys that sent for this ledger, without the keys themselves."""
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         with closing(OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))) as opened:
             known = opened.read.accounts()
@@ -275,7 +275,7 @@ def adopt_account(
     Rows that are done stay done; missing ones are paid for by this key's account. Tasks
     that the other account paid for cannot be read with it.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root, must_exist=True)
         key = os.environ.get("MYNTH_API_KEY")

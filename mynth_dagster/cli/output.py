@@ -49,7 +49,7 @@ PAYS_AGAIN = (
 _INPUT_ERRORS = (ConfigError, ConfirmationNeededError, TableError, UnauthorizedError)
 
 
-class Output:
+class CommandOutput:
     """
     The output of one command.
 

@@ -35,7 +35,7 @@ from mynth_dagster.cli.output import (
     EXIT_OTHER,
     PAYS_AGAIN,
     AsJson,
-    Output,
+    CommandOutput,
     say_json,
 )
 from mynth_dagster.cli.run import stopped_early
@@ -81,7 +81,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show, by batch and partition, what was sent, what came back and what it cost."""
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with (
         output.errors_as_exit_codes(),
         closing(OpenLedger.open(ledger or ledger_url_in(root, must_exist=True))) as opened,
@@ -184,7 +184,7 @@ def receipt(
 
     With --dedicated-key the API key is read from MYNTH_API_KEY, and the balance with it.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root, must_exist=True)
         receipts, comparison = _receipts(url, batch), None
@@ -269,7 +269,7 @@ def task(
     A public access token is read from MYNTH_PUBLIC_ACCESS_TOKEN, the API key from MYNTH_API_KEY;
     where both are given and the token is refused, the key is used.
     """
-    with Output(as_json=as_json).errors_as_exit_codes():
+    with CommandOutput(as_json=as_json).errors_as_exit_codes():
         token, key = os.environ.get(TOKEN_VARIABLE), os.environ.get("MYNTH_API_KEY")
         if not token and not key:
             reason = "neither it nor MYNTH_API_KEY is set in the environment"
@@ -384,7 +384,7 @@ def follow_up(arguments: FollowUpArguments) -> None:
     Exit codes: 0 every image has an answer, 2 wrong input, settings or key, 3 some have none,
     1 anything else.
     """
-    output, progress = Output(as_json=arguments.as_json), RunProgress()
+    output, progress = CommandOutput(as_json=arguments.as_json), RunProgress()
     progress.on_quote = lambda plan, quote: output.note(
         f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
     )

@@ -38,7 +38,7 @@ from mynth_dagster.cli.output import (
     EXIT_OTHER,
     PAYS_AGAIN,
     AsJson,
-    Output,
+    CommandOutput,
     say,
 )
 from mynth_dagster.clock import SystemClock
@@ -310,7 +310,7 @@ def run(arguments: RunArguments) -> None:
     Exit codes: 0 all rows accounted for, 2 wrong input, settings or key, or a confirmation is
     needed (nothing was sent), 3 rows unresolved, stalled or still under way, 1 anything else.
     """
-    output = Output(as_json=arguments.as_json)
+    output = CommandOutput(as_json=arguments.as_json)
     shown = ShownProgress(output.stderr, quiet=arguments.as_json)
     chosen = frozenset(arguments.prompt_id or [])
     options = RunOptions(arguments.retry, arguments.force, chosen, arguments.confirm)
@@ -386,7 +386,7 @@ def stop(
 
     When it returns no further row is claimed. Requests that have left are paid for, and recorded.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         target = _target(batch, partition, everything=everything)
 
@@ -411,7 +411,7 @@ def resume(
     """
     Lift a stop. The next run, which the sensor starts by itself, sends what was not sent.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         target = _target(batch, partition, everything=everything)
 

@@ -17,7 +17,7 @@ from mynth_dagster.cli.options import (
     Revision,
     Root,
 )
-from mynth_dagster.cli.output import EXIT_OK, EXIT_OTHER, AsJson, Output
+from mynth_dagster.cli.output import EXIT_OK, EXIT_OTHER, AsJson, CommandOutput
 from mynth_dagster.client.client import MynthClient
 from mynth_dagster.client.settings import DEFAULT_BASE_URL, ClientSettings
 from mynth_dagster.clock import SystemClock
@@ -50,7 +50,7 @@ def simulate(
 
     Prices, sizes and timings are invented. Its log is served under /_simulator/log.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         from mynth_dagster.simulator import Scenario, ScenarioError, serve  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ def doctor(
     The API key is read from MYNTH_API_KEY.
     Exit codes: 0 all well or only notes, 1 a problem, 2 wrong settings.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         settings = EngineSettings(
             client=ClientSettings(
@@ -125,7 +125,7 @@ def catalogue(
     The API key is read from MYNTH_API_KEY, if there is one: the catalogue needs none.
     Exit codes: 0 kept, 2 wrong settings, or an API without a catalogue, 1 anything else.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
 
     async def refresh() -> Catalogue:
         key, clock = os.environ.get("MYNTH_API_KEY"), SystemClock()

@@ -16,7 +16,7 @@ from mynth_dagster.cli.options import (
     Root,
     engine_settings,
 )
-from mynth_dagster.cli.output import EXIT_OTHER, AsJson, Output
+from mynth_dagster.cli.output import EXIT_OTHER, AsJson, CommandOutput
 from mynth_dagster.client.settings import DEFAULT_BASE_URL
 from mynth_dagster.engine.health import Registration, register
 from mynth_dagster.engine.session import EngineSettings, ledger_url_in, open_session
@@ -42,7 +42,7 @@ def webhook(
     understood, and each of the two may be of any. MYNTH_WEBHOOK_TOKEN (and
     MYNTH_WEBHOOK_TOKEN_PREVIOUS) opens the path /custom/<token> for endpoints that requests name.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         from mynth_dagster.webhook import WebhookSettings  # noqa: PLC0415 - an extra
         from mynth_dagster.webhook.server import serve  # noqa: PLC0415 - the same
@@ -87,7 +87,7 @@ def webhook_register(
     their defaults.
     The API key is read from MYNTH_API_KEY.
     """
-    output = Output(as_json=as_json)
+    output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         key = os.environ.get("MYNTH_API_KEY")
         settings = engine_settings(root, ledger, base_url, api_revision, key, 1)
