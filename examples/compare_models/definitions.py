@@ -55,6 +55,8 @@ def ranking(images: pd.DataFrame, failures: pd.DataFrame) -> dg.MaterializeResul
     )
 
 
+url = os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787")
+mynth = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), base_url=url, root="tables")
 defs = dg.Definitions.merge(
     build_image_batch(
         "heroes",
@@ -65,14 +67,7 @@ defs = dg.Definitions.merge(
     ),
     dg.Definitions(
         assets=[ranking],
-        resources={
-            "mynth": MynthResource(
-                api_key=dg.EnvVar("MYNTH_API_KEY"),
-                base_url=os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787"),
-                root="tables",
-            ),
-            "tables": MynthTables(root="tables"),
-        },
+        resources={"mynth": mynth, "tables": MynthTables(root="tables")},
         executor=dg.in_process_executor,
     ),
 )

@@ -11,11 +11,8 @@ import dagster as dg
 
 from mynth_dagster import Delivery, ImageRequest, MynthResource, build_image_batch
 
-mynth = MynthResource(
-    api_key=dg.EnvVar("MYNTH_API_KEY"),
-    base_url=os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787"),
-    root="tables",
-)
+url = os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787")
+mynth = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), base_url=url, root="tables")
 defs = dg.Definitions.merge(
     build_image_batch(
         "drops",

@@ -11,7 +11,6 @@ import dagster as dg
 import pandas as pd
 
 from mynth_dagster import (
-    Delivery,
     ImageRequest,
     MynthResource,
     MynthTables,
@@ -46,6 +45,8 @@ def report(images: pd.DataFrame) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"jars": int(images["fruit"].nunique())})
 
 
+url = os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787")
+mynth = MynthResource(api_key=dg.EnvVar("MYNTH_API_KEY"), base_url=url, root="tables")
 defs = dg.Definitions.merge(
     build_image_batch(
         "jams",
@@ -53,18 +54,10 @@ defs = dg.Definitions.merge(
         request=ImageRequest(models=["black-forest-labs/flux.2-dev"]),
         partitions_def=DAILY,
         fan_out=2,
-        delivery=Delivery(previews=6),
     ),
     dg.Definitions(
         assets=[products, report],
-        resources={
-            "mynth": MynthResource(
-                api_key=dg.EnvVar("MYNTH_API_KEY"),
-                base_url=os.environ.get("MYNTH_BASE_URL", "http://127.0.0.1:8787"),
-                root="tables",
-            ),
-            "tables": MynthTables(root="tables"),
-        },
+        resources={"mynth": mynth, "tables": MynthTables(root="tables")},
         executor=dg.in_process_executor,
     ),
 )
