@@ -415,8 +415,9 @@ def test_batch_that_the_ledger_does_not_know_is_an_error(new_shell, command):
     assert "the ledger has no batch 'nope'; it has kites" in result.stderr
 
 
-def test_bar_counts_while_rows_are_sent():
+def test_bar_counts_while_rows_are_sent(monkeypatch):
     """What was accepted or rejected is shown before the first look at the tasks."""
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal has no bars
     terminal = StringIO()
     shown = ShownProgress(Console(file=terminal, force_terminal=True), quiet=False)
     with shown:
