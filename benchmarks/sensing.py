@@ -25,7 +25,7 @@ N_TASKS = 1_000_000
 N_WINDOWS = 10
 N_SHARDS = 100
 N_TICKS = 3
-BATCH = replace(ours.BATCH, shards=N_SHARDS)
+BATCH = replace(ours.BATCH, fan_out=N_SHARDS)
 TICK_MAX_S = 40.0
 """What leaves a third of Dagster's deadline."""
 

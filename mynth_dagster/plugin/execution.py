@@ -441,7 +441,7 @@ def submit_tasks(
         for slice_ in slices:
             if await _is_sent(session, batch, slice_, report):
                 summary = await write_tasks(session, batch, slice_)
-                digest = await asyncio.to_thread(store.data_digest, TASKS, slice_)
+                digest = await asyncio.to_thread(_sent_digest, store, slice_)
                 done[slice_] = {**_tasks_shown(assets, summary), DATA_DIGEST: digest}
         return report
 
@@ -611,6 +611,14 @@ async def _is_sent(session: Session, batch: Batch, slice_: Slice, report: Submit
     if report.stopped is None:
         return True
     return (await build_plan(session, ImageWork(batch), [slice_])).n_to_send == 0
+
+
+def _sent_digest(store: TableStore, slice_: Slice) -> str:
+    """Identify what was sent. What became of it since is no change that results depend on."""
+    digest = hashlib.sha256()
+    for rows in store.iter_batches(TASKS, slice_, columns=["intent_id", "attempt"]):
+        digest.update(repr(rows.to_pydict()).encode())
+    return digest.hexdigest()
 
 
 def _left(slices: Sequence[Slice], done: Mapping[Slice, object]) -> str:
