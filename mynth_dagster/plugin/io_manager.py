@@ -106,6 +106,7 @@ class MynthTables(dg.ConfigurableIOManager):
             import polars as pl  # noqa: PLC0415 - of the user's own, who asks for it by name
 
             frame = pl.from_arrow(arrow)
+            assert isinstance(frame, pl.DataFrame)  # a table makes no Series
             return frame.lazy() if form is pl.LazyFrame else frame
         return arrow if form is pa.Table else arrow.to_pandas()
 
