@@ -143,9 +143,8 @@ class _Worker:
             )
         task = task_event.task
         if task is None:
-            has_to_ask = (
-                attachment is Attachment.SURPLUS
-            )  # the row has the status of its first task
+            # The row has the status of its first task.
+            has_to_ask = attachment is Attachment.SURPLUS
         else:
             has_to_ask = not self._is_beyond_doubt(task, intent)
         if has_to_ask:

@@ -12,7 +12,15 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mynth_dagster.errors import ConfigError, cut
 from mynth_dagster.limits import (
@@ -58,6 +66,17 @@ RETRIES_MAX = 10
 Usd = Annotated[Decimal, Field(ge=0)]
 """An amount in USD, in YAML a number or a text: 0.04 or "0.04"."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Retries = Annotated[int, Field(ge=0, le=RETRIES_MAX)]
+CapScope = Literal["partition", "window", "batch"]
+
+
+def _sound(caps: Mapping[CapScope, Decimal]) -> Mapping[CapScope, Decimal]:
+    budget_from_usd(caps)
+    return caps
+
+
+Caps = Annotated[Mapping[CapScope, Decimal], AfterValidator(_sound)]
+"""The most that may be spent in each partition, in each window and in the whole batch, in USD."""
 
 
 class Settings(BaseModel):
@@ -152,15 +171,13 @@ class FollowUp(Settings):
     effort: Literal["low", "high"] | None = Field(
         default=None, description="Of `reviews`. Left out: as Mynth does."
     )
-    budget_usd: Mapping[Literal["partition", "window", "batch"], Decimal] = Field(
+    budget_usd: Caps = Field(
         default={},
         description="Caps in USD, beside those of the images; needs `prices_usd` of "
         "`image.rate`, `image.alt` or `image.review`.",
     )
-    retries: int = Field(
+    retries: Retries = Field(
         default=0,
-        ge=0,
-        le=RETRIES_MAX,
         description="How often a follow-up that failed is asked for again automatically.",
     )
     automatic: bool = Field(
@@ -185,12 +202,6 @@ class FollowUp(Settings):
     def settings(self) -> FollowUpSettings:
         """What is asked, without what it may cost."""
         return FollowUpSettings(KINDS_BY_TABLE[self.table], tuple(self.levels), self.effort)
-
-    @field_validator("budget_usd")
-    @classmethod
-    def _sound_caps(cls, caps: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
-        budget_from_usd(caps)
-        return caps
 
 
 EVERY_FOLLOW_UP = (
@@ -264,7 +275,7 @@ class Spending(Settings):
     prices_usd: Mapping[str, Usd] = Field(
         default={}, description="USD per image by model, where Mynth gives no price."
     )
-    budget_usd: Mapping[Literal["partition", "window", "batch"], Decimal] = Field(
+    budget_usd: Caps = Field(
         default={},
         description="Caps in USD: what is spent, reserved and unknown together. Rows beyond them "
         "are withheld.",
@@ -274,10 +285,8 @@ class Spending(Settings):
         description="Where models or defaults changed since rows were paid for: more than this is "
         "paid for them again only with `confirm: true`.",
     )
-    retries: int = Field(
+    retries: Retries = Field(
         default=0,
-        ge=0,
-        le=RETRIES_MAX,
         description="How often a row whose task failed is sent again automatically, where another "
         "try may end otherwise; each is paid for if it succeeds.",
     )
@@ -296,12 +305,6 @@ class Spending(Settings):
     @property
     def budget(self) -> Budget:
         return budget_from_usd(self.budget_usd)
-
-    @field_validator("budget_usd")
-    @classmethod
-    def _sound_caps(cls, caps: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
-        budget_from_usd(caps)
-        return caps
 
 
 class Files(Settings):

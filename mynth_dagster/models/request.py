@@ -196,7 +196,6 @@ def task_type_of(model: str) -> str:
 
 
 KINDS_BY_TABLE = {table: kind for kind, table in _TABLES.items()}
-EFFORTS = ("low", "high")
 
 
 @dataclass(frozen=True)

@@ -420,7 +420,7 @@ def submit_tasks(
     """Send what is missing in the run's partitions."""
     slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
     batch, done, counts = assets.batch, dict[Slice, metadata.Metadata](), SubmitCounts()
-    options = options_of_run(context)
+    of_run = options_of_run(context)
 
     async def work(session: Session) -> SubmitReport:
         store = TableStore(session.settings.root, batch.name)
@@ -430,7 +430,7 @@ def submit_tasks(
             slices,
             submitter=context.run.run_id,
             stop=stop,
-            options=await options.of(session, batch.ledger_name),
+            options=await of_run.of(session, batch.ledger_name),
             counts=counts,
             on_quote=lambda plan, quote: notices.put(
                 lambda: context.log.info(
@@ -446,7 +446,7 @@ def submit_tasks(
         return report
 
     tables = {assets.key("tasks"): done}
-    on_outage = None if options.options.prompt_ids else later(mynth, assets, slices)
+    on_outage = None if of_run.options.prompt_ids else later(mynth, assets, slices)
     with recording_part_way(
         context,
         assets,
@@ -454,7 +454,7 @@ def submit_tasks(
         slices,
         counts=counts,
         on_outage=on_outage,
-        then=options.how_to_go_on,
+        then=of_run.how_to_go_on,
     ):
         report = mynth.in_session(work, stop=stop, notices=notices, watch=run_watch(context))
         report.require_all_sent(_left(slices, done))
@@ -552,7 +552,7 @@ def ask_about_images(
 ) -> Iterator[Result]:
     """Ask what was not asked yet about the images of the run's partitions; wait, and write."""
     slices, stop, notices = assets.partitions.in_run(context), CancelToken(), Notices()
-    options, progress = options_of_run(context), RunProgress()
+    of_run, progress = options_of_run(context), RunProgress()
     progress.on_quote = lambda plan, quote: notices.put(
         lambda: context.log.info(
             f"{plan.n_to_send} images to ask about, {format_usd(quote.total_units)}"
@@ -570,7 +570,7 @@ def ask_about_images(
             submitter=context.run.run_id,
             stop=stop,
             progress=progress,
-            options=await options.of(session, of_images.ledger_name),
+            options=await of_run.of(session, of_images.ledger_name),
         )
         async for summary in summaries:
             landed[summary.slice] = {
@@ -579,7 +579,7 @@ def ask_about_images(
             }
 
     tables = {assets.key(table): landed}
-    counts, then = SubmitCounts(), options.how_to_go_on
+    counts, then = SubmitCounts(), of_run.how_to_go_on
     with recording_part_way(context, assets, tables, slices, counts=counts, then=then):
         mynth.in_session(work, stop=stop, notices=notices, watch=run_watch(context))
         if progress.report is not None:

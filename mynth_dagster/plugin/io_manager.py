@@ -72,7 +72,6 @@ class MynthTables(dg.ConfigurableIOManager):
         content = io.BytesIO()
         pq.write_table(table, content)
         with as_table_errors(path, "cannot be written"):
-            fs.makedirs(posixpath.dirname(path), exist_ok=True)
             write_atomically(fs, path, content.getvalue())
         context.add_output_metadata(
             {
@@ -130,13 +129,13 @@ class MynthTables(dg.ConfigurableIOManager):
                 key: {slice_.window_dimension: slice_.window, FAN_OUT_FOLDER: slice_.fan_out}
                 for key, slice_ in slices.items()
             }
-        missing = [key or "all" for key in keys if not fs.isfile(paths[key])]
+        there = [key for key in keys if fs.isfile(paths[key])]
+        missing = [key or "all" for key in keys if key not in there]
         allowed = (context.definition_metadata or {}).get(ALLOW_MISSING, False)
-        if missing and not (allowed and len(missing) < len(keys)):
+        if missing and not (allowed and there):
             name = context.asset_key.to_user_string()
             reason = f"no table yet for {', '.join(missing[:5])} in {paths[keys[0]]}"
             raise TableError(name, f"{reason}: materialize it with this root")
-        there = [key for key in keys if (key or "all") not in missing]
         return fs, [_with_keys(FileSchema.read(fs, paths[key]), folders[key]) for key in there]
 
 
