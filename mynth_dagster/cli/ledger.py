@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -92,8 +91,7 @@ def rebuild_ledger(
     output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root)
-        key = os.environ.get("MYNTH_API_KEY")
-        settings = engine_settings(root, url, base_url, api_revision, key, 16)
+        settings = engine_settings(root, url, base_url, api_revision, 16)
         wanted = written_batch(root, batch, PROMPTS, window=window, identity=identity)
         found = asyncio.run(_rebuild(settings, wanted))
         output.result(
@@ -154,8 +152,7 @@ def resolve(
         elif intent_id is None:
             raise ConfigError("INTENT_ID", f"--{choice} needs the id of one intent")
         elif attach_task is not None:
-            key = os.environ.get("MYNTH_API_KEY")
-            settings = engine_settings(root, url, base_url, api_revision, key, 1)
+            settings = engine_settings(root, url, base_url, api_revision, 1)
             message = asyncio.run(_attach(settings, intent_id, attach_task))
             output.result(
                 {"intent_id": intent_id, "task_id": attach_task, "outcome": message},
@@ -278,8 +275,7 @@ def adopt_account(
     output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
         url = ledger or ledger_url_in(root, must_exist=True)
-        key = os.environ.get("MYNTH_API_KEY")
-        settings = engine_settings(root, url, base_url, api_revision, key, 1)
+        settings = engine_settings(root, url, base_url, api_revision, 1)
         number = asyncio.run(_adopt(settings))
         output.result({"number": number}, f"This key is number {number} of the ledger from now on.")
 

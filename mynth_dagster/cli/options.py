@@ -67,10 +67,9 @@ class Connection:
     concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = CONCURRENCY_DEFAULT
 
     def engine_settings(self) -> EngineSettings:
-        """As `engine_settings`, with the key of the environment."""
-        key = os.environ.get("MYNTH_API_KEY")
+        """The settings of a session, as the function of this name makes them."""
         return engine_settings(
-            self.root, self.ledger, self.base_url, self.api_revision, key, self.concurrency
+            self.root, self.ledger, self.base_url, self.api_revision, self.concurrency
         )
 
 
@@ -116,14 +115,15 @@ def written_batch(
 
 
 def engine_settings(
-    root: str, ledger: str | None, base_url: str, revision: str, key: str | None, concurrency: int
+    root: str, ledger: str | None, base_url: str, revision: str, concurrency: int
 ) -> EngineSettings:
     """
-    Make the settings of a session from options.
+    Make the settings of a session from options, with the API key of the environment.
 
     Raises:
         ConfigError: The key is missing, or the ledger's place cannot be derived.
     """
+    key = os.environ.get("MYNTH_API_KEY")
     if not key:
         raise ConfigError("MYNTH_API_KEY", "the environment variable holds no API key")
     return EngineSettings(

@@ -189,8 +189,7 @@ def receipt(
         url = ledger or ledger_url_in(root, must_exist=True)
         receipts, comparison = _receipts(url, batch), None
         if dedicated_key:
-            key = os.environ.get("MYNTH_API_KEY")
-            settings = engine_settings(root, url, base_url, api_revision, key, 1)
+            settings = engine_settings(root, url, base_url, api_revision, 1)
             all_batches = sum(_receipts(url, None).values(), NO_MONEY)
             comparison = asyncio.run(_compare(settings, all_batches))
             output.note(comparison)

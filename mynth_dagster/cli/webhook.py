@@ -89,8 +89,7 @@ def webhook_register(
     """
     output = CommandOutput(as_json=as_json)
     with output.errors_as_exit_codes():
-        key = os.environ.get("MYNTH_API_KEY")
-        settings = engine_settings(root, ledger, base_url, api_revision, key, 1)
+        settings = engine_settings(root, ledger, base_url, api_revision, 1)
         made = asyncio.run(_register(settings, url, webhook_id))
     output.note(made.note or f"Webhook {made.webhook_id} is enabled for {url}.")
     output.result(
