@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from dagster.components.testing import create_defs_folder_sandbox
 
-from mynth_dagster import MynthImagesComponent, MynthResource
+from mynth_dagster import MynthResource
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.columns import find_columns
 from mynth_dagster.tables.source import source_from_arrow
+from tests.docs.loaded import definitions_of, partitions_by_key
 from tests.docs.markdown import DOCS, blocks, code_in, execute, read, rows
 
 TUTORIAL, HOWTO, PROJECTS = (DOCS / f"{page}.md" for page in ("tutorial", "howto", "projects"))
@@ -64,14 +64,9 @@ def test_the_page_for_dagsters_lists_has_one_batch_in_yaml_and_python():
     (written,), (python,) = blocks(LISTED, "yaml"), blocks(LISTED, "python")
     names: dict[str, Any] = {}
     execute(python, names)
-    with create_defs_folder_sandbox() as sandbox:
-        path = sandbox.scaffold_component(
-            component_cls=MynthImagesComponent, defs_yaml_contents=yaml.safe_load(written)
-        )
-        with sandbox.load_component_and_build_defs(defs_path=path) as (_, defs):
-            in_yaml = {spec.key: spec.partitions_def for spec in defs.resolve_all_asset_specs()}
-    in_python = {spec.key: spec.partitions_def for spec in names["defs"].resolve_all_asset_specs()}
-    assert in_yaml == in_python
+    assert partitions_by_key(definitions_of(yaml.safe_load(written))) == partitions_by_key(
+        names["defs"]
+    )
 
 
 @pytest.mark.parametrize("attributes", ATTRIBUTES, ids=",".join)
@@ -81,15 +76,9 @@ def test_yaml_of_the_howtos_loads(attributes: dict[str, Any]):
         "type": "mynth_dagster.MynthImagesComponent",
         "attributes": {"name": "shots", "prompts": "prompts.parquet", **attributes},
     }
-    with create_defs_folder_sandbox() as sandbox:
-        path = sandbox.scaffold_component(
-            component_cls=MynthImagesComponent, defs_yaml_contents=contents
-        )
-        with sandbox.load_component_and_build_defs(defs_path=path) as (component, defs):
-            assert isinstance(component, MynthImagesComponent)
-            files = "files" in attributes.get("delivery", {})
-            n_more = files + len(attributes.get("request", {}).get("follow_ups", ()))
-            assert len(list(defs.assets)) == 3 + n_more
+    files = "files" in attributes.get("delivery", {})
+    n_more = files + len(attributes.get("request", {}).get("follow_ups", ()))
+    assert len(list(definitions_of(contents).assets)) == 3 + n_more
 
 
 @pytest.fixture

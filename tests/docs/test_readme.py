@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from dagster.components.testing import create_defs_folder_sandbox
 from typer.testing import CliRunner
 
-from mynth_dagster import MynthImagesComponent
 from mynth_dagster.cli.main import app
 from mynth_dagster.simulator import SimulatorServer
 from mynth_dagster.tables.schemas import schema_of
+from tests.docs.loaded import definitions_of, partitions_by_key
 from tests.docs.markdown import (
     DOCS,
     README,
@@ -104,15 +103,9 @@ def test_quick_start_is_the_same_batch_in_yaml():
     assert len(written.splitlines()) <= 10
     names: dict[str, Any] = {}
     execute(python, names)
-    with create_defs_folder_sandbox() as sandbox:
-        path = sandbox.scaffold_component(
-            component_cls=MynthImagesComponent, defs_yaml_contents=yaml.safe_load(written)
-        )
-        with sandbox.load_component_and_build_defs(defs_path=path) as (_, defs):
-            in_yaml = {spec.key: spec.partitions_def for spec in defs.resolve_all_asset_specs()}
-            assert [schedule.name for schedule in defs.schedules] == ["packaging_nightly"]
-    in_python = {spec.key: spec.partitions_def for spec in names["defs"].resolve_all_asset_specs()}
-    assert in_yaml == in_python
+    defs = definitions_of(yaml.safe_load(written))
+    assert [schedule.name for schedule in defs.schedules] == ["packaging_nightly"]
+    assert partitions_by_key(defs) == partitions_by_key(names["defs"])
 
 
 def test_command_line_runs(folder: Path, simulator: Callable[..., SimulatorServer]):
